@@ -1,0 +1,52 @@
+"""Edge deployment kit for STALE, zero-shot temporal action localization with CLIP.
+
+Everything exported here is torch-free except `load_checkpoint`, which imports torch when it is called.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from stale_edge.decoding import decode as decode
+    from stale_edge.decoding import soft_nms as soft_nms
+    from stale_edge.evaluation import average_precision as average_precision
+    from stale_edge.evaluation import mean_average_precision as mean_average_precision
+    from stale_edge.model.checkpoint import load_checkpoint as load_checkpoint
+    from stale_edge.runtime import Localizer as Localizer
+    from stale_edge.runtime import load_bundle as load_bundle
+    from stale_edge.segments import Detection as Detection
+
+_HOME = {
+    "Detection": "stale_edge.segments",
+    "Localizer": "stale_edge.runtime",
+    "average_precision": "stale_edge.evaluation",
+    "decode": "stale_edge.decoding",
+    "load_bundle": "stale_edge.runtime",
+    "load_checkpoint": "stale_edge.model.checkpoint",
+    "mean_average_precision": "stale_edge.evaluation",
+    "soft_nms": "stale_edge.decoding",
+}
+
+__all__ = [
+    "Detection",
+    "Localizer",
+    "__version__",
+    "average_precision",
+    "decode",
+    "load_bundle",
+    "load_checkpoint",
+    "mean_average_precision",
+    "soft_nms",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'stale_edge' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

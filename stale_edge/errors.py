@@ -1,0 +1,51 @@
+"""One family of exceptions, so that a caller can catch everything this package says about files and environments.
+
+A bad argument of a function is a `ValueError`; a bad file, bundle, checkpoint or environment is a `StaleEdgeError`.
+The command line prints a `StaleEdgeError` as one line and exits with its `exit_code`.
+"""
+
+
+class StaleEdgeError(Exception):
+    """A file, folder or environment that cannot be used; the message says what, what was got, and what to do."""
+
+    exit_code = 1
+
+
+class ConfigError(StaleEdgeError):
+    """A configuration has an unknown key, a value of the wrong type, or a value out of range."""
+
+
+class DataError(StaleEdgeError):
+    """A data set, annotation file, split or feature file cannot be used."""
+
+
+class FeatureContractError(StaleEdgeError, ValueError):
+    """Features do not fit what the model was trained on: channels, length, type, or values that are not finite."""
+
+
+class CheckpointError(StaleEdgeError):
+    """A checkpoint is missing, truncated, foreign, or of another format version."""
+
+
+class BundleError(StaleEdgeError):
+    """A bundle is missing, malformed, of another format version, or asks for something it does not hold."""
+
+
+class MissingExtraError(StaleEdgeError, ImportError):
+    """An optional dependency is not installed; the message names the extra that brings it."""
+
+
+class VerificationError(BundleError):
+    """A bundle's bytes are not what its manifest says."""
+
+    exit_code = 3
+
+
+class ParityError(StaleEdgeError):
+    """An exported artifact decides differently from the model it was made from; nothing was written."""
+
+    exit_code = 3
+
+
+class TrainingError(StaleEdgeError):
+    """Training cannot go on, for example because a loss is not finite."""

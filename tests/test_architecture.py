@@ -1,0 +1,86 @@
+"""The rooms of the package and the direction of their imports."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "stale_edge"
+
+# Top to bottom: a room imports only from rows below its own.
+ROWS = [
+    {"cli"},
+    {"demo", "study"},
+    {"benchmarking"},
+    {"exporting"},
+    {"training"},
+    {"model", "runtime"},
+    {"data", "decoding", "evaluation", "report"},
+    {"bundle"},
+    {"config", "segments", "errors", "_core"},
+]
+LEVEL = {room: level for level, row in enumerate(ROWS) for room in row}
+TORCH_ROOMS = {"demo", "study", "exporting", "training", "model"}
+TORCH_FILES = {"data/dataset.py"}
+TORCH_PACKAGES = {"torch", "transformers", "accelerate", "safetensors", "fvcore", "tokenizers"}
+# The lowest row has an order of its own: everybody may raise an error.
+FOUNDATION = {("config", "errors"), ("segments", "errors")}
+
+
+def _files() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem in LEVEL)
+
+
+def _room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def _imports(path: Path, *, top_level_only: bool = False) -> Iterator[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = tree.body if top_level_only else ast.walk(tree)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", _files(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_down(path: Path) -> None:
+    room = _room(path)
+    for name in _imports(path):
+        parts = name.split(".")
+        if parts[0] != "stale_edge" or parts[1] in (room, "__version__"):
+            continue
+        target = parts[1]
+        assert target in LEVEL, f"{path}: {name} is not a room"
+        assert LEVEL[target] > LEVEL[room] or (room, target) in FOUNDATION, f"{path}: {room} must not import {target}"
+
+
+@pytest.mark.parametrize("path", _files(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_torch_stays_in_its_rooms(path: Path) -> None:
+    if _room(path) in TORCH_ROOMS or str(path.relative_to(PACKAGE)) in TORCH_FILES:
+        return
+    for name in _imports(path, top_level_only=True):
+        assert name.split(".")[0] not in TORCH_PACKAGES, f"{path} imports {name} when it is imported"
+
+
+def test_every_folder_is_a_known_room() -> None:
+    folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert folders <= set(LEVEL), f"rooms without a row: {sorted(folders - set(LEVEL))}"
+
+
+def test_the_public_surface_never_imports_torch() -> None:
+    script = (
+        "import sys, stale_edge as s\n"
+        "s.load_bundle, s.decode, s.soft_nms, s.average_precision, s.mean_average_precision, s.Localizer, s.Detection\n"
+        "import stale_edge.cli\n"
+        f"found = sorted({TORCH_PACKAGES!r} & set(sys.modules))\n"
+        "sys.exit(f'imported: {found}' if found else 0)"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
