@@ -1,0 +1,36 @@
+# The two commands of the README, and the checks they are made of. Everything lives in .venv/ and build/.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+SOURCES := $(wildcard csrc/*.cpp csrc/*.hpp csrc/*.h) CMakeLists.txt
+
+.PHONY: demo test lint types cpp python clean
+
+demo: $(INSTALLED)  ## simulate, train, evaluate, export, check, detect, bench; then open demo/report.html
+	$(BIN)/stale-edge demo --out demo
+
+test: lint types cpp python  ## everything CI checks on a source tree
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+cpp: $(INSTALLED)  ## the C++ core alone, without Python, under AddressSanitizer and UBSan
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cmake -S . -B build/core -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+		-DSTALE_EDGE_PYTHON=OFF -DSTALE_EDGE_TESTS=ON -DSTALE_EDGE_SANITIZE=ON -DSTALE_EDGE_WERROR=ON
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cmake --build build/core
+	$(BIN)/ctest --test-dir build/core --output-on-failure
+
+python: $(INSTALLED)
+	$(BIN)/pytest -n 2 --dist worksteal
+
+$(INSTALLED): pyproject.toml constraints.txt $(SOURCES)
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf build demo .venv
