@@ -31,6 +31,10 @@ class BundleError(StaleEdgeError):
     """A bundle is missing, malformed, of another format version, or asks for something it does not hold."""
 
 
+class ClassBankError(BundleError, ValueError):
+    """Class names or embeddings do not fit: unknown, duplicate or empty names, another width, another text encoder."""
+
+
 class MissingExtraError(StaleEdgeError, ImportError):
     """An optional dependency is not installed; the message names the extra that brings it."""
 

@@ -1,0 +1,218 @@
+"""The class bank: names of classes and their text embeddings, computed once, an input of every detector graph."""
+
+import difflib
+import io
+import unicodedata
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stale_edge.bundle.files import write_file_atomically
+from stale_edge.errors import BundleError, ClassBankError
+from stale_edge.segments import FloatArray
+
+_KEYS = ("names", "embeddings", "fingerprint")
+
+
+@dataclass(frozen=True, eq=False)
+class ClassBank:
+    """A vocabulary with one embedding a class; immutable, every edit gives a new bank.
+
+    names: K >= 1 distinct names, none empty, none with control characters or with spaces at an end.
+    embeddings: (K, D) float32, finite, row k belongs to names[k]; kept as a read-only copy.
+    fingerprint: says which text encoder made the embeddings; only banks of the same one can be mixed.
+
+    Raises:
+        ClassBankError: (a ValueError) a name or the embeddings break the rules above.
+    """
+
+    names: tuple[str, ...]
+    embeddings: FloatArray
+    fingerprint: str
+
+    def __post_init__(self) -> None:
+        names = tuple(self.names) if not isinstance(self.names, str) else ()
+        if not names:
+            raise ClassBankError(f"a class bank needs at least one class name; got {self.names!r}")
+        for name in names:
+            _check_name(name)
+        duplicates = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+        if duplicates:
+            raise ClassBankError(f"class names must be distinct; more than once: {_list(duplicates)}")
+        object.__setattr__(self, "names", names)
+        object.__setattr__(self, "embeddings", _checked_embeddings(self.embeddings, names))
+        if not isinstance(self.fingerprint, str) or not self.fingerprint:
+            raise ClassBankError(f"a class bank needs the fingerprint of its text encoder; got {self.fingerprint!r}")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ClassBank):
+            return NotImplemented
+        same_words = self.names == other.names and self.fingerprint == other.fingerprint
+        return same_words and np.array_equal(self.embeddings, other.embeddings)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def width(self) -> int:
+        """D, the length of one embedding."""
+        return int(self.embeddings.shape[1])
+
+    def select(self, names: Sequence[str]) -> "ClassBank":
+        """Take the named classes, in the order given.
+
+        Raises:
+            ClassBankError: a name is not in the bank (the nearest one is offered), is given twice, or none is given.
+        """
+        rows = [self._row(name) for name in _sequence(names)]
+        if not rows:
+            raise ClassBankError(f"select at least one class; the bank holds {_list(self.names)}")
+        return ClassBank(tuple(self.names[row] for row in rows), self.embeddings[rows], self.fingerprint)
+
+    def add(self, names: Sequence[str], embeddings: NDArray[np.floating]) -> "ClassBank":
+        """Append classes whose (len(names), D) embeddings come from the same text encoder.
+
+        Raises:
+            ClassBankError: a name is already there, or the embeddings are of another width or not finite.
+        """
+        added = _sequence(names)
+        present = [name for name in added if name in self.names]
+        if present:
+            raise ClassBankError(f"the class bank already has {_list(present)}; remove the old embedding first")
+        rows = _checked_embeddings(embeddings, added)
+        if rows.shape[1] != self.width:
+            raise ClassBankError(f"embeddings to add are {rows.shape[1]} wide; this class bank holds {self.width}")
+        return ClassBank((*self.names, *added), np.concatenate([self.embeddings, rows]), self.fingerprint)
+
+    def merge(self, other: "ClassBank") -> "ClassBank":
+        """Append the classes of another bank of the same text encoder.
+
+        Raises:
+            ClassBankError: the fingerprints differ, or as in `add`.
+        """
+        if other.fingerprint != self.fingerprint:
+            raise ClassBankError(
+                f"these embeddings come from another text encoder: fingerprint {other.fingerprint!r}, "
+                f"the class bank's is {self.fingerprint!r}; encode the names with the bundle's own encoder"
+            )
+        return self.add(other.names, other.embeddings)
+
+    def remove(self, names: Sequence[str]) -> "ClassBank":
+        """Drop the named classes; at least one must stay.
+
+        Raises:
+            ClassBankError: a name is not in the bank (the nearest one is offered), or no class would stay.
+        """
+        rows = {self._row(name) for name in _sequence(names)}
+        stay = [row for row in range(len(self.names)) if row not in rows]
+        if not stay:
+            raise ClassBankError(f"removing all {len(self.names)} classes leaves an empty bank; keep at least one")
+        return ClassBank(tuple(self.names[row] for row in stay), self.embeddings[stay], self.fingerprint)
+
+    def to_bytes(self) -> bytes:
+        """Serialise as .npz: names (K,) unicode, embeddings (K, D) float32, fingerprint; equal banks give equal bytes."""
+        buffer = io.BytesIO()
+        np.savez(
+            buffer,
+            names=np.array(self.names, dtype=np.str_),
+            embeddings=self.embeddings,
+            fingerprint=np.array(self.fingerprint, dtype=np.str_),
+        )
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes, *, where: str = "class bank") -> "ClassBank":
+        """Read what `to_bytes` wrote; nothing in it is unpickled.
+
+        Raises:
+            BundleError: not such an archive, or its content is no valid bank; `where` is named.
+        """
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+                missing = [key for key in _KEYS if key not in archive.files]
+                if missing:
+                    raise BundleError(f"{where}: not a class bank: {_list(missing)} missing; it has {archive.files}")
+                names, embeddings, fingerprint = (archive[key] for key in _KEYS)
+        except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+            raise BundleError(f"{where}: not a readable class bank (.npz without pickled objects): {error}") from error
+        if names.ndim != 1 or names.dtype.kind != "U" or fingerprint.ndim != 0 or fingerprint.dtype.kind != "U":
+            raise BundleError(
+                f"{where}: names must be a (K,) and fingerprint a () unicode array; "
+                f"got {names.dtype} {names.shape} and {fingerprint.dtype} {fingerprint.shape}"
+            )
+        try:
+            return cls(tuple(str(name) for name in names), embeddings, str(fingerprint))
+        except ClassBankError as error:
+            raise BundleError(f"{where}: {error}") from error
+
+    def save(self, path: Path) -> None:
+        """Write the bank to one .npz file, atomically.
+
+        Raises:
+            BundleError: the file cannot be written; an old one is untouched.
+        """
+        try:
+            write_file_atomically(Path(path), self.to_bytes())
+        except OSError as error:
+            raise BundleError(f"{path}: cannot write the class bank: {error.strerror or error}") from error
+
+    @classmethod
+    def load(cls, path: Path) -> "ClassBank":
+        """Read a bank from one .npz file.
+
+        Raises:
+            BundleError: the file is missing, unreadable or no class bank.
+        """
+        try:
+            content = Path(path).read_bytes()
+        except OSError as error:
+            raise BundleError(f"{path}: cannot read the class bank: {error.strerror or error}") from error
+        return cls.from_bytes(content, where=str(path))
+
+    def _row(self, name: str) -> int:
+        try:
+            return self.names.index(name)
+        except ValueError:
+            near = difflib.get_close_matches(str(name), self.names, n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]!r}?" if near else f"it holds {_list(self.names)}"
+            raise ClassBankError(f"class {name!r} is not in the class bank; {hint}") from None
+
+
+def _sequence(names: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(names, str):
+        raise ClassBankError(f"class names must be a list of names; got the single string {names!r}")
+    return tuple(names)
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str):
+        raise ClassBankError(f"a class name must be a string; got {name!r} of type {type(name).__name__}")
+    if not name or name != name.strip():
+        raise ClassBankError(f"a class name must not be empty or begin or end with a space; got {name!r}")
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
+        raise ClassBankError(f"a class name must not hold control characters; got {name!r}")
+
+
+def _checked_embeddings(embeddings: object, names: tuple[str, ...]) -> FloatArray:
+    array = np.asarray(embeddings)
+    if array.dtype.kind != "f":
+        raise ClassBankError(f"class embeddings must be floating point numbers; got {array.dtype}")
+    if array.ndim != 2 or array.shape[0] != len(names) or array.shape[1] < 1:
+        raise ClassBankError(f"class embeddings must have shape (K, D), K = {len(names)} names; got {array.shape}")
+    rows = np.array(array, dtype=np.float32, order="C")
+    finite = np.isfinite(rows).all(axis=1)
+    if not finite.all():
+        raise ClassBankError(f"the embedding of {names[int(np.argmin(finite))]!r} is not finite")
+    rows.setflags(write=False)
+    return rows
+
+
+def _list(names: Sequence[str], limit: int = 8) -> str:
+    shown = ", ".join(repr(name) for name in names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
