@@ -22,6 +22,10 @@ Policy = Literal["paper", "release"]
 SoftNMSMethod = Literal["gaussian", "linear", "hard"]
 Regions = Literal["runs", "hull"]
 Resampling = Literal["linear", "none"]
+BenchDevice = Literal["cpu", "cuda", "all"]
+BenchVariant = Literal["reference", "detector", "text", "localizer", "postprocess"]
+BenchRuntime = Literal["pytorch", "onnxruntime", "torchscript"]
+Precision = Literal["fp32", "fp16", "int8"]
 
 
 @dataclass(frozen=True)
@@ -211,6 +215,43 @@ class TrainConfig:
             _require(getattr(self, name) > 0, f"train.{name}", getattr(self, name), "a number > 0")
         for name in ("weight_decay", "workers"):
             _require(getattr(self, name) >= 0, f"train.{name}", getattr(self, name), "a number >= 0")
+
+
+@dataclass(frozen=True)
+class BenchConfig:
+    """What `stale-edge bench` measures, and how often."""
+
+    device: BenchDevice = "cpu"
+    """`all`: the CPU, and a CUDA device where there is one."""
+    threads: int = 1
+    """CPU threads of every measured process, >= 1, each pinned to a core of its own where the system allows it."""
+    lengths: tuple[int, ...] = ()
+    """T in snippets, each >= 1; empty: 100 and 200, or the length of a bundle that takes only one."""
+    variants: tuple[BenchVariant, ...] = typing.get_args(BenchVariant)
+    """Which parts are measured; without `reference` there is no speedup."""
+    runtimes: tuple[BenchRuntime, ...] = ()
+    """Runtimes of the detector and localizer rows; empty: those that are sensible on the device."""
+    precisions: tuple[Precision, ...] = ()
+    """Precisions of the detector and localizer rows; empty: those that are sensible on the device."""
+    repeats: int = 5
+    """Rounds; in each, every row is asked for one trial, >= 1."""
+    peak_tmacs: float | None = None
+    """Rate that utilization divides by, in 1e12 multiply-accumulates a second, > 0; None: this machine's measured rate."""
+    seed: int = 0
+    """Of weights, inputs and the order of turns."""
+
+    def __post_init__(self) -> None:
+        _require(self.device in typing.get_args(BenchDevice), "bench.device", self.device, "cpu, cuda or all")
+        for name in ("threads", "repeats"):
+            _require(getattr(self, name) >= 1, f"bench.{name}", getattr(self, name), "an integer >= 1")
+        _require(all(length >= 1 for length in self.lengths), "bench.lengths", self.lengths, "integers >= 1")
+        _require(len(set(self.lengths)) == len(self.lengths), "bench.lengths", self.lengths, "lengths that all differ")
+        _require(len(self.variants) > 0, "bench.variants", self.variants, "at least one variant")
+        for name, allowed in (("variants", BenchVariant), ("runtimes", BenchRuntime), ("precisions", Precision)):
+            _require(set(getattr(self, name)) <= set(typing.get_args(allowed)), f"bench.{name}", getattr(self, name),
+                     f"some of {', '.join(typing.get_args(allowed))}")
+        _require(self.peak_tmacs is None or 0 < self.peak_tmacs < float("inf"), "bench.peak_tmacs", self.peak_tmacs,
+                 "a number > 0, or nothing")
 
 
 @dataclass(frozen=True)
