@@ -1,0 +1,18 @@
+"""STALE in PyTorch: the architecture of the paper and the network of the public code, text encoder, checkpoints."""
+
+from torch import nn
+
+from stale_edge.config import ModelConfig
+from stale_edge.model.output import StaleOutput
+from stale_edge.model.paper import PaperStale
+
+__all__ = ["PaperStale", "StaleOutput", "build_model"]
+
+
+def build_model(config: ModelConfig) -> nn.Module:
+    """Build the detector that a config describes, with fresh weights.
+
+    Returns:
+        A module with `forward(features (B, T, C), class_embeddings (K, D)) -> StaleOutput`, in training mode.
+    """
+    return PaperStale(config)

@@ -1,0 +1,143 @@
+"""Attention, feed-forward networks and convolutions over snippets, all made of `nn.Linear` and plain matrix products.
+
+Dynamic int8 of torch quantizes `nn.Linear` and silently skips `nn.Conv1d` and the packed projection of
+`nn.MultiheadAttention`; ONNX Runtime's is fastest on MatMul alone. Written like this, both quantize every weight.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+MASKED_OUT = -1e4
+"""Added to the attention logits of keys that must not be seen; finite in fp16, so that hiding all keys gives no NaN."""
+
+NORM_EPS = 1e-6
+"""Keeps the direction of a zero vector finite; far below the squared length of any real feature."""
+
+
+def l2_normalize(vectors: Tensor) -> Tensor:
+    """Scale vectors (..., D) to length 1; a zero vector stays zero.
+
+    Written without a norm operator: onnxruntime's `quant_pre_process` crashes on `x / x.norm()`.
+    """
+    return vectors * torch.rsqrt((vectors * vectors).sum(dim=-1, keepdim=True) + NORM_EPS)
+
+
+class UnfoldedConv1d(nn.Module):
+    """Convolve snippets (B, T, C) along time, zero-padded to the same T, as one linear layer over shifted copies.
+
+    Args:
+        kernel_size: odd, >= 1.
+        dilation: >= 1.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, kernel_size: int, dilation: int = 1) -> None:
+        super().__init__()
+        if kernel_size % 2 == 0 or kernel_size < 1 or dilation < 1:
+            raise ValueError(
+                f"kernel_size must be odd and >= 1 and dilation >= 1; got kernel_size={kernel_size}, dilation={dilation}"
+            )
+        self.reach = dilation * (kernel_size // 2)
+        self.dilation = dilation
+        self.kernel_size = kernel_size
+        # weight (out, kernel_size * in): tap j of a nn.Conv1d weight (out, in, kernel_size) fills columns j*in:(j+1)*in
+        self.linear = nn.Linear(kernel_size * in_channels, out_channels)
+
+    def forward(self, snippets: Tensor) -> Tensor:
+        if self.kernel_size == 1:
+            return self.linear(snippets)  # type: ignore[no-any-return]
+        padded = F.pad(snippets, (0, 0, self.reach, self.reach))  # (B, T + 2 reach, C)
+        length = snippets.shape[1]
+        taps = [padded[:, j * self.dilation : j * self.dilation + length] for j in range(self.kernel_size)]
+        return self.linear(torch.cat(taps, dim=-1))  # type: ignore[no-any-return]
+
+
+class MultiHeadAttention(nn.Module):
+    """Let queries (B, N, D) read from `memory` (B, M, D), or from themselves; scaled dot products over `n_heads` heads."""
+
+    def __init__(self, dim: int, *, n_heads: int, dropout: float, from_memory: bool) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.dropout = dropout
+        self.from_memory = from_memory
+        if from_memory:
+            self.query = nn.Linear(dim, dim)
+            self.key_value = nn.Linear(dim, 2 * dim)
+        else:
+            self.query_key_value = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, queries: Tensor, memory: Tensor | None = None, key_bias: Tensor | None = None) -> Tensor:
+        """Attend.
+
+        Args:
+            queries: (B, N, D).
+            memory: (B, M, D); None: the queries themselves.
+            key_bias: (B, M), added to every query's logit of a key; None: nothing is hidden.
+
+        Returns:
+            (B, N, D).
+        """
+        if self.from_memory:
+            if memory is None:
+                raise ValueError("this attention reads from a memory, which was not given")
+            q = self.query(queries)
+            k, v = self.key_value(memory).chunk(2, dim=-1)
+        else:
+            q, k, v = self.query_key_value(queries).chunk(3, dim=-1)
+        attended = F.scaled_dot_product_attention(
+            self._split(q),
+            self._split(k),
+            self._split(v),
+            attn_mask=None if key_bias is None else key_bias[:, None, None, :],
+            dropout_p=self.dropout if self.training else 0.0,
+        )  # (B, heads, N, D / heads)
+        return self.out(attended.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # (B, heads, N, D / heads)
+
+
+class FeedForward(nn.Sequential):
+    """Two linear layers with a GELU between, on each position alone."""
+
+    def __init__(self, dim: int, *, hidden_dim: int, dropout: float) -> None:
+        super().__init__(nn.Linear(dim, hidden_dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden_dim, dim))
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and feed-forward network, each on its normalised input and added to it (pre-norm)."""
+
+    def __init__(self, dim: int, *, n_heads: int, feedforward_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(dim)
+        self.attention = MultiHeadAttention(dim, n_heads=n_heads, dropout=dropout, from_memory=False)
+        self.feedforward_norm = nn.LayerNorm(dim)
+        self.feedforward = FeedForward(dim, hidden_dim=feedforward_dim, dropout=dropout)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.dropout(self.attention(self.attention_norm(x)))
+        return x + self.dropout(self.feedforward(self.feedforward_norm(x)))  # type: ignore[no-any-return]
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention among the queries, attention to a memory, feed-forward network; pre-norm residuals."""
+
+    def __init__(self, dim: int, *, n_heads: int, feedforward_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.self_norm = nn.LayerNorm(dim)
+        self.self_attention = MultiHeadAttention(dim, n_heads=n_heads, dropout=dropout, from_memory=False)
+        self.cross_norm = nn.LayerNorm(dim)
+        self.cross_attention = MultiHeadAttention(dim, n_heads=n_heads, dropout=dropout, from_memory=True)
+        self.feedforward_norm = nn.LayerNorm(dim)
+        self.feedforward = FeedForward(dim, hidden_dim=feedforward_dim, dropout=dropout)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, queries: Tensor, memory: Tensor, key_bias: Tensor | None = None) -> Tensor:
+        """Refine queries (1 or B, N, D) by memory (B, M, D); `key_bias` (B, M) hides keys of the memory. Gives (B, N, D)."""
+        # Queries that every video shares come in once: their self-attention is computed once, then spread over B.
+        queries = queries + self.dropout(self.self_attention(self.self_norm(queries)))
+        queries = queries.expand(memory.shape[0], -1, -1)
+        queries = queries + self.dropout(self.cross_attention(self.cross_norm(queries), memory, key_bias))
+        return queries + self.dropout(self.feedforward(self.feedforward_norm(queries)))  # type: ignore[no-any-return]

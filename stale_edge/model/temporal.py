@@ -1,0 +1,91 @@
+"""Temporal embedding, eq. 1 of the STALE paper, and the alternatives of its Table 6."""
+
+import torch
+from torch import Tensor, nn
+
+from stale_edge.config import ModelConfig
+from stale_edge.model.layers import EncoderLayer, UnfoldedConv1d
+
+
+class TemporalEmbedding(nn.Module):
+    """Give every snippet a global context: F_vis = T(E), features (B, T, C) to embeddings (B, T, D).
+
+    Eq. 1: a multi-head self-attention encoder without positional encoding. Or, as in Table 6, `cnn`: dilations 1, 3 and 5
+    with two layers each; `ms-tcn`: stages of dilated residual layers, Farha & Gall, arXiv:1903.01945.
+
+    Before the projection the features are centred and scaled by two constants of the training data
+    (`set_feature_statistics`): CLIP features share a large common direction and one outlier channel, which would
+    otherwise take most of the range that int8 has. The paper does not say how features are normalised.
+    """
+
+    center: Tensor
+    scale: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.register_buffer("center", torch.zeros(config.feature_channels))
+        self.register_buffer("scale", torch.ones(()))
+        self.project = nn.Linear(config.feature_channels, config.embed_dim)
+        _start_as_identity(self.project)
+        self.layers = nn.Sequential(*_temporal_layers(config))
+        self.norm = nn.LayerNorm(config.embed_dim)
+
+    def forward(self, features: Tensor) -> Tensor:
+        snippets = self.project((features - self.center) * self.scale)  # (B, T, D)
+        return self.norm(self.layers(snippets))  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def set_feature_statistics(self, mean: Tensor, rms: float) -> None:
+        """Set what is subtracted from the features and what their residual is divided by.
+
+        Args:
+            mean: (C,) mean over all snippets of the training videos.
+            rms: root mean square of a channel of what is left, > 0.
+        """
+        if mean.shape != self.center.shape or not bool(torch.isfinite(mean).all()):
+            raise ValueError(f"mean must be finite, of shape {tuple(self.center.shape)}; got {tuple(mean.shape)}")
+        if not 0 < rms < float("inf"):
+            raise ValueError(f"rms must be a number > 0; got {rms}")
+        self.center.copy_(mean)
+        self.scale.fill_(1.0 / rms)
+
+
+class DilatedResidualLayer(nn.Module):
+    """Add to the snippets what a dilated convolution of width 3 and a linear layer make of them."""
+
+    def __init__(self, dim: int, *, dilation: int, dropout: float) -> None:
+        super().__init__()
+        self.convolution = UnfoldedConv1d(dim, dim, kernel_size=3, dilation=dilation)
+        self.mix = nn.Linear(dim, dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, snippets: Tensor) -> Tensor:
+        return snippets + self.dropout(self.mix(torch.relu(self.convolution(snippets))))  # type: ignore[no-any-return]
+
+
+def _temporal_layers(config: ModelConfig) -> list[nn.Module]:
+    dim, dropout = config.embed_dim, config.dropout
+    if config.temporal == "cnn":
+        return [DilatedResidualLayer(dim, dilation=dilation, dropout=dropout) for dilation in (1, 1, 3, 3, 5, 5)]
+    if config.temporal == "ms-tcn":
+        stages: list[nn.Module] = []
+        for _ in range(config.n_temporal_layers):
+            stages.append(nn.Linear(dim, dim))
+            stages.extend(DilatedResidualLayer(dim, dilation=2**level, dropout=dropout) for level in range(5))
+        return stages
+    return [
+        EncoderLayer(dim, n_heads=config.n_heads, feedforward_dim=config.feedforward_dim, dropout=dropout)
+        for _ in range(config.n_temporal_layers)
+    ]
+
+
+def _start_as_identity(project: nn.Linear) -> None:
+    """Start where CLIP left off: features already lie near their class' text embedding, so that unseen classes stay reachable.
+
+    With C != D there is no identity to start from; then the directions are orthogonal.
+    """
+    if project.in_features == project.out_features:
+        nn.init.eye_(project.weight)
+    else:
+        nn.init.orthogonal_(project.weight)
+    nn.init.zeros_(project.bias)
