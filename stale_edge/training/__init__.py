@@ -1,0 +1,1 @@
+"""Losses, targets, the training loop and evaluation in PyTorch."""
