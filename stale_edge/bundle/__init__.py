@@ -1,5 +1,43 @@
 """The folder a device receives: manifest, detector files and class bank; read, write, verify. Torch-free."""
 
 from stale_edge.bundle.class_bank import ClassBank
+from stale_edge.bundle.classes import add_classes, list_classes, remove_classes
+from stale_edge.bundle.manifest import (
+    CLASS_BANK_NAME,
+    FORMAT,
+    MANIFEST_NAME,
+    FeatureContract,
+    FileEntry,
+    Manifest,
+    TensorSpec,
+    detector_inputs,
+    detector_outputs,
+)
+from stale_edge.bundle.onnx_metadata import graph_metadata, read_onnx_metadata
+from stale_edge.bundle.store import Bundle, describe_bundle, quantized_weights, read_bundle, verify_bundle
+from stale_edge.bundle.writer import BundleWriter, write_bundle
 
-__all__ = ["ClassBank"]
+__all__ = [
+    "CLASS_BANK_NAME",
+    "FORMAT",
+    "MANIFEST_NAME",
+    "Bundle",
+    "BundleWriter",
+    "ClassBank",
+    "FeatureContract",
+    "FileEntry",
+    "Manifest",
+    "TensorSpec",
+    "add_classes",
+    "describe_bundle",
+    "detector_inputs",
+    "detector_outputs",
+    "graph_metadata",
+    "list_classes",
+    "quantized_weights",
+    "read_bundle",
+    "read_onnx_metadata",
+    "remove_classes",
+    "verify_bundle",
+    "write_bundle",
+]

@@ -4,6 +4,7 @@ import difflib
 import io
 import unicodedata
 import zipfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,13 +36,13 @@ class ClassBank:
     fingerprint: str
 
     def __post_init__(self) -> None:
-        names = tuple(self.names) if not isinstance(self.names, str) else ()
+        names = _sequence(self.names)
         if not names:
             raise ClassBankError(f"a class bank needs at least one class name; got {self.names!r}")
         for name in names:
             _check_name(name)
-        duplicates = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-        if duplicates:
+        if len(set(names)) < len(names):
+            duplicates = sorted(name for name, count in Counter(names).items() if count > 1)
             raise ClassBankError(f"class names must be distinct; more than once: {_list(duplicates)}")
         object.__setattr__(self, "names", names)
         object.__setattr__(self, "embeddings", _checked_embeddings(self.embeddings, names))
@@ -116,7 +117,7 @@ class ClassBank:
         return ClassBank(tuple(self.names[row] for row in stay), self.embeddings[stay], self.fingerprint)
 
     def to_bytes(self) -> bytes:
-        """Serialise as .npz: names (K,) unicode, embeddings (K, D) float32, fingerprint; equal banks give equal bytes."""
+        """Serialise as .npz: names (K,) unicode, embeddings (K, D) float32, fingerprint; equal banks, equal bytes."""
         buffer = io.BytesIO()
         np.savez(
             buffer,
@@ -205,7 +206,8 @@ def _checked_embeddings(embeddings: object, names: tuple[str, ...]) -> FloatArra
         raise ClassBankError(f"class embeddings must be floating point numbers; got {array.dtype}")
     if array.ndim != 2 or array.shape[0] != len(names) or array.shape[1] < 1:
         raise ClassBankError(f"class embeddings must have shape (K, D), K = {len(names)} names; got {array.shape}")
-    rows = np.array(array, dtype=np.float32, order="C")
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, which is refused below
+        rows = np.array(array, dtype=np.float32, order="C")
     finite = np.isfinite(rows).all(axis=1)
     if not finite.all():
         raise ClassBankError(f"the embedding of {names[int(np.argmin(finite))]!r} is not finite")

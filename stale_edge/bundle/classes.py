@@ -1,0 +1,86 @@
+"""Adding and removing classes of a bundle on the device: no torch, no text tower, no export."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from stale_edge.bundle.class_bank import ClassBank
+from stale_edge.bundle.files import link_or_copy
+from stale_edge.bundle.json_fields import Json, list_of
+from stale_edge.bundle.manifest import Manifest
+from stale_edge.bundle.onnx_metadata import CLASS_NAMES_KEY, copy_with_metadata
+from stale_edge.bundle.store import read_bundle, verify_bundle
+from stale_edge.bundle.writer import bundle_at, replaced, write_bundle
+
+
+def list_classes(path: Path) -> tuple[str, ...]:
+    """Read the class names of a bundle, in the order of the logits' rows.
+
+    Raises:
+        BundleError: no bundle, or a broken class bank.
+    """
+    return read_bundle(path).class_bank.names
+
+
+def add_classes(path: Path, bank: ClassBank) -> tuple[str, ...]:
+    """Append the classes of a bank that the bundle's own text encoder made.
+
+    The bundle is rewritten in one step: a kill leaves the old one or the new one, both of which verify.
+
+    Returns:
+        All class names, the new ones last.
+
+    Raises:
+        ClassBankError: the bank comes from another text encoder, has another width, or a name is there already.
+        VerificationError: the bundle is damaged; nothing was changed.
+    """
+    verify_bundle(path)
+    old = read_bundle(path).class_bank
+    return _rewrite(path, old.merge(bank), {"added": list(bank.names)})
+
+
+def remove_classes(path: Path, names: Sequence[str]) -> tuple[str, ...]:
+    """Drop classes from a bundle; as atomic as `add_classes`.
+
+    Returns:
+        The class names that stay.
+
+    Raises:
+        ClassBankError: a name is not in the bundle (the nearest one is offered), or no class would stay.
+        VerificationError: the bundle is damaged; nothing was changed.
+    """
+    verify_bundle(path)
+    old = read_bundle(path).class_bank
+    return _rewrite(path, old.remove(names), {"removed": list(names)})
+
+
+def _rewrite(path: Path, bank: ClassBank, edit: Json) -> tuple[str, ...]:
+    """Put a bundle in the old one's place that differs in its vocabulary: bank, the graphs' metadata, manifest.
+
+    The parity report was made with the vocabulary of the export; the provenance keeps a note of every edit since.
+    """
+    bundle = bundle_at(path)
+    manifest = bundle.manifest
+    with write_bundle(path, overwrite=True) as writer:
+        changed: dict[str, Path] = {}
+        for entry in manifest.files:
+            target = writer.folder / entry.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if entry.role == "class_bank":
+                bank.save(target)
+            elif target.suffix == ".onnx":
+                names = json.dumps(list(bank.names), ensure_ascii=False)
+                copy_with_metadata(bundle.path / entry.path, target, {CLASS_NAMES_KEY: names})
+            else:
+                link_or_copy(bundle.path / entry.path, target)
+                continue
+            changed[entry.path] = target
+        edits = [*list_of(manifest.provenance.get("class_edits", []), "provenance.class_edits"), edit]
+        updated: Manifest = dataclasses.replace(
+            manifest,
+            files=replaced(manifest.files, changed),
+            provenance={**manifest.provenance, "class_edits": edits},
+        )
+        writer.commit_manifest(updated)
+    return bank.names

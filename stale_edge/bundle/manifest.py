@@ -1,0 +1,276 @@
+"""The manifest: what a bundle is, which files it holds, and what they promise. `manifest.json` <-> dataclasses."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Literal, get_args
+
+from stale_edge.bundle.json_fields import Json, exact_keys, integer_of, list_of, parse_json, string_of, table_of
+from stale_edge.config import Architecture, DecodeConfig, FeatureSpec, Resampling, from_dict, to_dict
+from stale_edge.errors import BundleError, ConfigError
+
+FORMAT = "stale-edge-bundle/1"
+MANIFEST_NAME = "manifest.json"
+CLASS_BANK_NAME = "class_bank.npz"
+
+Role = Literal["detector", "class_bank"]
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class FeatureContract:
+    """What features must be for the detector to mean anything; checked by every runtime before it runs."""
+
+    encoder: str
+    """Name or fingerprint of the visual encoder."""
+    channels: int
+    """C, >= 1."""
+    fps: float | None
+    """Frames per second that were sampled from the video, > 0; None: unspecified."""
+    stride: int | None
+    """Frames per snippet, >= 1; None: unspecified."""
+    length: int | None
+    """T that the graph is made for, >= 1; None: any T."""
+    resampling: Resampling
+    """What `detect` does with a video's features: `linear` interpolates to `resample_to` snippets, `none` nothing."""
+    resample_to: int | None = None
+    """Snippets that `linear` resamples to, >= 1; given by `length` where that is fixed."""
+
+    def __post_init__(self) -> None:
+        FeatureSpec(self.encoder, self.channels, self.fps, self.stride)  # the same rules hold here
+        if self.length is not None and self.length < 1:
+            raise ConfigError(f"feature_contract.length must be an integer >= 1 or null; got {self.length}")
+        if self.resampling == "none":
+            if self.resample_to is not None:
+                raise ConfigError(
+                    f"feature_contract.resample_to must be null without resampling; got {self.resample_to}"
+                )
+            return
+        target = self.resample_to if self.resample_to is not None else self.length
+        if target is None or target < 1 or (self.length is not None and target != self.length):
+            raise ConfigError(
+                "feature_contract.resample_to must be an integer >= 1 for linear resampling, and equal to length where "
+                f"that is fixed; got {self.resample_to} with length {self.length}"
+            )
+        object.__setattr__(self, "resample_to", target)
+
+    @classmethod
+    def from_spec(
+        cls, spec: FeatureSpec, *, length: int | None, resampling: Resampling, resample_to: int | None = None
+    ) -> "FeatureContract":
+        """Extend a data set's feature spec by what the detector demands of the temporal axis."""
+        return cls(spec.encoder, spec.channels, spec.fps, spec.stride, length, resampling, resample_to)
+
+    def to_json(self) -> Json:
+        """Plain JSON values, one key a field."""
+        return to_dict(self)
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """An input or output of a detector: numpy's dtype name, and a shape of sizes and symbolic names such as `K+1`."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of a bundle. A class bank has neither runtime nor precision, inputs nor outputs."""
+
+    path: str
+    """Relative to the bundle, with forward slashes, never leaving it."""
+    sha256: str
+    bytes: int
+    role: Role
+    runtime: str | None = None
+    """What runs it: `onnxruntime`, `torchscript`, ..."""
+    precision: str | None = None
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+    weights_quantized: int | None = None
+    """x of "x of y weights quantized", counted in numbers; None for a file that is not quantized."""
+    weights_total: int | None = None
+    """y: all numbers of all weights."""
+    note: str = ""
+    """What whoever runs this file should know, for example that it is slower on a CPU."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All of `manifest.json`.
+
+    Raises:
+        BundleError: a path leaves the folder or is listed twice, two detectors claim the same runtime and precision,
+            or there is not exactly one class bank.
+    """
+
+    architecture: Architecture
+    feature_contract: FeatureContract
+    decode: DecodeConfig
+    files: tuple[FileEntry, ...]
+    parity: Json = field(default_factory=dict)
+    """The parity report, as the exporter wrote it."""
+    provenance: Json = field(default_factory=dict)
+    """Checkpoint hash, resolved config, versions, machine; `class_edits` when classes were added or removed."""
+
+    def __post_init__(self) -> None:
+        seen: dict[str, str] = {}
+        made: dict[tuple[str | None, str | None], str] = {}
+        for entry in self.files:
+            check_inside(entry.path)
+            key = str(PurePosixPath(entry.path)).casefold()  # some file systems do not tell case apart
+            if key in seen:
+                raise BundleError(f"manifest lists a file twice: {seen[key]!r} and {entry.path!r}")
+            seen[key] = entry.path
+            kind = (entry.runtime, entry.precision)
+            if entry.role == "detector" and kind in made:
+                raise BundleError(
+                    f"manifest has two detectors for {entry.runtime} {entry.precision}: {made[kind]} and {entry.path}"
+                )
+            if entry.role == "detector":
+                made[kind] = entry.path
+        banks = [entry.path for entry in self.files if entry.role == "class_bank"]
+        if len(banks) != 1:
+            raise BundleError(f"a bundle holds exactly one class bank; the manifest lists {banks or 'none'}")
+
+    @property
+    def detectors(self) -> tuple[FileEntry, ...]:
+        return tuple(entry for entry in self.files if entry.role == "detector")
+
+    @property
+    def class_bank(self) -> FileEntry:
+        return next(entry for entry in self.files if entry.role == "class_bank")
+
+    def to_json(self) -> Json:
+        """Plain JSON values, as `manifest.json` holds them."""
+        return {"format": FORMAT, **to_dict(self)}
+
+    def to_text(self) -> str:
+        """The text of `manifest.json`, for people too."""
+        return json.dumps(self.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_text(cls, text: str) -> "Manifest":
+        """Read the text of `manifest.json`.
+
+        Raises:
+            BundleError: not JSON, another format version, or a field that is missing, unknown or malformed.
+        """
+        return cls.from_json(parse_json(text, "manifest"))
+
+    @classmethod
+    def from_json(cls, values: object) -> "Manifest":
+        """Read the JSON values of a manifest; errors as in `from_text`."""
+        table = table_of(values, "manifest")
+        got = table.get("format")
+        if got != FORMAT:
+            raise BundleError(f"manifest is of format {got!r}; this version of stale-edge reads {FORMAT!r}")
+        keys = ("format", "architecture", "feature_contract", "decode", "files", "parity", "provenance")
+        exact_keys(table, keys, "manifest")
+        architecture = table["architecture"]
+        if architecture not in get_args(Architecture):
+            raise BundleError(f"architecture must be one of {get_args(Architecture)}; got {architecture!r}")
+        try:
+            contract_keys = tuple(FeatureContract.__dataclass_fields__)
+            exact_keys(table_of(table["feature_contract"], "feature_contract"), contract_keys, "feature_contract")
+            contract = from_dict(FeatureContract, table["feature_contract"], where="feature_contract.")
+            decode = from_dict(DecodeConfig, table_of(table["decode"], "decode"), where="decode.")
+        except ConfigError as error:
+            raise BundleError(f"manifest: {error}") from error
+        files = tuple(_file_entry(item, f"files[{i}]") for i, item in enumerate(list_of(table["files"], "files")))
+        parity, provenance = table_of(table["parity"], "parity"), table_of(table["provenance"], "provenance")
+        return cls(architecture, contract, decode, files, dict(parity), dict(provenance))
+
+
+def detector_inputs(*, channels: int, embed_dim: int, length: int | None) -> tuple[TensorSpec, TensorSpec]:
+    """Inputs of every detector graph: features [B, T, C] and class_embeddings [K, D], float32."""
+    T: int | str = "T" if length is None else length
+    return (
+        TensorSpec("features", "float32", ("B", T, channels)),
+        TensorSpec("class_embeddings", "float32", ("K", embed_dim)),
+    )
+
+
+def detector_outputs(*, length: int | None) -> tuple[TensorSpec, TensorSpec, TensorSpec]:
+    """Outputs of every detector graph: class_logits [B, K+1, T], masks [B, T, T] and foreground [B, T], float32."""
+    T: int | str = "T" if length is None else length
+    return (
+        TensorSpec("class_logits", "float32", ("B", "K+1", T)),
+        TensorSpec("masks", "float32", ("B", T, T)),
+        TensorSpec("foreground", "float32", ("B", T)),
+    )
+
+
+def check_inside(path: str) -> None:
+    """Refuse a manifest path that is absolute, climbs, or means different things on different systems.
+
+    Raises:
+        BundleError: the path is named.
+    """
+    parts = PurePosixPath(path).parts
+    strange = not path or "\\" in path or ":" in path or "\0" in path
+    if strange or path.startswith("/") or ".." in parts or not parts:
+        raise BundleError(f"manifest names a path outside the bundle: {path!r}; only relative paths inside are allowed")
+    if path != str(PurePosixPath(path)) or path.casefold() == MANIFEST_NAME:
+        raise BundleError(f"manifest names {path!r}, which no file of a bundle can be called")
+
+
+def _file_entry(values: object, where: str) -> FileEntry:
+    table = table_of(values, where)
+    exact_keys(table, tuple(FileEntry.__dataclass_fields__), where)
+    sha256 = string_of(table["sha256"], f"{where}.sha256")
+    if not _SHA256.fullmatch(sha256):
+        raise BundleError(f"{where}.sha256 must be 64 lower-case hexadecimal digits; got {sha256!r}")
+    role = table["role"]
+    if role not in get_args(Role):
+        raise BundleError(f"{where}.role must be one of {get_args(Role)}; got {role!r}")
+    is_detector = role == "detector"
+    for key in ("runtime", "precision"):
+        if is_detector:
+            string_of(table[key], f"{where}.{key}")
+        elif table[key] is not None:
+            raise BundleError(f"{where}.{key} must be null for a class bank; got {table[key]!r}")
+    inputs, outputs = (
+        tuple(_tensors(table["inputs"], f"{where}.inputs")),
+        tuple(_tensors(table["outputs"], f"{where}.outputs")),
+    )
+    if is_detector and not (inputs and outputs):
+        raise BundleError(f"{where}: a detector needs inputs and outputs")
+    quantized, total = (
+        None if table[key] is None else integer_of(table[key], f"{where}.{key}", least=0)
+        for key in ("weights_quantized", "weights_total")
+    )
+    if quantized is not None and (total is None or quantized > total):
+        raise BundleError(f"{where}: {quantized} weights quantized of {total} weights is impossible")
+    if not isinstance(table["note"], str):
+        raise BundleError(f"{where}.note must be a string; got {table['note']!r}")
+    return FileEntry(
+        path=string_of(table["path"], f"{where}.path"),
+        sha256=sha256,
+        bytes=integer_of(table["bytes"], f"{where}.bytes", least=0),
+        role=role,
+        runtime=table["runtime"],
+        precision=table["precision"],
+        inputs=inputs,
+        outputs=outputs,
+        weights_quantized=quantized,
+        weights_total=total,
+        note=table["note"],
+    )
+
+
+def _tensors(values: object, where: str) -> Iterator[TensorSpec]:
+    for i, item in enumerate(list_of(values, where)):
+        table = table_of(item, f"{where}[{i}]")
+        exact_keys(table, ("name", "dtype", "shape"), f"{where}[{i}]")
+        shape = list_of(table["shape"], f"{where}[{i}].shape")
+        for size in shape:
+            if not (isinstance(size, str) and size) and not (type(size) is int and size >= 1):
+                raise BundleError(f"{where}[{i}].shape must hold sizes >= 1 and symbolic names; got {shape!r}")
+        name, dtype = (string_of(table[key], f"{where}[{i}].{key}") for key in ("name", "dtype"))
+        yield TensorSpec(name, dtype, tuple(shape))

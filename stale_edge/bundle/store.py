@@ -1,0 +1,224 @@
+"""Reading bundles: the manifest, the files it names, whether their bytes are the promised ones, and a description."""
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from stale_edge.bundle.class_bank import ClassBank
+from stale_edge.bundle.files import sha256_of
+from stale_edge.bundle.json_fields import Json, parse_json
+from stale_edge.bundle.manifest import FORMAT, MANIFEST_NAME, FileEntry, Manifest
+from stale_edge.bundle.onnx_metadata import graph_metadata, read_onnx_metadata
+from stale_edge.config import to_dict
+from stale_edge.errors import BundleError, VerificationError
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose manifest has been read and whose paths stay inside its folder.
+
+    The files behind it are checked when they are asked for (`checked_path`, `class_bank`), or all by `verify_bundle`.
+    """
+
+    path: Path
+    manifest: Manifest
+
+    def detector(self, *, runtime: str, precision: str) -> FileEntry:
+        """Find the detector for a runtime and precision.
+
+        Raises:
+            BundleError: there is none; those that there are, are listed.
+        """
+        for entry in self.manifest.detectors:
+            if (entry.runtime, entry.precision) == (runtime, precision):
+                return entry
+        held = ", ".join(f"{entry.runtime} {entry.precision}" for entry in self.manifest.detectors) or "no detector"
+        raise BundleError(f"{self.path}: the bundle has no {runtime} {precision} detector; it has: {held}")
+
+    def checked_path(self, entry: FileEntry) -> Path:
+        """Give a file's path after its size and sha256 were found equal to the manifest's.
+
+        Raises:
+            VerificationError: the file is missing, outside the folder, or its bytes changed.
+        """
+        problem = _file_problem(self.path, entry)
+        if problem:
+            raise VerificationError(f"{self.path}: {problem}")
+        return self.path / entry.path
+
+    @cached_property
+    def class_bank(self) -> ClassBank:
+        """The class bank, its bytes checked.
+
+        Raises:
+            VerificationError: the file is missing or its bytes changed.
+            BundleError: it is no class bank, or of another width than the detectors take.
+        """
+        entry = self.manifest.class_bank
+        bank = ClassBank.load(self.checked_path(entry))
+        for detector in self.manifest.detectors:
+            problem = _bank_problem(detector, bank)
+            if problem:
+                raise BundleError(f"{self.path}: {problem}")
+        return bank
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Read a bundle's manifest.
+
+    Raises:
+        BundleError: no such folder, no manifest, another format version, or a malformed manifest.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        kind = "is a file" if folder.exists() else "does not exist"
+        raise BundleError(f"{path}: not a bundle: it {kind}; a bundle is a folder with a {MANIFEST_NAME}")
+    try:
+        text = (folder / MANIFEST_NAME).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise BundleError(f"{path}: not a bundle: {MANIFEST_NAME} is missing") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path}: cannot read {MANIFEST_NAME}: {error}") from error
+    try:
+        manifest = Manifest.from_text(text)
+    except BundleError as error:
+        raise BundleError(f"{path}: {error}") from error
+    return Bundle(folder, manifest)
+
+
+def verify_bundle(path: Path) -> Bundle:
+    """Check everything that a bundle promises: every file, every byte, the graphs' metadata, the class bank.
+
+    Raises:
+        VerificationError: anything is not as the manifest says; every bad file is named.
+        BundleError: there is no such folder.
+    """
+    try:
+        bundle = read_bundle(path)
+    except BundleError as error:
+        if not Path(path).is_dir():
+            raise
+        raise VerificationError(str(error)) from error
+    problems = [problem for entry in bundle.manifest.files if (problem := _file_problem(bundle.path, entry))]
+    if not problems:
+        problems = _content_problems(bundle)
+    if problems:
+        raise VerificationError(f"{path}: {'; '.join(problems)}")
+    return bundle
+
+
+def describe_bundle(path: Path) -> Json:
+    """Describe a bundle for people: contract, classes, files with sizes and quantized weights, parity, provenance.
+
+    Files are not hashed; `verify_bundle` does that.
+
+    Returns:
+        JSON-able values: `format`, `path`, `architecture`, `feature_contract`, `decode`, `classes` (`n`, `names`,
+        `embed_dim`, `fingerprint`), `files` (as in the manifest, with `weights`: "x of y weights quantized" or null),
+        `total_bytes`, `parity`, `provenance`.
+
+    Raises:
+        BundleError: as `read_bundle`; VerificationError when the class bank's bytes changed.
+    """
+    bundle = read_bundle(path)
+    manifest, bank = bundle.manifest, bundle.class_bank
+    files = [{**to_dict(entry), "weights": quantized_weights(entry)} for entry in manifest.files]
+    return {
+        "format": FORMAT,
+        "path": str(path),
+        "architecture": manifest.architecture,
+        "feature_contract": manifest.feature_contract.to_json(),
+        "decode": to_dict(manifest.decode),
+        "classes": {
+            "n": len(bank),
+            "names": list(bank.names),
+            "embed_dim": bank.width,
+            "fingerprint": bank.fingerprint,
+        },
+        "files": files,
+        "total_bytes": sum(entry.bytes for entry in manifest.files),
+        "parity": manifest.parity,
+        "provenance": manifest.provenance,
+    }
+
+
+def quantized_weights(entry: FileEntry) -> str | None:
+    """Say "x of y weights quantized" of a quantized file; None of the others."""
+    if entry.weights_quantized is None:
+        return None
+    return f"{entry.weights_quantized} of {entry.weights_total} weights quantized"
+
+
+def _file_problem(folder: Path, entry: FileEntry) -> str | None:
+    """Say what is wrong with one file, or None."""
+    path = folder / entry.path
+    real = Path(os.path.realpath(path))
+    if not real.is_relative_to(os.path.realpath(folder)):
+        return f"{entry.path} leads outside the bundle, to {real}"
+    try:
+        if not path.is_file():
+            return f"{entry.path} is missing" if not path.exists() else f"{entry.path} is not a file"
+        size = path.stat().st_size
+        if size != entry.bytes:
+            return f"{entry.path} has {size} bytes; the manifest says {entry.bytes}"
+        sha256 = sha256_of(path)
+    except OSError as error:
+        return f"{entry.path} cannot be read: {error.strerror or error}"
+    if sha256 != entry.sha256:
+        return f"{entry.path} has changed: sha256 {sha256}, the manifest says {entry.sha256}"
+    return None
+
+
+def _content_problems(bundle: Bundle) -> list[str]:
+    """Compare what stands inside the files with the manifest: class bank width and the metadata of ONNX graphs."""
+    try:
+        bank = bundle.class_bank
+    except BundleError as error:
+        return [str(error)]
+    manifest = bundle.manifest
+    expected = graph_metadata(
+        architecture=manifest.architecture,
+        feature_contract=manifest.feature_contract,
+        decode=manifest.decode,
+        class_names=bank.names,
+    )
+    problems = []
+    for entry in manifest.detectors:
+        features = next((spec for spec in entry.inputs if spec.name == "features"), None)
+        if features is not None and features.shape[-1] != manifest.feature_contract.channels:
+            problems.append(
+                f"{entry.path} takes {features.shape[-1]} channels; the feature contract says "
+                f"{manifest.feature_contract.channels}"
+            )
+        if Path(entry.path).suffix != ".onnx":
+            continue
+        try:
+            metadata = read_onnx_metadata(bundle.path / entry.path)
+            problems += _metadata_problems(entry.path, metadata, expected)
+        except BundleError as error:
+            problems.append(str(error))
+    return problems
+
+
+def _metadata_problems(path: str, metadata: dict[str, str], expected: dict[str, str]) -> list[str]:
+    problems = []
+    for key, wanted in expected.items():
+        if key not in metadata:
+            problems.append(f"{path}: metadata_props lack {key}")
+        elif metadata[key] != wanted and not _equal_json(metadata[key], wanted, f"{path}: metadata {key}"):
+            problems.append(f"{path}: metadata {key} is {metadata[key]}; the bundle says {wanted}")
+    return problems
+
+
+def _equal_json(text: str, other: str, where: str) -> bool:
+    return text[:1] in "[{" and bool(parse_json(text, where) == parse_json(other, where))
+
+
+def _bank_problem(detector: FileEntry, bank: ClassBank) -> str | None:
+    spec = next((spec for spec in detector.inputs if spec.name == "class_embeddings"), None)
+    if spec is None:
+        return f"{detector.path} has no input class_embeddings; it has {[item.name for item in detector.inputs]}"
+    if spec.shape[-1] != bank.width:
+        return f"the class bank is {bank.width} wide; {detector.path} takes {spec.shape[-1]}"
+    return None

@@ -1,0 +1,199 @@
+"""Writing bundles: built in a folder beside the target, checked, flushed to the disk, and put in place in one step."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stale_edge.bundle.class_bank import ClassBank
+from stale_edge.bundle.files import folder_beside, replace_folder, sha256_of, sync_file, sync_folder
+from stale_edge.bundle.manifest import (
+    CLASS_BANK_NAME,
+    MANIFEST_NAME,
+    FeatureContract,
+    FileEntry,
+    Manifest,
+    TensorSpec,
+    check_inside,
+)
+from stale_edge.bundle.store import Bundle, read_bundle, verify_bundle
+from stale_edge.config import Architecture, DecodeConfig
+from stale_edge.errors import BundleError
+
+
+class BundleWriter:
+    """A bundle in the making. Write detector files into `folder`, announce each with `add_detector`, then `commit`.
+
+    folder: the temporary folder, beside the target; artifacts can be run and judged there before anything is kept.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.committed = False
+        self._detectors: list[FileEntry] = []
+        self._class_bank: FileEntry | None = None
+
+    def add_detector(
+        self,
+        name: str,
+        *,
+        runtime: str,
+        precision: str,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        weights_quantized: int | None = None,
+        weights_total: int | None = None,
+        note: str = "",
+    ) -> FileEntry:
+        """Announce a detector file that stands in `folder`; its bytes must not change any more.
+
+        Raises:
+            BundleError: there is no such file, or the name leads outside.
+        """
+        check_inside(name)
+        path = self.folder / name
+        if not path.is_file():
+            raise BundleError(f"{name}: no such file was written into the bundle")
+        entry = FileEntry(
+            path=name,
+            sha256=sha256_of(path),
+            bytes=path.stat().st_size,
+            role="detector",
+            runtime=runtime,
+            precision=precision,
+            inputs=tuple(inputs),
+            outputs=tuple(outputs),
+            weights_quantized=weights_quantized,
+            weights_total=weights_total,
+            note=note,
+        )
+        self._detectors.append(entry)
+        return entry
+
+    def set_class_bank(self, bank: ClassBank) -> FileEntry:
+        """Write the class bank into the bundle."""
+        path = self.folder / CLASS_BANK_NAME
+        bank.save(path)
+        self._class_bank = FileEntry(CLASS_BANK_NAME, sha256_of(path), path.stat().st_size, "class_bank")
+        return self._class_bank
+
+    def commit(
+        self,
+        *,
+        architecture: Architecture,
+        feature_contract: FeatureContract,
+        decode: DecodeConfig,
+        parity: Mapping[str, Any] | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> Manifest:
+        """Write the manifest and check the whole as `verify_bundle` does; the block's end puts it in place.
+
+        Raises:
+            BundleError: no class bank or no detector was added, or what was written contradicts itself.
+        """
+        if self._class_bank is None or not self._detectors:
+            raise BundleError("a bundle needs a class bank and at least one detector before it is committed")
+        files = (*self._detectors, self._class_bank)
+        provided = dict(parity or {}), dict(provenance or {})
+        self.commit_manifest(Manifest(architecture, feature_contract, decode, files, *provided))
+        return read_bundle(self.folder).manifest
+
+    def commit_manifest(self, manifest: Manifest) -> None:
+        """Write a manifest made elsewhere; for edits of a bundle. Checks as `commit`."""
+        try:
+            text = manifest.to_text()
+        except (TypeError, ValueError) as error:
+            raise BundleError(f"the parity report or provenance is not plain JSON: {error}") from error
+        try:
+            (self.folder / MANIFEST_NAME).write_text(text, encoding="utf-8")
+            for name in (MANIFEST_NAME, *(entry.path for entry in manifest.files)):
+                sync_file(self.folder / name)
+            sync_folder(self.folder)
+        except OSError as error:
+            raise BundleError(f"cannot write the bundle: {error}") from error
+        verify_bundle(self.folder)
+        self.committed = True
+
+
+@contextlib.contextmanager
+def write_bundle(path: Path, *, overwrite: bool = False) -> Iterator[BundleWriter]:
+    """Write a bundle so that it appears whole or not at all.
+
+    Anything raised inside the block, and a kill at any moment, leaves the target as it was: absent, or the old bundle.
+
+        with write_bundle(out) as writer:
+            export(model, writer.folder / "detector-fp32.onnx")
+            writer.add_detector("detector-fp32.onnx", runtime="onnxruntime", precision="fp32", ...)
+            writer.set_class_bank(bank)
+            writer.commit(architecture="paper", ...)
+
+    Args:
+        path: the bundle's folder; its parent must exist.
+        overwrite: replace an older bundle. Only a folder that holds nothing but a bundle is ever replaced.
+
+    Raises:
+        BundleError: something is at the path that must not be replaced, or the file system refuses.
+        RuntimeError: the block ended without `commit`.
+    """
+    target = Path(path).resolve()
+    _check_target(target, overwrite=overwrite)
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(folder_beside(target))
+        except OSError as error:
+            raise BundleError(f"{path}: cannot write beside the bundle: {error}") from error
+        writer = BundleWriter(folder)
+        yield writer
+        if not writer.committed:
+            raise RuntimeError("the block of write_bundle ended without commit; nothing was written")
+        _check_target(target, overwrite=overwrite)  # time has passed since the first look
+        try:
+            replace_folder(folder, target)
+        except OSError as error:
+            raise BundleError(f"{path}: cannot put the bundle in place: {error}") from error
+
+
+def bundle_at(path: Path) -> Bundle:
+    """Read a bundle that is about to be rewritten.
+
+    Raises:
+        BundleError: as `read_bundle`, or the folder holds files that are not the bundle's.
+    """
+    bundle = read_bundle(path)
+    named = {MANIFEST_NAME, *(entry.path for entry in bundle.manifest.files)}
+    files = (item for item in Path(path).rglob("*") if item.is_symlink() or not item.is_dir())
+    strange = sorted(str(item.relative_to(path).as_posix()) for item in files)
+    strange = [name for name in strange if name not in named]
+    if strange:
+        raise BundleError(
+            f"{path}: will not be replaced, it holds what no manifest names: {', '.join(strange[:5])}; "
+            "move what you want to keep elsewhere"
+        )
+    return bundle
+
+
+def replaced(files: Sequence[FileEntry], by: Mapping[str, Path]) -> tuple[FileEntry, ...]:
+    """Give entries the hash and size of the files that took their place, by entry path."""
+    return tuple(
+        dataclasses.replace(entry, sha256=sha256_of(by[entry.path]), bytes=by[entry.path].stat().st_size)
+        if entry.path in by
+        else entry
+        for entry in files
+    )
+
+
+def _check_target(target: Path, *, overwrite: bool) -> None:
+    if not target.parent.is_dir():
+        raise BundleError(f"{target}: cannot write the bundle: the folder {target.parent} does not exist")
+    if target.is_dir():
+        if not any(target.iterdir()):
+            return
+        try:
+            bundle_at(target)
+        except BundleError as error:
+            raise BundleError(f"the folder is not empty and no mere bundle, so it is not replaced: {error}") from error
+        if not overwrite:
+            raise BundleError(f"{target}: a bundle is already there; choose another folder, or ask to overwrite it")
+    elif target.exists():
+        raise BundleError(f"{target}: will not be replaced: it is a file")
