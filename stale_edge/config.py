@@ -236,7 +236,7 @@ class BenchConfig:
     repeats: int = 5
     """Rounds; in each, every row is asked for one trial, >= 1."""
     peak_tmacs: float | None = None
-    """Rate that utilization divides by, in 1e12 multiply-accumulates a second, > 0; None: this machine's measured rate."""
+    """Rate that utilization divides by, in 1e12 multiply-accumulates a second, > 0; None: the rate measured here."""
     seed: int = 0
     """Of weights, inputs and the order of turns."""
 
@@ -252,6 +252,74 @@ class BenchConfig:
                      f"some of {', '.join(typing.get_args(allowed))}")
         _require(self.peak_tmacs is None or 0 < self.peak_tmacs < float("inf"), "bench.peak_tmacs", self.peak_tmacs,
                  "a number > 0, or nothing")
+
+
+@dataclass(frozen=True)
+class SimulateConfig:
+    """The simulated task: how many videos, how long, and how hard. All of it is written to `feature_spec.json`.
+
+    Frame statistics (norm, outlier channel, spectrum, autocorrelation) are measured on real CLIP features and are no
+    settings; they stand in `stale_edge.data.simulate_features`.
+    """
+
+    n_videos: int | None = None
+    """Videos, >= 4; None: 500, or every video of the annotation file. Fewer than the file has: a sample by `seed`."""
+    n_classes: int = 20
+    """K, >= 2; unused with an annotation file or a class bank, whose names are the classes."""
+    seed: int = 0
+    """Of everything: the same seed gives the same bytes, >= 0."""
+    channels: int = 512
+    """C, >= 16; a class bank must be as wide, since image and text share CLIP's space."""
+    fps: float = 16.0
+    """Frames per second that features stand for, > 0."""
+    stride: int = 16
+    """Frames per snippet, >= 1; 16 at 16 fps is one snippet a second."""
+    validation_fraction: float = 0.4
+    """Part of the videos in the subset `validation`, in (0, 1); unused with an annotation file."""
+    unseen_fraction: float = 0.25
+    """Part of the classes in `splits/test.list`, never trained on in the open-set protocol, in (0, 1)."""
+    min_duration_s: float = 20.0
+    """Shortest video, > 0."""
+    max_duration_s: float = 230.0
+    """Longest video, >= `min_duration_s`."""
+    max_actions: int = 4
+    """Most actions a video, >= 1."""
+    second_class_probability: float = 0.1
+    """How often a video with several actions shows two classes, in [0, 1]."""
+    distractors: float = 1.0
+    """Mean number of distractors a video: stretches that show what goes with a class, without the action, >= 0."""
+    alignment: float = 0.6
+    """Cosine between a class's visual direction and its text direction: how much CLIP knows of it, in [0, 1]."""
+    class_share: float = 0.7
+    """Part of an action's contrast along its class direction, in [0, 1]; the squares of the three parts sum to 1."""
+    actionness_share: float = 0.45
+    """Part along the direction that all actions share, in [0, 1]; what is left is the single instance's own."""
+    context_share: float = 0.2
+    """Part of a video's scene that its class explains; it is there with and without the action, in [0, 1]."""
+    boundary_s: float = 1.0
+    """Seconds in which an action fades in and out, > 0."""
+    score_accuracy: float = 0.885
+    """Part of the videos whose top class in `scores.json` is right, in [0, 1]; 88.5 % in STALE's published scores."""
+
+    def __post_init__(self) -> None:
+        _require(self.n_videos is None or self.n_videos >= 4, "simulate.n_videos", self.n_videos, "an integer >= 4")
+        _require(self.n_classes >= 2, "simulate.n_classes", self.n_classes, "an integer >= 2")
+        _require(self.channels >= 16, "simulate.channels", self.channels, "an integer >= 16")
+        _require(self.seed >= 0, "simulate.seed", self.seed, "an integer >= 0")
+        for name in ("stride", "max_actions"):
+            _require(getattr(self, name) >= 1, f"simulate.{name}", getattr(self, name), "an integer >= 1")
+        for name in ("fps", "min_duration_s", "boundary_s"):
+            _require(getattr(self, name) > 0, f"simulate.{name}", getattr(self, name), "a number > 0")
+        _require(self.max_duration_s >= self.min_duration_s, "simulate.max_duration_s", self.max_duration_s,
+                 f"at least simulate.min_duration_s = {self.min_duration_s}")
+        for name in ("validation_fraction", "unseen_fraction"):
+            _require(0 < getattr(self, name) < 1, f"simulate.{name}", getattr(self, name), "a number in (0, 1)")
+        for name in ("second_class_probability", "alignment", "class_share", "actionness_share", "context_share",
+                     "score_accuracy"):
+            _require(0 <= getattr(self, name) <= 1, f"simulate.{name}", getattr(self, name), "a number in [0, 1]")
+        _require(self.class_share**2 + self.actionness_share**2 <= 1 + 1e-9, "simulate.actionness_share",
+                 self.actionness_share, f"at most sqrt(1 - class_share**2), class_share = {self.class_share}")
+        _require(self.distractors >= 0, "simulate.distractors", self.distractors, "a number >= 0")
 
 
 @dataclass(frozen=True)
