@@ -14,7 +14,14 @@ from stale_edge.bundle.manifest import (
     detector_outputs,
 )
 from stale_edge.bundle.onnx_metadata import graph_metadata, read_onnx_metadata
-from stale_edge.bundle.store import Bundle, describe_bundle, quantized_weights, read_bundle, verify_bundle
+from stale_edge.bundle.store import (
+    Bundle,
+    describe_bundle,
+    metadata_problems,
+    quantized_weights,
+    read_bundle,
+    verify_bundle,
+)
 from stale_edge.bundle.writer import BundleWriter, write_bundle
 
 __all__ = [
@@ -34,6 +41,7 @@ __all__ = [
     "detector_outputs",
     "graph_metadata",
     "list_classes",
+    "metadata_problems",
     "quantized_weights",
     "read_bundle",
     "read_onnx_metadata",

@@ -23,13 +23,13 @@ def list_classes(path: Path) -> tuple[str, ...]:
     return read_bundle(path).class_bank.names
 
 
-def add_classes(path: Path, bank: ClassBank) -> tuple[str, ...]:
+def add_classes(path: Path, bank: ClassBank) -> ClassBank:
     """Append the classes of a bank that the bundle's own text encoder made.
 
     The bundle is rewritten in one step: a kill leaves the old one or the new one, both of which verify.
 
     Returns:
-        All class names, the new ones last.
+        The bundle's new class bank, the added classes last.
 
     Raises:
         ClassBankError: the bank comes from another text encoder, has another width, or a name is there already.
@@ -40,11 +40,11 @@ def add_classes(path: Path, bank: ClassBank) -> tuple[str, ...]:
     return _rewrite(path, old.merge(bank), {"added": list(bank.names)})
 
 
-def remove_classes(path: Path, names: Sequence[str]) -> tuple[str, ...]:
+def remove_classes(path: Path, names: Sequence[str]) -> ClassBank:
     """Drop classes from a bundle; as atomic as `add_classes`.
 
     Returns:
-        The class names that stay.
+        The bundle's new class bank.
 
     Raises:
         ClassBankError: a name is not in the bundle (the nearest one is offered), or no class would stay.
@@ -55,7 +55,7 @@ def remove_classes(path: Path, names: Sequence[str]) -> tuple[str, ...]:
     return _rewrite(path, old.remove(names), {"removed": list(names)})
 
 
-def _rewrite(path: Path, bank: ClassBank, edit: Json) -> tuple[str, ...]:
+def _rewrite(path: Path, bank: ClassBank, edit: Json) -> ClassBank:
     """Put a bundle in the old one's place that differs in its vocabulary: bank, the graphs' metadata, manifest.
 
     The parity report was made with the vocabulary of the export; the provenance keeps a note of every edit since.
@@ -83,4 +83,4 @@ def _rewrite(path: Path, bank: ClassBank, edit: Json) -> tuple[str, ...]:
             provenance={**manifest.provenance, "class_edits": edits},
         )
         writer.commit_manifest(updated)
-    return bank.names
+    return bank

@@ -1,6 +1,7 @@
 """Reading bundles: the manifest, the files it names, whether their bytes are the promised ones, and a description."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -55,13 +56,7 @@ class Bundle:
             VerificationError: the file is missing or its bytes changed.
             BundleError: it is no class bank, or of another width than the detectors take.
         """
-        entry = self.manifest.class_bank
-        bank = ClassBank.load(self.checked_path(entry))
-        for detector in self.manifest.detectors:
-            problem = _bank_problem(detector, bank)
-            if problem:
-                raise BundleError(f"{self.path}: {problem}")
-        return bank
+        return _checked_bank(self)
 
 
 def read_bundle(path: Path) -> Bundle:
@@ -143,6 +138,24 @@ def describe_bundle(path: Path) -> Json:
     }
 
 
+def metadata_problems(bundle: Bundle, entry: FileEntry, metadata: Mapping[str, str]) -> list[str]:
+    """Compare the `metadata_props` of one ONNX file with the manifest and the class bank; one line a disagreement."""
+    expected = graph_metadata(
+        architecture=bundle.manifest.architecture,
+        feature_contract=bundle.manifest.feature_contract,
+        decode=bundle.manifest.decode,
+        class_names=bundle.class_bank.names,
+    )
+    problems = []
+    for key, wanted in expected.items():
+        got = metadata.get(key)
+        if got is None:
+            problems.append(f"{entry.path}: metadata_props lack {key}")
+        elif got != wanted and not _equal_json(got, wanted, f"{entry.path}: metadata {key}"):
+            problems.append(f"{entry.path}: metadata {key} is {got}; the bundle says {wanted}")
+    return problems
+
+
 def quantized_weights(entry: FileEntry) -> str | None:
     """Say "x of y weights quantized" of a quantized file; None of the others."""
     if entry.weights_quantized is None:
@@ -172,17 +185,11 @@ def _file_problem(folder: Path, entry: FileEntry) -> str | None:
 
 def _content_problems(bundle: Bundle) -> list[str]:
     """Compare what stands inside the files with the manifest: class bank width and the metadata of ONNX graphs."""
+    manifest = bundle.manifest
     try:
-        bank = bundle.class_bank
+        _checked_bank(bundle)
     except BundleError as error:
         return [str(error)]
-    manifest = bundle.manifest
-    expected = graph_metadata(
-        architecture=manifest.architecture,
-        feature_contract=manifest.feature_contract,
-        decode=manifest.decode,
-        class_names=bank.names,
-    )
     problems = []
     for entry in manifest.detectors:
         features = next((spec for spec in entry.inputs if spec.name == "features"), None)
@@ -195,20 +202,19 @@ def _content_problems(bundle: Bundle) -> list[str]:
             continue
         try:
             metadata = read_onnx_metadata(bundle.path / entry.path)
-            problems += _metadata_problems(entry.path, metadata, expected)
+            problems += metadata_problems(bundle, entry, metadata)
         except BundleError as error:
             problems.append(str(error))
     return problems
 
 
-def _metadata_problems(path: str, metadata: dict[str, str], expected: dict[str, str]) -> list[str]:
-    problems = []
-    for key, wanted in expected.items():
-        if key not in metadata:
-            problems.append(f"{path}: metadata_props lack {key}")
-        elif metadata[key] != wanted and not _equal_json(metadata[key], wanted, f"{path}: metadata {key}"):
-            problems.append(f"{path}: metadata {key} is {metadata[key]}; the bundle says {wanted}")
-    return problems
+def _checked_bank(bundle: Bundle) -> ClassBank:
+    bank = ClassBank.load(bundle.checked_path(bundle.manifest.class_bank))
+    for detector in bundle.manifest.detectors:
+        problem = _bank_problem(detector, bank)
+        if problem:
+            raise BundleError(f"{bundle.path}: {problem}")
+    return bank
 
 
 def _equal_json(text: str, other: str, where: str) -> bool:
