@@ -1,5 +1,6 @@
-"""Segments, their overlap, and detections: the vocabulary that every room above shares."""
+"""Segments, their overlap, detections, and names of videos: the vocabulary that every room above shares."""
 
+from collections.abc import Container
 from typing import NamedTuple
 
 import numpy as np
@@ -47,3 +48,17 @@ def tiou(segments: NDArray[np.floating], others: NDArray[np.floating]) -> NDArra
     intersection = np.maximum(intersection, 0.0)
     union = (a[:, 1] - a[:, 0])[:, None] + (b[:, 1] - b[:, 0])[None, :] - intersection
     return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+
+
+def find_video(name: str, known: Container[str]) -> str | None:
+    """Find a video among known names, where published files disagree about the prefix `v_` of ActivityNet's names.
+
+    The name itself wins; then the name with `v_` put before it; then the name without a leading `v_`.
+
+    Returns:
+        The known name, or None.
+    """
+    for candidate in (name, f"v_{name}", name.removeprefix("v_")):
+        if candidate in known:
+            return candidate
+    return None

@@ -1,0 +1,234 @@
+"""Feature files and the one way to resample them, shared by training and deployment."""
+
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.lib.npyio import NpzFile
+from numpy.typing import NDArray
+
+from stale_edge.data import hdf5
+from stale_edge.errors import DataError, FeatureContractError
+from stale_edge.segments import FloatArray, find_video
+
+FEATURE_SUFFIXES = (".npy", ".npz", *hdf5.SUFFIXES)
+
+
+def resample(features: NDArray[np.floating], length: int) -> FloatArray:
+    """Resample features to another number of snippets by linear interpolation.
+
+    Snippet i of T covers [i, i + 1) / T of the video; values are interpolated between the centres of snippets and held
+    constant before the first centre and after the last. This is `torch.nn.functional.interpolate(mode="linear",
+    align_corners=False)`, what the public code does (stale_lib/stale_dataloader.py, loadFeature), in NumPy alone.
+
+    Args:
+        features: (T, C) floating, T >= 1, C >= 1.
+        length: snippets wanted, >= 1.
+
+    Returns:
+        (length, C) float32; equal to `features` when T == length, then it may share their memory.
+
+    Raises:
+        ValueError: length is not a positive integer.
+        FeatureContractError: (a ValueError) features are not of floating type and shape (T, C), or have no snippet.
+    """
+    if isinstance(length, bool) or not isinstance(length, int | np.integer) or length < 1:
+        raise ValueError(f"length must be an integer >= 1; got {length!r}")
+    _require_feature_array(features, "features")
+    n_snippets = features.shape[0]
+    if n_snippets == length:
+        return np.ascontiguousarray(features, dtype=np.float32)
+    position = np.maximum((np.arange(length) + 0.5) * (n_snippets / length) - 0.5, 0.0)
+    left = np.minimum(position.astype(np.int64), n_snippets - 1)
+    right = np.minimum(left + 1, n_snippets - 1)
+    weight = (position - left).astype(np.float32)[:, None]  # (length, 1)
+    values = np.asarray(features, dtype=np.float32)
+    resampled: FloatArray = values[left] * (1 - weight) + values[right] * weight  # (length, C)
+    return resampled
+
+
+def read_features(path: Path, *, array: str | None = None) -> FloatArray:
+    """Read the features of one video from `.npy`, `.npz`, `.h5` or `.hdf5`; nothing is unpickled.
+
+    An archive with several arrays must hold one called `features` or like the file's stem, else `array` must choose.
+
+    Args:
+        path: file with (T, C) floating values; float16 and float64 become float32.
+        array: name of the array inside an `.npz` or HDF5 file; None: the only one, `features`, or the file's stem.
+
+    Returns:
+        (T, C) float32, finite, T >= 1, C >= 1.
+
+    Raises:
+        DataError: the file is missing, unreadable, of another format, or it is unclear which array is meant.
+        FeatureContractError: the array is empty, not floating, not two-dimensional, or has values that are not finite.
+        MissingExtraError: an HDF5 file without h5py.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in FEATURE_SUFFIXES:
+        raise DataError(f"{path}: not a feature file; allowed: {', '.join(FEATURE_SUFFIXES)}")
+    if not path.is_file():
+        raise DataError(f"{path}: no such feature file")
+
+    def choose(names: Sequence[str]) -> str:
+        return _choose_array(names, path, array)
+
+    return check_features(_read_array(path, choose), str(path))
+
+
+def _read_array(path: Path, choose: Callable[[Sequence[str]], str]) -> Any:
+    if path.suffix.lower() in hdf5.SUFFIXES:
+        return hdf5.read_array(path, choose)
+    try:
+        with path.open("rb") as file:
+            content = np.load(file, allow_pickle=False)
+            return content[choose(content.files)] if isinstance(content, NpzFile) else content
+    except (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path}: not a readable feature file ({type(error).__name__}: {error})") from error
+
+
+def _choose_array(names: Sequence[str], path: Path, array: str | None) -> str:
+    listed = ", ".join(names) or "none"
+    if array is not None:
+        if array not in names:
+            raise DataError(f"{path}: there is no array {array!r}; the file holds: {listed}")
+        return array
+    for name in ("features", path.stem):
+        if name in names:
+            return name
+    if len(names) != 1:
+        raise DataError(
+            f"{path}: it is not clear which array holds the features; the file holds: {listed}. "
+            f"Keep one, or call one 'features' or {path.stem!r}"
+        )
+    return names[0]
+
+
+def check_features(features: Any, source: str, *, channels: int | None = None) -> FloatArray:
+    """Check one video's features and convert them to float32.
+
+    Args:
+        features: what was read; must be an array (T, C) of floating type, finite, not empty.
+        source: file or name that messages speak of.
+        channels: the width C they must have; None: any.
+
+    Raises:
+        FeatureContractError: naming `source`, what was got and what is allowed.
+    """
+    _require_feature_array(features, source)
+    if channels is not None and features.shape[1] != channels:
+        raise FeatureContractError(
+            f"{source}: features must have C = {channels} channels; got shape {features.shape} (T, C)"
+        )
+    with np.errstate(over="ignore"):  # a float64 too large for float32 becomes infinite and is named below
+        values = np.ascontiguousarray(features, dtype=np.float32)
+    if not np.isfinite(values).all():
+        snippet, channel = np.argwhere(~np.isfinite(values))[0]
+        raise FeatureContractError(
+            f"{source}: features must be finite; got {features[snippet, channel]} at snippet {snippet}, "
+            f"channel {channel}; extract the features of this video again"
+        )
+    return values
+
+
+def _require_feature_array(features: Any, source: str) -> None:
+    if not isinstance(features, np.ndarray) or features.ndim != 2:
+        shape = getattr(features, "shape", type(features).__name__)
+        raise FeatureContractError(f"{source}: features must be an array of shape (T, C); got {shape}")
+    if not np.issubdtype(features.dtype, np.floating):
+        raise FeatureContractError(
+            f"{source}: features must be float32 or float16; got {features.dtype}; convert them before saving"
+        )
+    if 0 in features.shape:
+        raise FeatureContractError(
+            f"{source}: features are empty; got shape {features.shape}, at least one snippet and one channel are needed"
+        )
+
+
+class FeatureSource(NamedTuple):
+    """Where a video's features lie: a file, and the array inside it (None: the file is the video's own)."""
+
+    path: Path
+    array: str | None
+
+
+class FeatureFolder:
+    """The features of a data set: a folder with a file a video, or with HDF5 files that hold a dataset a video.
+
+    Folders below are read too. Opening lists files and the names inside HDF5 files; features are read by `load`.
+    A file is one video's own when it has one array, or one called `features` or like the file. An HDF5 file
+    otherwise, and an HDF5 file that lies alone in the folder, holds a video under each of its names.
+
+    Raises:
+        DataError: the folder is missing.
+        MissingExtraError: it holds HDF5 files and h5py is not installed.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+        if not self.root.is_dir():
+            raise DataError(f"{self.root}: no such feature folder")
+        files = sorted(
+            path
+            for path in self.root.rglob("*")
+            if path.suffix.lower() in FEATURE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+        )
+        self._sources: dict[str, list[FeatureSource]] = {}
+        for path in files:
+            for video, source in _videos_of(path, alone=len(files) == 1):
+                self._sources.setdefault(video, []).append(source)
+
+    @property
+    def videos(self) -> tuple[str, ...]:
+        """Names of the videos as the files spell them, sorted."""
+        return tuple(sorted(self._sources))
+
+    def __contains__(self, video: object) -> bool:
+        return isinstance(video, str) and find_video(video, self._sources) is not None
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def find(self, video: str) -> str | None:
+        """Find the name under which a video's features lie, with or without the prefix `v_`; None: there are none."""
+        return find_video(video, self._sources)
+
+    def sources(self, video: str) -> tuple[FeatureSource, ...]:
+        """List every place where a video's features lie; more than one is an error of the data set."""
+        name = self.find(video)
+        return () if name is None else tuple(self._sources[name])
+
+    def load(self, video: str, *, channels: int | None = None) -> FloatArray:
+        """Read one video's features, (T, C) float32, finite.
+
+        Args:
+            video: its name, with or without the prefix `v_`.
+            channels: the width C they must have; None: any.
+
+        Raises:
+            DataError: there are no features, more than one file has them, or the file is unreadable.
+            FeatureContractError: see `check_features`; the message names the file.
+        """
+        sources = self.sources(video)
+        if not sources:
+            raise DataError(f"{self.root}: no features of video {video!r}; expected a file such as {video}.npy")
+        if len(sources) > 1:
+            listed = ", ".join(str(source.path.relative_to(self.root)) for source in sources)
+            raise DataError(f"{self.root}: several files hold features of video {video!r}: {listed}; keep one")
+        path, array = sources[0]
+        named = str(path) if array is None else f"{path}[{array}]"
+        return check_features(read_features(path, array=array), named, channels=channels)
+
+
+def _videos_of(path: Path, *, alone: bool) -> list[tuple[str, FeatureSource]]:
+    own = [(path.stem, FeatureSource(path, None))]
+    if path.suffix.lower() not in hdf5.SUFFIXES:
+        return own
+    names = hdf5.array_names(path)
+    if names is None or {"features", path.stem} & set(names) or (len(names) <= 1 and not (alone and names)):
+        return own
+    return [(name, FeatureSource(path, name)) for name in names]

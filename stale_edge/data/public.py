@@ -1,0 +1,71 @@
+"""The layout of the public STALE code's data: annotations of BSN, subsets in a table, features `v_<id>.npy`."""
+
+import csv
+from pathlib import Path
+from typing import NamedTuple
+
+from stale_edge.data.annotations import Annotations, parse_database, read_json, refusing
+from stale_edge.errors import DataError
+
+_FOLDERS = (".", "data/activitynet_annotations", "activitynet_annotations")
+
+
+class PublicLayout(NamedTuple):
+    """Where the files of the public layout lie; `scores` is None when there are none."""
+
+    annotations: Path
+    video_info: Path
+    scores: Path | None
+
+
+def find_public_layout(root: Path) -> PublicLayout | None:
+    """Find the public annotation files in a data folder or in a checkout of the public code; None: there are none."""
+    for folder in (Path(root) / name for name in _FOLDERS):
+        if (folder / "anet_anno_action.json").is_file():
+            scores = [p / "stale_best_score.json" for p in (folder, Path(root))]
+            return PublicLayout(
+                folder / "anet_anno_action.json",
+                folder / "video_info_new.csv",
+                next((path for path in scores if path.is_file()), None),
+            )
+    return None
+
+
+def read_public_annotations(annotations: Path, video_info: Path) -> Annotations:
+    """Read the two files of the public STALE code (and of BSN): `anet_anno_action.json` and `video_info_new.csv`.
+
+    The duration is the annotation file's `duration_second`, the subset the table's column `subset`. The
+    public data loader keeps only each video's last annotation (stale_lib/stale_dataloader.py, getAnnotation); here all
+    are kept.
+
+    Raises:
+        DataError: as `read_annotations`; or a video of one file is missing in the other.
+    """
+    refuse = refusing(Path(annotations))
+    document = read_json(Path(annotations), refuse)
+    subsets = _read_subsets(Path(video_info))
+    if not isinstance(document, dict):
+        refuse(f"the file must hold an object of videos; got {type(document).__name__}")
+    database = {}
+    for name, video in document.items():
+        if name not in subsets:
+            refuse(f"video {name!r} is not in {video_info}, so its subset is unknown")
+        if not isinstance(video, dict):
+            refuse(f"video {name!r}: must be an object; got {video!r}")
+        database[name] = {**video, "duration": video.get("duration_second"), "subset": subsets[name]}
+    missing = next((name for name in subsets if name not in document), None)
+    if missing is not None:
+        refuse(f"video {missing!r} of {video_info} is missing")
+    return Annotations(parse_database({"database": database}, refuse))
+
+
+def _read_subsets(path: Path) -> dict[str, str]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            columns = reader.fieldnames or []
+            if "video" not in columns or "subset" not in columns:
+                raise DataError(f"{path}: columns video and subset are needed; got {', '.join(columns) or 'none'}")
+            return {row["video"]: row["subset"] for row in reader}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a readable table: {error}") from error
