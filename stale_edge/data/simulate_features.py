@@ -8,35 +8,37 @@ A frame is  norm(t) * unit( shared + scene + action(t) + drift(t) ):
 
 - shared: one vector for all videos, with the outlier channel and a part of the text embeddings' mean;
 - scene: one vector a video; part of it goes with the video's classes, so it tells the class but not the time;
-- action(t): fades in and out with each action; its parts are the class direction, the direction that all actions share, and
-  the instance's own. Distractors show one of these parts alone;
+- action(t): fades in and out with each action; its parts are the class direction, the direction that all actions
+  share, and the instance's own. Distractors lack one of the first two;
 - drift(t): camera, light and whatever else moves: slow in few directions, fast in many.
 
 A class's visual direction is its text direction (embedding minus the mean over classes) with the cosine
-`SimulateConfig.alignment`; the rest is what CLIP's text does not know of it. That, and the offset between the two means, is
-the modality gap.
+`SimulateConfig.alignment`; the rest is what CLIP's text does not know of it. That, and the offset between the two
+means, is the modality gap.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stale_edge.config import SimulateConfig
-from stale_edge.data.simulate_timeline import Span, Timeline
+from stale_edge.data.simulate_timeline import Timeline
 from stale_edge.segments import FloatArray
 
 Array = NDArray[np.float64]
 
 MEAN_NORM, NORM_STD = 10.28, 0.21
-OUTLIER, RUNNER_UP = -0.539, 0.1605
-"""Mean of the outlier channel and of the next one in a unit vector: -5.54 and 1.65 of a norm of 10.28."""
+OUTLIER, RUNNER_UP = -0.555, 0.166
+"""Means of the outlier channel and of the next, before drift is added and all is scaled; real: -5.54, 1.65 of 10.28."""
 MEAN_DIRECTION = 0.955
 """Norm of the mean of a video's unit vectors."""
 SHARED_NORM, SCENE_NORM = 0.51, 0.60
-"""Norms of the shared part besides the outlier channel, and of a video's scene: two videos have a cosine of about 0.6."""
+"""Norms of the shared part besides the outlier channel and of a video's scene; two videos have a cosine near 0.6."""
 TEXT_MEAN_COSINE = 0.2
 """Cosine between the shared part and the mean text embedding: CLIP's image and text cones hardly meet."""
 ACTION_CONTRAST = 0.22
 """Norm of what an action adds; drift brings the distance of the real centroids to 0.244."""
+STRENGTH_STD, WAVER_STD, WAVER_S = 0.2, 0.25, 4.0
+"""Actions differ in strength, and waver while they last; standard deviations of a mean of 1, and seconds."""
 DRIFT_NORM = 0.341
 DRIFT_POWER, DRIFT_KNEE = 1.511, 1.0
 """Drift direction k = 1, 2, ... has variance proportional to (k + knee) ** -power."""
@@ -46,7 +48,7 @@ SLOW_S, SLOW_DECAY = 18.3, 1.63
 SLOW_KNEE, FAST_S = 17.5, 0.108
 """Part 1 / (1 + k / SLOW_KNEE) of direction k is slow; the rest has the correlation time FAST_S."""
 NAMEABLE_SHARE = 0.5
-"""Part of the variance of drift and scene inside the span of the classes' directions: a background shows things, too."""
+"""Part of the variance of drift and scene in the span of the classes' directions: a background shows things, too."""
 CONTEXT_COSINE = 0.5
 """Cosine between a class's direction and its context's: the pool resembles the swimming."""
 
@@ -101,7 +103,7 @@ class FeatureModel:
         Returns:
             (T, C) float32.
         """
-        times_s = (np.arange(n_snippets) + 0.5) * snippet_s
+        times_s = (np.arange(n_snippets, dtype=np.float64) + 0.5) * snippet_s
         base = self._scene(timeline, rng)  # (C,)
         units = base + self._actions(timeline, times_s, rng) + self._drift(n_snippets, snippet_s, rng)  # (T, C)
         norms = _process(n_snippets, snippet_s, np.array([1.0]), np.array([0.6]), 0.1, rng)[:, 0]
@@ -109,7 +111,7 @@ class FeatureModel:
 
     def _draw_shared(self, rng: np.random.Generator, text_mean: Array) -> Array:
         # Real mean activations have heavy tails: kurtosis 5 without the outlier channel, as Student's t with 7 degrees.
-        shared = _unit(rng.standard_t(7, size=self.config.channels))
+        shared = _unit(np.asarray(rng.standard_t(7, size=self.config.channels)))
         shared = shared - (shared @ text_mean) * text_mean
         shared = np.sqrt(1 - TEXT_MEAN_COSINE**2) * _unit(shared) + TEXT_MEAN_COSINE * text_mean
         return SHARED_NORM * _unit(shared)
@@ -119,7 +121,7 @@ class FeatureModel:
         share = self.config.context_share if timeline.actions else 0.0
         scene = np.sqrt(1 - share**2) * self._nuisance(1, rng)[0]
         if timeline.actions:
-            classes = sorted({action.class_index for action in timeline.actions if action.class_index is not None})
+            classes = sorted({action.class_index for action in timeline.actions})
             scene = scene + share * _unit(self.context_directions[classes].sum(axis=0))
         base = self._shared + SCENE_NORM * _unit(scene)
         pinned = np.zeros(len(base), dtype=bool)
@@ -133,32 +135,31 @@ class FeatureModel:
         """Sum up what actions and distractors add to every snippet: (T, C)."""
         config = self.config
         own_share = np.sqrt(max(0.0, 1 - config.class_share**2 - config.actionness_share**2))
+        motion = config.actionness_share * self.actionness
+        shown = [
+            (a.start_s, a.end_s, config.class_share * self.class_directions[a.class_index] + motion)
+            for a in timeline.actions
+        ]
+        shown += [
+            (s.start_s, s.end_s, config.class_share * self.context_directions[s.class_index]) for s in timeline.scenes
+        ]
+        shown += [(start_s, end_s, motion) for start_s, end_s in timeline.bustle]
         total = np.zeros((len(times_s), config.channels))
         person = _unit(rng.standard_normal(config.channels))
-        kinds = [(span, True, True) for span in timeline.actions]
-        kinds += [(span, True, False) for span in timeline.scenes]
-        kinds += [(span, False, True) for span in timeline.bustle]
-        for span, shows_class, shows_motion in kinds:
-            own = _unit(person + _unit(rng.standard_normal(config.channels)))
-            direction = own_share * own
-            if shows_class and span.class_index is not None:
-                direction = direction + config.class_share * (
-                    self.class_directions[span.class_index] if shows_motion else self.context_directions[span.class_index]
-                )
-            if shows_motion:
-                direction = direction + config.actionness_share * self.actionness
-            strength = np.clip(rng.normal(1.0, 0.2), 0.5, 1.5)
-            steps_s = float(times_s[1] - times_s[0]) if len(times_s) > 1 else 1.0
-            waver = _process(len(times_s), steps_s, np.array([4.0]), np.array([1.0]), FAST_S, rng)[:, 0]
-            shown = self._envelope(span, times_s) * np.clip(1 + 0.25 * waver, 0.2, 1.8)
-            total += ACTION_CONTRAST * strength * shown[:, None] * direction
+        step_s = float(times_s[1] - times_s[0]) if len(times_s) > 1 else 1.0
+        for start_s, end_s, direction in shown:
+            own = own_share * _unit(person + _unit(rng.standard_normal(config.channels)))
+            strength = np.clip(rng.normal(1.0, STRENGTH_STD), 0.5, 1.5)
+            waver = _process(len(times_s), step_s, np.array([WAVER_S]), np.array([1.0]), FAST_S, rng)[:, 0]
+            course = strength * np.clip(1 + WAVER_STD * waver, 0.2, 1.8) * self._envelope(start_s, end_s, times_s)
+            total += ACTION_CONTRAST * course[:, None] * (direction + own)  # (T, 1) * (C,)
         return total
 
-    def _envelope(self, span: Span, times_s: Array) -> Array:
+    def _envelope(self, start_s: float, end_s: float, times_s: Array) -> Array:
         """Fade from 0 to 1 and back; 10 % to 90 % of a boundary takes `boundary_s`: (T,)."""
         scale = 2 * np.log(9) / self.config.boundary_s
-        rise = np.clip(scale * (times_s - span.start_s), -60, 60)
-        fall = np.clip(scale * (span.end_s - times_s), -60, 60)
+        rise = np.clip(scale * (times_s - start_s), -60, 60)
+        fall = np.clip(scale * (end_s - times_s), -60, 60)
         return np.asarray(1 / ((1 + np.exp(-rise)) * (1 + np.exp(-fall))))
 
     def _drift(self, n_snippets: int, snippet_s: float, rng: np.random.Generator) -> Array:
@@ -193,4 +194,4 @@ def _process(
 
 
 def _unit(vectors: Array) -> Array:
-    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True))

@@ -73,8 +73,8 @@ def name_pool() -> tuple[str, ...]:
 def simulated_class_bank(names: Sequence[str], *, width: int) -> ClassBank:
     """Make text-like unit embeddings for any names, without a text encoder.
 
-    Simulated, and no CLIP embedding: a large part shared by all names, one Gaussian direction a word (so that names that
-    share a word are near each other) and one for the whole name. Two unrelated names have a cosine of about 0.7.
+    Simulated, and no CLIP embedding: a large part shared by all names, one Gaussian direction a word (so that names
+    that share a word are near each other) and one for the whole name. Two unrelated names have a cosine of about 0.7.
 
     Args:
         names: K class names; an embedding depends on its name and the width alone.

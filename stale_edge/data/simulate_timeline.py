@@ -8,7 +8,7 @@ from stale_edge.config import SimulateConfig
 
 # ActivityNet's durations rise up to the upload limit; Beta(1.3, 1.2) over the range has that shape.
 _DURATION_SHAPE = (1.3, 1.2)
-# Of the annotated ActivityNet v1.3 videos, 75 % have one action, 13 % two, 5 % three; simulated ones have more of several.
+# Of the annotated ActivityNet v1.3 videos 75 % have one action, 13 % two, 5 % three; here more have several.
 _ACTION_COUNT_WEIGHTS = (0.45, 0.27, 0.17, 0.11)
 _SHORTEST_ACTION_S = 3.0
 _SHORTEST_GAP_S = 2.0
@@ -17,9 +17,9 @@ _SHORTEST_DISTRACTOR_S = 3.0
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch [start_s, end_s) of a video in which something shows; `class_index` None: of no class."""
+    """A stretch [start_s, end_s) of a video that shows the class of row `class_index` of the class embeddings."""
 
-    class_index: int | None
+    class_index: int
     start_s: float
     end_s: float
 
@@ -30,13 +30,13 @@ class Timeline:
 
     actions: what the annotations say.
     scenes: distractors that show the context of a class without the action.
-    bustle: distractors in which people move without any class's action.
+    bustle: (start_s, end_s) of distractors in which people move without any class's action.
     """
 
     duration_s: float
     actions: tuple[Span, ...]
     scenes: tuple[Span, ...] = ()
-    bustle: tuple[Span, ...] = ()
+    bustle: tuple[tuple[float, float], ...] = ()
 
 
 def draw_actions(config: SimulateConfig, rng: np.random.Generator, *, classes: tuple[int, ...]) -> Timeline:
@@ -77,8 +77,8 @@ def add_distractors(
     """
     gaps = [(start, end) for start, end in _gaps(timeline) if end - start >= _SHORTEST_DISTRACTOR_S]
     scenes: list[Span] = []
-    bustle: list[Span] = []
-    own = [action.class_index for action in timeline.actions if action.class_index is not None]
+    bustle: list[tuple[float, float]] = []
+    own = [action.class_index for action in timeline.actions]
     for _ in range(int(rng.poisson(config.distractors)) if gaps else 0):
         start_s, end_s = gaps[int(rng.integers(len(gaps)))]
         length_s = rng.uniform(_SHORTEST_DISTRACTOR_S, max(_SHORTEST_DISTRACTOR_S, 0.6 * (end_s - start_s)))
@@ -88,7 +88,7 @@ def add_distractors(
             index = own[int(rng.integers(len(own)))] if own and rng.random() < 0.5 else other
             scenes.append(Span(index, start_s, start_s + length_s))
         else:
-            bustle.append(Span(None, start_s, start_s + length_s))
+            bustle.append((start_s, start_s + length_s))
     return Timeline(timeline.duration_s, timeline.actions, tuple(scenes), tuple(bustle))
 
 
