@@ -1,18 +1,22 @@
 """STALE in PyTorch: the architecture of the paper and the network of the public code, text encoder, checkpoints."""
 
-from torch import nn
-
-from stale_edge.config import ModelConfig
+from stale_edge.model.build import build_model
+from stale_edge.model.checkpoint import Checkpoint, load_checkpoint, read_checkpoint, write_checkpoint
 from stale_edge.model.output import StaleOutput
 from stale_edge.model.paper import PaperStale
+from stale_edge.model.small_text import small_text_encoder
+from stale_edge.model.text import FreeClassEmbeddings, TextEncoder, class_bank
 
-__all__ = ["PaperStale", "StaleOutput", "build_model"]
-
-
-def build_model(config: ModelConfig) -> nn.Module:
-    """Build the detector that a config describes, with fresh weights.
-
-    Returns:
-        A module with `forward(features (B, T, C), class_embeddings (K, D)) -> StaleOutput`, in training mode.
-    """
-    return PaperStale(config)
+__all__ = [
+    "Checkpoint",
+    "FreeClassEmbeddings",
+    "PaperStale",
+    "StaleOutput",
+    "TextEncoder",
+    "build_model",
+    "class_bank",
+    "load_checkpoint",
+    "read_checkpoint",
+    "small_text_encoder",
+    "write_checkpoint",
+]

@@ -1,0 +1,214 @@
+"""Checkpoints: a folder of safetensors weights, the resolved config, the class bank and the text encoder. Nothing is unpickled."""
+
+import json
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import stale_edge
+from stale_edge.bundle import ClassBank
+from stale_edge.bundle.files import folder_beside, replace_folder, sha256_of, sync_file, sync_folder
+from stale_edge.config import Config, FeatureSpec, from_dict, to_dict
+from stale_edge.errors import CheckpointError, StaleEdgeError
+from stale_edge.model.build import build_model
+from stale_edge.model.text import FreeClassEmbeddings, TextEncoder
+
+FORMAT = "stale-edge-checkpoint/1"
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+CLASS_BANK_FILE = "class_bank.npz"
+TEXT_FOLDER = "text_encoder"
+_KEYS = ("format", "config", "feature_spec", "vocabulary", "text_fingerprint", "versions", "files")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained detector with all that is needed to use, export or train it further.
+
+    model: the detector, in eval mode, fp32 on the CPU.
+    config: resolved; every default of the run is in it.
+    feature_spec: what features the detector was trained on.
+    class_bank: the training vocabulary, encoded by `text_encoder`.
+    text_encoder: encodes further class names; None where the checkpoint holds none.
+    path: the folder.
+    sha256: of its config.json, which names the hash of every other file: one hash for all of it.
+    """
+
+    model: nn.Module
+    config: Config
+    feature_spec: FeatureSpec
+    class_bank: ClassBank
+    text_encoder: TextEncoder | FreeClassEmbeddings | None
+    path: Path
+    sha256: str
+
+
+def write_checkpoint(
+    path: Path,
+    *,
+    model: nn.Module,
+    config: Config,
+    feature_spec: FeatureSpec,
+    class_bank: ClassBank,
+    text_encoder: TextEncoder | FreeClassEmbeddings | None,
+) -> str:
+    """Write a checkpoint folder so that a kill at any moment leaves the old one or the new one.
+
+    Args:
+        path: the folder; a checkpoint that stands there is replaced, anything else is left alone.
+        class_bank: the training vocabulary; its fingerprint must be that of `text_encoder`.
+        text_encoder: `FreeClassEmbeddings` are kept in the class bank itself.
+
+    Returns:
+        The checkpoint's sha256.
+
+    Raises:
+        CheckpointError: something else stands at `path`, or it cannot be written.
+        ValueError: the class bank was not made by the text encoder.
+    """
+    path = Path(path)
+    if text_encoder is not None and class_bank.fingerprint != (own := text_encoder.fingerprint()):
+        raise ValueError(
+            f"the class bank was made by another text encoder ({class_bank.fingerprint}) than the checkpoint's ({own})"
+        )
+    if path.is_file() or (path.is_dir() and any(path.iterdir()) and not (path / CONFIG_FILE).is_file()):
+        raise CheckpointError(f"{path} exists and is no checkpoint; give a folder that is empty or does not exist yet")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with folder_beside(path) as folder:
+            save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, folder / WEIGHTS_FILE)
+            class_bank.save(folder / CLASS_BANK_FILE)
+            if isinstance(text_encoder, TextEncoder):
+                text_encoder.save(folder / TEXT_FOLDER)
+            files = sorted(file for file in folder.rglob("*") if file.is_file())
+            description = {
+                "format": FORMAT,
+                "config": to_dict(config),
+                "feature_spec": to_dict(feature_spec),
+                "vocabulary": list(class_bank.names),
+                "text_fingerprint": class_bank.fingerprint,
+                "versions": _versions(),
+                "files": {file.relative_to(folder).as_posix(): sha256_of(file) for file in files},
+            }
+            text = json.dumps(description, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+            (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
+            for file in [*files, folder / CONFIG_FILE]:
+                sync_file(file)
+            sync_folder(folder)
+            sha256 = sha256_of(folder / CONFIG_FILE)
+            replace_folder(folder, path)
+    except OSError as error:
+        raise CheckpointError(f"cannot write the checkpoint {path}: {error}") from error
+    return sha256
+
+
+def read_checkpoint(path: Path | str) -> Checkpoint:
+    """Read a checkpoint folder, every byte checked against its recorded hash.
+
+    Raises:
+        CheckpointError: missing, truncated, changed, foreign, or of another format version; the file is named.
+    """
+    return _read(Path(path), with_text=True)
+
+
+def load_checkpoint(path: Path | str) -> nn.Module:
+    """Load the detector of a checkpoint.
+
+    Returns:
+        The module in eval mode on the CPU; `forward(features (B, T, C), class_embeddings (K, D)) -> StaleOutput`.
+
+    Raises:
+        CheckpointError: missing, truncated, changed, foreign, or of another format version; the file is named.
+    """
+    return _read(Path(path), with_text=False).model
+
+
+def _read(path: Path, *, with_text: bool) -> Checkpoint:
+    description = _read_description(path)
+    _check_files(path, description["files"])
+    try:
+        config = from_dict(Config, description["config"])
+        feature_spec = from_dict(FeatureSpec, description["feature_spec"])
+        bank = ClassBank.load(path / CLASS_BANK_FILE)
+    except StaleEdgeError as error:
+        raise CheckpointError(f"the checkpoint {path} cannot be used: {error}") from error
+    if list(bank.names) != description["vocabulary"] or bank.fingerprint != description["text_fingerprint"]:
+        raise CheckpointError(f"{path / CLASS_BANK_FILE} is not the class bank that {CONFIG_FILE} describes")
+    model = build_model(config.model)
+    try:
+        model.load_state_dict(load_file(path / WEIGHTS_FILE))
+    except (SafetensorError, RuntimeError) as error:
+        raise CheckpointError(f"{path / WEIGHTS_FILE} does not hold the weights of this detector: {error}") from error
+    encoder = _read_text_encoder(path, config, bank) if with_text else None
+    return Checkpoint(model.eval(), config, feature_spec, bank, encoder, path, sha256_of(path / CONFIG_FILE))
+
+
+def _read_text_encoder(path: Path, config: Config, bank: ClassBank) -> TextEncoder | FreeClassEmbeddings | None:
+    encoder: TextEncoder | FreeClassEmbeddings
+    if config.model.text.encoder == "none":
+        encoder = FreeClassEmbeddings(bank.names, dim=config.model.embed_dim)
+        encoder.load_state_dict({"embeddings": torch.from_numpy(bank.embeddings.copy())})
+    elif (path / TEXT_FOLDER).is_dir():
+        encoder = TextEncoder.load(path / TEXT_FOLDER, trainable=config.model.text.encoder == "tuned").eval()
+    else:
+        return None
+    if encoder.fingerprint() != bank.fingerprint:
+        raise CheckpointError(f"the class bank of {path} was not made by the checkpoint's own text encoder")
+    return encoder
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    """Read config.json and refuse what is not a checkpoint of this format."""
+    if path.is_file():
+        raise CheckpointError(
+            f"{path} is a file; a checkpoint is a folder with {CONFIG_FILE} and {WEIGHTS_FILE} "
+            "(for a .pth.tar of the public code: stale-edge import)"
+        )
+    if not path.is_dir():
+        raise CheckpointError(f"no checkpoint at {path}: no such folder")
+    if not (path / CONFIG_FILE).is_file():
+        hint = "; it is a bundle, made from a checkpoint" if (path / "manifest.json").is_file() else ""
+        raise CheckpointError(f"{path} is no checkpoint: it has no {CONFIG_FILE}{hint}")
+    try:
+        description = json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path / CONFIG_FILE} is not valid JSON: {error}") from error
+    found = description.get("format") if isinstance(description, dict) else None
+    if found != FORMAT:
+        raise CheckpointError(f"{path} is no checkpoint that this version reads: format {found!r}, expected {FORMAT!r}")
+    missing = [key for key in _KEYS if key not in description]
+    if missing or not isinstance(description["files"], dict) or not isinstance(description["config"], dict):
+        raise CheckpointError(f"{path / CONFIG_FILE} is incomplete: {', '.join(missing) or 'a section'} is missing")
+    if not isinstance(description["feature_spec"], dict):
+        raise CheckpointError(f"{path / CONFIG_FILE}: feature_spec must be a section")
+    return dict(description)
+
+
+def _check_files(path: Path, files: dict[str, str]) -> None:
+    for name in (WEIGHTS_FILE, CLASS_BANK_FILE):
+        if name not in files:
+            raise CheckpointError(f"{path / CONFIG_FILE} does not list {name}")
+    for name, expected in files.items():
+        file = path / name
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise CheckpointError(f"{path / CONFIG_FILE} names a path outside the checkpoint: {name!r}")
+        if not file.is_file():
+            raise CheckpointError(f"{file} is missing from the checkpoint")
+        if sha256_of(file) != expected:
+            raise CheckpointError(f"{file} is truncated or changed: its sha256 is not the one in {CONFIG_FILE}")
+    text = path / TEXT_FOLDER
+    stray = [file for file in text.rglob("*") if file.is_file() and file.relative_to(path).as_posix() not in files]
+    if stray:
+        raise CheckpointError(f"{stray[0]} does not belong to the checkpoint: {CONFIG_FILE} does not list it")
+
+
+def _versions() -> dict[str, str]:
+    packages = {name: version(name) for name in ("torch", "transformers", "safetensors")}
+    return {"stale_edge": stale_edge.__version__, "python": platform.python_version(), **packages}

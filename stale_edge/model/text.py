@@ -1,0 +1,264 @@
+"""Class names to class embeddings, eq. 2 of the STALE paper: CLIP's text tower behind learnable context vectors."""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from stale_edge.bundle import ClassBank
+from stale_edge.errors import CheckpointError
+
+CONTEXTS_FILE = "contexts.safetensors"
+CONTEXT_STD = 0.02
+"""Spread of fresh context vectors, as in CoOp (Zhou et al., arXiv:2109.01134, section 4.1)."""
+NAMES_PER_BATCH = 64
+
+
+class TextEncoder(nn.Module):
+    """Encode class names with a CLIP text tower: [SOS] [contexts] [tokens of the name] [EOS] to the embedding at [EOS].
+
+    Names are used as given: nothing is added, split or renamed here; what a tokenizer does (CLIP's lower-cases) it still does.
+    Every context vector is learnable, the tower's own weights only with `trainable=True`. Without contexts the embeddings are
+    exactly those of `transformers.CLIPTextModelWithProjection` for the bare names.
+
+    Args:
+        tower: a `transformers.CLIPTextModelWithProjection`.
+        tokenizer: the tower's `transformers.CLIPTokenizer`.
+        n_contexts: number of context vectors, N̂ in the paper, >= 0.
+        trainable: whether the tower's weights get gradients.
+
+    Raises:
+        ValueError: tower and tokenizer do not belong together, or no room is left beside the contexts.
+    """
+
+    def __init__(self, tower: nn.Module, tokenizer: Any, *, n_contexts: int = 0, trainable: bool = False) -> None:
+        super().__init__()
+        config = cast(Any, tower).config
+        self.max_tokens = int(config.max_position_embeddings)
+        if not 0 <= n_contexts <= self.max_tokens - 3:
+            raise ValueError(f"n_contexts must lie in 0..{self.max_tokens - 3} for this text tower; got {n_contexts}")
+        # A tower with eos_token_id 2 comes from before transformers#24773 and takes the highest id instead.
+        if config.eos_token_id not in (2, tokenizer.eos_token_id) or len(tokenizer) > config.vocab_size:
+            raise ValueError(
+                f"the tokenizer ({len(tokenizer)} tokens, end token {tokenizer.eos_token_id}) is not that of the text tower "
+                f"({config.vocab_size} tokens, end token {config.eos_token_id})"
+            )
+        self.tower = tower.requires_grad_(trainable)
+        self.tokenizer = tokenizer
+        self.contexts = nn.Parameter(torch.randn(n_contexts, int(config.hidden_size)) * CONTEXT_STD)
+
+    @classmethod
+    def load(cls, source: str | Path, *, n_contexts: int | None = None, trainable: bool = False) -> "TextEncoder":
+        """Load a text tower and its tokenizer.
+
+        Args:
+            source: a local folder in transformers' format (contexts saved by `save` come along), or a hub name such as
+                `openai/clip-vit-base-patch16`.
+            n_contexts: context vectors wanted; None: as many as the folder holds, none from elsewhere.
+            trainable: whether the tower's weights get gradients.
+
+        Raises:
+            CheckpointError: the source is neither, is unreadable, or holds another number of contexts.
+        """
+        from transformers import CLIPTextModelWithProjection, CLIPTokenizer
+
+        folder = Path(source)
+        try:
+            with _quiet_transformers():
+                tower = CLIPTextModelWithProjection.from_pretrained(str(source)).float().eval()
+                tokenizer = CLIPTokenizer.from_pretrained(str(source))
+        except (
+            Exception
+        ) as error:  # transformers raises OSError, ValueError, SafetensorError, KeyError ... for bad folders
+            where = (
+                "the folder is not in transformers' format"
+                if folder.is_dir()
+                else ("no such local folder, and no such model in the hub or its cache (or no network)")
+            )
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise CheckpointError(f"cannot load the CLIP text encoder {str(source)!r}: {where}: {reason[0]}") from error
+        saved = _saved_contexts(folder / CONTEXTS_FILE)
+        if saved is not None and n_contexts not in (None, len(saved)):
+            raise CheckpointError(f"{folder / CONTEXTS_FILE} holds {len(saved)} contexts; {n_contexts} were asked for")
+        n = len(saved) if saved is not None else n_contexts or 0
+        try:
+            encoder = cls(tower, tokenizer, n_contexts=n, trainable=trainable)
+            if saved is not None:
+                encoder.load_state_dict({"contexts": saved}, strict=False)
+        except (ValueError, RuntimeError) as error:
+            raise CheckpointError(f"cannot use the CLIP text encoder {str(source)!r}: {error}") from error
+        return encoder
+
+    @property
+    def dim(self) -> int:
+        """D, width of the embeddings."""
+        return int(cast(Any, self.tower).config.projection_dim)
+
+    def encode(self, names: Sequence[str]) -> Tensor:
+        """Embed class names.
+
+        Args:
+            names: K >= 1 names.
+
+        Returns:
+            (K, D) float32 as the tower gives them (not normalised), differentiable with respect to the contexts.
+
+        Raises:
+            ValueError: a name has no token, or too many for the tower (nothing is cut off).
+        """
+        return self(*self.tokenize(names))  # type: ignore[no-any-return]
+
+    def tokenize(self, names: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Turn names into token ids and attention mask, (K, L) int64 each, with room for the contexts; see `encode`."""
+        if isinstance(names, str) or len(names) == 0:
+            raise ValueError(f"names must be a sequence of at least one class name; got {names!r}")
+        start, end = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
+        n_contexts = len(self.contexts)
+        rows = []
+        for name, ids in zip(names, self.tokenizer(list(names), add_special_tokens=False).input_ids, strict=True):
+            if len(ids) == 0 or end in ids:
+                raise ValueError(f"the class name {name!r} has no token of its own, or one that ends a text")
+            row = [start, *[start] * n_contexts, *ids, end]
+            if len(row) > self.max_tokens:
+                raise ValueError(
+                    f"the class name {name!r} has {len(ids)} tokens; with {n_contexts} contexts the text encoder takes at most "
+                    f"{self.max_tokens - n_contexts - 2}: shorten the name or use fewer contexts"
+                )
+            rows.append(row)
+        length = max(map(len, rows))
+        device = self.contexts.device
+        ids = torch.tensor([row + [self.tokenizer.pad_token_id] * (length - len(row)) for row in rows], device=device)
+        mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows], device=device)
+        return ids, mask
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Embed tokens (K, L) whose places 1..N̂ wait for the contexts; gives (K, D)."""
+        n_contexts = len(self.contexts)
+
+        def put_contexts(_module: nn.Module, _inputs: Any, embedded: Tensor) -> Tensor:
+            contexts = self.contexts.to(embedded.dtype).expand(embedded.shape[0], -1, -1)
+            return torch.cat([embedded[:, :1], contexts, embedded[:, 1 + n_contexts :]], dim=1)
+
+        if n_contexts == 0:
+            return self.tower(input_ids=input_ids, attention_mask=attention_mask).text_embeds  # type: ignore[no-any-return]
+        # transformers offers no way in for ready-made token embeddings; a hook is the one that every version has.
+        handle = cast(Any, self.tower).get_input_embeddings().register_forward_hook(put_contexts)
+        try:
+            return self.tower(input_ids=input_ids, attention_mask=attention_mask).text_embeds  # type: ignore[no-any-return]
+        finally:
+            handle.remove()
+
+    def save(self, folder: Path) -> None:
+        """Write tower and tokenizer in transformers' format, and the contexts beside them, into a folder (made if missing)."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with _quiet_transformers():
+            cast(Any, self.tower).save_pretrained(folder)
+            self.tokenizer.save_pretrained(folder)
+        if len(self.contexts):
+            save_file({"contexts": self.contexts.detach().cpu().contiguous()}, folder / CONTEXTS_FILE)
+
+    def fingerprint(self) -> str:
+        """Hash everything that decides the embeddings: weights, contexts and tokenizer; `sha256:` and hexadecimal."""
+        backend = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        # Padding and truncation also stand there and change with every call; the parts below are what cuts a name into tokens.
+        parts = {
+            key: backend[key] for key in ("added_tokens", "normalizer", "pre_tokenizer", "post_processor", "model")
+        }
+        return _hash_tensors(self.state_dict(), json.dumps(parts, sort_keys=True).encode())
+
+
+class FreeClassEmbeddings(nn.Module):
+    """Learn one free embedding per class instead of reading its name: "No encoder" in Table 5. Knows no unseen class.
+
+    Args:
+        names: the K training classes.
+        dim: D.
+    """
+
+    def __init__(self, names: Sequence[str], *, dim: int) -> None:
+        super().__init__()
+        self.names = tuple(names)
+        self.embeddings = nn.Parameter(torch.randn(len(self.names), dim))
+
+    @property
+    def dim(self) -> int:
+        """D, width of the embeddings."""
+        return self.embeddings.shape[1]
+
+    def encode(self, names: Sequence[str]) -> Tensor:
+        """Look up (K, D) embeddings of training classes.
+
+        Raises:
+            ValueError: a name was not trained on.
+        """
+        unknown = sorted(set(names) - set(self.names))
+        if unknown:
+            raise ValueError(
+                f"without a text encoder (model.text.encoder = 'none') only training classes have embeddings; unknown: {unknown}"
+            )
+        return self.embeddings[[self.names.index(name) for name in names]]
+
+    def fingerprint(self) -> str:
+        """Hash embeddings and names; `sha256:` and hexadecimal."""
+        return _hash_tensors(self.state_dict(), json.dumps(self.names).encode())
+
+
+def class_bank(encoder: TextEncoder | FreeClassEmbeddings, names: Sequence[str]) -> ClassBank:
+    """Encode class names once and for all, as a device keeps them.
+
+    Args:
+        encoder: whatever the detector was trained with.
+        names: K distinct class names.
+
+    Returns:
+        Names, (K, D) float32 embeddings and the encoder's fingerprint. The encoder's mode is left as it was.
+    """
+    was_training = encoder.training
+    encoder.eval()
+    try:
+        with torch.no_grad():
+            batches = [names[i : i + NAMES_PER_BATCH] for i in range(0, len(names), NAMES_PER_BATCH)]
+            embeddings = (
+                torch.cat([encoder.encode(batch) for batch in batches]) if batches else torch.empty(0, encoder.dim)
+            )
+    finally:
+        encoder.train(was_training)
+    return ClassBank(tuple(names), embeddings.float().cpu().numpy(), encoder.fingerprint())
+
+
+def _saved_contexts(path: Path) -> Tensor | None:
+    if not path.is_file():
+        return None
+    try:
+        return load_file(path)["contexts"]
+    except (SafetensorError, KeyError) as error:
+        raise CheckpointError(f"{path} does not hold context vectors: {error}") from error
+
+
+def _hash_tensors(tensors: dict[str, Tensor], extra: bytes) -> str:
+    digest = hashlib.sha256(extra)
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return f"sha256:{digest.hexdigest()}"
+
+
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Keep transformers' own progress bars off the terminal, where the kit's are."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
