@@ -4,6 +4,8 @@ from stale_edge.model.build import build_model
 from stale_edge.model.checkpoint import Checkpoint, load_checkpoint, read_checkpoint, write_checkpoint
 from stale_edge.model.output import StaleOutput
 from stale_edge.model.paper import PaperStale
+from stale_edge.model.release import ReleaseStale, random_release
+from stale_edge.model.release_weights import release_from_public
 from stale_edge.model.small_text import small_text_encoder
 from stale_edge.model.text import FreeClassEmbeddings, TextEncoder, class_bank
 
@@ -11,12 +13,15 @@ __all__ = [
     "Checkpoint",
     "FreeClassEmbeddings",
     "PaperStale",
+    "ReleaseStale",
     "StaleOutput",
     "TextEncoder",
     "build_model",
     "class_bank",
     "load_checkpoint",
+    "random_release",
     "read_checkpoint",
+    "release_from_public",
     "small_text_encoder",
     "write_checkpoint",
 ]

@@ -1,4 +1,4 @@
-"""Checkpoints: a folder of safetensors weights, the resolved config, the class bank and the text encoder. Nothing is unpickled."""
+"""Checkpoints: a folder of safetensors weights, resolved config, class bank and text encoder. Nothing is unpickled."""
 
 import json
 import platform

@@ -4,6 +4,8 @@ Dynamic int8 of torch quantizes `nn.Linear` and silently skips `nn.Conv1d` and t
 `nn.MultiheadAttention`; ONNX Runtime's is fastest on MatMul alone. Written like this, both quantize every weight.
 """
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -35,7 +37,7 @@ class UnfoldedConv1d(nn.Module):
         super().__init__()
         if kernel_size % 2 == 0 or kernel_size < 1 or dilation < 1:
             raise ValueError(
-                f"kernel_size must be odd and >= 1 and dilation >= 1; got kernel_size={kernel_size}, dilation={dilation}"
+                f"kernel_size must be odd and >= 1, dilation >= 1; got kernel_size={kernel_size}, dilation={dilation}"
             )
         self.reach = dilation * (kernel_size // 2)
         self.dilation = dilation
@@ -52,50 +54,67 @@ class UnfoldedConv1d(nn.Module):
         return self.linear(torch.cat(taps, dim=-1))  # type: ignore[no-any-return]
 
 
-class MultiHeadAttention(nn.Module):
-    """Let queries (B, N, D) read from `memory` (B, M, D), or from themselves; scaled dot products over `n_heads` heads."""
+def attend(q: Tensor, k: Tensor, v: Tensor, *, n_heads: int, dropout: float, key_bias: Tensor | None = None) -> Tensor:
+    """Read values by scaled dot products of queries and keys, each head in its own part of the channels.
 
-    def __init__(self, dim: int, *, n_heads: int, dropout: float, from_memory: bool) -> None:
+    Args:
+        q: (B, N, H) with H a multiple of `n_heads`.
+        k, v: (B, M, H).
+        dropout: of the attention weights, 0 outside training.
+        key_bias: (B, M), added to every query's logit of a key; None: nothing is hidden.
+
+    Returns:
+        (B, N, H).
+    """
+    shape = (n_heads, q.shape[-1] // n_heads)
+    q, k, v = (torch.unflatten(x, -1, shape).transpose(1, 2) for x in (q, k, v))  # (B, heads, N or M, H / heads)
+    bias = None if key_bias is None else key_bias[:, None, None, :]
+    attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
+    return attended.transpose(1, 2).flatten(2)
+
+
+class MultiHeadAttention(nn.Module):
+    """Let queries (B, N, D) read from a memory (B, M, D), or from each other.
+
+    Args:
+        from_memory: whether a memory is read.
+        head_dim: width of a head; None: D / n_heads.
+        bias: of the projections to queries, keys and values.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        n_heads: int,
+        dropout: float,
+        from_memory: bool,
+        head_dim: int | None = None,
+        bias: bool = True,
+    ) -> None:
         super().__init__()
         self.n_heads = n_heads
         self.dropout = dropout
         self.from_memory = from_memory
+        inner = dim if head_dim is None else n_heads * head_dim
         if from_memory:
-            self.query = nn.Linear(dim, dim)
-            self.key_value = nn.Linear(dim, 2 * dim)
+            self.query = nn.Linear(dim, inner, bias=bias)
+            self.key_value = nn.Linear(dim, 2 * inner, bias=bias)
         else:
-            self.query_key_value = nn.Linear(dim, 3 * dim)
-        self.out = nn.Linear(dim, dim)
+            self.query_key_value = nn.Linear(dim, 3 * inner, bias=bias)
+        self.out = nn.Linear(inner, dim)
 
     def forward(self, queries: Tensor, memory: Tensor | None = None, key_bias: Tensor | None = None) -> Tensor:
-        """Attend.
-
-        Args:
-            queries: (B, N, D).
-            memory: (B, M, D); None: the queries themselves.
-            key_bias: (B, M), added to every query's logit of a key; None: nothing is hidden.
-
-        Returns:
-            (B, N, D).
-        """
-        if self.from_memory:
-            if memory is None:
-                raise ValueError("this attention reads from a memory, which was not given")
+        """Attend from queries (B, N, D); `key_bias` (B, M) is added to the logits of keys. Gives (B, N, D)."""
+        if not self.from_memory:
+            q, k, v = self.query_key_value(queries).chunk(3, dim=-1)
+        elif memory is not None:
             q = self.query(queries)
             k, v = self.key_value(memory).chunk(2, dim=-1)
         else:
-            q, k, v = self.query_key_value(queries).chunk(3, dim=-1)
-        attended = F.scaled_dot_product_attention(
-            self._split(q),
-            self._split(k),
-            self._split(v),
-            attn_mask=None if key_bias is None else key_bias[:, None, None, :],
-            dropout_p=self.dropout if self.training else 0.0,
-        )  # (B, heads, N, D / heads)
-        return self.out(attended.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
-
-    def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # (B, heads, N, D / heads)
+            raise ValueError("this attention reads from a memory, and none was given")
+        dropout = self.dropout if self.training else 0.0
+        return cast(Tensor, self.out(attend(q, k, v, n_heads=self.n_heads, dropout=dropout, key_bias=key_bias)))
 
 
 class FeedForward(nn.Sequential):
@@ -135,7 +154,7 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, queries: Tensor, memory: Tensor, key_bias: Tensor | None = None) -> Tensor:
-        """Refine queries (1 or B, N, D) by memory (B, M, D); `key_bias` (B, M) hides keys of the memory. Gives (B, N, D)."""
+        """Refine queries (1 or B, N, D) by memory (B, M, D), whose keys `key_bias` (B, M) can hide; (B, N, D)."""
         # Queries that every video shares come in once: their self-attention is computed once, then spread over B.
         queries = queries + self.dropout(self.self_attention(self.self_norm(queries)))
         queries = queries.expand(memory.shape[0], -1, -1)

@@ -1,9 +1,10 @@
-"""Action mask localizer, eq. 8 of the STALE paper: every snippet makes a tiny network that finds its instance in the video."""
+"""Action mask localizer, eq. 8 of the STALE paper: every snippet makes a tiny network that finds its instance."""
 
 import torch
 from torch import Tensor, nn
 
 from stale_edge.config import ModelConfig
+from stale_edge.model.inputs import is_recording
 from stale_edge.model.layers import UnfoldedConv1d
 
 POSITION_SCALE = 8.0
@@ -19,10 +20,10 @@ CHUNK_ELEMENTS = 1 << 21
 class ActionMaskLocalizer(nn.Module):
     """Predict M = sigmoid(H_m(F_vis)) from embeddings (B, T, D): three stacked 1-D dynamic convolutions.
 
-    The paper leaves the formulation to a supplement; this one follows CondInst, Tian et al., arXiv:2003.05664: a controller
-    makes, for every snippet i, the weights of a network h-h-1 of width-1 convolutions with ReLU between. Its input at snippet t
-    are `dynamic_channels` base features of t and the position of t relative to i; its output is row i of M at t. Positions are
-    fractions of the video, since videos are rescaled to T.
+    The paper leaves the formulation to a supplement; this one follows CondInst, Tian et al., arXiv:2003.05664: a
+    controller makes, for every snippet i, the weights of a network h-h-1 of width-1 convolutions with ReLU between.
+    Its input at snippet t are `dynamic_channels` base features of t and the position of t relative to i; its output
+    is row i of M at t. Positions are fractions of the video, since videos are rescaled to T.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -33,14 +34,15 @@ class ActionMaskLocalizer(nn.Module):
         self.base = nn.Sequential(
             UnfoldedConv1d(dim, hidden, kernel_size=3), nn.ReLU(), UnfoldedConv1d(hidden, width, kernel_size=3)
         )
+        make_weights = nn.Linear(hidden, sum(self.sizes))
+        nn.init.constant_(make_weights.bias[-1:], MASK_LOGIT_AT_START)
         self.controller = nn.Sequential(
             UnfoldedConv1d(dim, hidden, kernel_size=3),
             nn.ReLU(),
             UnfoldedConv1d(hidden, hidden, kernel_size=3),
             nn.ReLU(),
-            nn.Linear(hidden, sum(self.sizes)),
+            make_weights,
         )
-        nn.init.constant_(self.controller[-1].bias[-1:], MASK_LOGIT_AT_START)
 
     def forward(self, embedding: Tensor, rows: Tensor | None = None) -> Tensor:
         """Predict masks.
@@ -59,28 +61,29 @@ class ActionMaskLocalizer(nn.Module):
         weights = self.controller(embedding)  # (B, T, number of weights of the tiny network)
         if rows is not None:
             weights, position = weights[:, rows], position[rows]
-        if torch.jit.is_tracing() or torch.compiler.is_compiling() or torch.is_grad_enabled():
+        if is_recording() or torch.is_grad_enabled():
             return self._masks(inputs, weights, position)
         per_chunk = max(1, CHUNK_ELEMENTS // (inputs.shape[0] * inputs.shape[2] * self.width))
-        chunks = zip(weights.split(per_chunk, dim=1), position.split(per_chunk), strict=True)
+        chunks = zip(torch.split(weights, per_chunk, dim=1), torch.split(position, per_chunk), strict=True)
         return torch.cat([self._masks(inputs, chunk, place) for chunk, place in chunks], dim=1)
 
     def _masks(self, inputs: Tensor, weights: Tensor, position: Tensor) -> Tensor:
         """Apply R tiny networks, `weights` (B, R, -1) of snippets at `position` (R, 1), along the video; (B, R, T)."""
         width = self.width
-        w1, slope, b1, w2, b2, w3, b3 = weights.split(self.sizes, dim=-1)
+        w1, slope, b1, w2, b2, w3, b3 = torch.split(weights, self.sizes, dim=-1)
         # W base(t) + slope (p(t) - p(i)) + b, with everything that depends on i alone in the last column: one product
         first = torch.cat(
-            [w1.unflatten(-1, (width, width)), slope.unsqueeze(-1), (b1 - slope * position).unsqueeze(-1)], dim=-1
+            [torch.unflatten(w1, -1, (width, width)), slope.unsqueeze(-1), (b1 - slope * position).unsqueeze(-1)],
+            dim=-1,
         )  # (B, R, width, width + 2)
-        hidden = torch.relu(first.flatten(1, 2) @ inputs).unflatten(1, (-1, width))  # (B, R, width, T)
-        hidden = torch.relu(w2.unflatten(-1, (width, width)) @ hidden + b2.unsqueeze(-1))
+        hidden = torch.unflatten(torch.relu(first.flatten(1, 2) @ inputs), 1, (-1, width))  # (B, R, width, T)
+        hidden = torch.relu(torch.unflatten(w2, -1, (width, width)) @ hidden + b2.unsqueeze(-1))
         logits = (w3.unsqueeze(-2) @ hidden).squeeze(-2) + b3  # (B, R, T)
         return torch.sigmoid(logits)
 
 
 def _positions(embedding: Tensor) -> Tensor:
-    """Place T snippets (B, T, D) in their video: (T, 1), evenly spaced around 0, POSITION_SCALE from first to one past last."""
+    """Place T snippets (B, T, D) in their video: (T, 1), evenly spaced around 0 over POSITION_SCALE."""
     length = embedding.shape[1]
     index = torch.arange(length, device=embedding.device).to(embedding.dtype)
     return ((index + 0.5) / length - 0.5).unsqueeze(-1) * POSITION_SCALE

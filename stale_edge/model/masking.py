@@ -1,4 +1,4 @@
-"""Class agnostic representation masking, eq. 3 and 4 of the STALE paper, the alternatives of its Table 4, and the gate."""
+"""Class agnostic representation masking, eq. 3 and 4 of the STALE paper, the alternatives of Table 4, and the gate."""
 
 import math
 
@@ -9,15 +9,15 @@ from stale_edge.config import ModelConfig
 from stale_edge.model.layers import DecoderLayer, UnfoldedConv1d
 
 OPEN_AT_START = 1.0
-"""Initial logit of the foreground: every snippet passes at first, so that the classifier learns from the first step on."""
+"""Initial logit of the foreground: every snippet passes at first, so that the classifier learns from the start."""
 
 
 class QueryMasking(nn.Module):
     """Predict the foreground L̂ (B, T) in [0, 1] of embeddings (B, T, D) with N_z mask queries.
 
     Eq. 3: a transformer decoder and a mask projection turn the queries into mask embeddings B_q, L_q = σ(B_q F_vis).
-    Eq. 4: a tiny MLP weighs the queries at each snippet, L̂ = σ(W_q L_q + b_q). Deviation: the products of eq. 3 are divided
-    by sqrt(D), as in attention, so that the sigmoid is not saturated before training.
+    Eq. 4: a tiny MLP weighs the queries at each snippet, L̂ = σ(W_q L_q + b_q). Deviation: the products of eq. 3 are
+    divided by sqrt(D), as in attention, so that the sigmoid is not saturated before training.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -32,8 +32,9 @@ class QueryMasking(nn.Module):
         self.mask_projection = nn.Sequential(
             nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim)
         )
-        self.query_weights = nn.Sequential(nn.Linear(n_queries, n_queries), nn.ReLU(), nn.Linear(n_queries, 1))
-        nn.init.constant_(self.query_weights[-1].bias, OPEN_AT_START)
+        weigh = nn.Linear(n_queries, 1)
+        nn.init.constant_(weigh.bias, OPEN_AT_START)
+        self.query_weights = nn.Sequential(nn.Linear(n_queries, n_queries), nn.ReLU(), weigh)
         self.scale = 1.0 / math.sqrt(dim)
 
     def forward(self, embedding: Tensor) -> Tensor:
@@ -77,7 +78,8 @@ def build_masking(config: ModelConfig) -> nn.Module:
 class ForegroundGate(nn.Module):
     """Binarise the foreground (B, T) at θ_bin into 0 and 1; in training the gradient passes straight through.
 
-    Straight-through estimator: Bengio, Léonard & Courville, arXiv:1308.3432. The paper does not say how its threshold is trained.
+    Straight-through estimator: Bengio, Léonard & Courville, arXiv:1308.3432. The paper does not say how its threshold
+    is trained.
     """
 
     def __init__(self, threshold: float) -> None:

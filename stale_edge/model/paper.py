@@ -1,11 +1,13 @@
 """STALE as its paper describes it: Nag, Zhu, Song & Xiang, ECCV 2022, section 3 and Figure 2."""
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from stale_edge.config import ModelConfig
+from stale_edge.model.inputs import check_inputs
 from stale_edge.model.layers import MASKED_OUT, DecoderLayer, l2_normalize
 from stale_edge.model.localizer import ActionMaskLocalizer
 from stale_edge.model.masking import ForegroundGate, build_masking
@@ -70,16 +72,16 @@ class PaperStale(nn.Module):
         if (foreground is not None) != (self.config.masking == "ground-truth"):
             given = "missing" if foreground is None else "given"
             raise ValueError(
-                f"foreground is {given}, but masking is {self.config.masking!r}: only 'ground-truth' takes, and needs, it"
+                f"foreground is {given}, masking is {self.config.masking!r}: only 'ground-truth' takes it, and needs it"
             )
 
 
 def select_foreground(embedding: Tensor, gate: Tensor, background: Tensor) -> Tensor:
     """Keep the direction of foreground snippets and point all others at the background embedding.
 
-    The paper retrieves F_vis with L̂_bin and does not say what stands where L̂_bin is 0. Zeros would make eq. 7 give every class the
-    logit 0 there, a uniform answer that neither eq. 9 nor inference can use; with the background embedding eq. 7 calls a
-    gated-off snippet background, which is what it is, and the gate gets a useful gradient.
+    The paper retrieves F_vis with L̂_bin and does not say what stands where L̂_bin is 0. Zeros would make eq. 7 give
+    every class the logit 0 there, a uniform answer that neither eq. 9 nor inference can use; with the background
+    embedding eq. 7 calls a gated-off snippet background, which is what it is, and the gate gets a useful gradient.
 
     Args:
         embedding: (B, T, D).
@@ -115,7 +117,7 @@ class CrossModalAdaption(nn.Module):
         # The gate's gradient flows through the snippets; through this bias it would be 1e4 times too large.
         hide_background = (1 - gate.detach()) * MASKED_OUT
         visual_text = self.norm(self.layer(text.unsqueeze(0), self.snippet_norm(snippets), hide_background))  # Ê_c
-        return text + self.alpha * visual_text
+        return cast(Tensor, text + self.alpha * visual_text)
 
 
 class Classifier(nn.Module):
@@ -129,19 +131,3 @@ class Classifier(nn.Module):
         """Compare text (B, K + 1, D) with snippets (B, T, D) of length 1; gives logits (B, K + 1, T)."""
         scale = torch.exp(-self.log_temperature).clamp(max=1 / LOWEST_TEMPERATURE)
         return (l2_normalize(text) * scale) @ snippets.transpose(1, 2)
-
-
-def check_inputs(features: Tensor, class_embeddings: Tensor, *, channels: int, dim: int) -> None:
-    """Refuse inputs of a detector whose shapes do not fit; while a graph is being recorded nothing is checked.
-
-    Raises:
-        ValueError: features are not (B, T, C) with B, T >= 1, or class embeddings not (K, D) with K >= 1.
-    """
-    if torch.jit.is_tracing() or torch.compiler.is_compiling():
-        return
-    if features.ndim != 3 or features.shape[-1] != channels or 0 in features.shape:
-        raise ValueError(f"features must have shape (B, T, {channels}), nothing empty; got {tuple(features.shape)}")
-    if class_embeddings.ndim != 2 or class_embeddings.shape[-1] != dim or 0 in class_embeddings.shape:
-        raise ValueError(
-            f"class_embeddings must have shape (K, {dim}), nothing empty; got {tuple(class_embeddings.shape)}"
-        )

@@ -1,4 +1,4 @@
-"""A small CLIP text tower with random weights, in transformers' own format: for the demo and tests, where no weights can be had."""
+"""A small CLIP text tower with random weights in transformers' own format, for the demo and tests."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from torch import Tensor
 from stale_edge.model.text import TextEncoder
 
 MEAN_COSINE = 0.65
-"""Mean cosine between class embeddings that the tower is calibrated to; CLIP's own text embeddings share about this much."""
+"""Mean cosine between class embeddings that the tower is calibrated to; CLIP's own lie between 0.5 and 0.8."""
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 
@@ -21,11 +21,12 @@ def small_text_encoder(
     """Write a random CLIP text tower with a character-level byte-pair vocabulary, and return it without contexts.
 
     A freshly initialised CLIP tower gives nearly the same embedding to every text. This one is spread out and then
-    shifted, so that class names have the pairwise cosine that they have in CLIP's text space. It knows no language: names
-    that are spelled alike are near each other, whatever they mean.
+    shifted, so that class names have the pairwise cosine that they have in CLIP's text space. It knows no language:
+    names that are spelled alike are near each other, whatever they mean.
 
     Args:
-        folder: made if missing; afterwards `CLIPTextModelWithProjection.from_pretrained` and `CLIPTokenizer.from_pretrained` read it.
+        folder: made if missing; afterwards `CLIPTextModelWithProjection.from_pretrained` and
+            `CLIPTokenizer.from_pretrained` read it.
         dim: D, width of the embeddings.
         hidden_dim: width of the tower, a multiple of `n_heads`.
         seed: of the weights.
@@ -59,7 +60,7 @@ def small_text_encoder(
 
 
 def _character_vocabulary() -> dict[str, int]:
-    """Number the 256 byte characters of CLIP's tokenizer, each inside and at the end of a word, and its two special tokens."""
+    """Number the 256 byte characters of CLIP's tokenizer, inside and at the end of a word, and its special tokens."""
     from tokenizers import pre_tokenizers
 
     characters = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -87,8 +88,8 @@ def _spread(tower: Any) -> None:
 def _calibrate(encoder: TextEncoder) -> None:
     """Shift the last layer norm so that random words have pairwise embeddings with a mean cosine of MEAN_COSINE.
 
-    Embeddings become p + d: d differs by name and has mean 0 over random words, p is common; the mean cosine of p + d and
-    p + d' is |p|^2 / (|p|^2 + E|d|^2).
+    Embeddings become p + d: d differs by name and has mean 0 over random words, p is common; the mean cosine of p + d
+    and p + d' is |p|^2 / (|p|^2 + E|d|^2).
     """
     tower = cast(Any, encoder.tower)
     norm, project = tower.text_model.final_layer_norm, tower.text_projection.weight  # (D, hidden)

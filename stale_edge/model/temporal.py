@@ -10,8 +10,8 @@ from stale_edge.model.layers import EncoderLayer, UnfoldedConv1d
 class TemporalEmbedding(nn.Module):
     """Give every snippet a global context: F_vis = T(E), features (B, T, C) to embeddings (B, T, D).
 
-    Eq. 1: a multi-head self-attention encoder without positional encoding. Or, as in Table 6, `cnn`: dilations 1, 3 and 5
-    with two layers each; `ms-tcn`: stages of dilated residual layers, Farha & Gall, arXiv:1903.01945.
+    Eq. 1: a multi-head self-attention encoder without positional encoding. Or, as in Table 6, `cnn`: dilations 1, 3
+    and 5 with two layers each; `ms-tcn`: stages of dilated residual layers, Farha & Gall, arXiv:1903.01945.
 
     Before the projection the features are centred and scaled by two constants of the training data
     (`set_feature_statistics`): CLIP features share a large common direction and one outlier channel, which would
@@ -80,8 +80,9 @@ def _temporal_layers(config: ModelConfig) -> list[nn.Module]:
 
 
 def _start_as_identity(project: nn.Linear) -> None:
-    """Start where CLIP left off: features already lie near their class' text embedding, so that unseen classes stay reachable.
+    """Start where CLIP left off.
 
+    Features already lie near their class' text embedding; learning that anew would lose the unseen classes.
     With C != D there is no identity to start from; then the directions are orthogonal.
     """
     if project.in_features == project.out_features:

@@ -24,9 +24,9 @@ NAMES_PER_BATCH = 64
 class TextEncoder(nn.Module):
     """Encode class names with a CLIP text tower: [SOS] [contexts] [tokens of the name] [EOS] to the embedding at [EOS].
 
-    Names are used as given: nothing is added, split or renamed here; what a tokenizer does (CLIP's lower-cases) it still does.
-    Every context vector is learnable, the tower's own weights only with `trainable=True`. Without contexts the embeddings are
-    exactly those of `transformers.CLIPTextModelWithProjection` for the bare names.
+    Names are used as given: nothing is added, split or renamed here; what a tokenizer does (CLIP's lower-cases) it
+    still does. Every context vector is learnable, the tower's own weights only with `trainable=True`. Without
+    contexts the embeddings are exactly those of `transformers.CLIPTextModelWithProjection` for the bare names.
 
     Args:
         tower: a `transformers.CLIPTextModelWithProjection`.
@@ -47,7 +47,7 @@ class TextEncoder(nn.Module):
         # A tower with eos_token_id 2 comes from before transformers#24773 and takes the highest id instead.
         if config.eos_token_id not in (2, tokenizer.eos_token_id) or len(tokenizer) > config.vocab_size:
             raise ValueError(
-                f"the tokenizer ({len(tokenizer)} tokens, end token {tokenizer.eos_token_id}) is not that of the text tower "
+                f"the tokenizer ({len(tokenizer)} tokens, end token {tokenizer.eos_token_id}) is not the text tower's "
                 f"({config.vocab_size} tokens, end token {config.eos_token_id})"
             )
         self.tower = tower.requires_grad_(trainable)
@@ -128,8 +128,8 @@ class TextEncoder(nn.Module):
             row = [start, *[start] * n_contexts, *ids, end]
             if len(row) > self.max_tokens:
                 raise ValueError(
-                    f"the class name {name!r} has {len(ids)} tokens; with {n_contexts} contexts the text encoder takes at most "
-                    f"{self.max_tokens - n_contexts - 2}: shorten the name or use fewer contexts"
+                    f"the class name {name!r} has {len(ids)} tokens; with {n_contexts} contexts the text encoder takes "
+                    f"at most {self.max_tokens - n_contexts - 2}: shorten the name or use fewer contexts"
                 )
             rows.append(row)
         length = max(map(len, rows))
@@ -156,7 +156,7 @@ class TextEncoder(nn.Module):
             handle.remove()
 
     def save(self, folder: Path) -> None:
-        """Write tower and tokenizer in transformers' format, and the contexts beside them, into a folder (made if missing)."""
+        """Write tower, tokenizer (transformers' format) and contexts into a folder, made if missing."""
         folder.mkdir(parents=True, exist_ok=True)
         with _quiet_transformers():
             cast(Any, self.tower).save_pretrained(folder)
@@ -167,7 +167,7 @@ class TextEncoder(nn.Module):
     def fingerprint(self) -> str:
         """Hash everything that decides the embeddings: weights, contexts and tokenizer; `sha256:` and hexadecimal."""
         backend = json.loads(self.tokenizer.backend_tokenizer.to_str())
-        # Padding and truncation also stand there and change with every call; the parts below are what cuts a name into tokens.
+        # What cuts a name into tokens; padding and truncation stand there too and change with every call.
         parts = {
             key: backend[key] for key in ("added_tokens", "normalizer", "pre_tokenizer", "post_processor", "model")
         }
@@ -201,7 +201,8 @@ class FreeClassEmbeddings(nn.Module):
         unknown = sorted(set(names) - set(self.names))
         if unknown:
             raise ValueError(
-                f"without a text encoder (model.text.encoder = 'none') only training classes have embeddings; unknown: {unknown}"
+                "without a text encoder (model.text.encoder = 'none') only training classes have embeddings; "
+                f"unknown: {unknown}"
             )
         return self.embeddings[[self.names.index(name) for name in names]]
 
@@ -237,7 +238,7 @@ def _saved_contexts(path: Path) -> Tensor | None:
     if not path.is_file():
         return None
     try:
-        return load_file(path)["contexts"]
+        return cast(Tensor, load_file(path)["contexts"])
     except (SafetensorError, KeyError) as error:
         raise CheckpointError(f"{path} does not hold context vectors: {error}") from error
 
