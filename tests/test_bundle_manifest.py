@@ -1,0 +1,172 @@
+"""The manifest: what it keeps, and every way in which it can be wrong."""
+
+import copy
+import json
+
+import pytest
+import tiny
+
+from stale_edge.bundle import FeatureContract, Manifest, TensorSpec, detector_inputs, detector_outputs, read_bundle
+from stale_edge.config import DecodeConfig, FeatureSpec
+from stale_edge.errors import BundleError, ConfigError
+
+
+@pytest.fixture(scope="module")
+def values(tmp_path_factory) -> dict:
+    path = tiny.write(tmp_path_factory.mktemp("m") / "bundle", precisions=("fp32", "int8"))
+    return json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+
+
+def test_text_and_dataclasses_agree(values) -> None:
+    manifest = Manifest.from_json(values)
+    assert Manifest.from_text(manifest.to_text()) == manifest
+    assert manifest.to_json() == values
+    assert manifest.decode == tiny.DECODE
+    assert manifest.feature_contract == tiny.contract()
+    assert [entry.path for entry in manifest.detectors] == ["detector-fp32.onnx", "detector-int8.onnx"]
+    assert manifest.class_bank.path == "class_bank.npz"
+
+
+def test_what_the_contract_promises_is_in_the_json(values) -> None:
+    assert values["format"] == "stale-edge-bundle/1"
+    assert values["architecture"] == "paper"
+    assert values["feature_contract"]["channels"] == tiny.CHANNELS
+    assert values["feature_contract"]["length"] is None
+    int8 = values["files"][1]
+    assert (int8["runtime"], int8["precision"]) == ("onnxruntime", "int8")
+    assert (int8["weights_quantized"], int8["weights_total"]) == (48, 55)
+    assert int8["inputs"][0] == {"name": "features", "dtype": "float32", "shape": ["B", "T", 8]}
+    assert int8["outputs"][0] == {"name": "class_logits", "dtype": "float32", "shape": ["B", "K+1", "T"]}
+    assert values["parity"] == {"fp32": {"flipped_snippets": 0}}
+
+
+def _set(*keys_and_value):
+    *keys, last, value = keys_and_value
+
+    def change(values) -> None:
+        for key in keys:
+            values = values[key]
+        values[last] = value
+
+    return change
+
+
+def _drop(*keys):
+    *keys, last = keys
+
+    def change(values) -> None:
+        for key in keys:
+            values = values[key]
+        del values[last]
+
+    return change
+
+
+BAD = {
+    "another version": (_set("format", "stale-edge-bundle/2"), "format 'stale-edge-bundle/2'"),
+    "no version": (_drop("format"), "format None"),
+    "not an object": (_set("files", {}), "files must be a JSON list; got dict"),
+    "unknown key": (_set("colour", 1), "unknown colour"),
+    "missing key": (_drop("parity"), "missing parity"),
+    "architecture": (_set("architecture", "lstm"), "architecture must be one of"),
+    "architecture of another type": (_set("architecture", ["paper"]), "architecture must be one of"),
+    "contract without C": (_drop("feature_contract", "channels"), "feature_contract: missing channels"),
+    "C of another type": (_set("feature_contract", "channels", "8"), "feature_contract.channels must be of type int"),
+    "C is a boolean": (_set("feature_contract", "channels", True), "feature_contract.channels must be of type int"),
+    "C is zero": (_set("feature_contract", "channels", 0), "channels must be an integer >= 1"),
+    "T is zero": (_set("feature_contract", "length", 0), "length must be an integer >= 1 or null"),
+    "resampling": (_set("feature_contract", "resampling", "cubic"), "resampling must be one of"),
+    "resampling nowhere": (_set("feature_contract", "resample_to", None), "resample_to must be an integer >= 1"),
+    "decode": (_set("decode", "sigma", -1), "decode.sigma must be a number > 0"),
+    "decode key": (_set("decode", "sigmas", 1), "did you mean decode.sigma"),
+    "hash": (_set("files", 0, "sha256", "ABC"), r"files\[0\].sha256 must be 64"),
+    "size": (_set("files", 0, "bytes", -1), r"files\[0\].bytes must be an integer >= 0; got -1"),
+    "size is a boolean": (_set("files", 0, "bytes", True), "bytes must be an integer"),
+    "role": (_set("files", 0, "role", "sidecar"), r"files\[0\].role must be one of"),
+    "runtime": (_set("files", 0, "runtime", None), r"files\[0\].runtime must be a non-empty string"),
+    "runtime of the bank": (_set("files", 2, "runtime", "numpy"), "must be null for a class bank"),
+    "shape": (_set("files", 0, "inputs", 0, "shape", ["B", 0, 8]), "sizes >= 1 and symbolic names"),
+    "no inputs": (_set("files", 0, "inputs", []), "needs inputs and outputs"),
+    "impossible count": (_set("files", 1, "weights_quantized", 56), "56 weights quantized of 55"),
+    "no class bank": (_drop("files", 2), "exactly one class bank; the manifest lists none"),
+    "two of a kind": (_set("files", 1, "precision", "fp32"), "two detectors for onnxruntime fp32"),
+    "listed twice": (_set("files", 1, "path", "detector-fp32.onnx"), "lists a file twice"),
+    "twice but for case": (_set("files", 1, "path", "Detector-FP32.onnx"), "lists a file twice"),
+    "climbs": (_set("files", 0, "path", "../detector.onnx"), r"outside the bundle: '\.\./detector\.onnx'"),
+    "climbs later": (_set("files", 0, "path", "a/../../b.onnx"), "outside the bundle"),
+    "absolute": (_set("files", 0, "path", "/etc/passwd"), "outside the bundle: '/etc/passwd'"),
+    "Windows drive": (_set("files", 0, "path", "C:detector.onnx"), "outside the bundle"),
+    "Windows separators": (_set("files", 0, "path", "..\\detector.onnx"), "outside the bundle"),
+    "empty path": (_set("files", 0, "path", ""), "path must be a non-empty string"),
+    "the folder itself": (_set("files", 0, "path", "."), "outside the bundle"),
+    "not its plain name": (_set("files", 0, "path", "./detector.onnx"), "no file of a bundle can be called"),
+    "the manifest itself": (_set("files", 0, "path", "manifest.json"), "no file of a bundle can be called"),
+    "provenance": (_set("provenance", []), "provenance must be a JSON object"),
+}
+
+
+@pytest.mark.parametrize("case", BAD, ids=str)
+def test_refuses_by_name(values, case) -> None:
+    change, said = BAD[case]
+    edited = copy.deepcopy(values)
+    change(edited)
+    with pytest.raises(BundleError, match=said):
+        Manifest.from_json(edited)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "not valid JSON"),
+        ("{", "not valid JSON"),
+        ("[]", "manifest must be a JSON object; got list"),
+        ('{"format": "stale-edge-bundle/1", "format": "stale-edge-bundle/1"}', "'format' stands twice"),
+        ('{"format": NaN}', "NaN is no JSON number"),
+        ("[" * 100_000, "not valid JSON"),
+    ],
+)
+def test_refuses_text(text, said) -> None:
+    with pytest.raises(BundleError, match=said):
+        Manifest.from_text(text)
+
+
+def test_a_folder_without_a_readable_manifest(tmp_path) -> None:
+    with pytest.raises(BundleError, match="does not exist; a bundle is a folder"):
+        read_bundle(tmp_path / "none")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(BundleError, match="is a file"):
+        read_bundle(tmp_path / "file")
+    with pytest.raises(BundleError, match=r"manifest\.json is missing"):
+        read_bundle(tmp_path)
+    (tmp_path / "manifest.json").write_bytes(b"\xff\xfe{")
+    with pytest.raises(BundleError, match=r"cannot read manifest\.json"):
+        read_bundle(tmp_path)
+
+
+def test_feature_contract_resolves_the_length_it_resamples_to() -> None:
+    spec = FeatureSpec("clip", 8, 30.0, 16)
+    fixed = FeatureContract.from_spec(spec, length=100, resampling="linear")
+    assert fixed.resample_to == 100
+    free = FeatureContract.from_spec(spec, length=None, resampling="linear", resample_to=64)
+    assert (free.length, free.resample_to) == (None, 64)
+    as_it_comes = FeatureContract.from_spec(spec, length=None, resampling="none")
+    assert as_it_comes.resample_to is None
+    for arguments in ({"length": None}, {"length": 100, "resample_to": 64}, {"length": None, "resample_to": 0}):
+        with pytest.raises(ConfigError, match="resample_to must be an integer >= 1"):
+            FeatureContract.from_spec(spec, resampling="linear", **arguments)
+    with pytest.raises(ConfigError, match="null without resampling"):
+        FeatureContract.from_spec(spec, length=None, resampling="none", resample_to=5)
+
+
+def test_signature_of_the_contract() -> None:
+    assert detector_inputs(channels=512, embed_dim=256, length=100) == (
+        TensorSpec("features", "float32", ("B", 100, 512)),
+        TensorSpec("class_embeddings", "float32", ("K", 256)),
+    )
+    assert [spec.shape for spec in detector_outputs(length=None)] == [("B", "K+1", "T"), ("B", "T", "T"), ("B", "T")]
+
+
+def test_decode_keys_that_an_older_kit_did_not_write_keep_their_defaults(values) -> None:
+    edited = copy.deepcopy(values)
+    del edited["decode"]["regions"]
+    assert Manifest.from_json(edited).decode.regions == DecodeConfig().regions
