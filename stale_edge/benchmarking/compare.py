@@ -1,0 +1,211 @@
+"""What got slower, between two runs of the benchmark."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from stale_edge.errors import StaleEdgeError
+
+SCHEMA = "stale-edge-bench/1"
+TOLERANCE = 0.05
+"""Changes below this share are not called changes."""
+Verdict = Literal["slower", "faster", "same"]
+Key = tuple[str, str, str, str, int, int]
+_KEY_FIELDS = ("variant", "device", "runtime", "precision", "threads", "length")
+
+RULE = (
+    f"slower: more than {TOLERANCE:.0%} slower, and the 95 % intervals of the medians do not meet, both in seconds and "
+    "in relation to the reference; where a run has no reference, in seconds alone; on another machine, in relation to "
+    "the reference alone"
+)
+
+
+@dataclass(frozen=True)
+class Change:
+    """A row that both runs have."""
+
+    name: str
+    old_median_s: float
+    new_median_s: float
+    old_speedup: float | None
+    new_speedup: float | None
+    verdict: Verdict
+
+    @property
+    def ratio(self) -> float:
+        """New median over old; above 1 is slower."""
+        return self.new_median_s / self.old_median_s
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs side by side.
+
+    same_machine: whether both ran on the same kind of processor with the same number of CPUs allowed.
+    changes: of the rows in both runs, in the order of the new one.
+    only_old, only_new: names of rows that only one run has.
+    """
+
+    same_machine: bool
+    changes: tuple[Change, ...]
+    only_old: tuple[str, ...]
+    only_new: tuple[str, ...]
+
+    @property
+    def slower(self) -> tuple[Change, ...]:
+        """Rows that got slower."""
+        return tuple(change for change in self.changes if change.verdict == "slower")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, the rule included."""
+        return {
+            "rule": RULE,
+            "same_machine": self.same_machine,
+            "changes": [
+                {
+                    "row": change.name,
+                    "old_median": change.old_median_s,
+                    "new_median": change.new_median_s,
+                    "ratio": change.ratio,
+                    "old_speedup": change.old_speedup,
+                    "new_speedup": change.new_speedup,
+                    "verdict": change.verdict,
+                }
+                for change in self.changes
+            ],
+            "only_old": list(self.only_old),
+            "only_new": list(self.only_new),
+        }
+
+    def to_text(self) -> str:
+        """Say it in a few lines: what got slower, what got faster, what cannot be compared."""
+        lines = [f"{change.name}: {_describe(change)}" for change in self.changes if change.verdict != "same"]
+        n_same = sum(change.verdict == "same" for change in self.changes)
+        lines.append(f"{len(self.slower)} of {len(self.changes)} rows got slower, {n_same} stayed the same")
+        if not self.same_machine:
+            lines.append("another machine: judged in relation to the reference alone")
+        lines += [f"only in the old run: {name}" for name in self.only_old]
+        lines += [f"only in the new run: {name}" for name in self.only_new]
+        return "\n".join(lines)
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """Read the JSON of an earlier run.
+
+    Raises:
+        StaleEdgeError: it cannot be read, or is not a run of this schema.
+    """
+    try:
+        results: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise StaleEdgeError(f"{path}: not a readable benchmark result: {error}") from error
+    schema = results.get("schema") if isinstance(results, dict) else None
+    if schema != SCHEMA:
+        raise StaleEdgeError(f'{path}: not a benchmark result: "schema" is {schema!r}, not {SCHEMA!r}')
+    return dict(results)
+
+
+def compare_results(new: Mapping[str, Any], old: Mapping[str, Any]) -> Comparison:
+    """Compare two runs row by row, by `RULE`.
+
+    Time alone would call everything slower on a busier day, and the relation to the reference alone would call
+    everything slower when the reference got faster; a row is only called slower or faster when both say so.
+
+    Args:
+        new: what `run_benchmark` returned.
+        old: the same from an earlier time, or another machine.
+
+    Raises:
+        StaleEdgeError: the runs have no row in common.
+    """
+    new_rows, old_rows = _by_key(new), _by_key(old)
+    common = [key for key in new_rows if key in old_rows]
+    if not common:
+        raise StaleEdgeError(
+            "the two benchmark results have no row in common: the same variants, runtimes, precisions, threads and "
+            "lengths must be measured to compare them"
+        )
+    same_machine = all(_machine(new).get(field) == _machine(old).get(field) for field in ("cpu", "allowed_cpus", "gpu"))
+    return Comparison(
+        same_machine=same_machine,
+        changes=tuple(_compare(new_rows[key], old_rows[key], same_machine=same_machine) for key in common),
+        only_old=tuple(_name(key) for key in old_rows if key not in new_rows),
+        only_new=tuple(_name(key) for key in new_rows if key not in old_rows),
+    )
+
+
+@dataclass(frozen=True)
+class _Row:
+    values: Mapping[str, Any]
+    interval: tuple[float, float]
+    """Of the median, in seconds."""
+
+    @property
+    def median(self) -> float:
+        return float(self.values["seconds"]["median"])
+
+    @property
+    def reference(self) -> float | None:
+        """Median of the row's reference, in seconds; None for a reference itself, and where there is none."""
+        speedup = self.values["speedup"]
+        return None if speedup is None or self.values["variant"] == "reference" else float(speedup) * self.median
+
+
+def _compare(new: _Row, old: _Row, *, same_machine: bool) -> Change:
+    opinions = []
+    if same_machine:
+        opinions.append(_judge(new, old, 1.0, 1.0))
+    if new.reference is not None and old.reference is not None:
+        opinions.append(_judge(new, old, new.reference, old.reference))
+    verdict: Verdict = opinions[0] if opinions and len(set(opinions)) == 1 else "same"
+    return Change(
+        _name(_key(new.values)), old.median, new.median, old.values["speedup"], new.values["speedup"], verdict
+    )
+
+
+def _judge(new: _Row, old: _Row, new_unit: float, old_unit: float) -> Verdict:
+    """Compare two medians, each in its own unit."""
+    ratio = (new.median / new_unit) / (old.median / old_unit)
+    (new_low, new_high), (old_low, old_high) = (
+        (row.interval[0] / unit, row.interval[1] / unit) for row, unit in ((new, new_unit), (old, old_unit))
+    )
+    if ratio > 1 + TOLERANCE and new_low > old_high:
+        return "slower"
+    if ratio < 1 / (1 + TOLERANCE) and new_high < old_low:
+        return "faster"
+    return "same"
+
+
+def _by_key(results: Mapping[str, Any]) -> dict[Key, _Row]:
+    """Index the rows; where the protocol has no intervals, a row's extremes take their place."""
+    rows = results["rows"]
+    intervals: Iterable[Any] = results.get("protocol", {}).get("median_interval_seconds") or [None] * len(rows)
+    return {
+        _key(row): _Row(row, tuple(interval or (row["seconds"]["min"], row["seconds"]["max"])))
+        for row, interval in zip(rows, intervals, strict=True)
+    }
+
+
+def _key(row: Mapping[str, Any]) -> Key:
+    variant, device, runtime, precision, threads, length = (row[field] for field in _KEY_FIELDS)
+    return variant, device, runtime, precision, threads, length
+
+
+def _name(key: Key) -> str:
+    variant, device, runtime, precision, threads, length = key
+    return f"{variant} ({runtime} {precision}, {device}, {threads} thread{'s' if threads > 1 else ''}, T = {length})"
+
+
+def _describe(change: Change) -> str:
+    factor = change.ratio if change.verdict == "slower" else 1 / change.ratio
+    text = f"{change.verdict}, {change.old_median_s * 1e3:.3g} -> {change.new_median_s * 1e3:.3g} ms ({factor:.2f} x)"
+    if change.old_speedup is None or change.new_speedup is None:
+        return text
+    return f"{text}, speedup {change.old_speedup:.3g} -> {change.new_speedup:.3g}"
+
+
+def _machine(results: Mapping[str, Any]) -> Mapping[str, Any]:
+    machine: Mapping[str, Any] = results.get("machine", {})
+    return machine

@@ -1,0 +1,69 @@
+"""What the parent asks a measuring process for: one job for life, then one JSON line a question.
+
+The process answers each line with one line: `{"error": text}`, or what the question asks for.
+
+    (start)                        {"model_bytes": int | null}      built, not yet run
+    {"do": "warm"}                 {"seconds": [...], "stable": bool}
+    {"do": "trial", "calls": n}    {"seconds": [...]}               n timed calls after one that is not timed
+    {"do": "finish"}               {"peak_rss_bytes": int | null, "peak_device_bytes": int | null}, then it ends
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from stale_edge.benchmarking.network import Network
+from stale_edge.config import Precision
+
+WARM_UP_WINDOW = 3
+WARM_UP_SPREAD = 0.05
+WARM_UP_SECONDS = 10.0
+WARM_UP_CALLS = 200
+TRIAL_SECONDS = 0.05
+TRIAL_CALLS = 20
+WARM_UP_RULE = (
+    f"calls until {WARM_UP_WINDOW} in succession lie within {WARM_UP_SPREAD:.0%} of their median, "
+    f"at most {WARM_UP_SECONDS:g} s or {WARM_UP_CALLS} calls"
+)
+TRIAL_RULE = (
+    f"one call that is not timed, then as many timed ones as fill {TRIAL_SECONDS:g} s by the warm-up's median, "
+    f"1 to {TRIAL_CALLS}"
+)
+
+JobVariant = Literal["reference", "detector", "text", "localizer", "postprocess", "matrix-product"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One process' work: a row, or the matrix product that tells the machine's rate."""
+
+    variant: JobVariant
+    device: Literal["cpu", "cuda"]
+    runtime: str
+    """As in the row; for a matrix product the engine that multiplies."""
+    precision: Precision
+    length: int
+    """T; for a matrix product the size of its square matrices."""
+    threads: int
+    cpus: tuple[int, ...] = ()
+    """CPUs to stay on; empty: the system cannot pin."""
+    network: Network | None = None
+    """Of rows that PyTorch runs."""
+    bundle: str = ""
+    """Of rows that a bundle's artifact runs, and of post-processing."""
+    n_classes: int = 0
+    """K of post-processing's input."""
+    seed: int = 0
+
+
+def is_stable(seconds: list[float]) -> bool:
+    """Whether the last calls of a warm-up lie close together, by `WARM_UP_RULE`."""
+    if len(seconds) < WARM_UP_WINDOW:
+        return False
+    window = sorted(seconds[-WARM_UP_WINDOW:])
+    middle = window[WARM_UP_WINDOW // 2]
+    return max(middle - window[0], window[-1] - middle) <= WARM_UP_SPREAD * middle
+
+
+def calls_per_trial(seconds: float) -> int:
+    """Return how many timed calls a trial makes, given the seconds of one, by `TRIAL_RULE`."""
+    return min(TRIAL_CALLS, max(1, round(TRIAL_SECONDS / seconds))) if seconds > 0 else TRIAL_CALLS

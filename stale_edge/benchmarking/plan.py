@@ -1,0 +1,114 @@
+"""Which rows a run measures, and in whose turn."""
+
+import random
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from stale_edge.config import BenchConfig, BenchRuntime, BenchVariant, Precision
+from stale_edge.errors import ConfigError
+
+Device = Literal["cpu", "cuda"]
+Combination = tuple[BenchRuntime, Precision]
+
+# What can be run where. A row of anything else does not exist, and asking for nothing but such rows is an error.
+SUPPORTED: dict[Device, tuple[Combination, ...]] = {
+    "cpu": (
+        ("pytorch", "fp32"),
+        ("onnxruntime", "fp32"),
+        ("onnxruntime", "fp16"),
+        ("onnxruntime", "int8"),
+        ("torchscript", "fp32"),
+        ("torchscript", "int8"),
+    ),
+    "cuda": (("pytorch", "fp32"), ("pytorch", "fp16"), ("torchscript", "fp32"), ("torchscript", "fp16")),
+}
+# fp16 is a size and GPU artifact: on a CPU it is slower than fp32, so it is measured there only when asked for.
+DEFAULTS: dict[Device, tuple[Combination, ...]] = {
+    "cpu": (("pytorch", "fp32"), ("onnxruntime", "fp32"), ("onnxruntime", "int8"), ("torchscript", "fp32")),
+    "cuda": (("pytorch", "fp32"), ("torchscript", "fp32"), ("torchscript", "fp16")),
+}
+# The runtime of a bundle that takes features to detections on the CPU; a folded eager model has no such path.
+LOCALIZER_RUNTIMES = ("onnxruntime", "torchscript")
+
+
+@dataclass(frozen=True)
+class RowPlan:
+    """One row before it is measured."""
+
+    variant: BenchVariant
+    device: Device
+    runtime: str
+    """`pytorch`, `onnxruntime`, `torchscript`, or `core` for the C++ post-processing."""
+    precision: Precision
+    length: int
+    """T, in snippets."""
+
+    @property
+    def name(self) -> str:
+        """How messages call the row."""
+        return f"{self.variant} ({self.runtime} {self.precision}, {self.device}, T = {self.length})"
+
+
+def plan_rows(
+    config: BenchConfig, device: Device, length: int, *, available: Collection[Combination] | None = None
+) -> list[RowPlan]:
+    """List the rows of one device and one length.
+
+    `config.runtimes` and `config.precisions` choose detector and localizer rows; the reference, the text tower and
+    post-processing have only one form each and stay, for nothing could be compared without them.
+
+    Args:
+        config: variants, runtimes and precisions wanted.
+        device: `cpu` or `cuda`.
+        length: T, in snippets.
+        available: runtime and precision of the artifacts there are; None: all can be made.
+
+    Raises:
+        ConfigError: no supported and available combination is left for the detector.
+    """
+    chosen = [
+        (runtime, precision)
+        for runtime, precision in (SUPPORTED if config.runtimes or config.precisions else DEFAULTS)[device]
+        if (not config.runtimes or runtime in config.runtimes)
+        and (not config.precisions or precision in config.precisions)
+        and (available is None or (runtime, precision) in available)
+    ]
+    if not chosen and {"detector", "localizer"} & set(config.variants):
+        possible = [pair for pair in SUPPORTED[device] if available is None or pair in available]
+        raise ConfigError(
+            f"no detector to measure on {device} with --runtimes {','.join(config.runtimes) or 'any'} and "
+            f"--precisions {','.join(config.precisions) or 'any'}; "
+            f"there is {', '.join(f'{runtime} {precision}' for runtime, precision in possible) or 'none'}"
+        )
+    rows = []
+    for variant in get_args(BenchVariant):
+        if variant not in config.variants:
+            continue
+        if variant in ("reference", "text"):
+            rows.append(RowPlan(variant, device, "pytorch", "fp32", length))
+        elif variant == "postprocess":
+            # Decoding runs on the host, whatever ran the network.
+            rows += [RowPlan(variant, device, "core", "fp32", length)] if device == "cpu" else []
+        elif variant == "detector" or device == "cpu":
+            rows += [
+                RowPlan(variant, device, runtime, precision, length)
+                for runtime, precision in chosen
+                if variant == "detector" or runtime in LOCALIZER_RUNTIMES
+            ]
+    return rows
+
+
+def turns(n_rows: int, rounds: int, *, seed: int) -> list[list[int]]:
+    """Order the trials: every round asks every row once, in an order drawn anew, so drift hits all rows alike.
+
+    Returns:
+        one list a round, each a permutation of 0 .. n_rows - 1.
+    """
+    generator = random.Random(seed)
+    return [generator.sample(range(n_rows), n_rows) for _ in range(rounds)]
+
+
+def without(rows: Sequence[RowPlan], *variants: BenchVariant) -> list[RowPlan]:
+    """Return the rows of all other variants."""
+    return [row for row in rows if row.variant not in variants]

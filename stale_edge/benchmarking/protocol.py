@@ -1,0 +1,75 @@
+"""How a run was made, in words and numbers, for whoever doubts its figures."""
+
+import importlib.util
+from collections.abc import Sequence
+from typing import Any
+
+from stale_edge.benchmarking.jobs import TRIAL_RULE, WARM_UP_RULE
+from stale_edge.benchmarking.plan import SUPPORTED
+from stale_edge.benchmarking.rows import Measured
+from stale_edge.benchmarking.statistics import median_interval
+from stale_edge.benchmarking.subject import Subject
+from stale_edge.config import BenchConfig
+
+NOTES = {
+    "order": "rows of one length take turns: in every round each is asked for one trial, in an order drawn anew",
+    "isolation": "each row is measured in a fresh process of its own, which stays alive, idle, between its trials",
+    "seconds": "of one call, over all timed calls of all trials",
+    "median_interval": "of the median, bootstrap percentiles of 1000 resamplings of whole trials, 95 %",
+    "memory": "largest resident set of the row's process from its start to its end, interpreter and libraries included",
+    "model_bytes": "of the weights where PyTorch runs the network, of the file where a bundle's artifact runs",
+    "macs": "multiply-accumulates of matrix products and convolutions, attention included, counted by fvcore on the "
+    "PyTorch network at the row's length; quantized and converted artifacts are held to the same count",
+    "speedup": "median of the reference of the same device and length, divided by the row's median",
+    "postprocess": "decodes made-up outputs of a trained detector, about one action in 40 snippets; random weights "
+    "would leave it almost nothing to do",
+}
+
+
+def describe_protocol(
+    config: BenchConfig, subject: Subject, measured: Sequence[Measured], *, cpus: Sequence[int] | None
+) -> dict[str, Any]:
+    """Describe the protocol; lists go with the rows, one entry each."""
+    return {
+        "subject": subject.title,
+        "rounds": config.repeats,
+        "threads": config.threads,
+        "pinned_to_cpus": None if cpus is None else list(cpus),
+        "seed": config.seed,
+        "warm_up": WARM_UP_RULE,
+        "warm_up_not_stable": [m.plan.name for m in measured if not m.contestant.stable],
+        "trial": TRIAL_RULE,
+        "calls_per_trial": [m.contestant.calls for m in measured],
+        "median_interval_seconds": [list(median_interval(m.contestant.trials)) for m in measured],
+        "peak_device_bytes": [m.peak_device_bytes for m in measured],
+        "reference": _about_reference(config, subject),
+        "notes": NOTES | _artifact_notes(subject, measured),
+    }
+
+
+def _about_reference(config: BenchConfig, subject: Subject) -> str:
+    if "reference" not in config.variants:
+        return "not measured: not asked for"
+    if subject.no_reference or subject.network is None or subject.network.text is None:
+        return f"not measured: {subject.no_reference}"
+    text = subject.network.text
+    return (
+        f"PyTorch eager fp32 in inference mode; in each forward pass a CLIP text tower ({text.layers} layers of width "
+        f"{text.width}, {text.heads} heads) embeds {subject.n_classes} prompts padded to the longest, {text.n_tokens} "
+        "tokens; attention is written out as products and a softmax. Prompts are tokenised beforehand."
+    )
+
+
+def _artifact_notes(subject: Subject, measured: Sequence[Measured]) -> dict[str, str]:
+    """Pass on what the exporter says of artifacts that were run, and what a missing package leaves out."""
+    notes = {}
+    if any(m.plan.precision == "fp16" and m.plan.device == "cpu" for m in measured):
+        notes["fp16 on a CPU"] = "is a size and GPU artifact: slower than fp32 here"
+    for entry in subject.manifest.detectors if subject.manifest is not None else ():
+        if (entry.runtime, entry.precision) not in SUPPORTED["cpu"]:
+            notes[entry.path] = f"not measured: bench does not run {entry.runtime} {entry.precision}"
+        elif entry.note:
+            notes[entry.path] = entry.note
+    if subject.network is None or importlib.util.find_spec("fvcore") is None:
+        notes["macs"] = "not counted: that needs torch, fvcore and the config the bundle was made from"
+    return notes

@@ -1,0 +1,109 @@
+"""How fast this machine multiplies matrices: the rate that utilization divides by."""
+
+import importlib.util
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from stale_edge.benchmarking.jobs import Job
+from stale_edge.benchmarking.plan import Device
+from stale_edge.benchmarking.rounds import Contestant
+from stale_edge.config import Precision
+
+SIZE: dict[Device, int] = {"cpu": 1024, "cuda": 8192}
+"""Rows and columns of the square matrices: large enough to reach the rate, small enough to be quick."""
+
+Engine = Literal["torch", "numpy", "onnxruntime"]
+Kind = tuple[Device, Precision]
+# Who can multiply in a precision. On a CPU nothing here multiplies in fp16; its rows are held against fp32.
+_ENGINES: dict[Kind, tuple[Engine, ...]] = {
+    ("cpu", "fp32"): ("torch", "numpy", "onnxruntime"),
+    ("cpu", "int8"): ("onnxruntime",),
+    ("cuda", "fp32"): ("torch",),
+    ("cuda", "fp16"): ("torch",),
+}
+# A product in ONNX Runtime needs a graph, which only the onnx package writes.
+_PACKAGES: dict[Engine, tuple[str, ...]] = {
+    "torch": ("torch",),
+    "numpy": (),
+    "onnxruntime": ("onnxruntime", "onnx"),
+}
+
+
+@dataclass(frozen=True)
+class Product:
+    """One matrix product to be measured beside the rows."""
+
+    device: Device
+    precision: Precision
+    engine: Engine
+
+    @property
+    def name(self) -> str:
+        """How messages and the protocol call it."""
+        return f"matrix product ({self.engine} {self.precision}, {self.device})"
+
+
+def plan_products(kinds: Iterable[Kind]) -> list[Product]:
+    """List the products that tell the rates of a run's devices and precisions; fp32 always, to fall back on."""
+    wanted: dict[Kind, None] = {}
+    for device, precision in kinds:
+        wanted |= {(device, "fp32"): None, (device, precision): None}
+    return [
+        Product(device, precision, engine)
+        for device, precision in wanted
+        for engine in _ENGINES.get((device, precision), ())
+        if all(importlib.util.find_spec(package) for package in _PACKAGES[engine])
+    ]
+
+
+def product_job(product: Product, *, threads: int, cpus: Sequence[int], seed: int) -> Job:
+    """Turn a product into the job of a measuring process."""
+    return Job(
+        variant="matrix-product",
+        device=product.device,
+        runtime=product.engine,
+        precision=product.precision,
+        length=SIZE[product.device],
+        threads=threads,
+        cpus=tuple(cpus),
+        seed=seed,
+    )
+
+
+class Rates:
+    """Multiply-accumulates per second by device and precision: the best engine's median, or one given peak for all."""
+
+    def __init__(self, measured: Collection[tuple[Product, Contestant]], *, peak_tmacs: float | None) -> None:
+        self._peak = None if peak_tmacs is None else peak_tmacs * 1e12
+        self._by_kind: dict[tuple[str, str], dict[str, float]] = {}
+        for product, contestant in measured:
+            rate = SIZE[product.device] ** 3 / contestant.median_s
+            self._by_kind.setdefault((product.device, product.precision), {})[product.engine] = rate
+
+    def __call__(self, device: str, precision: str) -> float:
+        """Return the rate that a row is held against."""
+        if self._peak is not None:
+            return self._peak
+        return max(self._by_kind.get((device, precision), self._by_kind[device, "fp32"]).values())
+
+    def to_json(self, kinds: Iterable[tuple[str, str]]) -> dict[str, Any]:
+        """Describe where the rates of these devices and precisions come from."""
+        if self._peak is not None:
+            return {"source": "given as peak_tmacs", "gmacs_per_second": self._peak / 1e9}
+        return {
+            "source": "measured in the same rounds as the rows: median product of two square matrices, "
+            "the second one constant; the fastest engine counts",
+            "size": {device: SIZE[device] for device in SIZE if any(key[0] == device for key in self._by_kind)},
+            "gmacs_per_second": {
+                f"{device} {precision}": {engine: rate / 1e9 for engine, rate in engines.items()}
+                for (device, precision), engines in self._by_kind.items()
+            },
+            "held_against": {
+                f"{device} {precision}": {
+                    "precision": precision if (device, precision) in self._by_kind else "fp32",
+                    "gmacs_per_second": self(device, precision) / 1e9,
+                }
+                for device, precision in dict.fromkeys(kinds)
+            },
+        }

@@ -1,0 +1,209 @@
+"""One benchmark run: which processes, in whose turn, and what their answers mean."""
+
+import contextlib
+import importlib.util
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from stale_edge.benchmarking.compare import SCHEMA
+from stale_edge.benchmarking.jobs import Job
+from stale_edge.benchmarking.machine import allowed_cpus, choose_cpus, load_average, machine_card
+from stale_edge.benchmarking.network import FULL_SIZE, Network
+from stale_edge.benchmarking.plan import Device, RowPlan, plan_rows, without
+from stale_edge.benchmarking.protocol import describe_protocol
+from stale_edge.benchmarking.rates import Rates, plan_products, product_job
+from stale_edge.benchmarking.rounds import Contestant, Progress, contestants, run_rounds
+from stale_edge.benchmarking.rows import Measured, to_rows
+from stale_edge.benchmarking.subject import Subject, bundle_subject, has_torch, network_subject
+from stale_edge.config import BenchConfig
+from stale_edge.errors import ConfigError, StaleEdgeError
+
+
+def run_benchmark(
+    config: BenchConfig,
+    *,
+    bundle: Path | None = None,
+    text_encoder: Path | None = None,
+    network: Network = FULL_SIZE,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Measure time, memory and work of every variant at every length, and say on what machine and how.
+
+    Args:
+        config: device, threads, lengths, variants, runtimes, precisions, rounds.
+        bundle: measure its artifacts; torch is then needed only for PyTorch rows. None: make `network` with PyTorch,
+            export it for each length to a temporary folder, and measure that.
+        text_encoder: folder of the text encoder of the bundle, so that its reference has the right size. None: a bundle
+            with D = 512 is taken to come from CLIP's ViT-B, others are measured without a reference.
+        network: sizes of what is measured without a bundle.
+        progress: called as progress(stage, done, total, note).
+
+    Returns:
+        JSON values: `schema`, `machine`, `protocol`, and `rows` of `variant`, `device`, `runtime`, `precision`,
+        `threads`, `length`, `repeats`, `seconds` (`median`, `p90`, `min`, `max`, `std`), `peak_rss_bytes`,
+        `model_bytes`, `gmacs`, `gmacs_per_second`, `utilization`, `speedup`. What cannot be known is null: post-
+        processing has no model and no products, and without a reference there is no speedup.
+
+    Raises:
+        ConfigError: a length, runtime, precision or number of threads that cannot be measured.
+        StaleEdgeError: no CUDA device where one is asked for, a package or file is missing, or a process died.
+    """
+    progress = progress or _silent
+    devices = find_devices(config.device)
+    if config.threads > len(allowed_cpus()):
+        raise ConfigError(f"--threads {config.threads}: this process may use {len(allowed_cpus())} CPUs")
+    subject = bundle_subject(bundle, text_encoder=text_encoder) if bundle is not None else network_subject(network)
+    lengths = subject.lengths(config.lengths)
+    plans = {length: _plan(config, subject, devices, length) for length in lengths}
+    kinds = [(plan.device, plan.precision) for rows in plans.values() for plan in rows if plan.variant != "postprocess"]
+    cpus = choose_cpus(config.threads)
+    machine, started = machine_card() | {"load_average_before": load_average()}, time.monotonic()
+    clock = datetime.now(UTC).isoformat(timespec="seconds")
+    products = plan_products(kinds) if config.peak_tmacs is None and kinds else []
+    jobs = [(p.name, product_job(p, threads=config.threads, cpus=cpus or (), seed=config.seed)) for p in products]
+    measured: list[Measured] = []
+    with contestants(jobs, progress=progress, stage="warm up matrix products") as product_group:
+        for length in lengths:
+            measured += _measure_length(config, subject, plans[length], length, cpus, product_group, progress)
+    rates = Rates(list(zip(products, product_group, strict=True)), peak_tmacs=config.peak_tmacs)
+    return {
+        "schema": SCHEMA,
+        "machine": machine | {"load_average_after": load_average(), "gpu": _gpu_name(devices)},
+        "protocol": describe_protocol(config, subject, measured, cpus=cpus)
+        | {
+            "started_utc": clock,
+            "took_seconds": round(time.monotonic() - started, 1),
+            "utilization": rates.to_json(kinds) if products or config.peak_tmacs else None,
+        },
+        "rows": to_rows(measured, config=config, rates=rates),
+    }
+
+
+def find_devices(wanted: str) -> tuple[Device, ...]:
+    """Return the devices to measure.
+
+    Raises:
+        StaleEdgeError: CUDA is asked for, and there is none that PyTorch can use.
+    """
+    if wanted == "cpu":
+        return ("cpu",)
+    found = False
+    if has_torch():
+        import torch
+
+        found = torch.cuda.is_available()
+    if wanted == "cuda" and not found:
+        cause = "PyTorch sees no CUDA device" if has_torch() else "PyTorch, which drives it, is not installed"
+        raise StaleEdgeError(f"--device cuda: {cause}; use --device cpu, or all for whatever there is")
+    if wanted == "cuda":
+        return ("cuda",)
+    return ("cpu", "cuda") if found else ("cpu",)
+
+
+def _plan(config: BenchConfig, subject: Subject, devices: Sequence[Device], length: int) -> list[RowPlan]:
+    rows = [row for device in devices for row in plan_rows(config, device, length, available=subject.available)]
+    if subject.no_reference:
+        rows = without(rows, "reference")
+    if subject.network is None or subject.network.text is None:
+        rows = without(rows, "text")
+    if not rows:
+        raise ConfigError(
+            f"nothing is left to measure of {subject.title}: {subject.no_reference or 'choose more --variants'}"
+        )
+    return rows
+
+
+def _measure_length(
+    config: BenchConfig,
+    subject: Subject,
+    plans: Sequence[RowPlan],
+    length: int,
+    cpus: Sequence[int] | None,
+    product_group: Sequence[Contestant],
+    progress: Progress,
+) -> list[Measured]:
+    network, at = subject.network_at(length), f"T = {length}"
+    with _bundle_for(subject, network, plans, seed=config.seed, progress=progress) as bundle:
+        jobs = [
+            (
+                plan.name,
+                Job(
+                    variant=plan.variant,
+                    device=plan.device,
+                    runtime=plan.runtime,
+                    precision=plan.precision,
+                    length=length,
+                    threads=config.threads,
+                    cpus=tuple(cpus or ()),
+                    network=network if plan.runtime == "pytorch" else None,
+                    bundle="" if plan.runtime == "pytorch" else str(bundle),
+                    n_classes=subject.n_classes,
+                    seed=config.seed,
+                ),
+            )
+            for plan in plans
+        ]
+        with contestants(jobs, progress=progress, stage=f"{at}: warm up") as group:
+            run_rounds(
+                [*group, *product_group], config.repeats, seed=config.seed, progress=progress, stage=f"{at}: measure"
+            )
+            peaks = [contestant.worker.finish() for contestant in group]
+    macs = _macs(subject, plans, length)
+    return [
+        Measured(plan, contestant, peak["peak_rss_bytes"], peak["peak_device_bytes"], macs.get(plan.variant))
+        for plan, contestant, peak in zip(plans, group, peaks, strict=True)
+    ]
+
+
+@contextlib.contextmanager
+def _bundle_for(
+    subject: Subject, network: Network | None, plans: Sequence[RowPlan], *, seed: int, progress: Progress
+) -> Iterator[Path]:
+    """Give the bundle whose artifacts the rows run: the subject's own, or one made for this length, for a while."""
+    if subject.bundle is not None:
+        yield subject.bundle
+        return
+    if network is None:
+        raise ValueError("a subject has a network or a bundle; this one has neither")
+    from stale_edge.benchmarking.artifacts import make_bundle
+
+    artifacts = dict.fromkeys((p.runtime, p.precision) for p in plans if p.runtime not in ("pytorch", "core"))
+    with tempfile.TemporaryDirectory(prefix="stale-edge-bench-") as folder:
+        path = Path(folder) / "bundle"
+        if artifacts or any(plan.runtime == "core" for plan in plans):
+            make_bundle(path, network, list(artifacts), seed=seed, progress=progress)
+        yield path
+
+
+def _macs(subject: Subject, plans: Sequence[RowPlan], length: int) -> Mapping[str, int]:
+    """Count the work of each variant; empty where there is no network to count."""
+    variants = {plan.variant for plan in plans} - {"postprocess"}
+    if subject.network is None or not variants or importlib.util.find_spec("fvcore") is None:
+        return {}
+    from stale_edge.benchmarking.artifacts import detector_macs, text_macs
+
+    counts: dict[str, int] = {}
+    if {"reference", "detector", "localizer"} & variants:
+        counts["detector"] = detector_macs(subject.network, length)
+        seen = subject.localizer_length(length)
+        counts["localizer"] = counts["detector"] if seen == length else detector_macs(subject.network, seen)
+    if subject.network.text is not None and {"reference", "text"} & variants:
+        counts["text"] = text_macs(subject.network.text, subject.n_classes)
+        counts["reference"] = counts["text"] + counts.get("detector", 0)
+    return counts
+
+
+def _gpu_name(devices: Sequence[Device]) -> str | None:
+    if "cuda" not in devices:
+        return None
+    import torch
+
+    return str(torch.cuda.get_device_name())
+
+
+def _silent(stage: str, done: int, total: int, note: str = "") -> None:
+    del stage, done, total, note

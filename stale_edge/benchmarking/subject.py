@@ -1,0 +1,151 @@
+"""What a run measures: a full-size network made on the spot, or a bundle."""
+
+import importlib.util
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from stale_edge.benchmarking.network import FULL_SIZE, Network, TextTower
+from stale_edge.benchmarking.plan import Combination
+from stale_edge.bundle import ClassBank, Manifest, read_bundle
+from stale_edge.config import Config, from_dict
+from stale_edge.errors import BundleError, ConfigError, StaleEdgeError
+
+DEFAULT_LENGTHS = (100, 200)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network, a bundle, or both."""
+
+    title: str
+    """How the protocol calls it."""
+    network: Network | None
+    """Sizes for PyTorch rows and for counting; None: a bundle that does not say what it was made from, or no torch."""
+    n_classes: int
+    bundle: Path | None = None
+    """None: artifacts are made for each length."""
+    manifest: Manifest | None = None
+    no_reference: str = ""
+    """Why no reference can be measured; empty: it can."""
+
+    @property
+    def available(self) -> tuple[Combination, ...] | None:
+        """What the detector can be run with; None: everything can be made."""
+        if self.manifest is None:
+            return None
+        artifacts = [cast(Combination, (entry.runtime, entry.precision)) for entry in self.manifest.detectors]
+        return tuple(artifacts) if self.network is None else (("pytorch", "fp32"), ("pytorch", "fp16"), *artifacts)
+
+    def lengths(self, wanted: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the lengths to measure.
+
+        Raises:
+            ConfigError: the bundle takes one length alone, and another is wanted.
+        """
+        fixed = self.manifest.feature_contract.length if self.manifest is not None else None
+        if fixed is None:
+            return wanted or DEFAULT_LENGTHS
+        if any(length != fixed for length in wanted):
+            raise ConfigError(
+                f"{self.title} was made for T = {fixed} snippets alone; "
+                f"got --lengths {','.join(map(str, wanted))}: use --lengths {fixed}"
+            )
+        return (fixed,)
+
+    def network_at(self, length: int) -> Network | None:
+        """Return the network that takes videos of `length` snippets."""
+        return None if self.network is None else self.network.at(length)
+
+    def localizer_length(self, length: int) -> int:
+        """Return how many snippets the detector sees when it is given a video of `length`: resampling may change it."""
+        contract = self.manifest.feature_contract if self.manifest is not None else None
+        return contract.resample_to if contract is not None and contract.resample_to is not None else length
+
+
+def network_subject(network: Network = FULL_SIZE) -> Subject:
+    """Measure a network of given sizes with random weights.
+
+    Raises:
+        StaleEdgeError: torch is not installed.
+    """
+    if not has_torch():
+        raise StaleEdgeError(
+            "without a bundle, bench makes a network with PyTorch, which is not installed: name a bundle, "
+            'or pip install "stale-edge[train,export]"'
+        )
+    size = "full-size " if network == FULL_SIZE else ""
+    title = f"a {size}{network.model.architecture} network with random weights and {network.n_classes} classes"
+    return Subject(title, network, network.n_classes, no_reference="" if network.text else "no text tower is known")
+
+
+def bundle_subject(path: Path, *, text_encoder: Path | None = None) -> Subject:
+    """Measure a bundle's artifacts; where torch is installed, also a PyTorch network of its sizes.
+
+    Args:
+        path: the bundle.
+        text_encoder: folder of the text encoder that made the class bank, whose sizes the reference takes. None: a
+            bundle with D = 512 is taken to come from CLIP's ViT-B; others get no reference.
+
+    Raises:
+        BundleError: not a bundle.
+        CheckpointError: `text_encoder` is not one.
+    """
+    bundle = read_bundle(path)
+    manifest, bank = bundle.manifest, bundle.class_bank
+    title = f"the bundle {path.name}"
+    if not has_torch():
+        reason = "torch is not installed; a reference is a PyTorch network"
+        return Subject(title, None, len(bank), path, manifest, no_reference=reason)
+    config = _config_of(manifest)
+    if config is None:
+        reason = "the bundle's manifest does not hold the config it was made from"
+        return Subject(title, None, len(bank), path, manifest, no_reference=reason)
+    tower = text_tower_of(text_encoder, bank) if text_encoder is not None else _known_tower(bank)
+    reason = "" if tower else f"the text encoder of this bundle (D = {bank.width}) is not known"
+    return Subject(title, Network(config.model, len(bank), tower), len(bank), path, manifest, no_reference=reason)
+
+
+def text_tower_of(folder: Path, bank: ClassBank) -> TextTower:
+    """Read the sizes of a text encoder, and count the tokens of a vocabulary under it, learnable contexts included."""
+    from stale_edge.model.text import TextEncoder
+
+    encoder = TextEncoder.load(folder)
+    _, attention_mask = encoder.tokenize(bank.names)
+    counted = Counter(int(n) for n in attention_mask.sum(dim=1))
+    config: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    sizes = config.get("text_config") or config
+    return TextTower(
+        vocabulary=sizes["vocab_size"],
+        width=sizes["hidden_size"],
+        feedforward=sizes["intermediate_size"],
+        layers=sizes["num_hidden_layers"],
+        heads=sizes["num_attention_heads"],
+        positions=sizes["max_position_embeddings"],
+        embed_dim=encoder.dim,
+        prompt_tokens=tuple(sorted(counted.items())),
+    )
+
+
+def has_torch() -> bool:
+    """Whether torch is installed, asked without importing it."""
+    return importlib.util.find_spec("torch") is not None
+
+
+def _known_tower(bank: ClassBank) -> TextTower | None:
+    tower = TextTower()
+    return tower if bank.width == tower.embed_dim else None
+
+
+def _config_of(manifest: Manifest) -> Config | None:
+    values = manifest.provenance.get("config")
+    if not isinstance(values, dict):
+        return None
+    try:
+        return from_dict(Config, values)
+    except ConfigError as error:
+        raise BundleError(
+            f"the config in the bundle's manifest is of another version of stale-edge: {error}"
+        ) from error

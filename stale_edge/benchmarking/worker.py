@@ -1,0 +1,99 @@
+"""A measuring process: `python -m stale_edge.benchmarking.worker`, asked in the words that `jobs.py` lists."""
+
+import gc
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, TextIO
+
+from stale_edge.benchmarking.jobs import WARM_UP_CALLS, WARM_UP_SECONDS, Job, is_stable
+from stale_edge.benchmarking.machine import peak_rss_bytes
+from stale_edge.benchmarking.workloads import build_workload
+from stale_edge.config import from_dict
+from stale_edge.errors import StaleEdgeError
+
+Timer = Callable[[Callable[[], object]], float]
+
+
+def serve(questions: TextIO, answers: TextIO) -> None:
+    """Build the job of the first line, then answer one question a line until told to finish."""
+
+    def answer(values: dict[str, Any]) -> None:
+        answers.write(json.dumps(values) + "\n")
+        answers.flush()
+
+    job = from_dict(Job, json.loads(questions.readline()))
+    if job.cpus:
+        os.sched_setaffinity(0, job.cpus)
+    try:
+        workload = build_workload(job)
+        timer = cuda_seconds if job.device == "cuda" else wall_seconds
+        answer({"model_bytes": workload.model_bytes})
+        gc.disable()  # as timeit does; collected before each trial instead
+        for line in questions:
+            question = json.loads(line)
+            if question["do"] == "warm":
+                answer(warm_up(workload.call, timer))
+            elif question["do"] == "trial":
+                answer({"seconds": trial(workload.call, timer, question["calls"])})
+            else:
+                answer({"peak_rss_bytes": peak_rss_bytes(), "peak_device_bytes": _peak_device_bytes(job)})
+                return
+    except StaleEdgeError as error:
+        answer({"error": str(error)})
+
+
+def warm_up(call: Callable[[], object], timer: Timer) -> dict[str, Any]:
+    """Call until the times are stable, by `jobs.WARM_UP_RULE`."""
+    seconds: list[float] = []
+    while not is_stable(seconds) and len(seconds) < WARM_UP_CALLS and sum(seconds) < WARM_UP_SECONDS:
+        seconds.append(timer(call))
+    return {"seconds": seconds, "stable": is_stable(seconds)}
+
+
+def trial(call: Callable[[], object], timer: Timer, calls: int) -> list[float]:
+    """Time `calls` calls after one that fetches code and data back from whoever ran in between."""
+    gc.collect()
+    timer(call)
+    return [timer(call) for _ in range(calls)]
+
+
+def wall_seconds(call: Callable[[], object]) -> float:
+    """Time one call that works on the CPU."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def cuda_seconds(call: Callable[[], object]) -> float:
+    """Time one call between two CUDA events, once everything before it is done."""
+    import torch
+
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+    torch.cuda.synchronize()
+    start.record()
+    call()
+    end.record()
+    torch.cuda.synchronize()
+    return float(start.elapsed_time(end)) / 1000
+
+
+def _peak_device_bytes(job: Job) -> int | None:
+    if job.device != "cuda":
+        return None
+    import torch
+
+    return int(torch.cuda.max_memory_allocated())
+
+
+def main() -> None:
+    """Answer on what was standard output; whatever a library prints goes to standard error."""
+    with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as answers:
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        serve(sys.stdin, answers)
+
+
+if __name__ == "__main__":
+    main()
