@@ -1,0 +1,212 @@
+// Python's view of the core, and the only file that knows pybind11: check shapes, release the GIL, call, copy out.
+// Arrays arrive contiguous and of the right type (stale_edge/decoding sees to it); .noconvert() refuses any other.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <optional>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "checks.hpp"
+#include "stale_core.hpp"
+
+namespace py = pybind11;
+using namespace pybind11::literals;
+
+namespace {
+
+using Doubles = py::array_t<double, py::array::c_style>;
+using Floats = py::array_t<float, py::array::c_style>;
+using Ints = py::array_t<std::int64_t, py::array::c_style>;
+
+std::string shape_text(const py::array& array) {
+  std::string result = "(";
+  for (py::ssize_t i = 0; i < array.ndim(); ++i) result += (i > 0 ? ", " : "") + std::to_string(array.shape(i));
+  return result + (array.ndim() == 1 ? ",)" : ")");
+}
+
+std::size_t rows_of_segments(const Doubles& array, const char* name) {
+  if (array.ndim() != 2 || array.shape(1) != 2) {
+    stale::fail(std::string(name) + " must have shape (N, 2), [start, end) a row; got " + shape_text(array));
+  }
+  return static_cast<std::size_t>(array.shape(0));
+}
+
+stale::SoftNmsMethod method_named(const std::string& name) {
+  if (name == "gaussian") return stale::SoftNmsMethod::gaussian;
+  if (name == "linear") return stale::SoftNmsMethod::linear;
+  if (name == "hard") return stale::SoftNmsMethod::hard;
+  stale::fail("method must be 'gaussian', 'linear' or 'hard'; got '" + name + "'");
+}
+
+stale::Regions regions_named(const std::string& name) {
+  if (name == "runs") return stale::Regions::runs;
+  if (name == "hull") return stale::Regions::hull;
+  stale::fail("regions must be 'runs' or 'hull'; got '" + name + "'");
+}
+
+std::int64_t limit_of(const std::optional<std::int64_t>& top_k) {
+  if (top_k && *top_k < 0) stale::fail("top_k must be >= 0, or None for no limit; got " + std::to_string(*top_k));
+  return top_k.value_or(stale::kNoLimit);
+}
+
+Doubles tiou(const Doubles& segments, const Doubles& others) {
+  const std::size_t n = rows_of_segments(segments, "segments");
+  const std::size_t m = rows_of_segments(others, "others");
+  Doubles out({n, m});
+  const double* a = segments.data();
+  const double* b = others.data();
+  double* result = out.mutable_data();
+  {
+    py::gil_scoped_release release;
+    stale::tiou(a, n, b, m, result);
+  }
+  return out;
+}
+
+std::pair<Ints, Floats> soft_nms(const Doubles& segments, const Doubles& scores, const std::string& method, double sigma,
+                                 double tiou_threshold, double min_score, const std::optional<std::int64_t>& top_k) {
+  const std::size_t n = rows_of_segments(segments, "segments");
+  if (scores.ndim() != 1 || static_cast<std::size_t>(scores.shape(0)) != n) {
+    stale::fail("scores must have shape (N,) with one score a segment, here (" + std::to_string(n) + ",); got " +
+                shape_text(scores));
+  }
+  const stale::SoftNmsParameters parameters{method_named(method), sigma, tiou_threshold, min_score, limit_of(top_k)};
+  const double* segment_data = segments.data();
+  const double* score_data = scores.data();
+  std::vector<stale::Pick> picks;
+  {
+    py::gil_scoped_release release;
+    picks = stale::soft_nms(segment_data, score_data, n, parameters);
+  }
+  Ints kept(static_cast<py::ssize_t>(picks.size()));
+  Floats decayed(static_cast<py::ssize_t>(picks.size()));
+  std::int64_t* rows = kept.mutable_data();
+  float* values = decayed.mutable_data();
+  for (std::size_t i = 0; i < picks.size(); ++i) {
+    rows[i] = picks[i].row;
+    values[i] = static_cast<float>(picks[i].score);
+  }
+  return {std::move(kept), std::move(decayed)};
+}
+
+Ints mask_segments(const Floats& mask, double threshold, const std::string& regions, std::int64_t min_snippets) {
+  if (mask.ndim() != 1) stale::fail("mask must have shape (T,); got " + shape_text(mask));
+  const stale::Regions kind = regions_named(regions);
+  const float* data = mask.data();
+  const auto length = static_cast<std::size_t>(mask.shape(0));
+  std::vector<stale::SnippetSegment> found;
+  {
+    py::gil_scoped_release release;
+    found = stale::mask_segments(data, length, threshold, kind, min_snippets);
+  }
+  Ints out({found.size(), std::size_t{2}});
+  std::int64_t* values = out.mutable_data();
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    values[2 * i] = found[i].start;
+    values[2 * i + 1] = found[i].end;
+  }
+  return out;
+}
+
+struct Outputs {
+  const float* class_logits;
+  const float* masks;
+  std::size_t n_classes;
+  std::size_t n_snippets;
+};
+
+Outputs network_outputs(const Floats& class_logits, const Floats& masks) {
+  if (class_logits.ndim() != 2 || class_logits.shape(0) < 2 || class_logits.shape(1) < 1) {
+    stale::fail("class_logits must have shape (K + 1, T) with K >= 1 and T >= 1; got " + shape_text(class_logits));
+  }
+  const py::ssize_t T = class_logits.shape(1);
+  if (masks.ndim() != 2 || masks.shape(0) != T || masks.shape(1) != T) {
+    stale::fail("masks must have shape (T, T) with the T = " + std::to_string(T) + " of class_logits; got " + shape_text(masks));
+  }
+  return {class_logits.data(), masks.data(), static_cast<std::size_t>(class_logits.shape(0) - 1),
+          static_cast<std::size_t>(T)};
+}
+
+using DetectionArrays = std::tuple<Doubles, Ints, Doubles>;
+
+DetectionArrays detection_arrays(const std::vector<stale::Detection>& detections) {
+  const std::size_t n = detections.size();
+  Doubles segments({n, std::size_t{2}});
+  Ints labels(static_cast<py::ssize_t>(n));
+  Doubles scores(static_cast<py::ssize_t>(n));
+  double* segment_data = segments.mutable_data();
+  std::int64_t* label_data = labels.mutable_data();
+  double* score_data = scores.mutable_data();
+  for (std::size_t i = 0; i < n; ++i) {
+    segment_data[2 * i] = detections[i].start;
+    segment_data[2 * i + 1] = detections[i].end;
+    label_data[i] = detections[i].label;
+    score_data[i] = detections[i].score;
+  }
+  return {std::move(segments), std::move(labels), std::move(scores)};
+}
+
+DetectionArrays decode_paper(const Floats& class_logits, const Floats& masks, double class_threshold, std::int64_t top_snippets,
+                             const std::vector<double>& mask_thresholds, const std::string& regions, std::int64_t min_snippets,
+                             const std::string& soft_nms_method, double sigma, double tiou_threshold, double min_score,
+                             std::int64_t max_detections) {
+  const Outputs outputs = network_outputs(class_logits, masks);
+  const stale::DecodeParameters parameters{
+      class_threshold,
+      top_snippets,
+      mask_thresholds.data(),
+      mask_thresholds.size(),
+      regions_named(regions),
+      min_snippets,
+      {method_named(soft_nms_method), sigma, tiou_threshold, min_score, limit_of(max_detections)}};
+  std::vector<stale::Detection> detections;
+  {
+    py::gil_scoped_release release;
+    detections = stale::decode_paper(outputs.class_logits, outputs.masks, outputs.n_classes, outputs.n_snippets, parameters);
+  }
+  return detection_arrays(detections);
+}
+
+DetectionArrays decode_release(const Floats& class_logits, const Floats& masks) {
+  const Outputs outputs = network_outputs(class_logits, masks);
+  std::vector<stale::Detection> detections;
+  {
+    py::gil_scoped_release release;
+    detections = stale::decode_release(outputs.class_logits, outputs.masks, outputs.n_classes, outputs.n_snippets);
+  }
+  return detection_arrays(detections);
+}
+
+// (start, end, class score, mask score, label) a row; start and end in snippets, end the last one.
+std::vector<std::tuple<std::int64_t, std::int64_t, double, double, std::int64_t>> release_proposals(const Floats& class_logits,
+                                                                                                   const Floats& masks) {
+  const Outputs outputs = network_outputs(class_logits, masks);
+  std::vector<stale::ReleaseProposal> proposals;
+  {
+    py::gil_scoped_release release;
+    proposals = stale::release_proposals(outputs.class_logits, outputs.masks, outputs.n_classes, outputs.n_snippets);
+  }
+  std::vector<std::tuple<std::int64_t, std::int64_t, double, double, std::int64_t>> rows;
+  rows.reserve(proposals.size());
+  for (const stale::ReleaseProposal& p : proposals) rows.emplace_back(p.start, p.end, p.class_score, p.mask_score, p.label);
+  return rows;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
+  m.doc() = "The compiled core of stale-edge; use it through stale_edge.decoding.";
+  m.def("tiou", &tiou, "segments"_a.noconvert(), "others"_a.noconvert());
+  m.def("soft_nms", &soft_nms, "segments"_a.noconvert(), "scores"_a.noconvert(), py::kw_only(), "method"_a, "sigma"_a,
+        "tiou_threshold"_a, "min_score"_a, "top_k"_a);
+  m.def("mask_segments", &mask_segments, "mask"_a.noconvert(), py::kw_only(), "threshold"_a, "regions"_a, "min_snippets"_a);
+  m.def("decode_paper", &decode_paper, "class_logits"_a.noconvert(), "masks"_a.noconvert(), py::kw_only(), "class_threshold"_a,
+        "top_snippets"_a, "mask_thresholds"_a, "regions"_a, "min_snippets"_a, "soft_nms"_a, "sigma"_a, "tiou_threshold"_a,
+        "min_score"_a, "max_detections"_a);
+  m.def("decode_release", &decode_release, "class_logits"_a.noconvert(), "masks"_a.noconvert());
+  m.def("release_proposals", &release_proposals, "class_logits"_a.noconvert(), "masks"_a.noconvert());
+}

@@ -1,0 +1,246 @@
+// Inference as section 3.3 of the STALE paper describes it.
+#include <algorithm>
+#include <cmath>
+
+#include "checks.hpp"
+#include "overlap.hpp"
+#include "softmax.hpp"
+#include "stale_core.hpp"
+
+namespace stale {
+namespace {
+
+// A snippet that speaks for a class.
+struct Vote {
+  double probability;
+  std::uint32_t snippet;
+  std::uint32_t label;
+};
+
+struct Region {
+  std::uint32_t start;
+  std::uint32_t end;
+  float peak;  // the highest mask value inside
+};
+
+bool ranks_before(const Vote& a, const Vote& b) {
+  if (a.probability != b.probability) return a.probability > b.probability;
+  return a.snippet != b.snippet ? a.snippet < b.snippet : a.label < b.label;
+}
+
+// The best (snippet, class) pairs above the class threshold, best first. Background, the last row, proposes nothing.
+std::vector<Vote> top_votes(const float* class_logits, std::size_t n_classes, std::size_t T, const DecodeParameters& p) {
+  const SnippetSoftmax softmax = snippet_softmax(class_logits, n_classes + 1, T);
+  std::vector<float> worth_a_look(T);  // a little below the threshold, so that rounding here decides nothing
+  for (std::size_t t = 0; t < T; ++t) {
+    worth_a_look[t] = static_cast<float>(p.class_threshold * softmax.sums[t] * (1.0 - 1e-6));
+  }
+  std::vector<Vote> votes;
+  for (std::size_t k = 0; k < n_classes; ++k) {
+    const float* weights = softmax.weights.data() + k * T;
+    for (std::size_t t = 0; t < T; ++t) {
+      if (weights[t] < worth_a_look[t]) continue;
+      const double probability = static_cast<double>(weights[t]) / softmax.sums[t];
+      if (probability > p.class_threshold) {
+        votes.push_back({probability, static_cast<std::uint32_t>(t), static_cast<std::uint32_t>(k)});
+      }
+    }
+  }
+  const auto wanted = static_cast<std::size_t>(p.top_snippets);
+  if (votes.size() > wanted) {
+    std::nth_element(votes.begin(), votes.begin() + static_cast<std::ptrdiff_t>(wanted), votes.end(), ranks_before);
+    votes.resize(wanted);
+  }
+  std::sort(votes.begin(), votes.end(), ranks_before);
+  return votes;
+}
+
+// Finds the regions of one mask at all thresholds in one walk over the mask.
+//
+// Thresholds ascend, so "above threshold i" is "level > i" with level the number of thresholds below the mask. Regions nest:
+// a fall of the level closes the regions opened last. Each distinct region is reported once, by end, of equal ends
+// the shortest first.
+class RegionFinder {
+ public:
+  explicit RegionFinder(const DecodeParameters& p) : regions_(p.regions), min_snippets_(p.min_snippets) {
+    for (std::size_t i = 0; i < p.n_mask_thresholds; ++i) thresholds_.push_back(static_cast<float>(p.mask_thresholds[i]));
+    std::sort(thresholds_.begin(), thresholds_.end());
+    thresholds_.erase(std::unique(thresholds_.begin(), thresholds_.end()), thresholds_.end());
+    opened_.resize(thresholds_.size());
+    peaks_.resize(thresholds_.size());
+  }
+
+  void find(const float* mask, std::size_t length, std::vector<Region>& found) {
+    found.clear();
+    if (regions_ == Regions::hull) return find_hulls(mask, length, found);
+    levels_.assign(length, 0);
+    for (const float threshold : thresholds_) {
+      for (std::size_t t = 0; t < length; ++t) levels_[t] += static_cast<std::int32_t>(mask[t] > threshold);
+    }
+    std::int32_t open = 0;
+    for (std::size_t t = 0; t < length; ++t) {
+      if (levels_[t] < open) open = close(open, levels_[t], t, found);
+      for (; open < levels_[t]; ++open) {
+        opened_[static_cast<std::size_t>(open)] = static_cast<std::uint32_t>(t);
+        peaks_[static_cast<std::size_t>(open)] = mask[t];
+      }
+      if (open > 0) {
+        float& peak = peaks_[static_cast<std::size_t>(open - 1)];
+        peak = std::max(peak, mask[t]);
+      }
+    }
+    close(open, 0, length, found);
+  }
+
+ private:
+  std::int32_t close(std::int32_t open, std::int32_t level, std::size_t end, std::vector<Region>& found) {
+    std::size_t reported = end;  // no region starts at its end
+    while (open > level) {
+      const auto i = static_cast<std::size_t>(--open);
+      if (opened_[i] != reported) report(opened_[i], end, peaks_[i], found);
+      reported = opened_[i];
+      if (i > 0) peaks_[i - 1] = std::max(peaks_[i - 1], peaks_[i]);
+    }
+    return open;
+  }
+
+  void find_hulls(const float* mask, std::size_t length, std::vector<Region>& found) {
+    const float peak = *std::max_element(mask, mask + length);
+    std::size_t last_start = length;
+    std::size_t last_end = 0;
+    for (std::size_t i = thresholds_.size(); i-- > 0;) {
+      for_each_region(mask, length, thresholds_[i], Regions::hull, [&](std::size_t start, std::size_t end) {
+        if (start != last_start || end != last_end) report(start, end, peak, found);
+        last_start = start;
+        last_end = end;
+      });
+    }
+  }
+
+  void report(std::size_t start, std::size_t end, float peak, std::vector<Region>& found) const {
+    if (static_cast<std::int64_t>(end - start) < min_snippets_) return;
+    found.push_back({static_cast<std::uint32_t>(start), static_cast<std::uint32_t>(end), peak});
+  }
+
+  Regions regions_;
+  std::int64_t min_snippets_;
+  std::vector<float> thresholds_;
+  std::vector<std::int32_t> levels_;
+  std::vector<std::uint32_t> opened_;  // start of the open region of each threshold
+  std::vector<float> peaks_;           // its peak, as far as no higher region inside it holds it
+};
+
+// Proposals of one class, each segment once with its best score.
+class Proposals {
+ public:
+  explicit Proposals(std::size_t n_snippets) : n_snippets_(n_snippets) {}
+
+  // Forgets everything and makes room for `expected` proposals.
+  void restart(std::size_t expected) {
+    segments.clear();
+    scores.clear();
+    std::size_t size = 16;
+    while (size < 2 * expected) size *= 2;
+    slots_.assign(size, {0, 0});
+  }
+
+  void add(const Region& region, double score) {
+    const std::uint64_t key = std::uint64_t{region.start} * (n_snippets_ + 1) + region.end;  // never 0: end >= 1
+    std::size_t at = static_cast<std::size_t>((key * 0x9E3779B97F4A7C15ULL) >> 32) & (slots_.size() - 1);
+    while (slots_[at].key != 0 && slots_[at].key != key) at = (at + 1) & (slots_.size() - 1);
+    if (slots_[at].key == key) {
+      scores[slots_[at].row] = std::max(scores[slots_[at].row], score);
+      return;
+    }
+    slots_[at] = {key, scores.size()};
+    segments.push_back(static_cast<double>(region.start));
+    segments.push_back(static_cast<double>(region.end));
+    scores.push_back(score);
+  }
+
+  std::vector<double> segments;  // (N, 2)
+  std::vector<double> scores;    // (N,)
+
+ private:
+  struct Slot {
+    std::uint64_t key;
+    std::size_t row;
+  };
+  std::size_t n_snippets_;
+  std::vector<Slot> slots_;
+};
+
+void check_parameters(const DecodeParameters& p) {
+  if (!(p.class_threshold >= 0.0 && p.class_threshold < 1.0)) {
+    fail("class_threshold must be in [0, 1); got " + text(p.class_threshold));
+  }
+  if (p.top_snippets < 1) fail("top_snippets must be >= 1; got " + std::to_string(p.top_snippets));
+  if (p.min_snippets < 1) fail("min_snippets must be >= 1; got " + std::to_string(p.min_snippets));
+  if (p.n_mask_thresholds == 0) fail("mask_thresholds must hold at least one number");
+  for (std::size_t i = 0; i < p.n_mask_thresholds; ++i) {
+    if (!(p.mask_thresholds[i] >= 0.0 && p.mask_thresholds[i] < 1.0)) {
+      fail("mask_thresholds row " + std::to_string(i) + " is " + text(p.mask_thresholds[i]) + "; it must be in [0, 1)");
+    }
+  }
+  check_soft_nms(p.soft_nms);
+}
+
+}  // namespace
+
+std::vector<Detection> decode_paper(const float* class_logits, const float* masks, std::size_t n_classes,
+                                    std::size_t n_snippets, const DecodeParameters& parameters) {
+  check_parameters(parameters);
+  check_network_output(class_logits, masks, n_classes, n_snippets);
+  const std::vector<Vote> votes = top_votes(class_logits, n_classes, n_snippets, parameters);
+
+  // A snippet may speak for several classes, its mask is cut once.
+  RegionFinder finder(parameters);
+  std::vector<std::vector<Region>> regions(n_snippets);
+  std::vector<bool> cut(n_snippets, false);
+  for (const Vote& vote : votes) {
+    if (!cut[vote.snippet]) finder.find(masks + vote.snippet * n_snippets, n_snippets, regions[vote.snippet]);
+    cut[vote.snippet] = true;
+  }
+
+  std::vector<Vote> by_label = votes;
+  std::stable_sort(by_label.begin(), by_label.end(), [](const Vote& a, const Vote& b) { return a.label < b.label; });
+  std::vector<Detection> detections;
+  Proposals proposals(n_snippets);
+  for (std::size_t first = 0; first < by_label.size();) {
+    std::size_t last = first;
+    std::size_t expected = 0;
+    for (; last < by_label.size() && by_label[last].label == by_label[first].label; ++last) {
+      expected += regions[by_label[last].snippet].size();
+    }
+    proposals.restart(expected);
+    for (std::size_t i = first; i < last; ++i) {
+      for (const Region& region : regions[by_label[i].snippet]) {
+        proposals.add(region, by_label[i].probability * static_cast<double>(region.peak));
+      }
+    }
+    const std::vector<Pick> picks =
+        soft_nms(proposals.segments.data(), proposals.scores.data(), proposals.scores.size(), parameters.soft_nms);
+    for (const Pick& pick : picks) {
+      const auto row = static_cast<std::size_t>(pick.row);
+      detections.push_back(
+          {by_label[first].label, pick.score, proposals.segments[2 * row], proposals.segments[2 * row + 1]});
+    }
+    first = last;
+  }
+
+  std::stable_sort(detections.begin(), detections.end(),
+                   [](const Detection& a, const Detection& b) { return a.score > b.score; });
+  const std::int64_t limit = parameters.soft_nms.top_k;
+  if (limit != kNoLimit && detections.size() > static_cast<std::size_t>(limit)) {
+    detections.resize(static_cast<std::size_t>(limit));
+  }
+  return detections;
+}
+
+void take_video_label(std::vector<Detection>& detections, std::int64_t video_label, double video_score) {
+  for (Detection& detection : detections) {
+    if (detection.score <= video_score) detection.label = video_label;
+  }
+}
+
+}  // namespace stale

@@ -1,0 +1,108 @@
+// The decoding core of stale-edge: tIoU, soft-NMS, masks to segments, and the two inference policies.
+//
+// Plain C++17. Inputs are borrowed pointers with sizes and are only read; results are returned by value. There is no
+// global state, so every function may be called from any number of threads at once. Bad input throws
+// std::invalid_argument with the row named. Nothing here has a default: settings come from the caller
+// (stale_edge/config.py, or a bundle's manifest).
+//
+// Words and axes: K classes, T snippets, N candidates; a segment is [start, end) in any unit of time. Arrays are
+// row-major and contiguous: class_logits (K+1, T) with the background last, masks (T, T) with row i predicted by snippet i.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace stale {
+
+// Rule by which a picked segment lowers the scores of those it overlaps; Bodla et al., arXiv:1704.04503.
+enum class SoftNmsMethod {
+  gaussian,  // s *= exp(-tiou^2 / sigma)
+  linear,    // s *= 1 - tiou  where tiou >= tiou_threshold
+  hard,      // s = 0          where tiou >= tiou_threshold: classical NMS
+};
+
+// What a thresholded mask turns into.
+enum class Regions {
+  runs,  // every connected run above the threshold
+  hull,  // one segment from the first to the last snippet above it, holes filled
+};
+
+constexpr std::int64_t kNoLimit = -1;
+
+struct SoftNmsParameters {
+  SoftNmsMethod method;
+  double sigma;           // > 0, in tIoU; read by gaussian
+  double tiou_threshold;  // in [0, 1]; read by linear and hard
+  double min_score;       // >= 0; rows whose decayed score is below are dropped
+  std::int64_t top_k;     // at most this many picks, >= 0, or kNoLimit
+};
+
+// Section 3.3 of the STALE paper, "Model inference".
+struct DecodeParameters {
+  double class_threshold;         // theta_c, in [0, 1): a snippet speaks for a class only above it
+  std::int64_t top_snippets;      // this many (snippet, class) pairs propose segments, >= 1
+  const double* mask_thresholds;  // Theta, each in [0, 1); compared with masks in float32
+  std::size_t n_mask_thresholds;  // >= 1
+  Regions regions;
+  std::int64_t min_snippets;    // shorter segments are dropped, >= 1
+  SoftNmsParameters soft_nms;   // applied per class; its top_k is the number of detections of the video
+};
+
+// One row that soft-NMS kept: its place in the input and its decayed score.
+struct Pick {
+  std::int64_t row;
+  double score;
+};
+
+// [start, end) in snippets.
+struct SnippetSegment {
+  std::int64_t start;
+  std::int64_t end;
+};
+
+// Segment in snippets, [start, end); divide by T and multiply by the duration for seconds. `label` is a class row.
+struct Detection {
+  std::int64_t label;
+  double score;
+  double start;
+  double end;
+};
+
+// A proposal of the public inference script, before its soft-NMS. Its end is the *last* snippet, not one past it.
+struct ReleaseProposal {
+  std::int64_t start;
+  std::int64_t end;
+  double class_score;  // column "clr_score" of the script
+  double mask_score;   // column "reg_score" of the script
+  std::int64_t label;
+};
+
+// Intersection over union of every segment with every other; 0 where the union is empty.
+// segments (n, 2), others (m, 2), out (n, m).
+void tiou(const double* segments, std::size_t n, const double* others, std::size_t m, double* out);
+
+// Soft-NMS of segments (n, 2) with scores (n,): the kept rows, best first. Scores must be >= 0. Of equal scores the lower
+// row is picked first.
+std::vector<Pick> soft_nms(const double* segments, const double* scores, std::size_t n, const SoftNmsParameters& parameters);
+
+// Segments of a mask (length,) where it is above the threshold (compared in float32), in time order.
+std::vector<SnippetSegment> mask_segments(const float* mask, std::size_t length, double threshold, Regions regions,
+                                          std::int64_t min_snippets);
+
+// Section 3.3 of the paper: class_logits (n_classes + 1, n_snippets) and masks (n_snippets, n_snippets) in [0, 1] to
+// detections, best first.
+std::vector<Detection> decode_paper(const float* class_logits, const float* masks, std::size_t n_classes,
+                                    std::size_t n_snippets, const DecodeParameters& parameters);
+
+// The public inference script (sauradip/STALE at commit fd7a7e8) with the settings of its config/anet.yaml, quirks included.
+std::vector<ReleaseProposal> release_proposals(const float* class_logits, const float* masks, std::size_t n_classes,
+                                               std::size_t n_snippets);
+std::vector<Detection> decode_release(const float* class_logits, const float* masks, std::size_t n_classes,
+                                      std::size_t n_snippets);
+
+// Score enhancement: every detection that scores no more than the video-level score takes the video-level label
+// (thesis, section 3.3; utils/postprocess_utils.py:138-142 of the public code).
+void take_video_label(std::vector<Detection>& detections, std::int64_t video_label, double video_score);
+
+}  // namespace stale

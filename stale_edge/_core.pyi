@@ -1,0 +1,46 @@
+"""The compiled core: C++ behind `stale_edge.decoding`, which converts arguments, documents them and holds the defaults.
+
+Arrays must be contiguous and of exactly the type named here. Every function releases the GIL while it computes and
+raises ValueError, with the row named, for input it refuses.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+def tiou(segments: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]: ...
+def soft_nms(
+    segments: NDArray[np.float64],
+    scores: NDArray[np.float64],
+    *,
+    method: str,
+    sigma: float,
+    tiou_threshold: float,
+    min_score: float,
+    top_k: int | None,
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]: ...
+def mask_segments(
+    mask: NDArray[np.float32], *, threshold: float, regions: str, min_snippets: int
+) -> NDArray[np.int64]: ...
+def decode_paper(
+    class_logits: NDArray[np.float32],
+    masks: NDArray[np.float32],
+    *,
+    class_threshold: float,
+    top_snippets: int,
+    mask_thresholds: Sequence[float],
+    regions: str,
+    min_snippets: int,
+    soft_nms: str,
+    sigma: float,
+    tiou_threshold: float,
+    min_score: float,
+    max_detections: int,
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]: ...
+def decode_release(
+    class_logits: NDArray[np.float32], masks: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]: ...
+def release_proposals(
+    class_logits: NDArray[np.float32], masks: NDArray[np.float32]
+) -> list[tuple[int, int, float, float, int]]: ...

@@ -1,0 +1,186 @@
+"""From class logits and masks to detections: the paper's inference and the release's."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stale_edge import _core
+from stale_edge.config import DecodeConfig, Policy
+from stale_edge.decoding.arrays import float_array
+from stale_edge.segments import Detection, IntArray
+
+
+class DecodedArrays(NamedTuple):
+    """Detections before they get names and seconds, best first."""
+
+    segments: NDArray[np.float64]
+    """(M, 2) in snippets, [start, end); divide by T and multiply by the duration for seconds."""
+    labels: IntArray
+    """(M,) rows of `class_logits`."""
+    scores: NDArray[np.float64]
+    """(M,)"""
+
+
+class ReleaseProposal(NamedTuple):
+    """A proposal of the public inference script, before its soft-NMS; start and end are fractions of the video."""
+
+    start: float
+    end: float
+    class_score: float
+    mask_score: float
+    label: int
+
+
+def decode(
+    class_logits: ArrayLike,
+    masks: ArrayLike,
+    *,
+    class_names: Sequence[str],
+    duration_s: float,
+    policy: Policy | None = None,
+    video_label: str | None = None,
+    video_score: float | None = None,
+    config: DecodeConfig | None = None,
+) -> list[Detection]:
+    """Turn what the detector predicts for one video into named detections in seconds.
+
+    `decode_arrays` says what the two policies do. With `video_label` and `video_score` (score enhancement, thesis
+    section 3.3; utils/postprocess_utils.py:138-142 of the release), every detection that scores no more than the
+    video-level score takes the video-level label.
+
+    Args:
+        class_logits: (K+1, T) floats, background last.
+        masks: (T, T) floats in [0, 1], row i predicted by snippet i.
+        class_names: K names, row by row.
+        duration_s: length of the video in seconds, > 0.
+        policy: `paper` or `release`; None: what `config` says.
+        video_label: the video-level class, not necessarily one of `class_names`; with `video_score` or not at all.
+        video_score: its score.
+        config: settings of the paper policy; None: the defaults of `DecodeConfig`.
+
+    Returns:
+        Detections, best first, within [0, duration_s]. Under the paper policy scores lie in [0, 1].
+
+    Raises:
+        ValueError: shapes disagree, a number is not finite or out of its range (the row is named), `class_names` has
+            not K distinct names, or an argument is out of its range.
+    """
+    logits = float_array(class_logits, "class_logits", np.float32)
+    names = list(class_names)
+    if isinstance(class_names, str) or not all(isinstance(name, str) for name in names):
+        raise ValueError("class_names must be a sequence of strings, one a class")
+    if logits.ndim == 2 and len(names) != logits.shape[0] - 1:
+        raise ValueError(
+            f"class_names must hold K = {logits.shape[0] - 1} names, one for each row of class_logits but the last, "
+            f"the background; got {len(names)}"
+        )
+    if len(set(names)) != len(names):
+        row = next(i for i, name in enumerate(names) if name in names[:i])
+        raise ValueError(f"class_names row {row} is {names[row]!r} again; names must be distinct")
+    if not (math.isfinite(duration_s) and duration_s > 0):
+        raise ValueError(f"duration_s must be a finite number of seconds > 0; got {duration_s!r}")
+    if (video_label is None) != (video_score is None):
+        raise ValueError("video_label and video_score go together: give both or neither")
+    if video_score is not None and not math.isfinite(video_score):
+        raise ValueError(f"video_score must be finite; got {video_score!r}")
+
+    settings = _settings(policy, config)
+    decoded = decode_arrays(logits, masks, config=settings)
+    T = logits.shape[1]
+    detections = []
+    for (start, end), row, score in zip(
+        decoded.segments.tolist(), decoded.labels.tolist(), decoded.scores.tolist(), strict=True
+    ):
+        label = names[row]
+        if video_label is not None and video_score is not None and score <= video_score:
+            label = video_label
+        detections.append(Detection(label, score, start / T * duration_s, end / T * duration_s))
+    return detections
+
+
+def decode_arrays(class_logits: ArrayLike, masks: ArrayLike, *, config: DecodeConfig | None = None) -> DecodedArrays:
+    """Turn what the detector predicts for one video into segments, labels and scores.
+
+    `paper`, section 3.3 of the STALE paper, "Model inference": of the (snippet, class) pairs whose softmax probability p
+    is above `class_threshold` the best `top_snippets` are taken (of equal ones the earlier snippet, then the lower
+    class). For each, the mask row of the snippet is cut at every threshold of `mask_thresholds`; each segment of at
+    least `min_snippets` becomes a proposal that scores p times the highest mask value inside it. Of equal segments with
+    equal label the best stays. Soft-NMS then runs on each class by itself: actions of two classes at the same time are
+    no duplicates of each other (so also in Bodla et al.). The best `max_detections` of the video remain.
+
+    `release`: the public inference script with its own settings, quirks included (sauradip/STALE at commit fd7a7e8,
+    stale_inference.py:120-228 and utils/postprocess_utils.py:62-148). It has no other setting.
+
+    Args:
+        class_logits: (K+1, T) floats, background last; computed in float32.
+        masks: (T, T) floats in [0, 1], row i predicted by snippet i; computed in float32.
+        config: the policy and its settings; None: the defaults of `DecodeConfig`.
+
+    Raises:
+        ValueError: shapes disagree, a number is not finite or out of its range (the row is named), or `config` changes
+            a setting that the release policy does not have.
+    """
+    settings = DecodeConfig() if config is None else config
+    logits = float_array(class_logits, "class_logits", np.float32)
+    mask_array = float_array(masks, "masks", np.float32)
+    if settings.policy == "release":
+        _refuse_release_settings(settings)
+        return DecodedArrays(*_core.decode_release(logits, mask_array))
+    return DecodedArrays(
+        *_core.decode_paper(
+            logits,
+            mask_array,
+            class_threshold=settings.class_threshold,
+            top_snippets=settings.top_snippets,
+            mask_thresholds=settings.mask_thresholds,
+            regions=settings.regions,
+            min_snippets=settings.min_snippets,
+            soft_nms=settings.soft_nms,
+            sigma=settings.sigma,
+            tiou_threshold=settings.tiou_threshold,
+            min_score=settings.min_score,
+            max_detections=settings.max_detections,
+        )
+    )
+
+
+def release_proposals(class_logits: ArrayLike, masks: ArrayLike) -> list[ReleaseProposal]:
+    """List the distinct proposals that the public inference script writes for one video (stale_inference.py:120-228).
+
+    Args:
+        class_logits: (K+1, T) floats, background last.
+        masks: (T, T) floats in [0, 1].
+
+    Returns:
+        Sorted by start, end and scores. The end is that of the last snippet, so a whole video ends at (T - 1) / T.
+
+    Raises:
+        ValueError: as `decode_arrays`.
+    """
+    logits = float_array(class_logits, "class_logits", np.float32)
+    rows = _core.release_proposals(logits, float_array(masks, "masks", np.float32))
+    T = logits.shape[1]
+    return [
+        ReleaseProposal(start / T, end / T, by_class, by_mask, label) for start, end, by_class, by_mask, label in rows
+    ]
+
+
+def _settings(policy: Policy | None, config: DecodeConfig | None) -> DecodeConfig:
+    if policy not in (None, "paper", "release"):
+        raise ValueError(f"policy must be 'paper' or 'release'; got {policy!r}")
+    settings = DecodeConfig() if config is None else config
+    return settings if policy is None else dataclasses.replace(settings, policy=policy)
+
+
+def _refuse_release_settings(config: DecodeConfig) -> None:
+    plain = DecodeConfig(policy="release")
+    changed = [f.name for f in dataclasses.fields(config) if getattr(config, f.name) != getattr(plain, f.name)]
+    if changed:
+        raise ValueError(
+            f"the release policy has no setting {', '.join(changed)}: it does what the public script does; "
+            "leave them at their defaults or decode with policy 'paper'"
+        )

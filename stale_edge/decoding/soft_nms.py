@@ -1,0 +1,86 @@
+"""Soft-NMS and thresholded masks, as the compiled core computes them."""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from stale_edge import _core
+from stale_edge.config import DecodeConfig, Regions, SoftNMSMethod
+from stale_edge.decoding.arrays import float_array
+from stale_edge.segments import FloatArray, IntArray
+
+
+def soft_nms(
+    segments: ArrayLike,
+    scores: ArrayLike,
+    *,
+    method: SoftNMSMethod = DecodeConfig.soft_nms,
+    sigma: float = DecodeConfig.sigma,
+    tiou_threshold: float = DecodeConfig.tiou_threshold,
+    min_score: float = DecodeConfig.min_score,
+    top_k: int | None = None,
+) -> tuple[IntArray, FloatArray]:
+    """Decay the score of every candidate by its overlap with better ones.
+
+    Bodla et al., arXiv:1704.04503. The best candidate is picked, all others decay by their tIoU with it, and so on:
+    `gaussian` multiplies by exp(-tiou**2 / sigma); `linear` by 1 - tiou where tiou >= tiou_threshold; `hard` by 0
+    there, which is classical NMS. Scores only ever fall. Of equal scores the earlier row is picked first. Computed in
+    float64.
+    Differs from the release (utils/postprocess_utils.py:83), whose decay divides by 0.6 and can raise scores.
+
+    Args:
+        segments: (N, 2) floats, [start, end) in any unit of time, end >= start.
+        scores: (N,) floats >= 0, usually in [0, 1].
+        method: the rule.
+        sigma: width of the Gaussian, in tIoU, > 0.
+        tiou_threshold: overlap at which `linear` and `hard` act, in [0, 1].
+        min_score: candidates whose decayed score is below are dropped, >= 0.
+        top_k: at most this many picks, >= 0; None: no limit.
+
+    Returns:
+        kept: (M,) int64 rows of `segments`, best first, M <= N.
+        decayed: (M,) float32, falling.
+
+    Raises:
+        ValueError: shapes disagree, a number is not finite, an end precedes its start, a score is negative (the row is
+            named), or a parameter is out of its range.
+    """
+    segment_array = float_array(segments, "segments", np.float64)
+    score_array = float_array(scores, "scores", np.float64)
+    if segment_array.size == 0 and segment_array.ndim == 1:
+        segment_array = segment_array.reshape(0, 2)  # an empty list of segments
+    return _core.soft_nms(
+        segment_array,
+        score_array,
+        method=method,
+        sigma=sigma,
+        tiou_threshold=tiou_threshold,
+        min_score=min_score,
+        top_k=top_k,
+    )
+
+
+def mask_segments(
+    mask: ArrayLike,
+    threshold: float,
+    *,
+    regions: Regions = DecodeConfig.regions,
+    min_snippets: int = DecodeConfig.min_snippets,
+) -> IntArray:
+    """Find the segments where a mask is above a threshold, section 3.3 of the STALE paper.
+
+    Args:
+        mask: (T,) floats; compared in float32.
+        threshold: a number; snippets strictly above it count.
+        regions: `runs`: every connected run is a segment. `hull`: one segment from the first such snippet to the last,
+            holes filled, as the release does.
+        min_snippets: shorter segments are dropped, >= 1.
+
+    Returns:
+        (M, 2) int64, [start, end) in snippets, in time order.
+
+    Raises:
+        ValueError: the mask is not one-dimensional or not finite (the row is named), or a parameter is out of range.
+    """
+    return _core.mask_segments(
+        float_array(mask, "mask", np.float32), threshold=threshold, regions=regions, min_snippets=min_snippets
+    )
