@@ -1,0 +1,119 @@
+"""What every exported graph computes, what its inputs and outputs are called, and what it is traced with."""
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from stale_edge.bundle.manifest import TensorSpec, detector_inputs, detector_outputs
+from stale_edge.config import ModelConfig
+
+TRACED_BATCH = 2
+"""An example batch of 1 would silently make the batch static."""
+TRACED_LENGTH = 37
+"""Snippets of the example where T is dynamic; like the vocabulary a prime, so no other size equals it by chance."""
+TRACED_CLASSES = 5
+
+
+class DetectorGraph(nn.Module):
+    """The part of a detector that deployment needs: no embedding, and nothing that only the embedding needs."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, features: Tensor, class_embeddings: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Give class_logits (B, K + 1, T), masks (B, T, T), foreground (B, T)."""
+        output = self.model(features, class_embeddings)
+        return output.class_logits, output.masks, output.foreground
+
+
+def model_config(model: nn.Module) -> ModelConfig:
+    """Read the config that every detector of this package carries.
+
+    Raises:
+        ValueError: it carries none, or needs the true foreground, which no deployed graph has.
+    """
+    config = getattr(model, "config", None)
+    if not isinstance(config, ModelConfig):
+        raise ValueError(f"only detectors with a ModelConfig as `config` can be exported; got {type(model).__name__}")
+    if config.masking == "ground-truth":
+        raise ValueError("a detector with masking 'ground-truth' reads the true foreground, so it cannot be deployed")
+    return config
+
+
+def fixed_length(config: ModelConfig) -> int | None:
+    """T that the graph is made for; None: any T."""
+    return config.temporal_scale if config.architecture == "release" else None
+
+
+def graph_inputs(config: ModelConfig) -> tuple[TensorSpec, ...]:
+    """Promised inputs of the graph."""
+    return detector_inputs(channels=config.feature_channels, embed_dim=config.embed_dim, length=fixed_length(config))
+
+
+def graph_outputs(config: ModelConfig) -> tuple[TensorSpec, ...]:
+    """Promised outputs of the graph."""
+    return detector_outputs(length=fixed_length(config))
+
+
+def example_inputs(config: ModelConfig) -> tuple[Tensor, Tensor]:
+    """Make the inputs that graphs are traced with; no parity check ever uses these sizes together."""
+    generator = torch.Generator().manual_seed(0)
+    length = fixed_length(config) or TRACED_LENGTH
+    features = torch.randn(TRACED_BATCH, length, config.feature_channels, generator=generator)
+    return features, torch.randn(TRACED_CLASSES, config.embed_dim, generator=generator)
+
+
+def linear_modules(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Linear]:
+    """Find the linear layers at or below modules named as in `model.named_modules()`.
+
+    Raises:
+        ValueError: a name is no module of the model, or has no linear layer.
+    """
+    found: dict[str, nn.Linear] = {}
+    known = dict(model.named_modules())
+    for name in names:
+        if name not in known:
+            raise ValueError(f"the detector has no module {name!r} to keep in float32; it has {', '.join(known)}")
+        layers = {
+            f"{name}.{child}" if child else name: module
+            for child, module in known[name].named_modules()
+            if isinstance(module, nn.Linear)
+        }
+        if not layers:
+            raise ValueError(f"module {name!r}, to be kept in float32, has no linear layer")
+        found.update(layers)
+    return found
+
+
+def gate_modules(config: ModelConfig) -> tuple[str, ...]:
+    """Name the modules that low precision leaves in float32: the last few weights before the discontinuous gate.
+
+    They are some hundred numbers, while a rounding error in them can switch a snippet off.
+    """
+    return ("masking.query_weights",) if config.architecture == "paper" and config.masking == "maskformer" else ()
+
+
+@contextlib.contextmanager
+def in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluate without dropout and gradients; afterwards every module trains or not as before."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@contextlib.contextmanager
+def expect_warnings(*expected: tuple[str, type[Warning]]) -> Iterator[None]:
+    """Silence the warnings that are known to come here, by message and category; all others pass."""
+    with warnings.catch_warnings():
+        for message, category in expected:
+            warnings.filterwarnings("ignore", message=message, category=category)
+        yield

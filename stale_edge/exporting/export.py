@@ -1,0 +1,274 @@
+"""Checkpoint -> bundle: every artifact is made, judged by the parity gate, and only then written."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stale_edge.bundle import ClassBank, FeatureContract, write_bundle
+from stale_edge.bundle.onnx_metadata import graph_metadata
+from stale_edge.config import to_dict
+from stale_edge.data import read_split
+from stale_edge.errors import CheckpointError, ParityError
+from stale_edge.exporting.detector import DetectorExporter
+from stale_edge.exporting.detector_graph import fixed_length, gate_modules, graph_inputs, graph_outputs
+from stale_edge.exporting.formats import FORMATS, ArtifactFormat, select_formats
+from stale_edge.exporting.onnx_graph import WeightCount
+from stale_edge.exporting.parity import ArtifactParity, Reference, judge
+from stale_edge.exporting.parity_data import ParityData, simulated_data, validation_data
+from stale_edge.exporting.provenance import machine, versions
+from stale_edge.model.checkpoint import Checkpoint, read_checkpoint
+from stale_edge.model.text import class_bank
+from stale_edge.runtime.backends import open_backend
+
+Progress = Callable[[str, int, int], None]
+
+ALL_FORMATS = tuple(dict.fromkeys(row.format for row in FORMATS))
+ALL_PRECISIONS = tuple(dict.fromkeys(row.precision for row in FORMATS))
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One file of the bundle and how it compares with the model. weights: those in low precision, of all."""
+
+    row: ArtifactFormat
+    bytes: int
+    weights: WeightCount
+    parity: ArtifactParity
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        low = self.row.precision != "fp32"
+        return {
+            "file": self.row.file_name,
+            "format": self.row.format,
+            "precision": self.row.precision,
+            "runtime": self.row.runtime,
+            "bytes": self.bytes,
+            "weights": self.weights.text(self.row.precision) if low else None,
+            "weights_low": self.weights.numbers_low if low else None,
+            "weights_total": self.weights.numbers,
+            "parity": self.parity.to_json(),
+        }
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What an export made and how it was judged.
+
+    data: what decisions were compared on; gate_margins: how near they were to the other side.
+    """
+
+    bundle: Path
+    data: ParityData
+    gate_margins: dict[str, float]
+    artifacts: tuple[Artifact, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        artifacts = [artifact.to_json() for artifact in self.artifacts]
+        return {"bundle": str(self.bundle), **_parity_json(self.data, self.gate_margins), "artifacts": artifacts}
+
+    def summary(self) -> str:
+        """Say in a few lines what was made, for people."""
+        lines = [f"{self.bundle}: parity judged on {self.data.description}"]
+        if self.data.no_truth:
+            lines.append(f"  average mAP was not compared: {self.data.no_truth}")
+        lines.append(_table([artifact.parity for artifact in self.artifacts]))
+        for artifact in self.artifacts:
+            size = f"  {artifact.row.file_name}: {artifact.bytes / 1e6:.2f} MB"
+            counted = "" if artifact.row.precision == "fp32" else f", {artifact.weights.text(artifact.row.precision)}"
+            note = f"; {artifact.row.note}" if artifact.row.note else ""
+            lines.append(f"{size}{counted}{note}")
+        return "\n".join(lines)
+
+
+def export_checkpoint(
+    checkpoint: Path | str,
+    out: Path | str,
+    *,
+    formats: Sequence[str] = ALL_FORMATS,
+    precisions: Sequence[str] = ALL_PRECISIONS,
+    classes: Path | str | Sequence[str] | None = None,
+    data: Path | str | None = None,
+    progress: Progress | None = None,
+) -> ExportReport:
+    """Turn a checkpoint into a bundle, whole or not at all; an older bundle at `out` is replaced.
+
+    Args:
+        checkpoint: folder of a checkpoint.
+        out: the bundle's folder.
+        formats: `onnx`, `torchscript`.
+        precisions: `fp32`, `fp16`, `int8`; every format is written in each.
+        classes: names for the class bank, or a file with one a line; None: the checkpoint's vocabulary.
+        data: data set whose validation videos the gate decides on; None: simulated videos, without mAP.
+        progress: called with (stage, done, total).
+
+    Raises:
+        ValueError: a format or precision that is not in the table.
+        CheckpointError: the checkpoint cannot be used, or cannot encode a class name.
+        DataError: the class file or the data set cannot be used.
+        FeatureContractError: the data set's features are of another kind than the checkpoint's.
+        BundleError: something else than a bundle is at `out`, or it cannot be written.
+        ParityError: an artifact decides differently from the model; nothing was written.
+    """
+    rows = select_formats(formats, precisions)
+    loaded = read_checkpoint(Path(checkpoint))
+    config = loaded.config
+    bank = _class_bank(loaded, classes)
+    length = fixed_length(config.model)
+    contract = FeatureContract.from_spec(
+        loaded.feature_spec, length=length, resampling="linear", resample_to=length or config.train.n_snippets
+    )
+    metadata = graph_metadata(
+        architecture=config.model.architecture,
+        feature_contract=contract,
+        decode=config.decode,
+        class_names=bank.names,
+    )
+    with write_bundle(Path(out), overwrite=True) as writer:
+        judged_on = (
+            simulated_data(loaded.model, contract=contract, bank=bank)
+            if data is None
+            else validation_data(Path(data), contract=contract, bank=bank, progress=progress)
+        )
+        reference = Reference(loaded.model, bank=bank, data=judged_on, decode_config=config.decode, progress=progress)
+        exporter = DetectorExporter(loaded.model)
+        artifacts = []
+        for done, row in enumerate(rows):
+            if progress is not None:
+                progress("export", done, len(rows))
+            path = writer.folder / row.file_name
+            weights = exporter.write(row, path, metadata=metadata)
+            parity = _judge_file(reference, row, path, progress)
+            artifacts.append(Artifact(row, path.stat().st_size, weights, parity))
+        if progress is not None:
+            progress("export", len(rows), len(rows))
+        refuse_failures([artifact.parity for artifact in artifacts], judged_on)
+        for artifact in artifacts:
+            quantized = artifact.weights.numbers_low if artifact.row.precision == "int8" else None
+            writer.add_detector(
+                artifact.row.file_name,
+                runtime=artifact.row.runtime,
+                precision=artifact.row.precision,
+                inputs=graph_inputs(config.model),
+                outputs=graph_outputs(config.model),
+                weights_quantized=quantized,
+                weights_total=artifact.weights.numbers,
+                note=artifact.row.note,
+            )
+        writer.set_class_bank(bank)
+        report = ExportReport(Path(out), judged_on, reference.gate_margins, tuple(artifacts))
+        writer.commit(
+            architecture=config.model.architecture,
+            feature_contract=contract,
+            decode=config.decode,
+            parity={
+                **_parity_json(judged_on, report.gate_margins),
+                "artifacts": {artifact.row.file_name: artifact.parity.to_json() for artifact in artifacts},
+            },
+            provenance={
+                "checkpoint_sha256": loaded.sha256,
+                "config": to_dict(config),
+                "versions": versions(),
+                "machine": machine(),
+                "artifacts": {artifact.row.file_name: _how(artifact, loaded) for artifact in artifacts},
+            },
+        )
+    return report
+
+
+def refuse_failures(parities: Sequence[ArtifactParity], data: ParityData) -> None:
+    """Stop an export whose artifacts decide differently.
+
+    Raises:
+        ParityError: at least one failed; all that failed are named, with what is beyond the budget.
+    """
+    failed = [parity for parity in parities if not parity.passed]
+    if failed:
+        details = "\n".join(f"  {parity.file}: {'; '.join(parity.failures)}" for parity in failed)
+        raise ParityError(
+            f"{len(failed)} of {len(parities)} artifacts decide differently from the checkpoint on {data.description}; "
+            f"nothing was written:\n{details}\n{_table(parities)}"
+        )
+
+
+def _judge_file(reference: Reference, row: ArtifactFormat, path: Path, progress: Progress | None) -> ArtifactParity:
+    """Judge an artifact through the code that will run it."""
+    # Opening a TorchScript file sets the thread count of the whole process.
+    threads = torch.get_num_threads()
+    try:
+        backend = open_backend(path, runtime=row.runtime)
+        return judge(reference, backend.run, row, progress=progress)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _class_bank(checkpoint: Checkpoint, classes: Path | str | Sequence[str] | None) -> ClassBank:
+    """Choose the bundle's vocabulary; names that the checkpoint's bank lacks are encoded by its text encoder."""
+    if classes is None:
+        return checkpoint.class_bank
+    names = read_split(Path(classes)) if isinstance(classes, str | Path) else tuple(classes)
+    if set(names) <= set(checkpoint.class_bank.names):
+        return checkpoint.class_bank.select(names)
+    if checkpoint.text_encoder is None:
+        missing = sorted(set(names) - set(checkpoint.class_bank.names))
+        raise CheckpointError(
+            f"{checkpoint.path} holds no text encoder, so it cannot encode {', '.join(missing[:5])}; "
+            "choose among its own classes, or train with a text encoder"
+        )
+    try:
+        return class_bank(checkpoint.text_encoder, names)
+    except ValueError as error:
+        raise CheckpointError(f"{checkpoint.path} cannot encode the class names: {error}") from error
+
+
+def _parity_json(data: ParityData, gate_margins: dict[str, float]) -> dict[str, Any]:
+    return {
+        "data": {
+            "source": data.source,
+            "description": data.description,
+            "videos": len(data.videos),
+            "no_average_mAP_because": data.no_truth or None,
+        },
+        "gate_margins": gate_margins,
+    }
+
+
+def _how(artifact: Artifact, checkpoint: Checkpoint) -> dict[str, Any]:
+    low = artifact.row.precision != "fp32"
+    return {
+        "how": artifact.row.how,
+        "kept_float32": list(gate_modules(checkpoint.config.model)) if low else [],
+        "weights": artifact.weights.text(artifact.row.precision) if low else None,
+        "weight_bytes": artifact.weights.stored_bytes,
+    }
+
+
+def _table(parities: Sequence[ArtifactParity]) -> str:
+    """Lay out what was measured beside what is allowed, one line an artifact."""
+    head = ("artifact", "flipped snippets", "matched detections", "average mAP", "")
+    rows = [head]
+    for parity in parities:
+        budget = parity.budget
+        change = (
+            "not measured"
+            if parity.average_mAP is None or parity.model_average_mAP is None
+            else f"{parity.average_mAP:.2f} ({parity.average_mAP - parity.model_average_mAP:+.2f}, "
+            f"allowed {budget.max_map_change:g})"
+        )
+        rows.append(
+            (
+                parity.file,
+                f"{parity.flipped_snippets} of {parity.n_snippets} (allowed {budget.max_flipped:.1%})",
+                f"{parity.matched_detections:.1%} of {parity.n_detections} (at least {budget.min_matched:.1%})",
+                change,
+                "passed" if parity.passed else "FAILED",
+            )
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    return "\n".join(
+        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

@@ -1,0 +1,107 @@
+"""The one table of what can be exported: every format and precision, and what each allows."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+Format = Literal["onnx", "torchscript"]
+Precision = Literal["fp32", "fp16", "int8"]
+
+
+@dataclass(frozen=True)
+class ArtifactFormat:
+    """One row of the table: a file that `export` can write."""
+
+    format: Format
+    precision: Precision
+    file_name: str
+    runtime: str
+    """What runs it, as `load_bundle(runtime=...)` calls it."""
+    extra: str
+    """Optional dependencies that running it needs; empty: those of the base install."""
+    arguments: tuple[str, ...]
+    """Keyword arguments that `export_detector` takes for it."""
+    how: str
+    """How it is made."""
+    note: str
+    """What whoever runs it should know."""
+
+
+_SLOW_HALF = "fp16 saves size and is for GPUs; on a CPU it is no faster than fp32"
+_INT8 = "int8 activations are scaled per call, so a video's answer depends a little on its batch"
+
+FORMATS: tuple[ArtifactFormat, ...] = (
+    ArtifactFormat(
+        "onnx", "fp32", "detector-fp32.onnx", "onnxruntime", "", ("metadata",),
+        "torch.onnx.export(dynamo=True), constants folded", "",
+    ),
+    ArtifactFormat(
+        "onnx", "fp16", "detector-fp16.onnx", "onnxruntime", "", ("metadata", "keep_float32"),
+        "products with constant weights in float16, all between them in float32", _SLOW_HALF,
+    ),
+    ArtifactFormat(
+        "onnx", "int8", "detector-int8.onnx", "onnxruntime", "", ("metadata", "keep_float32"),
+        "dynamic quantization of MatMul and Gemm with constant weights, one scale per output channel, 7-bit weights",
+        _INT8,
+    ),
+    ArtifactFormat(
+        "torchscript", "fp32", "detector-fp32.torchscript.pt", "torchscript", "export", ("metadata",),
+        "torch.jit.trace", "",
+    ),
+    ArtifactFormat(
+        "torchscript", "fp16", "detector-fp16.torchscript.pt", "torchscript", "export", ("metadata", "keep_float32"),
+        "nn.Linear in float16, all between in float32, torch.jit.trace",
+        "fp16 saves size and is for GPUs; on a CPU it is several times slower than fp32",
+    ),
+    ArtifactFormat(
+        "torchscript", "int8", "detector-int8.torchscript.pt", "torchscript", "export", ("metadata", "keep_float32"),
+        "torch.ao.quantization.quantize_dynamic of nn.Linear, one scale per output channel, torch.jit.trace",
+        f"runs on CPUs alone; {_INT8}",
+    ),
+)  # fmt: skip
+
+
+def select_formats(formats: Iterable[str], precisions: Iterable[str]) -> tuple[ArtifactFormat, ...]:
+    """Choose the rows of the table for every given format in every given precision, in the table's order.
+
+    Raises:
+        ValueError: a format or precision is not in the table, or none is given; what is allowed is listed.
+    """
+    wanted_formats = _checked("format", formats, [row.format for row in FORMATS])
+    wanted_precisions = _checked("precision", precisions, [row.precision for row in FORMATS])
+    return tuple(row for row in FORMATS if row.format in wanted_formats and row.precision in wanted_precisions)
+
+
+def find_format(format: str, precision: str) -> ArtifactFormat:
+    """Find one row of the table.
+
+    Raises:
+        ValueError: there is none; what is allowed is listed.
+    """
+    (row,) = select_formats([format], [precision])
+    return row
+
+
+def check_arguments(row: ArtifactFormat, arguments: Iterable[str]) -> None:
+    """Refuse arguments that mean nothing for a row.
+
+    Raises:
+        ValueError: naming the argument and those that are allowed.
+    """
+    unknown = [name for name in arguments if name not in row.arguments]
+    if unknown:
+        raise ValueError(
+            f"{row.format} {row.precision} does not take {', '.join(unknown)}; allowed: {', '.join(row.arguments)}"
+        )
+
+
+def _checked(what: str, given: Iterable[str], allowed: Iterable[str]) -> set[str]:
+    if isinstance(given, str):
+        raise ValueError(f"{what}s must be a list of names; got the single string {given!r}")
+    names, known = list(given), list(dict.fromkeys(allowed))
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        got = ", ".join(map(repr, unknown)) or "none"
+        table = "; ".join(f"{row.format} {row.precision}" for row in FORMATS)
+        raise ValueError(f"{what} must be among {', '.join(known)}; got {got}. What can be exported: {table}")
+    return set(names)

@@ -1,0 +1,170 @@
+"""PyTorch detector -> one ONNX file of standard operators, with the dynamic axes that were promised."""
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import onnx
+import torch
+from torch import nn
+
+from stale_edge.bundle.manifest import TensorSpec
+from stale_edge.errors import ParityError
+from stale_edge.exporting.detector_graph import (
+    DetectorGraph,
+    example_inputs,
+    expect_warnings,
+    fixed_length,
+    graph_inputs,
+    graph_outputs,
+    in_eval_mode,
+    model_config,
+)
+from stale_edge.exporting.onnx_graph import drop_unused, fold_constants
+
+OPSET = 18
+"""Old enough for every runtime of the last three years; the first with all the operators used in their present form."""
+
+IR_VERSION = 8
+"""The file format that came with opset 18; nothing newer is used, once per-node metadata is stripped."""
+
+STANDARD_DOMAINS = ("", "ai.onnx")
+FORBIDDEN_OPERATORS = ("ConvInteger",)
+"""Missing in many runtimes: microsoft/onnxruntime issues 3130, 6430, 15888."""
+
+
+def trace_onnx(model: nn.Module) -> onnx.ModelProto:
+    """Record a detector as an ONNX graph in float32, constants folded, checked against what a bundle promises.
+
+    Args:
+        model: detector of this package, on the CPU, float32.
+
+    Raises:
+        ValueError: the model cannot be deployed.
+        ParityError: the graph breaks a promise: an axis became static, a name or type differs, an operator is foreign.
+    """
+    config = model_config(model)
+    batch, length, classes = (torch.export.Dim(name) for name in ("B", "T", "K"))
+    snippets = {0: batch} if fixed_length(config) is not None else {0: batch, 1: length}
+    graph = DetectorGraph(model)
+    with in_eval_mode(graph), _quiet_exporter():
+        program = torch.onnx.export(
+            graph,
+            example_inputs(config),
+            dynamo=True,
+            external_data=False,
+            opset_version=OPSET,
+            input_names=[spec.name for spec in graph_inputs(config)],
+            output_names=[spec.name for spec in graph_outputs(config)],
+            dynamic_shapes=(snippets, {0: classes}),
+            verbose=False,
+        )
+    if program is None:
+        raise RuntimeError("torch.onnx.export(dynamo=True) returned no program")
+    proto: onnx.ModelProto = program.model_proto
+    fold_constants(proto)
+    drop_unused(proto)
+    check_graph(proto, inputs=graph_inputs(config), outputs=graph_outputs(config))
+    return proto
+
+
+def save_onnx(proto: onnx.ModelProto, path: Path, *, metadata: Mapping[str, str]) -> None:
+    """Write a graph as one file: stripped of traces of this machine, with `metadata_props`, fully checked.
+
+    Raises:
+        onnx.checker.ValidationError: the graph is not valid ONNX, which is a bug of the exporter.
+    """
+    _strip(proto)
+    onnx.helper.set_model_props(proto, dict(metadata))
+    onnx.checker.check_model(proto, full_check=True)
+    path.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def check_graph(proto: onnx.ModelProto, *, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
+    """Hold a graph to its promises: names, types, axes, standard operators only, nothing outside the file.
+
+    The sizes of promised symbolic axes are renamed to the promised names, such as `K+1`.
+
+    Raises:
+        ParityError: naming every broken promise.
+    """
+    problems = []
+    for kind, values, promised in (("input", proto.graph.input, inputs), ("output", proto.graph.output, outputs)):
+        names = [value.name for value in values]
+        if names != [spec.name for spec in promised]:
+            problems.append(f"{kind}s are {names}; promised: {[spec.name for spec in promised]}")
+            continue
+        for value, spec in zip(values, promised, strict=True):
+            problems += _tensor_problems(value, spec)
+    nodes = list(all_nodes(proto.graph))
+    foreign = {f"{node.domain}.{node.op_type}" for node in nodes if node.domain not in STANDARD_DOMAINS}
+    forbidden = {node.op_type for node in nodes if node.op_type in FORBIDDEN_OPERATORS}
+    if foreign or forbidden:
+        problems.append(f"operators that are not allowed: {', '.join(sorted(foreign | forbidden))}")
+    if proto.functions:
+        problems.append(f"functions are left: {', '.join(function.name for function in proto.functions)}")
+    opsets = {entry.domain: entry.version for entry in proto.opset_import}
+    if opsets != {"": OPSET}:
+        problems.append(f"operator sets are {opsets}; promised: ai.onnx {OPSET} alone")
+    outside = [tensor.name for tensor in proto.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL]
+    if outside:
+        problems.append(f"weights outside the file: {', '.join(outside)}")
+    if problems:
+        raise ParityError(f"the exported graph is not what a bundle promises: {'; '.join(problems)}")
+
+
+def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Walk all nodes of a graph, those in the bodies of control flow too."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            bodies = [attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else attribute.graphs
+            for body in bodies:
+                yield from all_nodes(body)
+
+
+def _tensor_problems(value: onnx.ValueInfoProto, spec: TensorSpec) -> list[str]:
+    """Compare one input or output with its promise, and give its symbolic axes the promised names."""
+    tensor = value.type.tensor_type
+    problems = []
+    if tensor.elem_type != onnx.TensorProto.FLOAT:
+        problems.append(f"{spec.name} is {onnx.TensorProto.DataType.Name(tensor.elem_type)}; promised: {spec.dtype}")
+    got = [size.dim_param or size.dim_value for size in tensor.shape.dim]
+    if [name.replace(" ", "") if isinstance(name, str) else name for name in got] != list(spec.shape):
+        problems.append(f"{spec.name} has shape {got}; promised: {list(spec.shape)}")
+    else:
+        for size, promised in zip(tensor.shape.dim, spec.shape, strict=True):
+            if isinstance(promised, str):
+                size.dim_param = promised
+    return problems
+
+
+def _strip(proto: onnx.ModelProto) -> None:
+    """Remove what tells of this machine (source paths, stack traces) and say who made the file."""
+    from stale_edge import __version__
+
+    proto.ir_version = IR_VERSION
+    proto.producer_name, proto.producer_version = "stale-edge", __version__
+    proto.doc_string = ""
+    del proto.metadata_props[:]
+    graph = proto.graph
+    graph.name, graph.doc_string = "detector", ""
+    del graph.metadata_props[:]
+    del graph.value_info[:]
+    for item in (*all_nodes(graph), *graph.input, *graph.output, *graph.initializer):
+        item.doc_string = ""
+        del item.metadata_props[:]
+
+
+@contextlib.contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Keep the exporter's known chatter from the user: torchvision is absent by design, its pytree use deprecated."""
+    registration = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = registration.level
+    registration.setLevel(logging.ERROR)
+    try:
+        with expect_warnings((r".*isinstance\(treespec, LeafSpec\).*", FutureWarning)):
+            yield
+    finally:
+        registration.setLevel(level)
