@@ -128,8 +128,8 @@ def test_ignored_snippets_do_not_count() -> None:
             mask_loss(changed.masks, targets.masks, targets.labels, dice_weight=0.4),
         ),
         (
-            completeness_loss(output.foreground, targets.labels, n_classes=K),
-            completeness_loss(changed.foreground, targets.labels, n_classes=K),
+            completeness_loss(output.foreground, targets, n_classes=K),
+            completeness_loss(changed.foreground, targets, n_classes=K),
         ),
     ):
         assert torch.equal(before, after)

@@ -8,7 +8,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stale_edge.errors import DataError
 from stale_edge.training.targets import IGNORED, assign_targets, snippet_span, stack_targets
 
 
@@ -29,7 +28,7 @@ SPANS = [
     (8.0, 8.0, (4, 5), "zero length"),
     (-3.0, 2.0, (0, 1), "cut at the start"),
     (18.0, 25.0, (9, 10), "cut at the end"),
-    (20.0, 20.5, (9, 10), "begins where the video ends: the last snippet"),
+    (0.0, 0.0, (0, 1), "zero length at the very start"),
 ]
 
 
@@ -40,11 +39,18 @@ def test_snippet_span(start_s: float, end_s: float, expected: tuple[int, int], w
 
 @pytest.mark.parametrize(
     ("start_s", "end_s", "word"),
-    [(8.0, 4.0, "reversed"), (21.0, 30.0, "outside"), (-5.0, -1.0, "outside"), (float("nan"), 1.0, "finite")],
+    [(8.0, 4.0, "end where it starts"), (20.0, 30.0, "outside"), (-5.0, -1.0, "outside"), (float("nan"), 1.0, "finite")],
 )
-def test_a_bad_segment_is_refused_with_the_action_named(start_s: float, end_s: float, word: str) -> None:
-    with pytest.raises(DataError, match=f"action 'Dive'.*{word}"):
-        assign_targets([Span("Dive", start_s, end_s)], vocabulary=["Dive"], duration_s=20.0, n_snippets=10)
+def test_a_segment_without_snippets_is_refused(start_s: float, end_s: float, word: str) -> None:
+    with pytest.raises(ValueError, match=word):
+        snippet_span(start_s, end_s, duration_s=20.0, n_snippets=10)
+
+
+def test_actions_outside_their_video_are_left_out() -> None:
+    """As in THUMOS14: video_validation_0000364 lasts 112.5 s and has an action from 113.6 s."""
+    actions = [Span("Dive", 113.6, 117.3), Span("Dive", 0, 50)]
+    targets = assign_targets(actions, vocabulary=["Dive"], duration_s=112.5, n_snippets=3)
+    assert targets.labels.tolist() == [0, 1, 1]
 
 
 def test_background_is_the_last_class_and_predicts_an_empty_mask() -> None:

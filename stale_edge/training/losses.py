@@ -71,7 +71,7 @@ def mask_loss(masks: Tensor, targets: Tensor, labels: Tensor, *, dice_weight: fl
     return _mean_where(action, action_rows) + _mean_where(background_part, empty_rows)
 
 
-def completeness_loss(foreground: Tensor, labels: Tensor, *, n_classes: int) -> Tensor:
+def completeness_loss(foreground: Tensor, targets: BatchTargets, *, n_classes: int) -> Tensor:
     """Compute the binary cross entropy of eq. 11 between the foreground mask and the true one.
 
     The equation prints log(g) * L for its second part, which is infinite wherever g is 0; the text beside it says
@@ -79,15 +79,15 @@ def completeness_loss(foreground: Tensor, labels: Tensor, *, n_classes: int) -> 
 
     Args:
         foreground: (B, T) in [0, 1], the mask before it is binarised.
-        labels: (B, T) int64; every class below `n_classes` is foreground.
+        targets: whose classes below K are foreground.
         n_classes: K.
 
     Returns:
         (B,) float32, averaged over a video's snippets.
     """
-    truth = ((labels >= 0) & (labels < n_classes)).float()
+    truth = targets.foreground(n_classes)
     losses = F.binary_cross_entropy(foreground.float(), truth, reduction="none")
-    return _mean_where(losses, labels != IGNORED)
+    return _mean_where(losses, targets.labels != IGNORED)
 
 
 def consistency_loss(
@@ -157,7 +157,7 @@ def stale_loss(
     return LossTerms(
         classification=classification_loss(output.class_logits, targets.labels),
         mask=mask_loss(output.masks, targets.masks, targets.labels, dice_weight=config.dice),
-        completeness=completeness_loss(output.foreground, targets.labels, n_classes=output.class_logits.shape[1] - 1),
+        completeness=completeness_loss(output.foreground, targets, n_classes=output.class_logits.shape[1] - 1),
         consistency=consistency_loss(
             output.class_logits,
             output.masks,

@@ -10,8 +10,6 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from stale_edge.errors import DataError
-
 IGNORED = -100
 """Label of snippets that no loss looks at; the value that `torch.nn.functional.cross_entropy` skips by default."""
 
@@ -49,6 +47,10 @@ class BatchTargets(NamedTuple):
     labels: Tensor
     masks: Tensor
 
+    def foreground(self, n_classes: int) -> Tensor:
+        """Give the class-agnostic foreground (B, T) float32; 0 also where snippets are ignored."""
+        return ((self.labels >= 0) & (self.labels < n_classes)).to(torch.float32)
+
     def to(self, device: torch.device) -> "BatchTargets":
         """Move both tensors to a device."""
         return BatchTargets(self.labels.to(device), self.masks.to(device))
@@ -65,12 +67,12 @@ def snippet_span(start_s: float, end_s: float, *, duration_s: float, n_snippets:
         n_snippets: T, >= 1.
 
     Raises:
-        DataError: the segment is reversed, lies wholly outside the video, or is not finite.
+        ValueError: the segment is reversed, not finite, or lies wholly outside the video.
     """
     if not (math.isfinite(start_s) and math.isfinite(end_s) and start_s <= end_s):
-        raise DataError(f"segment [{start_s}, {end_s}) s is reversed or not finite")
-    if end_s < 0 or start_s > duration_s:
-        raise DataError(f"segment [{start_s}, {end_s}) s lies outside the video, which lasts {duration_s} s")
+        raise ValueError(f"a segment must be finite and end where it starts or later; got [{start_s}, {end_s}) s")
+    if is_outside(start_s, end_s, duration_s=duration_s):
+        raise ValueError(f"segment [{start_s}, {end_s}) s lies outside the video, which lasts {duration_s} s")
     snippets_per_second = n_snippets / duration_s
     start = max(math.ceil(start_s * snippets_per_second - 0.5), 0)
     stop = min(math.ceil(end_s * snippets_per_second - 0.5), n_snippets)
@@ -81,6 +83,11 @@ def snippet_span(start_s: float, end_s: float, *, duration_s: float, n_snippets:
     return nearest, nearest + 1
 
 
+def is_outside(start_s: float, end_s: float, *, duration_s: float) -> bool:
+    """Say whether nothing of a segment can be seen in the video; THUMOS14 as published has some dozen such actions."""
+    return end_s < 0 or start_s >= duration_s
+
+
 def assign_targets(
     actions: Sequence[LabelledSpan], *, vocabulary: Sequence[str], duration_s: float, n_snippets: int
 ) -> VideoTargets:
@@ -89,6 +96,7 @@ def assign_targets(
     Where actions overlap, a snippet belongs to the shorter one, so that none is hidden; an action's mask always spans
     the whole action. Actions of classes outside the vocabulary (the unseen classes of an open-set split) are not
     background: their snippets are ignored by every loss, or training would teach that unseen actions are nothing.
+    Actions that lie outside the video (`is_outside`) have no snippet and are left out.
 
     Args:
         actions: of one video, in seconds.
@@ -97,7 +105,7 @@ def assign_targets(
         n_snippets: T, >= 1.
 
     Raises:
-        DataError: an action is reversed or outside the video; it is named.
+        ValueError: a segment is reversed or not finite.
     """
     rows = {name: row for row, name in enumerate(vocabulary)}
     labels = torch.full((n_snippets,), len(vocabulary), dtype=torch.int64)
@@ -105,10 +113,9 @@ def assign_targets(
     mask_stop = torch.zeros(n_snippets, dtype=torch.int64)
     longest_first = sorted(actions, key=lambda action: (action.start_s - action.end_s, action.start_s, action.label))
     for action in longest_first:
-        try:
-            start, stop = snippet_span(action.start_s, action.end_s, duration_s=duration_s, n_snippets=n_snippets)
-        except DataError as error:
-            raise DataError(f"action {action.label!r}: {error}") from error
+        if is_outside(action.start_s, action.end_s, duration_s=duration_s):
+            continue
+        start, stop = snippet_span(action.start_s, action.end_s, duration_s=duration_s, n_snippets=n_snippets)
         row = rows.get(action.label)
         labels[start:stop] = IGNORED if row is None else row
         mask_start[start:stop] = 0 if row is None else start

@@ -1,0 +1,83 @@
+"""Which videos make up which batch, and how processes share a batch: functions of the seed alone.
+
+Nothing here keeps state, so a resumed run sees the batches an undisturbed one would have seen, and any number of
+processes sees the same global batches.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from stale_edge.data.dataset import Item
+from stale_edge.training.targets import BatchTargets, VideoTargets, stack_targets
+
+SMALLEST_SHARE = 2
+"""Videos a process computes at least; a share of fewer is filled up with videos of weight 0."""
+
+
+class Share(NamedTuple):
+    """One process' part of a global batch.
+
+    items: places in the dataset.
+    rows: each item's row in the global batch.
+    weights: what each item's loss counts; 0 for a filler, so the sum over all processes is the mean over the batch.
+    batch_size: videos of the global batch.
+    """
+
+    items: tuple[int, ...]
+    rows: tuple[int, ...]
+    weights: tuple[float, ...]
+    batch_size: int
+
+
+class Batch(NamedTuple):
+    """What one training step of one process reads; `features` is (B, T, C), `weights` is (B,)."""
+
+    videos: tuple[str, ...]
+    features: Tensor
+    targets: BatchTargets
+    weights: Tensor
+    share: Share
+
+
+def epoch_batches(n_videos: int, *, batch_size: int, seed: int, epoch: int) -> list[tuple[int, ...]]:
+    """Shuffle the videos of one epoch into global batches; the last may be smaller, none is empty.
+
+    Args:
+        n_videos: of the training set, >= 1.
+        batch_size: videos a global batch, >= 1.
+        seed, epoch: say which order; equal ones give the same.
+    """
+    generator = torch.Generator().manual_seed(mix_seed(seed, epoch))
+    order = torch.randperm(n_videos, generator=generator).tolist()
+    return [tuple(order[start : start + batch_size]) for start in range(0, n_videos, batch_size)]
+
+
+def share_of(batch: Sequence[int], *, rank: int, n_processes: int) -> Share:
+    """Take one process' part of a global batch: every `n_processes`-th video.
+
+    Several processes compute at least `SMALLEST_SHARE` videos each, so that all of them take part in every step.
+    """
+    rows = list(range(rank, len(batch), n_processes))
+    n_fillers = max(0, SMALLEST_SHARE - len(rows)) if n_processes > 1 else 0
+    weights = [1.0 / len(batch)] * len(rows) + [0.0] * n_fillers
+    rows += [0] * n_fillers
+    return Share(tuple(batch[row] for row in rows), tuple(rows), tuple(weights), len(batch))
+
+
+def collate(items: Sequence[Item[VideoTargets]], share: Share) -> Batch:
+    """Put the items of a share into tensors."""
+    return Batch(
+        videos=tuple(item.video for item in items),
+        features=torch.stack([item.features for item in items]),
+        targets=stack_targets([item.targets for item in items]),
+        weights=torch.tensor(share.weights),
+        share=share,
+    )
+
+
+def mix_seed(seed: int, epoch: int) -> int:
+    """Give every (seed, epoch) a seed of its own, in [0, 2**63)."""
+    return ((seed + 1) * 0x9E3779B97F4A7C15 + epoch * 0xBF58476D1CE4E5B9) % (1 << 63)

@@ -1,0 +1,145 @@
+"""Where the class embeddings of a training run come from: a text encoder, free parameters, or a class bank."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from stale_edge.bundle.class_bank import ClassBank
+from stale_edge.config import ModelConfig
+from stale_edge.errors import ConfigError
+from stale_edge.model.checkpoint import Checkpoint
+from stale_edge.model.text import FreeClassEmbeddings, TextEncoder, class_bank
+
+TEXT_ENCODER_FOLDER = "text_encoder"
+CLASS_BANK_FILE = "class_bank.npz"
+
+
+class EncodedClasses(nn.Module):
+    """Embed a vocabulary with a text encoder; once for all when nothing in it is learnable, else in every step."""
+
+    fixed: Tensor | None
+
+    def __init__(self, encoder: TextEncoder, names: Sequence[str]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        learnable = any(weight.requires_grad and weight.numel() for weight in encoder.parameters())
+        input_ids, attention_mask = encoder.tokenize(names)
+        self.register_buffer("input_ids", input_ids, persistent=False)
+        self.register_buffer("attention_mask", attention_mask, persistent=False)
+        with torch.no_grad():
+            fixed = None if learnable else encoder(input_ids, attention_mask)
+        self.register_buffer("fixed", fixed, persistent=False)
+
+    def forward(self) -> Tensor:
+        """Give the (K, D) embeddings."""
+        if self.fixed is not None:
+            return self.fixed
+        return self.encoder(self.input_ids, self.attention_mask)  # type: ignore[no-any-return]
+
+
+class FreeClasses(nn.Module):
+    """Learn one embedding a class, without a text encoder ("No encoder" in Table 5 of the paper)."""
+
+    def __init__(self, embeddings: FreeClassEmbeddings) -> None:
+        super().__init__()
+        self.encoder = embeddings
+
+    def forward(self) -> Tensor:
+        """Give the (K, D) embeddings."""
+        return self.encoder.embeddings
+
+
+class BankedClasses(nn.Module):
+    """Take the embeddings of a class bank as they are."""
+
+    embeddings: Tensor
+
+    def __init__(self, bank: ClassBank, names: Sequence[str]) -> None:
+        super().__init__()
+        self.bank = bank
+        self.register_buffer("embeddings", torch.tensor(bank.select(names).embeddings), persistent=False)
+
+    def forward(self) -> Tensor:
+        """Give the (K, D) embeddings."""
+        return self.embeddings
+
+
+ClassSource = EncodedClasses | FreeClasses | BankedClasses
+
+
+def open_class_source(config: ModelConfig, root: Path, names: Sequence[str]) -> ClassSource:
+    """Find the class embeddings that a config and a data set ask for.
+
+    In this order: free embeddings if `text.encoder` is `none`; the encoder that `text.source` names; the data set's
+    `text_encoder/` folder; the data set's `class_bank.npz`, whose embeddings stay fixed (contexts have nothing to act
+    on then, so `n_contexts` does not matter).
+
+    Args:
+        config: `text`, `embed_dim`.
+        root: the data set folder.
+        names: K class names to train on.
+
+    Raises:
+        ConfigError: there is no source, or its width is not `model.embed_dim`.
+        CheckpointError: the text encoder cannot be loaded.
+        BundleError, ClassBankError: the class bank is unreadable or lacks a class.
+    """
+    text, dim = config.text, config.embed_dim
+    if text.encoder == "none":
+        return FreeClasses(FreeClassEmbeddings(names, dim=dim))
+    source = text.source or (str(root / TEXT_ENCODER_FOLDER) if (root / TEXT_ENCODER_FOLDER).is_dir() else "")
+    if source:
+        encoder = TextEncoder.load(source, n_contexts=text.n_contexts, trainable=text.encoder == "tuned")
+        _require_width(encoder.dim, dim, source)
+        return EncodedClasses(encoder, names)
+    if not (root / CLASS_BANK_FILE).is_file():
+        raise ConfigError(
+            f"{root}: no {TEXT_ENCODER_FOLDER}/ and no {CLASS_BANK_FILE}, so there are no class embeddings; set "
+            "model.text.source to a hub name such as openai/clip-vit-base-patch16 or to a local folder, or "
+            "model.text.encoder=none to learn one free embedding a class"
+        )
+    if text.encoder == "tuned":
+        raise ConfigError(f"{root}: model.text.encoder=tuned needs a text encoder; there is only {CLASS_BANK_FILE}")
+    bank = ClassBank.load(root / CLASS_BANK_FILE)
+    _require_width(bank.width, dim, str(root / CLASS_BANK_FILE))
+    return BankedClasses(bank, names)
+
+
+def bank_of(source: ClassSource, names: Sequence[str]) -> ClassBank:
+    """Compute the class bank of a vocabulary as it stands, for a checkpoint.
+
+    Raises:
+        ValueError: a name has no embedding: free embeddings and banks know their own classes alone.
+    """
+    return source.bank.select(names) if isinstance(source, BankedClasses) else class_bank(source.encoder, names)
+
+
+def encoder_of(source: ClassSource) -> TextEncoder | FreeClassEmbeddings | None:
+    """Give what a checkpoint stores beside its class bank; None for embeddings that came from a bank."""
+    return None if isinstance(source, BankedClasses) else source.encoder
+
+
+def bank_for(checkpoint: Checkpoint, names: Sequence[str], *, root: Path) -> ClassBank:
+    """Embed class names for a trained checkpoint, whether it was trained on them or not.
+
+    Trained classes come from the checkpoint's class bank; others from its text encoder, or, if it was trained with the
+    embeddings of a bank, from the data set's `class_bank.npz` of the same fingerprint.
+
+    Raises:
+        ClassBankError: a name can be embedded by neither.
+    """
+    bank = checkpoint.class_bank
+    missing = [name for name in names if name not in set(bank.names)]
+    if missing:
+        if isinstance(checkpoint.text_encoder, TextEncoder):
+            bank = bank.merge(class_bank(checkpoint.text_encoder, missing))
+        elif checkpoint.text_encoder is None and (root / CLASS_BANK_FILE).is_file():
+            bank = bank.merge(ClassBank.load(root / CLASS_BANK_FILE).select(missing))
+    return bank.select(names)
+
+
+def _require_width(width: int, embed_dim: int, source: str) -> None:
+    if width != embed_dim:
+        raise ConfigError(f"{source}: class embeddings are {width} wide; set model.embed_dim={width} (it is {embed_dim})")

@@ -1,0 +1,363 @@
+"""The training loop: Adam over global batches, validation, checkpoints, and a state that any kill can be resumed from.
+
+An epoch depends on the state before it, the seed and its own number, and on nothing else: batches and dropout are drawn
+anew from (seed, epoch). So no random state needs saving, and a resumed run repeats a killed epoch bit for bit on a CPU.
+"""
+
+import datetime
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from accelerate import Accelerator, InitProcessGroupKwargs
+from accelerate.utils import set_seed
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from stale_edge.bundle.files import write_file_atomically
+from stale_edge.config import Config, TrainConfig
+from stale_edge.data.dataset import Item, SnippetDataset
+from stale_edge.data.folder import DataSet, open_data_set
+from stale_edge.errors import ConfigError, TrainingError
+from stale_edge.model import PaperStale, build_model, write_checkpoint
+from stale_edge.report.figures import loss_curve
+from stale_edge.training.batches import Batch, collate, epoch_batches, mix_seed, share_of
+from stale_edge.training.classes import ClassSource, bank_of, encoder_of, open_class_source
+from stale_edge.training.evaluate import TorchLocalizer, feature_contract, validate
+from stale_edge.training.losses import LossTerms, total_loss
+from stale_edge.training.plan import TrainingPlan, plan_training
+from stale_edge.training.run_folder import RunFolder, RunState
+from stale_edge.training.step import TrainingModel
+from stale_edge.training.targets import VideoTargets, assign_targets
+
+Progress = Callable[[str, int, int, str], None]
+"""Called with (stage, done, total, note); the note of a training step holds the loss terms."""
+
+WAIT_FOR_VALIDATION = datetime.timedelta(hours=12)
+"""How long the other processes wait while the first one validates."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run gave.
+
+    best, last: checkpoint folders; `best` is the one with the highest validation mAP, `last` where none was validated.
+    epochs: epochs completed.
+    best_epoch: the epoch of `best`.
+    average_mAP: of `best` on the validation videos, percent; None when nothing was validated.
+    records: one an epoch, as in `metrics.jsonl`.
+    notes: what a user should know.
+    """
+
+    best: Path
+    last: Path
+    epochs: int
+    best_epoch: int
+    average_mAP: float | None  # noqa: N815: the field's own name, as in every JSON of this kit
+    records: tuple[dict[str, Any], ...]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {**vars(self), "best": str(self.best), "last": str(self.last), "records": list(self.records),
+                "notes": list(self.notes)}  # fmt: skip
+
+    def summary(self) -> str:
+        """Say in a few lines how the run ended."""
+        loss = f"loss {self.records[-1]['loss']:.3f} after {self.epochs} epochs"
+        best = "not validated" if self.average_mAP is None else f"average mAP {self.average_mAP:.2f} %"
+        return "\n".join([f"{loss}; best epoch {self.best_epoch}, {best}: {self.best}", *self.notes])
+
+
+def train(
+    config: Config, data: Path, out: Path, *, resume: bool = False, progress: Progress | None = None
+) -> TrainResult:
+    """Train a detector.
+
+    Under `torchrun` the global batch is shared by the processes; they give the result that one process would give, up
+    to the order of floating-point sums.
+
+    Args:
+        config: everything; `model.feature_channels` and `model.embed_dim` must fit the data set.
+        data: data set folder.
+        out: folder of the run; must not hold anything yet, except with `resume`.
+        resume: go on after the last complete epoch of the run in `out`; with the same settings and data the result is
+            that of an undisturbed run. A run that was killed before its first epoch was complete starts anew.
+        progress: called in the first process alone.
+
+    Raises:
+        TrainingError: `out` holds something, cannot be resumed with these settings, or a loss is not finite.
+        ConfigError, DataError, FeatureContractError, CheckpointError: settings, data set or text encoder do not fit.
+    """
+    accelerator = Accelerator(
+        cpu=config.train.device == "cpu", kwargs_handlers=[InitProcessGroupKwargs(timeout=WAIT_FOR_VALIDATION)]
+    )
+    if config.train.device == "cuda" and accelerator.device.type != "cuda":
+        raise ConfigError("train.device=cuda, but PyTorch sees no CUDA device here; use auto or cpu")
+    return _Run(config, Path(data), Path(out), resume, accelerator, progress or _silent).run()
+
+
+class _Run:
+    """One call of `train`."""
+
+    def __init__(
+        self, config: Config, data: Path, out: Path, resume: bool, accelerator: Accelerator, progress: Progress
+    ) -> None:
+        self.config = config
+        self.accelerator = accelerator
+        self.leads = bool(accelerator.is_main_process)
+        self.progress = progress if self.leads else _silent
+        self.data_set = open_data_set(data)
+        self.plan = plan_training(config, self.data_set)
+        self.dataset = _dataset(config, self.data_set, self.plan)
+        self.folder = RunFolder(out)
+        if self.leads:
+            self.folder.prepare(resume=resume)
+        accelerator.wait_for_everyone()
+
+        set_seed(config.train.seed)
+        self.detector = build_model(config.model)
+        self.classes = open_class_source(config.model, self.data_set.root, self.plan.vocabulary)
+        mixed = _mixed_precision(config.train, accelerator.device)
+        model = TrainingModel(
+            self.detector,
+            self.classes,
+            embed_dim=config.model.embed_dim,
+            config=config.loss,
+            given_foreground=config.model.masking == "ground-truth",
+            mixed=mixed,
+        )
+        self.scaler = torch.amp.GradScaler(accelerator.device.type, enabled=mixed is torch.float16)
+        self.identity = self.plan.identity(config)
+        self.state = self.folder.read_state(self.identity) if resume else None
+        if self.state is None:
+            self._measure_features()
+        else:
+            model.load_state_dict(self.state.weights)
+        model.to(accelerator.device)
+        self.parameters = [weight for weight in model.parameters() if weight.requires_grad]
+        self.optimizer = torch.optim.Adam(
+            self.parameters, lr=config.train.learning_rate, weight_decay=config.train.weight_decay
+        )
+        if self.state is not None:
+            self.optimizer.load_state_dict(self.state.optimizer)
+            self.scaler.load_state_dict(self.state.scaler)
+        self.model = model
+        self.replicated = accelerator.prepare_model(model)
+        self.validates = self.plan.validation_subset is not None and config.model.masking != "ground-truth"
+
+    def run(self) -> TrainResult:
+        state = self.state
+        first = 1 if state is None else state.epoch + 1
+        records = [] if state is None else self.folder.read_metrics(up_to_epoch=state.epoch)
+        best_epoch, best_value = (0, None) if state is None else (state.best_epoch, state.best_value)
+        for epoch in range(first, self.config.train.epochs + 1):
+            record = self._train_epoch(epoch)
+            if self.leads:
+                value = self._validate(epoch, record)
+                records.append(record)
+                improved = value is not None and (best_value is None or value > best_value)
+                if improved or best_value is None:
+                    best_epoch, best_value = epoch, value
+                self._save(epoch, records, best_epoch=best_epoch, best_value=best_value)
+            self.accelerator.wait_for_everyone()
+        if self.leads:
+            write_file_atomically(self.folder.plot, loss_curve(records))
+        return TrainResult(
+            best=self.folder.best,
+            last=self.folder.last,
+            epochs=len(records),
+            best_epoch=best_epoch,
+            average_mAP=best_value,
+            records=tuple(records),
+            notes=(*self.plan.notes, *self._notes()),
+        )
+
+    def _train_epoch(self, epoch: int) -> dict[str, Any]:
+        """Run one epoch; gives the means over its videos."""
+        started = time.perf_counter()
+        # One seed for all processes: `GlobalBatchDropout` counts on it, and parameters are equal everywhere anyway.
+        set_seed(mix_seed(self.config.train.seed, epoch) % (1 << 32))
+        self.replicated.train()
+        sums = torch.zeros(len(LossTerms._fields) + 1, dtype=torch.float64)
+        norms: list[float] = []
+        n_videos = len(self.plan.videos)
+        batches = self._batches(epoch)
+        for step, batch in enumerate(batches):
+            terms, losses, norm = self._step(batch, where=f"epoch {epoch}, step {step + 1}")
+            counted = torch.tensor([weight > 0 for weight in batch.share.weights])
+            sums += torch.stack([values.detach().cpu().double()[counted].sum() for values in (*terms, losses)])
+            norms.append(norm)
+            done = min((step + 1) * self.config.train.batch_size, n_videos)
+            self.progress(f"epoch {epoch}/{self.config.train.epochs}", done, n_videos, _describe(terms, losses))
+        means = (cast(Tensor, self.accelerator.reduce(sums.to(self.accelerator.device, torch.float32))) / n_videos).tolist()
+        return {
+            "epoch": epoch,
+            "loss": means[-1],
+            **dict(zip(LossTerms._fields, means[:-1], strict=True)),
+            "gradient_norm": sum(norms) / len(norms),
+            "learning_rate": self.config.train.learning_rate,
+            "videos": n_videos,
+            "seconds": round(time.perf_counter() - started, 3),
+        }
+
+    def _batches(self, epoch: int) -> Iterator[Batch]:
+        """Read this process' part of every global batch of an epoch."""
+        train, n_processes = self.config.train, self.accelerator.num_processes
+        globals_ = epoch_batches(len(self.dataset), batch_size=train.batch_size, seed=train.seed, epoch=epoch)
+        shares = [share_of(batch, rank=self.accelerator.process_index, n_processes=n_processes) for batch in globals_]
+        loader: DataLoader[list[Item[VideoTargets]]] = DataLoader(
+            cast(Any, self.dataset),
+            batch_sampler=[list(share.items) for share in shares],
+            collate_fn=list,
+            num_workers=train.workers,
+            generator=torch.Generator().manual_seed(0),  # or making the iterator would draw from the dropout's
+        )
+        for items, share in zip(loader, shares, strict=True):
+            yield collate(items, share)
+
+    def _step(self, batch: Batch, *, where: str) -> tuple[LossTerms, Tensor, float]:
+        device, n_processes = self.accelerator.device, self.accelerator.num_processes
+        # On a CPU dropout is drawn for the whole global batch; fused CUDA kernels have streams of their own.
+        share = batch.share if n_processes > 1 and device.type == "cpu" else None
+        terms: LossTerms = self.replicated(batch.features.to(device), batch.targets.to(device), share)
+        losses = total_loss(terms, self.config.loss)  # (B,)
+        _require_finite(terms, batch, where)
+        # Weights are 1 / global batch; gradients are averaged over processes, hence the factor.
+        loss = (losses * batch.weights.to(device)).sum() * n_processes
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
+        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.config.train.gradient_clip))
+        if not math.isfinite(norm) and not self.scaler.is_enabled():
+            raise TrainingError(f"{where}: the gradient is not finite ({norm}); batch: {_listed(batch.videos)}")
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return terms, losses, norm if math.isfinite(norm) else 0.0
+
+    def _validate(self, epoch: int, record: dict[str, Any]) -> float | None:
+        """Add validation mAP to the record when the epoch is one to validate after; gives the average mAP."""
+        train = self.config.train
+        if not self.validates or (epoch % train.validate_every and epoch != train.epochs):
+            return None
+        started = time.perf_counter()
+        localizer = TorchLocalizer(
+            self.detector,
+            class_bank=bank_of(self.classes, self.plan.vocabulary),
+            feature_contract=feature_contract(self.config, self.data_set.feature_spec),
+            decode_config=self.config.decode,
+        )
+        result = validate(localizer, self.data_set, subset=cast(str, self.plan.validation_subset))
+        record["average_mAP"] = result.average_mAP
+        record["mAP"] = list(result.mAP)
+        record["validation_seconds"] = round(time.perf_counter() - started, 3)
+        return float(result.average_mAP)
+
+    def _save(self, epoch: int, records: list[dict[str, Any]], *, best_epoch: int, best_value: float | None) -> None:
+        """Write metrics and checkpoints, and the state last: until it is there, the epoch has not happened."""
+        self.folder.write_metrics(records)
+        for path in [self.folder.last, *([self.folder.best] if best_epoch == epoch else [])]:
+            write_checkpoint(
+                path,
+                model=self.detector,
+                config=self.config,
+                feature_spec=self.data_set.feature_spec,
+                class_bank=bank_of(self.classes, self.plan.vocabulary),
+                text_encoder=encoder_of(self.classes),
+            )
+        self.folder.write_state(
+            RunState(
+                epoch=epoch,
+                identity=self.identity,
+                weights=self.model.state_dict(),
+                optimizer=self.optimizer.state_dict(),
+                scaler=self.scaler.state_dict(),
+                best_epoch=best_epoch,
+                best_value=best_value,
+            )
+        )
+
+    def _measure_features(self) -> None:
+        """Tell the detector mean and spread of the training features; reads every file once, so a bad one stops here."""
+        if not isinstance(self.detector, PaperStale):
+            return
+        mean, square, n_snippets = torch.zeros(()), torch.zeros(()), 0
+        for index in range(len(self.dataset)):
+            features = self.dataset[index].features.double()  # (T, C)
+            mean = mean + features.sum(dim=0)
+            square = square + features.square().sum(dim=0)
+            n_snippets += len(features)
+            self.progress("read features", index + 1, len(self.dataset), "")
+        mean = mean / n_snippets  # (C,)
+        variance = (square / n_snippets - mean.square()).clamp(min=0)
+        rms = math.sqrt(float(variance.mean()))
+        if rms == 0:
+            raise TrainingError(f"{self.data_set.root}: every snippet of every training video is the same")
+        self.detector.temporal.set_feature_statistics(mean.float(), rms)
+
+    def _notes(self) -> list[str]:
+        notes = []
+        if self.plan.validation_subset is None:
+            notes.append("the data set has no validation subset, so `best` is `last`")
+        elif not self.validates:
+            notes.append("masking 'ground-truth' cannot be validated: a deployed detector has no ground truth")
+        if encoder_of(self.classes) is None:
+            notes.append("no text encoder: class embeddings are those of class_bank.npz, and no context was learned")
+        return notes
+
+
+def _dataset(config: Config, data_set: DataSet, plan: TrainingPlan) -> SnippetDataset[VideoTargets]:
+    return SnippetDataset(
+        data_set,
+        plan.videos,
+        n_snippets=config.train.n_snippets,
+        channels=config.model.feature_channels,
+        make_targets=lambda _, video: assign_targets(
+            video.actions,
+            vocabulary=plan.vocabulary,
+            duration_s=video.duration_s,
+            n_snippets=config.train.n_snippets,
+        ),
+    )
+
+
+def _mixed_precision(config: TrainConfig, device: torch.device) -> torch.dtype | None:
+    """Choose the type of matrix products; None is fp32.
+
+    Raises:
+        ConfigError: fp16 was asked for on a CPU, which has no fast fp16 to train with.
+    """
+    if config.precision == "auto":
+        if device.type != "cuda":
+            return None
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if config.precision == "fp16" and device.type == "cpu":
+        raise ConfigError("train.precision=fp16 needs a CUDA device; on a CPU use fp32 or bf16")
+    return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[config.precision]
+
+
+def _require_finite(terms: LossTerms, batch: Batch, where: str) -> None:
+    for name, values in terms._asdict().items():
+        bad = [video for video, value in zip(batch.videos, values.tolist(), strict=True) if not math.isfinite(value)]
+        if bad:
+            raise TrainingError(
+                f"{where}: the {name} loss is not finite for {_listed(bad)}; the batch was {_listed(batch.videos)}. "
+                "Check these videos with `stale-edge data check`; if they are sound, lower train.learning_rate"
+            )
+
+
+def _describe(terms: LossTerms, losses: Tensor) -> str:
+    parts = [f"loss {losses.mean().item():.3f}"]
+    return "  ".join([*parts, *(f"{name} {values.mean().item():.3f}" for name, values in terms._asdict().items())])
+
+
+def _listed(names: tuple[str, ...] | list[str], limit: int = 8) -> str:
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def _silent(stage: str, done: int, total: int, note: str) -> None:
+    """Report nothing."""

@@ -1,0 +1,104 @@
+"""What a run trains on: vocabulary, videos, and what was left out and why."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stale_edge.config import Config, to_dict
+from stale_edge.data.annotations import VideoAnnotation
+from stale_edge.data.folder import DataSet
+from stale_edge.data.splits import read_split
+from stale_edge.errors import ConfigError, DataError
+from stale_edge.training.targets import is_outside
+
+TRAINING_SUBSETS = ("training", "train")
+VALIDATION_SUBSETS = ("validation", "test")
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """The videos and classes of a run.
+
+    vocabulary: the K classes trained on, in the order of the rows of the logits.
+    videos: of the training subset, in the order of the annotations.
+    validation_subset: subset that is validated on; None: the data set has none.
+    notes: what a user should know: what was left out.
+    """
+
+    vocabulary: tuple[str, ...]
+    videos: tuple[str, ...]
+    validation_subset: str | None
+    notes: tuple[str, ...]
+
+    def identity(self, config: Config) -> dict[str, Any]:
+        """Say what makes two runs the same run, in plain values."""
+        videos = "\n".join(self.videos)
+        return {
+            "config": to_dict(config),
+            "vocabulary": list(self.vocabulary),
+            "videos": f"{len(self.videos)}, sha256 {hashlib.sha256(videos.encode()).hexdigest()[:16]}",
+        }
+
+
+def plan_training(config: Config, data_set: DataSet) -> TrainingPlan:
+    """Choose classes and videos.
+
+    With `config.classes` (an open-set split) videos that show only other classes are left out, as in the published
+    protocol; in videos that show both, the other classes' snippets are ignored (`assign_targets`). Videos without any
+    action stay: they are background. Videos without features are left out, and the plan's notes say so.
+
+    Raises:
+        ConfigError, DataError: the class file is unreadable, names no class that is trained on, or the data set has no
+            training subset, no action in it, or features of none of its videos.
+        ConfigError: the features are not as wide as the model.
+    """
+    annotations = data_set.annotations
+    if data_set.feature_spec.channels != config.model.feature_channels:
+        raise ConfigError(
+            f"{data_set.root}: features have {data_set.feature_spec.channels} channels; set "
+            f"model.feature_channels={data_set.feature_spec.channels} (it is {config.model.feature_channels})"
+        )
+    subset = next((name for name in TRAINING_SUBSETS if name in annotations.subsets), None)
+    if subset is None:
+        there = ", ".join(annotations.subsets) or "none"
+        raise DataError(f"{data_set.root}: no subset to train on; expected 'training' (or 'train'), there are: {there}")
+    vocabulary = read_split(Path(config.classes)) if config.classes else annotations.classes
+    listed = annotations.in_subset(subset)
+    kept = [name for name in listed if _is_trained_on(annotations.videos[name], set(vocabulary))]
+    found = [name for name in kept if name in data_set.features]
+    seen = {action.label for name in found for action in annotations.videos[name].actions}
+    if not seen & set(vocabulary):
+        raise DataError(
+            f"{data_set.root}: none of {len(listed)} videos of subset {subset!r} has features and an action of the "
+            f"{len(vocabulary)} classes to train on"
+            + (f" (of {config.classes})" if config.classes else "")
+        )
+    return TrainingPlan(
+        vocabulary=tuple(vocabulary),
+        videos=tuple(found),
+        validation_subset=next((name for name in VALIDATION_SUBSETS if name in annotations.subsets), None),
+        notes=tuple(_notes(data_set, listed=listed, kept=kept, found=found)),
+    )
+
+
+def _is_trained_on(video: VideoAnnotation, vocabulary: set[str]) -> bool:
+    return not video.actions or any(action.label in vocabulary for action in video.actions)
+
+
+def _notes(data_set: DataSet, *, listed: tuple[str, ...], kept: list[str], found: list[str]) -> list[str]:
+    notes = []
+    if len(kept) < len(listed):
+        notes.append(f"{len(listed) - len(kept)} of {len(listed)} training videos show only classes not trained on")
+    if len(found) < len(kept):
+        first = next(name for name in kept if name not in data_set.features)
+        notes.append(f"{len(kept) - len(found)} of {len(kept)} training videos have no features (the first: {first})")
+    videos = [data_set.annotations.videos[name] for name in found]
+    outside = sum(
+        is_outside(action.start_s, action.end_s, duration_s=video.duration_s)
+        for video in videos
+        for action in video.actions
+    )
+    if outside:
+        notes.append(f"{outside} training actions lie outside their video")
+    return notes
