@@ -1,0 +1,1 @@
+"""Figures and files for people: curves and timelines (matplotlib, when called), JSON, CSV, subtitles, HTML."""

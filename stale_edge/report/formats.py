@@ -1,0 +1,127 @@
+"""Detections as files: JSON in ActivityNet's layout, CSV, SubRip subtitles, and one HTML page to look at."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from stale_edge.report.page import timeline_page
+from stale_edge.segments import Detection
+
+Results = Mapping[str, Sequence[Detection]]
+"""The detections of each video."""
+
+CSV_COLUMNS = ("video", "label", "score", "start_s", "end_s")
+
+
+class Formatter(Protocol):
+    """Turns the detections of videos into the text of a file."""
+
+    def __call__(self, results: Results, *, durations: Mapping[str, float] | None = None) -> str:
+        """Format `results`; `durations` are the lengths of the videos in seconds."""
+        ...
+
+
+def to_layout(results: Results) -> dict[str, Any]:
+    """Put detections into ActivityNet's layout: `{"version", "results": {video: [...]}, "external_data": {}}`.
+
+    Raises:
+        ValueError: a score or a time is not finite, or a segment is reversed or begins before 0; the video is named.
+    """
+    rows = {
+        video: [
+            {"label": d.label, "score": float(d.score), "segment": [float(d.start_s), float(d.end_s)]}
+            for d in _checked(video, detections)
+        ]
+        for video, detections in results.items()
+    }
+    return {"version": "1.3", "results": rows, "external_data": {}}
+
+
+def to_json(results: Results, *, durations: Mapping[str, float] | None = None) -> str:  # noqa: ARG001
+    """Write ActivityNet's layout as JSON; `durations` are not part of it. Errors as `to_layout`."""
+    return json.dumps(to_layout(results), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def to_csv(results: Results, *, durations: Mapping[str, float] | None = None) -> str:  # noqa: ARG001
+    """Write one detection a line with the columns of `CSV_COLUMNS`; lines end in CR LF and quoting follows RFC 4180.
+
+    Numbers are written in full: reading them back gives the same float. Errors as `to_layout`.
+    """
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer)
+    writer.writerow(CSV_COLUMNS)
+    for video, detections in results.items():
+        for d in _checked(video, detections):
+            writer.writerow((video, d.label, float(d.score), float(d.start_s), float(d.end_s)))
+    return buffer.getvalue()
+
+
+def to_srt(results: Results, *, durations: Mapping[str, float] | None = None) -> str:
+    """Write SubRip subtitles of one video, `label (score)`, by time; players show overlapping ones together.
+
+    Times are rounded to milliseconds, and no subtitle is shorter than one. A label cannot break out of its line, and
+    its angle brackets cannot be read as markup.
+
+    Args:
+        results: of exactly one video.
+        durations: subtitles end with the video where its length in seconds is known.
+
+    Raises:
+        ValueError: not exactly one video; others as `to_layout`.
+    """
+    if len(results) != 1:
+        raise ValueError(f"subtitles belong to one video; got {len(results)}: {', '.join(results) or 'none'}")
+    video, detections = next(iter(results.items()))
+    last_ms = _milliseconds((durations or {}).get(video, math.inf))
+    blocks = []
+    for number, d in enumerate(sorted(_checked(video, detections), key=lambda d: (d.start_s, d.end_s, -d.score)), 1):
+        start = _milliseconds(d.start_s)
+        end = max(min(_milliseconds(d.end_s), last_ms), start + 1)
+        text = " ".join(d.label.split()).replace("<", "‹").replace(">", "›").replace("-->", "→")
+        blocks.append(f"{number}\n{_timecode(int(start))} --> {_timecode(int(end))}\n{text} ({d.score:.2f})\n")
+    return "\n".join(blocks)
+
+
+def to_html(results: Results, *, durations: Mapping[str, float] | None = None) -> str:
+    """Write one self-contained page with a timeline a video: a lane a class, coloured by score, a threshold slider.
+
+    Args:
+        results: any number of videos.
+        durations: lengths of the videos in seconds, > 0; without one, a timeline ends with its last detection.
+
+    Raises:
+        ValueError: a duration is not finite and > 0; others as `to_layout`.
+    """
+    spans: dict[str, float] = {}
+    for video, detections in results.items():
+        checked = _checked(video, detections)
+        span = (durations or {}).get(video, max((d.end_s for d in checked), default=0.0) or 1.0)
+        if not math.isfinite(span) or span <= 0:
+            raise ValueError(f"{video}: the duration must be a number of seconds > 0; got {span!r}")
+        spans[video] = float(span)
+    return timeline_page(results, spans)
+
+
+def _checked(video: str, detections: Iterable[Detection]) -> list[Detection]:
+    rows = list(detections)
+    for row, d in enumerate(rows):
+        if not all(map(math.isfinite, (d.score, d.start_s, d.end_s))) or not 0 <= d.start_s <= d.end_s:
+            raise ValueError(
+                f"{video}: detection {row} must have a finite score and 0 <= start <= end in seconds; "
+                f"got {d.label!r}, score {d.score}, [{d.start_s}, {d.end_s})"
+            )
+    return rows
+
+
+def _milliseconds(seconds: float) -> float:
+    return math.inf if math.isinf(seconds) else round(seconds * 1000)
+
+
+def _timecode(milliseconds: int) -> str:
+    seconds, ms = divmod(milliseconds, 1000)
+    minutes, s = divmod(seconds, 60)
+    hours, m = divmod(minutes, 60)
+    return f"{hours:02d}:{m:02d}:{s:02d},{ms:03d}"

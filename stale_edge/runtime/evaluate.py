@@ -1,0 +1,214 @@
+"""Evaluation of anything that detects: mAP by ActivityNet's rules, with the training-free baseline beside it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from stale_edge.bundle import ClassBank
+from stale_edge.data import DataSet, VideoScore, open_data_set, read_scores, read_split
+from stale_edge.errors import DataError
+from stale_edge.evaluation import EvaluationResult, mean_average_precision
+from stale_edge.report.formats import to_layout
+from stale_edge.runtime.contract import check_feature_spec
+from stale_edge.runtime.localizer import load_bundle
+from stale_edge.segments import Detection, find_video
+
+Progress = Callable[..., None]
+"""Called with (stage, done, total)."""
+
+CLASS_BANK_FILE = "class_bank.npz"
+"""A data set may bring the embeddings of its class names that no training has touched; the baseline prefers them."""
+
+
+class DetectsActions(Protocol):
+    """What evaluation needs of a localizer, whatever runs it."""
+
+    @property
+    def class_bank(self) -> ClassBank:
+        """The vocabulary it looks for by default."""
+        ...
+
+    def detect(
+        self,
+        features: Any,
+        *,
+        duration_s: float,
+        class_bank: ClassBank | Sequence[str] | None = None,
+        video_label: str | None = None,
+        video_score: float | None = None,
+    ) -> list[Detection]:
+        """Find which action happens when in one video; see `Localizer.detect`."""
+        ...
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """How good a localizer is on a data set, and how good one is without any training.
+
+    result: mAP of the localizer.
+    baseline: mAP of the training-free baseline on the same videos; None where there can be none.
+    baseline_note: which embeddings the baseline compared with, or why there is none.
+    predictions: the localizer's detections in ActivityNet's layout.
+    n_videos: videos that were asked for, with those in `missing_features`.
+    missing_features: videos without a feature file; they have no detections, and their actions count as missed.
+    unknown_classes: annotated classes that were evaluated but are not in the vocabulary; their AP is 0.
+    """
+
+    result: EvaluationResult
+    baseline: EvaluationResult | None
+    baseline_note: str
+    predictions: dict[str, Any]
+    n_videos: int
+    missing_features: tuple[str, ...]
+    unknown_classes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `evaluate` writes: the keys of `score`, and beside them the baseline and what was left out."""
+        return {
+            **self.result.to_json(),
+            "baseline": None if self.baseline is None else self.baseline.to_json(),
+            "baseline_note": self.baseline_note,
+            "n_videos": self.n_videos,
+            "missing_features": list(self.missing_features),
+            "unknown_classes": list(self.unknown_classes),
+        }
+
+
+def evaluate_localizer(
+    localizer: DetectsActions,
+    data_set: DataSet,
+    *,
+    classes: Sequence[str] | None = None,
+    subset: str = "validation",
+    scores: Mapping[str, VideoScore] | None = None,
+    progress: Progress | None = None,
+) -> EvaluationReport:
+    """Detect actions in every video of a subset and compare them with the annotations.
+
+    Args:
+        localizer: a `Localizer`, a PyTorch detector, or anything else with `detect` and `class_bank`.
+        data_set: annotations and features.
+        classes: look for these alone and score these alone (closed or open set); videos that show only other classes
+            are left out, as in the open-set protocol of the paper. None: look for the localizer's whole vocabulary and
+            score every annotated class, also those it does not know.
+        subset: of the annotations.
+        scores: video-level scores for score enhancement, by video; a label that is not looked for is passed over.
+        progress: called with (stage, done, total) after every video.
+
+    Raises:
+        ValueError: no video is in the subset, or none of the classes is annotated in it.
+        ClassBankError: (a ValueError) the localizer does not know one of `classes`.
+        DataError, FeatureContractError: a feature file cannot be read or does not fit.
+    """
+    bank = localizer.class_bank if classes is None else localizer.class_bank.select(classes)
+    videos = _videos(data_set, subset, classes)
+    baseline_bank, baseline_note = _baseline_bank(localizer.class_bank, bank.names, data_set)
+    found: dict[str, list[Detection]] = {}
+    found_by_baseline: dict[str, list[Detection]] = {}
+    missing = []
+    for done, video in enumerate(videos, start=1):
+        if video not in data_set.features:
+            missing.append(video)
+        else:
+            duration_s = data_set.annotations.videos[video].duration_s
+            features = data_set.load(video)
+            enhancement = _enhancement(video, scores, bank)
+            found[video] = localizer.detect(features, duration_s=duration_s, class_bank=bank, **enhancement)
+            if baseline_bank is not None:
+                from stale_edge.decoding import baseline_detections
+
+                found_by_baseline[video] = baseline_detections(
+                    features, baseline_bank.embeddings, class_names=baseline_bank.names, duration_s=duration_s
+                )
+        if progress is not None:
+            progress("evaluate", done, len(videos))
+    if len(missing) == len(videos):
+        raise DataError(
+            f"{data_set.root}: none of the {len(videos)} videos of subset {subset!r} has features; "
+            f"the first one looked for was {missing[0]}"
+        )
+    truth, predictions = data_set.annotations.to_layout(), to_layout(found)
+    annotated = {action.label for video in videos for action in data_set.annotations.videos[video].actions}
+    return EvaluationReport(
+        result=mean_average_precision(truth, predictions, subset=subset, classes=classes),
+        baseline=None
+        if baseline_bank is None
+        else mean_average_precision(truth, to_layout(found_by_baseline), subset=subset, classes=classes),
+        baseline_note=baseline_note,
+        predictions=predictions,
+        n_videos=len(videos),
+        missing_features=tuple(missing),
+        unknown_classes=tuple(sorted(annotated - set(bank.names))) if classes is None else (),
+    )
+
+
+def evaluate_bundle(
+    path: Path,
+    data: Path,
+    *,
+    split: Path | None = None,
+    scores: Path | None = None,
+    subset: str = "validation",
+    runtime: str = "onnxruntime",
+    precision: str = "fp32",
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> EvaluationReport:
+    """Measure a bundle's mAP on a data set, with the training-free baseline beside it.
+
+    Args:
+        path: the bundle.
+        data: the data set folder.
+        split: class names to look for and to score, one a line; None: see `evaluate_localizer`.
+        scores: video-level scores for score enhancement; None: none are used.
+        subset: of the annotations.
+        runtime, precision, threads: as in `load_bundle`.
+        progress: called with (stage, done, total).
+
+    Raises:
+        StaleEdgeError: the bundle or the data set cannot be read, or they do not fit each other.
+    """
+    localizer = load_bundle(path, runtime=runtime, precision=precision, threads=threads)
+    data_set = open_data_set(data)
+    check_feature_spec(localizer.feature_contract, data_set.feature_spec)
+    return evaluate_localizer(
+        localizer,
+        data_set,
+        classes=None if split is None else read_split(split),
+        subset=subset,
+        scores=None if scores is None else read_scores(scores),
+        progress=progress,
+    )
+
+
+def _videos(data_set: DataSet, subset: str, classes: Sequence[str] | None) -> tuple[str, ...]:
+    """List the videos to evaluate: all of the subset but those that show only classes nobody asks for."""
+    videos = data_set.videos(subset)
+    if classes is None:
+        return videos
+    actions = {video: data_set.annotations.videos[video].actions for video in videos}
+    kept = tuple(v for v in videos if not actions[v] or any(action.label in classes for action in actions[v]))
+    if not any(actions[video] for video in kept):
+        raise ValueError(f"no action of {', '.join(classes)} is annotated in subset {subset!r}")
+    return kept
+
+
+def _baseline_bank(own: ClassBank, names: Sequence[str], data_set: DataSet) -> tuple[ClassBank | None, str]:
+    """Choose the embeddings the baseline compares snippets with; they must be as wide as the features."""
+    channels = data_set.feature_spec.channels
+    path = data_set.root / CLASS_BANK_FILE
+    if path.is_file():
+        untrained = ClassBank.load(path)
+        if untrained.width == channels and set(names) <= set(untrained.names):
+            return untrained.select(names), f"cosine with the class embeddings of the data set ({CLASS_BANK_FILE})"
+    if own.width != channels:
+        return None, f"no baseline: features are {channels} wide, class embeddings {own.width}, so no cosine exists"
+    return own.select(names), "cosine with the class embeddings of the model"
+
+
+def _enhancement(video: str, scores: Mapping[str, VideoScore] | None, bank: ClassBank) -> dict[str, Any]:
+    name = find_video(video, scores) if scores is not None else None
+    if scores is None or name is None or scores[name].label not in bank.names:
+        return {}
+    return {"video_label": scores[name].label, "video_score": scores[name].score}
