@@ -1,11 +1,13 @@
 """Proposals, soft-NMS and detections; torch-free, computed by the C++ core."""
 
+from stale_edge.decoding.baseline import baseline_detections
 from stale_edge.decoding.decode import DecodedArrays, ReleaseProposal, decode, decode_arrays, release_proposals
 from stale_edge.decoding.soft_nms import mask_segments, soft_nms
 
 __all__ = [
     "DecodedArrays",
     "ReleaseProposal",
+    "baseline_detections",
     "decode",
     "decode_arrays",
     "mask_segments",
