@@ -17,6 +17,7 @@ from stale_edge.data.folder import (
     write_feature_spec,
 )
 from stale_edge.data.public import read_public_annotations
+from stale_edge.data.simulate import class_names, simulate
 from stale_edge.data.splits import read_split
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "VideoAnnotation",
     "VideoScore",
     "check_features",
+    "class_names",
     "open_data_set",
     "read_annotations",
     "read_feature_spec",
@@ -36,5 +38,6 @@ __all__ = [
     "read_scores",
     "read_split",
     "resample",
+    "simulate",
     "write_feature_spec",
 ]

@@ -111,7 +111,7 @@ class FeatureModel:
 
     def _draw_shared(self, rng: np.random.Generator, text_mean: Array) -> Array:
         # Real mean activations have heavy tails: kurtosis 5 without the outlier channel, as Student's t with 7 degrees.
-        shared = _unit(np.asarray(rng.standard_t(7, size=self.config.channels)))
+        shared = _unit(rng.standard_t(np.full(self.config.channels, 7.0)))
         shared = shared - (shared @ text_mean) * text_mean
         shared = np.sqrt(1 - TEXT_MEAN_COSINE**2) * _unit(shared) + TEXT_MEAN_COSINE * text_mean
         return SHARED_NORM * _unit(shared)
