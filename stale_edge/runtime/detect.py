@@ -1,91 +1,157 @@
-"""`stale-edge detect`: feature files in, text for people or programs out."""
+"""Feature files in, the text of a file of detections out: what `stale-edge detect` does."""
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from stale_edge.data import FeatureFolder, read_features, read_split
-from stale_edge.errors import DataError
+from stale_edge.bundle import ClassBank
+from stale_edge.data import FeatureFolder, open_data_set, read_feature_spec, read_features, read_split
+from stale_edge.data.folder import ANNOTATIONS_FILE, FEATURE_SPEC_FILE
+from stale_edge.errors import DataError, StaleEdgeError
 from stale_edge.report.formats import Formatter, to_csv, to_html, to_json, to_srt
-from stale_edge.runtime.contract import implied_duration_s
+from stale_edge.runtime.contract import check_feature_spec, implied_duration_s
 from stale_edge.runtime.localizer import Localizer, load_bundle
 from stale_edge.segments import Detection, FloatArray
 
-LoadFeatures = Callable[[], FloatArray]
-
 FORMATTERS: dict[str, Formatter] = {"json": to_json, "csv": to_csv, "srt": to_srt, "html": to_html}
+
+Progress = Callable[..., None]
+"""Called with (stage, done, total)."""
+
+
+@dataclass(frozen=True)
+class DetectionRun:
+    """What was found in several inputs.
+
+    text: the detections of every input that could be read, in the format asked for.
+    errors: one line for every input that could not.
+    """
+
+    text: str
+    errors: tuple[str, ...]
+
+
+class _Input(NamedTuple):
+    """One video: its name, where its features lie, and its length in seconds if its data set says it."""
+
+    video: str
+    load: Callable[[], FloatArray]
+    duration_s: float | None
+    source: Path
 
 
 def detect_files(
     bundle: Path,
     inputs: Sequence[Path],
     *,
-    classes: Path | None = None,
+    classes: Sequence[str] | None = None,
     output_format: str = "json",
     duration_s: float | None = None,
     runtime: str = "onnxruntime",
     precision: str = "fp32",
     threads: int = 1,
-    progress: Callable[..., None] | None = None,
-) -> str:
-    """Detect actions in feature files and write them down.
+    progress: Progress | None = None,
+) -> DetectionRun:
+    """Detect actions in feature files, folders of them, or whole data sets; one bad file does not end the run.
+
+    The length of a video is `duration_s` if given, else what its data set's annotations say, else T * stride / fps of the
+    bundle's feature contract. A `feature_spec.json` beside the features, or one folder up, is checked against the contract.
 
     Args:
         bundle: the bundle's folder.
-        inputs: feature files, a video each and called like it, or folders of them; no video may come twice.
-        classes: file with the class names to look for, one a line; None: all of the bundle's.
+        inputs: feature files, folders of feature files, or data set folders.
+        classes: names to look for, out of the bundle's class bank; None: all.
         output_format: `json` (ActivityNet's layout), `csv`, `srt` (one video alone) or `html`.
-        duration_s: length of the one video, > 0; None: T * stride / fps as the bundle's feature contract says.
+        duration_s: length of every video in seconds, > 0; None: see above.
         runtime, precision, threads: as in `load_bundle`.
-        progress: called with (stage, done, total) after every video.
+        progress: called with (stage, done, total).
 
     Raises:
-        ValueError: an unknown format, subtitles of several videos, or one duration for several videos.
-        DataError: no video, a video twice, an unreadable file, or nothing says how long a video is.
-        StaleEdgeError: the bundle cannot be used, or features do not fit it.
+        ValueError: an unknown format, or a duration that is not > 0.
+        BundleError, VerificationError, ClassBankError: the bundle or the class names cannot be used.
+        DataError: two inputs have the same name, or a folder has no features.
     """
     if output_format not in FORMATTERS:
-        raise ValueError(f"output format must be one of {', '.join(FORMATTERS)}; got {output_format!r}")
-    videos = dict(_videos(inputs))
-    if len(videos) > 1 and duration_s is not None:
-        raise DataError(f"one duration cannot be that of {len(videos)} videos; detect them one by one")
-    if len(videos) > 1 and output_format == "srt":
-        raise DataError(f"subtitles belong to one video; got {len(videos)}: detect one by one, or write json")
+        raise ValueError(f"output_format must be one of {', '.join(FORMATTERS)}; got {output_format!r}")
     localizer = load_bundle(bundle, runtime=runtime, precision=precision, threads=threads)
-    names = None if classes is None else read_split(classes)
+    bank = localizer.class_bank if classes is None else localizer.class_bank.select(classes)
+    videos = _unique([video for path in inputs for video in _videos_at(Path(path))])
+    if output_format == "srt" and len(videos) != 1:
+        raise DataError(f"subtitles belong to one video; got {len(videos)}: detect one by one, or write json")
     results: dict[str, list[Detection]] = {}
     durations: dict[str, float] = {}
-    for done, (video, load) in enumerate(videos.items(), start=1):
-        features = load()
-        durations[video] = duration_s if duration_s is not None else _duration_s(localizer, video, features)
-        results[video] = localizer.detect(features, duration_s=durations[video], class_bank=names)
+    errors = []
+    for done, item in enumerate(videos):
         if progress is not None:
             progress("detect", done, len(videos))
-    return FORMATTERS[output_format](results, durations=durations)
+        try:
+            results[item.video], durations[item.video] = _detect(localizer, bank, item, duration_s)
+        except StaleEdgeError as error:
+            errors.append(str(error) if str(item.source) in str(error) else f"{item.source}: {error}")
+    if progress is not None:
+        progress("detect", len(videos), len(videos))
+    if errors and not results:
+        raise DataError("; ".join(errors))
+    return DetectionRun(FORMATTERS[output_format](results, durations=durations), tuple(errors))
 
 
-def _videos(inputs: Sequence[Path]) -> Iterator[tuple[str, LoadFeatures]]:
-    seen: dict[str, Path] = {}
-    for path in map(Path, inputs):
-        if path.is_dir():
-            folder = FeatureFolder(path)
-            found: list[tuple[str, LoadFeatures]] = [(video, partial(folder.load, video)) for video in folder.videos]
-        else:
-            found = [(path.stem, partial(read_features, path))]
-        for video, load in found:
-            if video in seen:
-                raise DataError(f"video {video} comes twice, from {seen[video]} and {path}; name it once")
-            seen[video] = path
-            yield video, load
-    if not seen:
-        raise DataError(f"no feature file in {', '.join(map(str, inputs)) or 'the inputs'}")
+def class_list(text: str) -> tuple[str, ...]:
+    """Read the class names of `--classes`: a file with one a line, or the names themselves, separated by commas.
+
+    Raises:
+        DataError: the file cannot be used, or there is no name.
+    """
+    if Path(text).is_file():
+        return read_split(Path(text))
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names or (len(names) == 1 and Path(text).suffix in (".txt", ".list")):
+        raise DataError(f"--classes {text!r}: no such file; give a file with one class name a line, or name,name,...")
+    return names
 
 
-def _duration_s(localizer: Localizer, video: str, features: FloatArray) -> float:
-    implied = implied_duration_s(localizer.feature_contract, len(features))
-    if implied is None:
+def _detect(
+    localizer: Localizer, bank: ClassBank, item: _Input, duration_s: float | None
+) -> tuple[list[Detection], float]:
+    _check_spec_near(localizer, item.source)
+    features = item.load()
+    seconds = duration_s or item.duration_s or implied_duration_s(localizer.feature_contract, features.shape[0])
+    if seconds is None:
         raise DataError(
-            f"{video}: nothing says how long the video is: the bundle's feature contract has no fps and stride; "
-            "give the duration in seconds (--duration)"
+            f"{item.source}: the length of this video is not known: the bundle's feature contract has no fps and stride; "
+            "give --duration SECONDS"
         )
-    return implied
+    return localizer.detect(features, duration_s=seconds, class_bank=bank), seconds
+
+
+def _check_spec_near(localizer: Localizer, source: Path) -> None:
+    folder = source if source.is_dir() else source.parent
+    for place in (folder, folder.parent):
+        if (place / FEATURE_SPEC_FILE).is_file():
+            check_feature_spec(localizer.feature_contract, read_feature_spec(place / FEATURE_SPEC_FILE))
+            return
+
+
+def _videos_at(path: Path) -> Iterator[_Input]:
+    if not path.is_dir():
+        yield _Input(path.stem, lambda: read_features(path), None, path)
+        return
+    if (path / ANNOTATIONS_FILE).is_file():
+        data_set = open_data_set(path)
+        lengths = {video: annotation.duration_s for video, annotation in data_set.annotations.videos.items()}
+        folder = data_set.features
+    else:
+        lengths, folder = {}, FeatureFolder(path)
+    if not folder.videos:
+        raise DataError(f"{path}: no feature file in this folder; allowed: .npy, .npz, .h5, .hdf5")
+    for video in folder.videos:
+        yield _Input(video, lambda video=video: folder.load(video), lengths.get(video), path)
+
+
+def _unique(videos: list[_Input]) -> list[_Input]:
+    seen: dict[str, Path] = {}
+    for item in videos:
+        if item.video in seen:
+            raise DataError(f"two inputs are called {item.video}: {seen[item.video]} and {item.source}; rename one")
+        seen[item.video] = item.source
+    return videos
