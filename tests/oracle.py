@@ -87,3 +87,125 @@ def consistency_loss(class_logits, masks, class_features, mask_features, *, clas
         means.append(np.mean([features[t] for t in chosen], axis=0))
     a, b = means
     return float(1 - a @ b / math.sqrt((a @ a) * (b @ b)))
+
+
+# --- data: resampling, one value at a time ---------------------------------------------------------------------------
+
+
+def resample(features, length):
+    """Linear interpolation between the centres of snippets, constant outside them; lists of rows in and out."""
+    n_snippets = len(features)
+    rows = []
+    for i in range(length):
+        position = min(max((i + 0.5) * n_snippets / length - 0.5, 0.0), n_snippets - 1.0)
+        left = math.floor(position)
+        right = min(left + 1, n_snippets - 1)
+        share = position - left
+        rows.append([(1 - share) * float(a) + share * float(b) for a, b in zip(features[left], features[right])])
+    return rows
+
+
+# --- evaluation: ActivityNet's rules, one prediction at a time -------------------------------------------------------
+
+
+def mean_average_precision(ground_truth, predictions, subset, tiou_thresholds):
+    """Average precision as a fraction, {class: [one a threshold]}; layouts as in ActivityNet's files."""
+    actions, rows = {}, {}
+    for video, entry in ground_truth["database"].items():
+        if entry["subset"] == subset:
+            for row in entry["annotations"]:
+                actions.setdefault(row["label"], {}).setdefault(video, []).append(row["segment"])
+    for video, detections in predictions["results"].items():
+        for row in detections:
+            rows.setdefault(row["label"], []).append((row["score"], video, row["segment"]))
+    return {
+        label: [average_precision(actions[label], rows.get(label, []), threshold) for threshold in tiou_thresholds]
+        for label in actions
+    }
+
+
+def average_precision(actions, rows, threshold):
+    """AP of one class at one threshold: `actions` {video: segments}, `rows` (score, video, segment)."""
+    taken = {video: [False] * len(segments) for video, segments in actions.items()}
+    flags = []
+    for _, video, segment in sorted(rows[::-1], key=lambda row: -row[0]):  # of equal scores the later row first
+        best, chosen = threshold, None
+        for number, action in enumerate(actions.get(video, [])):
+            overlap = segment_tiou(segment, action)
+            if overlap >= best and not taken[video][number]:  # of equal tIoU the later action
+                best, chosen = overlap, number
+        if chosen is not None:
+            taken[video][chosen] = True
+        flags.append(chosen is not None)
+    return _area(flags, sum(map(len, actions.values())))
+
+
+def segment_tiou(segment, other):
+    """Overlap over union; two segments of zero length are the same instant, 1, or not, 0."""
+    intersection = max(0.0, min(segment[1], other[1]) - max(segment[0], other[0]))
+    union = (other[1] - other[0]) + (segment[1] - segment[0]) - intersection
+    return intersection / union if union > 0 else float(segment[0] == other[0])
+
+
+def _area(flags, n_actions):
+    """Area under the precision envelope: each right prediction adds 1 / n_actions of recall."""
+    precisions, n_right = [], 0
+    for rank, flag in enumerate(flags, start=1):
+        n_right += flag
+        precisions.append(n_right / rank)
+    area, best = 0.0, 0.0
+    for flag, precision in zip(reversed(flags), reversed(precisions)):
+        best = max(best, precision)
+        if flag:
+            area += best / n_actions
+    return area
+
+
+# --- model: one snippet, one channel at a time ------------------------------------------------------------------------
+
+
+def dynamic_mask(base, weights, i, *, position_scale):
+    """Row i of eq. 8: (T, w) base features, the flat weights that snippet i made; returns T numbers."""
+    n_snippets, width = base.shape
+    numbers = iter([float(x) for x in weights])
+    take = lambda *shape: np.array([next(numbers) for _ in range(int(np.prod(shape)))]).reshape(shape)  # noqa: E731
+    w1, slope, b1, w2, b2, w3, b3 = (
+        take(width, width),
+        take(width),
+        take(width),
+        take(width, width),
+        take(width),
+        take(width),
+        take(1),
+    )
+    row = []
+    for t in range(n_snippets):
+        distance = position_scale * (t - i) / n_snippets
+        first = [
+            max(0.0, sum(w1[h][c] * float(base[t][c]) for c in range(width)) + slope[h] * distance + b1[h])
+            for h in range(width)
+        ]
+        second = [max(0.0, sum(w2[h][c] * first[c] for c in range(width)) + b2[h]) for h in range(width)]
+        logit = sum(w3[h] * second[h] for h in range(width)) + b3[0]
+        row.append(1 / (1 + math.exp(-logit)))
+    return row
+
+
+def release_gate(masks):
+    """Which snippets the public code keeps: (T, T) masks; T booleans."""
+    means = [sum(float(x) for x in row) / len(row) for row in masks]
+    mean = sum(means) / len(means)
+    return [m >= mean for m in means]
+
+
+def paper_class_logits(embedding, gate, background, text, temperature):
+    """Eq. 7 for one video: cosine of every class with every snippet, gated-off ones standing for background."""
+    unit = lambda x: np.asarray(x, dtype=float) / math.sqrt(float(np.dot(x, x)))  # noqa: E731
+    rows = []
+    for class_embedding in text:
+        row = []
+        for t, snippet in enumerate(embedding):
+            shown = snippet if gate[t] else background
+            row.append(float(np.dot(unit(class_embedding), unit(shown))) / temperature)
+        rows.append(row)
+    return rows
