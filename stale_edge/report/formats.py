@@ -66,21 +66,23 @@ def to_srt(results: Results, *, durations: Mapping[str, float] | None = None) ->
     its angle brackets cannot be read as markup.
 
     Args:
-        results: of exactly one video.
+        results: of one video; of none the text is empty.
         durations: subtitles end with the video where its length in seconds is known.
 
     Raises:
-        ValueError: not exactly one video; others as `to_layout`.
+        ValueError: more than one video; others as `to_layout`.
     """
-    if len(results) != 1:
-        raise ValueError(f"subtitles belong to one video; got {len(results)}: {', '.join(results) or 'none'}")
+    if len(results) > 1:
+        raise ValueError(f"subtitles belong to one video; got {len(results)}: {', '.join(results)}")
+    if not results:
+        return ""
     video, detections = next(iter(results.items()))
     last_ms = _milliseconds((durations or {}).get(video, math.inf))
     blocks = []
     for number, d in enumerate(sorted(_checked(video, detections), key=lambda d: (d.start_s, d.end_s, -d.score)), 1):
         start = _milliseconds(d.start_s)
         end = max(min(_milliseconds(d.end_s), last_ms), start + 1)
-        text = " ".join(d.label.split()).replace("<", "‹").replace(">", "›").replace("-->", "→")
+        text = " ".join(d.label.split()).replace("-->", "→").replace("<", "‹").replace(">", "›")
         blocks.append(f"{number}\n{_timecode(int(start))} --> {_timecode(int(end))}\n{text} ({d.score:.2f})\n")
     return "\n".join(blocks)
 
@@ -103,6 +105,10 @@ def to_html(results: Results, *, durations: Mapping[str, float] | None = None) -
             raise ValueError(f"{video}: the duration must be a number of seconds > 0; got {span!r}")
         spans[video] = float(span)
     return timeline_page(results, spans)
+
+
+FORMATTERS: Mapping[str, Formatter] = {"json": to_json, "csv": to_csv, "srt": to_srt, "html": to_html}
+"""What `detect --format` can write."""
 
 
 def _checked(video: str, detections: Iterable[Detection]) -> list[Detection]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from stale_edge.errors import DataError, StaleEdgeError
 from stale_edge.report.formats import Formatter, to_csv, to_html, to_json, to_srt
 from stale_edge.runtime.contract import check_feature_spec, implied_duration_s
 from stale_edge.runtime.localizer import Localizer, load_bundle
-from stale_edge.segments import Detection, FloatArray
+from stale_edge.segments import Detection, FloatArray, find_video
 
 FORMATTERS: dict[str, Formatter] = {"json": to_json, "csv": to_csv, "srt": to_srt, "html": to_html}
 
@@ -55,8 +56,8 @@ def detect_files(
 ) -> DetectionRun:
     """Detect actions in feature files, folders of them, or whole data sets; one bad file does not end the run.
 
-    The length of a video is `duration_s` if given, else what its data set's annotations say, else T * stride / fps of the
-    bundle's feature contract. A `feature_spec.json` beside the features, or one folder up, is checked against the contract.
+    The length of a video is `duration_s` if given, else what its data set's annotations say, else T * stride / fps of
+    the bundle's feature contract. A `feature_spec.json` beside the features, or one folder up, must fit the contract.
 
     Args:
         bundle: the bundle's folder.
@@ -115,10 +116,12 @@ def _detect(
 ) -> tuple[list[Detection], float]:
     _check_spec_near(localizer, item.source)
     features = item.load()
-    seconds = duration_s or item.duration_s or implied_duration_s(localizer.feature_contract, features.shape[0])
+    seconds = duration_s if duration_s is not None else item.duration_s
+    if seconds is None:
+        seconds = implied_duration_s(localizer.feature_contract, features.shape[0])
     if seconds is None:
         raise DataError(
-            f"{item.source}: the length of this video is not known: the bundle's feature contract has no fps and stride; "
+            f"{item.source}: nobody says how long this video is: the bundle's feature contract has no fps and stride; "
             "give --duration SECONDS"
         )
     return localizer.detect(features, duration_s=seconds, class_bank=bank), seconds
@@ -138,14 +141,14 @@ def _videos_at(path: Path) -> Iterator[_Input]:
         return
     if (path / ANNOTATIONS_FILE).is_file():
         data_set = open_data_set(path)
-        lengths = {video: annotation.duration_s for video, annotation in data_set.annotations.videos.items()}
-        folder = data_set.features
+        folder, annotated = data_set.features, data_set.annotations.videos
     else:
-        lengths, folder = {}, FeatureFolder(path)
+        folder, annotated = FeatureFolder(path), {}
     if not folder.videos:
         raise DataError(f"{path}: no feature file in this folder; allowed: .npy, .npz, .h5, .hdf5")
     for video in folder.videos:
-        yield _Input(video, lambda video=video: folder.load(video), lengths.get(video), path)
+        name = find_video(video, annotated)
+        yield _Input(video, partial(folder.load, video), annotated[name].duration_s if name else None, path)
 
 
 def _unique(videos: list[_Input]) -> list[_Input]:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from stale_edge.bundle import ClassBank
 from stale_edge.data import DataSet, VideoScore, open_data_set, read_scores, read_split
+from stale_edge.decoding import baseline_detections
 from stale_edge.errors import DataError
 from stale_edge.evaluation import EvaluationResult, mean_average_precision
 from stale_edge.report.formats import to_layout
@@ -116,8 +117,6 @@ def evaluate_localizer(
             enhancement = _enhancement(video, scores, bank)
             found[video] = localizer.detect(features, duration_s=duration_s, class_bank=bank, **enhancement)
             if baseline_bank is not None:
-                from stale_edge.decoding import baseline_detections
-
                 found_by_baseline[video] = baseline_detections(
                     features, baseline_bank.embeddings, class_names=baseline_bank.names, duration_s=duration_s
                 )

@@ -19,6 +19,8 @@ from stale_edge.bundle import (
     read_bundle,
 )
 from stale_edge.config import DecodeConfig
+from stale_edge.data import resample
+from stale_edge.decoding import decode
 from stale_edge.errors import BundleError, ClassBankError, FeatureContractError
 from stale_edge.runtime.backends import RUNTIMES, Backend, open_backend
 from stale_edge.runtime.contract import checked_features
@@ -167,9 +169,6 @@ class Localizer:
             ClassBankError: (a ValueError) an unknown name, or embeddings of another text encoder.
             ValueError: the duration, video_label or video_score is not allowed.
         """
-        from stale_edge.data import resample
-        from stale_edge.decoding import decode
-
         if isinstance(duration_s, bool) or not math.isfinite(duration_s) or duration_s <= 0:
             raise ValueError(f"duration_s must be the video's length in seconds, finite and > 0; got {duration_s!r}")
         bank = self._bank_for(class_bank)

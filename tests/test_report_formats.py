@@ -1,0 +1,221 @@
+"""Files for people: every format by value, with names that try to break out of it."""
+
+import csv
+import io
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import pytest
+
+from stale_edge.report.formats import FORMATTERS, to_csv, to_html, to_json, to_layout, to_srt
+from stale_edge.report.page import clock
+from stale_edge.segments import Detection
+
+NASTY = "<script>alert(\"x\")</script> & 'Ćwiczenia', 日本 --> 1"
+RESULTS = {
+    "v_1": [Detection("pole vault", 0.875, 12.5, 20.25), Detection(NASTY, 0.25, 3.0, 3723.9996)],
+    "v_2": [],
+}
+DURATIONS = {"v_1": 3723.5, "v_2": 60.0}
+
+
+def test_json_is_the_layout_of_activitynet() -> None:
+    assert json.loads(to_json(RESULTS, durations=DURATIONS)) == {
+        "version": "1.3",
+        "results": {
+            "v_1": [
+                {"label": "pole vault", "score": 0.875, "segment": [12.5, 20.25]},
+                {"label": NASTY, "score": 0.25, "segment": [3.0, 3723.9996]},
+            ],
+            "v_2": [],
+        },
+        "external_data": {},
+    }
+    assert "日本" in to_json(RESULTS), "readable without an unescaper"
+
+
+def test_csv_gives_every_value_back() -> None:
+    text = to_csv(RESULTS)
+    rows = list(csv.reader(io.StringIO(text, newline="")))
+    assert rows[0] == ["video", "label", "score", "start_s", "end_s"]
+    assert [(r[0], r[1], *map(float, r[2:])) for r in rows[1:]] == [
+        ("v_1", "pole vault", 0.875, 12.5, 20.25),
+        ("v_1", NASTY, 0.25, 3.0, 3723.9996),
+    ]
+    assert text.splitlines()[1] == "v_1,pole vault,0.875,12.5,20.25"
+    assert text.endswith("\r\n")
+
+
+def test_srt_by_value() -> None:
+    assert to_srt({"v_1": RESULTS["v_1"]}) == (
+        "1\n00:00:03,000 --> 01:02:04,000\n"
+        "‹script›alert(\"x\")‹/script› & 'Ćwiczenia', 日本 → 1 (0.25)\n"
+        "\n"
+        "2\n00:00:12,500 --> 00:00:20,250\npole vault (0.88)\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("start_s", "end_s", "line"),
+    [
+        (0.0, 0.0, "00:00:00,000 --> 00:00:00,001"),  # a subtitle of zero length is never shown
+        (59.9994, 59.9996, "00:00:59,999 --> 00:01:00,000"),  # rounding carries into minutes
+        (3599.9999, 3600.0, "01:00:00,000 --> 01:00:00,001"),  # and into hours
+        (90.0, 500.0, "00:01:30,000 --> 00:01:40,000"),  # a segment ends with the video
+        (400000.0, 400001.0, "111:06:40,000 --> 111:06:40,001"),
+    ],
+)
+def test_timecodes(start_s, end_s, line) -> None:
+    text = to_srt({"v": [Detection("a", 1.0, start_s, end_s)]}, durations={"v": 100.0})
+    assert text == f"1\n{line}\na (1.00)\n"
+
+
+def test_srt_is_sorted_and_a_label_stays_in_its_line() -> None:
+    found = [Detection("late", 0.9, 5, 6), Detection("two\n\nlines\r\n", 0.1, 1, 2), Detection("sure", 0.8, 1, 2)]
+    text = to_srt({"v": found})
+    assert [block.split("\n")[2] for block in text.rstrip("\n").split("\n\n")] == [
+        "sure (0.80)",
+        "two lines (0.10)",
+        "late (0.90)",
+    ]
+
+
+def test_srt_is_of_one_video() -> None:
+    with pytest.raises(ValueError, match="one video; got 2: v_1, v_2"):
+        to_srt(RESULTS)
+    assert to_srt({"v": []}) == ""
+    assert to_srt({}) == ""
+
+
+class Page(HTMLParser):
+    """Collect what a browser would see: tags with their attributes and texts, and the style of each segment."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.texts: list[tuple[str, str]] = []
+        self._open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "input"):
+            self._open.append(tag)
+
+    def handle_endtag(self, tag) -> None:
+        assert self._open.pop() == tag, "tags nest"
+
+    def handle_data(self, data) -> None:
+        if data.strip():
+            self.texts.append((self._open[-1], data))
+
+    def all(self, tag: str) -> list[dict]:
+        return [attrs for name, attrs in self.tags if name == tag]
+
+    def texts_of(self, tag: str) -> list[str]:
+        return [text for name, text in self.texts if name == tag]
+
+
+def test_page_by_value() -> None:
+    text = to_html({**RESULTS, NASTY: [Detection("a", 0.5, 1, 2)]}, durations={**DURATIONS, NASTY: 4.0})
+    page = Page(text)
+    rects = page.all("rect")
+    assert [(r["x"], r["width"], r["data-score"]) for r in rects] == [
+        ("3.36", "2.08", "0.875"),
+        ("0.81", "999.19", "0.25"),  # cut at the end of the video
+        ("250.00", "250.00", "0.5"),
+    ]
+    assert "strong) 88%" in rects[0]["style"]
+    assert "strong) 25%" in rects[1]["style"]
+    assert page.texts_of("title") == [
+        "Detections",
+        "pole vault 0.875: 0:12.5 to 0:20.2",
+        f"{NASTY} 0.250: 0:03.0 to 1:02:04.0",
+        "a 0.500: 0:01.0 to 0:02.0",
+    ]
+    assert page.texts_of("div") == ["pole vault", NASTY, "a"]
+    assert [h.strip() for h in page.texts_of("h2")] == ["v_1", "v_2", NASTY]
+    assert "Nothing was detected." in page.texts_of("p")
+    assert page.all("input")[0]["max"] == "1"
+    assert len(page.all("script")) == 1, "no label became a script"
+
+
+def test_page_needs_nothing_from_elsewhere() -> None:
+    text = to_html(RESULTS, durations=DURATIONS)
+    assert not re.search(r"https?://|src=|href=|@import|url\(", text)
+    assert "prefers-color-scheme: dark" in text
+    assert "@media print" in text
+
+
+def test_best_segments_are_drawn_last_and_best_classes_stand_first() -> None:
+    found = [Detection("a", 0.2, 0, 9), Detection("b", 0.9, 0, 9), Detection("a", 0.7, 0, 5), Detection("b", 0.3, 0, 1)]
+    page = Page(to_html({"v": found}, durations={"v": 10.0}))
+    assert page.texts_of("div") == ["b", "a"]
+    assert [r["data-score"] for r in page.all("rect")] == ["0.3", "0.9", "0.2", "0.7"]
+
+
+def test_scores_above_one_stretch_the_slider() -> None:
+    page = Page(to_html({"v": [Detection("a", 2.5, 0, 1)]}, durations={"v": 1.0}))
+    assert page.all("input")[0]["max"] == "2.5"
+    assert "strong) 100%" in page.all("rect")[0]["style"]
+
+
+def test_a_page_without_durations_ends_with_the_last_detection() -> None:
+    page = Page(to_html({"v": [Detection("a", 0.5, 0, 5), Detection("a", 0.4, 5, 20)]}))
+    assert [(r["x"], r["width"]) for r in page.all("rect")] == [("250.00", "750.00"), ("0.00", "250.00")]
+    assert Page(to_html({"v": []})).all("rect") == []
+    assert Page(to_html({})).all("rect") == []
+    for duration in (0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="v: the duration must be a number of seconds > 0"):
+            to_html({"v": []}, durations={"v": duration})
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="no JavaScript engine is installed to run the slider with")
+def test_the_slider_hides_what_is_weaker() -> None:
+    text = to_html(RESULTS, durations=DURATIONS)
+    script = re.search(r"<script>(.*)</script>", text, re.DOTALL).group(1)
+    scores = [r["data-score"] for r in Page(text).all("rect")]
+    stub = f"""
+const rects = {json.dumps(scores)}.map(score => ({{dataset: {{score}}, style: {{}}}}));
+const lanes = rects.map(rect => ({{querySelectorAll: () => [rect]}}));
+const by = {{threshold: {{value: "0.5", addEventListener() {{}}}}, value: {{}}, count: {{}}}};
+const document = {{getElementById: id => by[id], querySelectorAll: s => s === ".lane" ? lanes : rects}};
+{script}
+const texts = [by.count.textContent, by.value.textContent];
+console.log(JSON.stringify([rects.map(r => r.style.display), lanes.map(l => l.hidden), ...texts]));
+"""
+    result = subprocess.run(["node", "-e", stub], capture_output=True, text=True, check=True, timeout=60)
+    assert json.loads(result.stdout) == [["", "none"], [False, True], "1 of 2 detections", "0.50"]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        Detection("a", float("nan"), 0, 1),
+        Detection("a", 0.5, 2, 1),
+        Detection("a", 0.5, -1, 1),
+        Detection("a", 0.5, 0, float("inf")),
+    ],
+)
+@pytest.mark.parametrize("format_name", FORMATTERS)
+def test_impossible_detections_are_named(bad, format_name) -> None:
+    with pytest.raises(ValueError, match="v_9: detection 1 must have a finite score"):
+        FORMATTERS[format_name]({"v_9": [Detection("a", 0.5, 0, 1), bad]})
+
+
+def test_numpy_numbers_are_plain_in_the_layout() -> None:
+    import numpy as np
+
+    row = to_layout({"v": [Detection("a", np.float32(0.5), np.float64(1), np.float32(2))]})["results"]["v"][0]
+    assert [type(value) for value in (row["score"], *row["segment"])] == [float] * 3
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0:00.0"), (59.96, "1:00.0"), (61.25, "1:01.2"), (3599.99, "1:00:00.0"), (36610.5, "10:10:10.5")],
+)
+def test_clock(seconds, text) -> None:
+    assert clock(seconds) == text
