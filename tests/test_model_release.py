@@ -200,5 +200,7 @@ def test_training_mode_gives_every_parameter_a_gradient() -> None:
     silent = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
     # Not surprising: one query has one key, whose softmax is 1; a bias of all keys changes no softmax; the decoder
     # starts from zeros, of which weights make zeros.
-    expected = re.compile(r"decoder\.\d\.self_attention\.(query|key)|key\.bias|decoder\.0\.(norm1|self_attention\.value)\.weight")
+    expected = re.compile(
+        r"decoder\.\d\.self_attention\.(query|key)|key\.bias|decoder\.0\.(norm1|self_attention\.value)\.weight"
+    )
     assert [name for name in silent if not expected.search(name)] == []
