@@ -19,6 +19,7 @@ SUPPORTED: dict[Device, tuple[Combination, ...]] = {
         ("onnxruntime", "fp16"),
         ("onnxruntime", "int8"),
         ("torchscript", "fp32"),
+        ("torchscript", "fp16"),
         ("torchscript", "int8"),
     ),
     "cuda": (("pytorch", "fp32"), ("pytorch", "fp16"), ("torchscript", "fp32"), ("torchscript", "fp16")),
