@@ -7,6 +7,7 @@ import pytest
 import tiny
 
 from stale_edge.bundle import FeatureContract, Manifest, TensorSpec, detector_inputs, detector_outputs, read_bundle
+from stale_edge.bundle.manifest import is_sealed, sealed_text
 from stale_edge.config import DecodeConfig, FeatureSpec
 from stale_edge.errors import BundleError, ConfigError
 
@@ -20,11 +21,23 @@ def values(tmp_path_factory) -> dict:
 def test_text_and_dataclasses_agree(values) -> None:
     manifest = Manifest.from_json(values)
     assert Manifest.from_text(manifest.to_text()) == manifest
-    assert manifest.to_json() == values
+    assert {**manifest.to_json(), "manifest_sha256": values["manifest_sha256"]} == values
     assert manifest.decode == tiny.DECODE
     assert manifest.feature_contract == tiny.contract()
     assert [entry.path for entry in manifest.detectors] == ["detector-fp32.onnx", "detector-int8.onnx"]
     assert manifest.class_bank.path == "class_bank.npz"
+
+
+def test_the_seal_is_of_the_bytes(values) -> None:
+    content = Manifest.from_json(values).to_text().encode()
+    assert is_sealed(content)
+    for other in (content[:-1], content + b" ", content.replace(b"\n", b"\r\n"), b"\xff", b"[]", b"{}", b"[" * 100_000):
+        assert not is_sealed(other)
+    unsealed = {key: value for key, value in values.items() if key != "manifest_sha256"}
+    assert not is_sealed(json.dumps(unsealed, indent=2).encode())
+    assert Manifest.from_json(unsealed) == Manifest.from_json(values), "reading needs no seal, verifying does"
+    assert is_sealed(sealed_text({"parity": {2: 1, 10: "日本 \ud800"}}).encode("utf-8", "surrogatepass")) is False
+    assert is_sealed(sealed_text({"parity": {2: 1, 10: "日本"}}).encode())
 
 
 def test_what_the_contract_promises_is_in_the_json(values) -> None:

@@ -64,6 +64,18 @@ def test_one_changed_byte_anywhere_is_refused_by_name(bundle, name) -> None:
         assert caught.value.exit_code == 3
 
 
+def test_one_changed_byte_of_the_manifest_is_refused(bundle) -> None:
+    path = bundle / "manifest.json"
+    whole = path.read_bytes()
+    for position in range(0, len(whole), 61):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        with pytest.raises(VerificationError):
+            verify_bundle(bundle)
+    path.write_bytes(whole.replace(b'"flipped_snippets": 0', b'"flipped_snippets": 1'))
+    with pytest.raises(VerificationError, match=r"manifest\.json has changed"):
+        verify_bundle(bundle)
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_missing_file_is_refused_by_name(bundle, name) -> None:
     (bundle / name).unlink()

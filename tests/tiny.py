@@ -18,6 +18,7 @@ from stale_edge.bundle import (
     graph_metadata,
     write_bundle,
 )
+from stale_edge.bundle.manifest import sealed_text
 from stale_edge.config import DecodeConfig
 
 CHANNELS = 8
@@ -151,11 +152,12 @@ def write(
 
 
 def edit_manifest(path: Path, change) -> None:
-    """Let `change` edit the manifest's JSON values in place."""
+    """Let `change` edit the manifest's JSON values in place, and seal it again as somebody would who means well."""
     file = path / "manifest.json"
     values = json.loads(file.read_text(encoding="utf-8"))
     change(values)
-    file.write_text(json.dumps(values), encoding="utf-8")
+    values.pop("manifest_sha256", None)
+    file.write_text(sealed_text(values), encoding="utf-8")
 
 
 def _save_torchscript(path: Path, *, seed: int) -> None:

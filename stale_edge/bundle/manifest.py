@@ -1,5 +1,6 @@
 """The manifest: what a bundle is, which files it holds, and what they promise. `manifest.json` <-> dataclasses."""
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ CLASS_BANK_NAME = "class_bank.npz"
 
 Role = Literal["detector", "class_bank"]
 
+_SEAL = "manifest_sha256"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -151,8 +153,8 @@ class Manifest:
         return {"format": FORMAT, **to_dict(self)}
 
     def to_text(self) -> str:
-        """The text of `manifest.json`, for people too."""
-        return json.dumps(self.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        """The text of `manifest.json`, for people too; its last key seals all others (`is_sealed`)."""
+        return sealed_text(self.to_json())
 
     @classmethod
     def from_text(cls, text: str) -> "Manifest":
@@ -170,8 +172,8 @@ class Manifest:
         got = table.get("format")
         if got != FORMAT:
             raise BundleError(f"manifest is of format {got!r}; this version of stale-edge reads {FORMAT!r}")
-        keys = ("format", "architecture", "feature_contract", "decode", "files", "parity", "provenance")
-        exact_keys(table, keys, "manifest")
+        keys = ("format", "architecture", "feature_contract", "decode", "files", "parity", "provenance", _SEAL)
+        exact_keys({_SEAL: "", **table}, keys, "manifest")
         architecture = table["architecture"]
         if architecture not in get_args(Architecture):
             raise BundleError(f"architecture must be one of {get_args(Architecture)}; got {architecture!r}")
@@ -206,6 +208,23 @@ def detector_outputs(*, length: int | None) -> tuple[TensorSpec, TensorSpec, Ten
     )
 
 
+def is_sealed(content: bytes) -> bool:
+    """Say whether the bytes of `manifest.json` are those that were written.
+
+    `manifest_sha256` is the sha256 of the other keys as compact JSON with sorted keys. It finds damage; it is no
+    signature, whoever can write the file can seal it again.
+    """
+    try:
+        text = content.decode()
+        values = parse_json(text, "manifest")
+        if not isinstance(values, dict) or _SEAL not in values:
+            return False
+        del values[_SEAL]
+        return text == sealed_text(values)
+    except (UnicodeDecodeError, RecursionError, BundleError):
+        return False
+
+
 def check_inside(path: str) -> None:
     """Refuse a manifest path that is absolute, climbs, or means different things on different systems.
 
@@ -218,6 +237,18 @@ def check_inside(path: str) -> None:
         raise BundleError(f"manifest names a path outside the bundle: {path!r}; only relative paths inside are allowed")
     if path != str(PurePosixPath(path)) or path.casefold() == MANIFEST_NAME:
         raise BundleError(f"manifest names {path!r}, which no file of a bundle can be called")
+
+
+def sealed_text(values: Json) -> str:
+    """Write a manifest's values as text, with the seal as their last key.
+
+    Raises:
+        TypeError, ValueError: not plain JSON.
+    """
+    plain = json.loads(json.dumps(values, allow_nan=False))  # what a reader will find, for example keys as strings
+    compact = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    sealed = {**plain, _SEAL: hashlib.sha256(compact.encode()).hexdigest()}
+    return json.dumps(sealed, indent=2, ensure_ascii=False) + "\n"
 
 
 def _file_entry(values: object, where: str) -> FileEntry:

@@ -9,7 +9,7 @@ from pathlib import Path
 from stale_edge.bundle.class_bank import ClassBank
 from stale_edge.bundle.files import sha256_of
 from stale_edge.bundle.json_fields import Json, parse_json
-from stale_edge.bundle.manifest import FORMAT, MANIFEST_NAME, FileEntry, Manifest
+from stale_edge.bundle.manifest import FORMAT, MANIFEST_NAME, FileEntry, Manifest, is_sealed
 from stale_edge.bundle.onnx_metadata import graph_metadata, read_onnx_metadata
 from stale_edge.config import to_dict
 from stale_edge.errors import BundleError, VerificationError
@@ -70,7 +70,7 @@ def read_bundle(path: Path) -> Bundle:
         kind = "is a file" if folder.exists() else "does not exist"
         raise BundleError(f"{path}: not a bundle: it {kind}; a bundle is a folder with a {MANIFEST_NAME}")
     try:
-        text = (folder / MANIFEST_NAME).read_text(encoding="utf-8")
+        text = (folder / MANIFEST_NAME).read_bytes().decode()
     except FileNotFoundError as error:
         raise BundleError(f"{path}: not a bundle: {MANIFEST_NAME} is missing") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -95,7 +95,10 @@ def verify_bundle(path: Path) -> Bundle:
         if not Path(path).is_dir():
             raise
         raise VerificationError(str(error)) from error
-    problems = [problem for entry in bundle.manifest.files if (problem := _file_problem(bundle.path, entry))]
+    problems = []
+    if not is_sealed((bundle.path / MANIFEST_NAME).read_bytes()):
+        problems.append(f"{MANIFEST_NAME} has changed: it is not, byte by byte, what was written")
+    problems += [problem for entry in bundle.manifest.files if (problem := _file_problem(bundle.path, entry))]
     if not problems:
         problems = _content_problems(bundle)
     if problems:

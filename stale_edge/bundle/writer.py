@@ -102,11 +102,11 @@ class BundleWriter:
     def commit_manifest(self, manifest: Manifest) -> None:
         """Write a manifest made elsewhere; for edits of a bundle. Checks as `commit`."""
         try:
-            text = manifest.to_text()
+            content = manifest.to_text().encode()
         except (TypeError, ValueError) as error:
             raise BundleError(f"the parity report or provenance is not plain JSON: {error}") from error
         try:
-            (self.folder / MANIFEST_NAME).write_text(text, encoding="utf-8")
+            (self.folder / MANIFEST_NAME).write_bytes(content)
             for name in (MANIFEST_NAME, *(entry.path for entry in manifest.files)):
                 sync_file(self.folder / name)
             sync_folder(self.folder)

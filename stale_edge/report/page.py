@@ -100,7 +100,8 @@ def _rect(d: Detection, span: float, top: float) -> str:
     strength = 100 * min(max(d.score / top, 0.0), 1.0)
     title = html.escape(f"{d.label} {d.score:.3f}: {clock(d.start_s)} to {clock(d.end_s)}")
     return (
-        f'<rect class="segment" tabindex="0" x="{x:.2f}" y="3" width="{width:.2f}" height="{_LANE_PX - 6}" '
+        f'<rect class="segment" fill="#4a7fc1" tabindex="0" '
+        f'x="{x:.2f}" y="3" width="{width:.2f}" height="{_LANE_PX - 6}" '
         f'style="fill: color-mix(in oklab, var(--strong) {strength:.0f}%, var(--weak))" '
         f'data-score="{d.score:.6g}"><title>{title}</title></rect>'
     )
