@@ -107,15 +107,15 @@ def read_results(path: Path) -> dict[str, Any]:
     return dict(results)
 
 
-def compare_results(new: Mapping[str, Any], old: Mapping[str, Any]) -> Comparison:
+def compare_results(old: Mapping[str, Any], new: Mapping[str, Any]) -> Comparison:
     """Compare two runs row by row, by `RULE`.
 
     Time alone would call everything slower on a busier day, and the relation to the reference alone would call
     everything slower when the reference got faster; a row is only called slower or faster when both say so.
 
     Args:
-        new: what `run_benchmark` returned.
-        old: the same from an earlier time, or another machine.
+        old: what `run_benchmark` returned at an earlier time, or on another machine.
+        new: the same, now.
 
     Raises:
         StaleEdgeError: the runs have no row in common.

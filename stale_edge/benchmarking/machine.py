@@ -7,7 +7,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ INSTRUCTION_SETS = {
     "sve": "sve",
 }
 _SYSTEM = Path("/sys/devices/system/cpu")
+_NODES = Path("/sys/devices/system/node")
 
 
 def machine_card() -> dict[str, Any]:
@@ -84,7 +85,7 @@ def choose_cpus(n: int) -> list[int] | None:
         CPU numbers, or None where the system cannot pin (macOS, Windows) or has fewer than `n`.
     """
     allowed = allowed_cpus()
-    if not hasattr(os, "sched_setaffinity") or len(allowed) < n:
+    if not sys.platform.startswith("linux") or len(allowed) < n:
         return None
     by_core: dict[str, list[int]] = {}
     for cpu in reversed(allowed):
@@ -92,6 +93,22 @@ def choose_cpus(n: int) -> list[int] | None:
     first = [cpus[0] for cpus in by_core.values()]
     others = [cpu for cpus in by_core.values() for cpu in cpus[1:]]
     return sorted((first + others)[:n])
+
+
+def cpus_near(cpus: Collection[int]) -> list[int]:
+    """Return the allowed CPUs on the memory nodes of `cpus`: what runs there allocates memory that is near them."""
+    near: set[int] = set()
+    for path in _NODES.glob("node[0-9]*/cpulist"):
+        node = _cpu_list(_read(path) or "")
+        if node & set(cpus):
+            near |= node
+    return sorted((near & set(allowed_cpus())) | set(cpus))
+
+
+def pin_all_threads(cpus: Collection[int]) -> None:
+    """Keep every thread of this process, and those it will start, on some CPUs. Linux alone."""
+    for thread in Path("/proc/self/task").iterdir():
+        os.sched_setaffinity(int(thread.name), cpus)
 
 
 def memory_bytes() -> int | None:
@@ -115,6 +132,12 @@ def peak_rss_bytes() -> int | None:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _cpu_list(text: str) -> set[int]:
+    """Read the kernel's way to write CPUs, such as `0-3,8`."""
+    ends = [part.partition("-") for part in text.split(",") if part]
+    return {cpu for first, _, last in ends for cpu in range(int(first), int(last or first) + 1)}
 
 
 def _cpuinfo() -> dict[str, str]:

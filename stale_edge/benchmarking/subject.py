@@ -103,16 +103,32 @@ def bundle_subject(path: Path, *, text_encoder: Path | None = None) -> Subject:
     if config is None:
         reason = "the bundle's manifest does not hold the config it was made from"
         return Subject(title, None, len(bank), path, manifest, no_reference=reason)
-    tower = text_tower_of(text_encoder, bank) if text_encoder is not None else _known_tower(bank)
-    reason = "" if tower else f"the text encoder of this bundle (D = {bank.width}) is not known"
+    if config.model.text.encoder == "none":
+        tower, reason = None, "the bundle's class embeddings were learnt freely, no text encoder made them"
+    elif text_encoder is not None:
+        tower, reason = text_tower_of(text_encoder, bank, n_contexts=config.model.text.n_contexts), ""
+    else:
+        tower = TextTower() if bank.width == TextTower().embed_dim else None
+        reason = "" if tower else f"the text encoder of this bundle (D = {bank.width}) is not known"
     return Subject(title, Network(config.model, len(bank), tower), len(bank), path, manifest, no_reference=reason)
 
 
-def text_tower_of(folder: Path, bank: ClassBank) -> TextTower:
-    """Read the sizes of a text encoder, and count the tokens of a vocabulary under it, learnable contexts included."""
+def text_tower_of(folder: Path, bank: ClassBank, *, n_contexts: int) -> TextTower:
+    """Read the sizes of a text encoder, and count the tokens of a vocabulary under it.
+
+    Args:
+        folder: in transformers' format, with or without saved contexts.
+        bank: the vocabulary.
+        n_contexts: context vectors before each name, where the folder holds none of its own.
+
+    Raises:
+        CheckpointError: the folder holds no text encoder.
+    """
     from stale_edge.model.text import TextEncoder
 
     encoder = TextEncoder.load(folder)
+    if len(encoder.contexts) == 0:
+        encoder = TextEncoder.load(folder, n_contexts=n_contexts)
     _, attention_mask = encoder.tokenize(bank.names)
     counted = Counter(int(n) for n in attention_mask.sum(dim=1))
     config: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -132,11 +148,6 @@ def text_tower_of(folder: Path, bank: ClassBank) -> TextTower:
 def has_torch() -> bool:
     """Whether torch is installed, asked without importing it."""
     return importlib.util.find_spec("torch") is not None
-
-
-def _known_tower(bank: ClassBank) -> TextTower | None:
-    tower = TextTower()
-    return tower if bank.width == tower.embed_dim else None
 
 
 def _config_of(manifest: Manifest) -> Config | None:

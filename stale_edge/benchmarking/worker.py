@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, TextIO
 
 from stale_edge.benchmarking.jobs import WARM_UP_CALLS, WARM_UP_SECONDS, Job, is_stable
-from stale_edge.benchmarking.machine import peak_rss_bytes
+from stale_edge.benchmarking.machine import cpus_near, peak_rss_bytes, pin_all_threads
 from stale_edge.benchmarking.workloads import build_workload
 from stale_edge.config import from_dict
 from stale_edge.errors import StaleEdgeError
@@ -26,9 +26,11 @@ def serve(questions: TextIO, answers: TextIO) -> None:
 
     job = from_dict(Job, json.loads(questions.readline()))
     if job.cpus:
-        os.sched_setaffinity(0, job.cpus)
+        pin_all_threads(cpus_near(job.cpus))
     try:
         workload = build_workload(job)
+        if job.cpus:
+            pin_all_threads(job.cpus)  # not before: several processes are built at once, on all cores of a memory node
         timer = cuda_seconds if job.device == "cuda" else wall_seconds
         answer({"model_bytes": workload.model_bytes})
         gc.disable()  # as timeit does; collected before each trial instead

@@ -1,4 +1,4 @@
-"""Draw the loss curve of a training run."""
+"""Draw the loss curve of a training run and the latency curve of a benchmark."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -63,3 +63,83 @@ def loss_curve(records: Sequence[Mapping[str, Any]]) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
+
+
+def latency_curve(results: Mapping[str, Any]) -> bytes:
+    """Draw time, multiply-accumulates and peak memory over video length, like Figure 4 of the thesis.
+
+    Args:
+        results: of a benchmark run, schema `stale-edge-bench/1`.
+
+    Returns:
+        A PNG. Shaded: from the fastest call to the 90th percentile.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        ValueError: the run has no row.
+    """
+    rows = results["rows"]
+    if not rows:
+        raise ValueError("a latency curve needs at least one row; the benchmark has none")
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
+    except ImportError as error:
+        raise MissingExtraError('drawing needs matplotlib: pip install "stale-edge[report]"') from error
+
+    lines: dict[tuple[str, str, str, str], list[Mapping[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: row["length"]):
+        lines.setdefault((row["variant"], row["runtime"], row["precision"], row["device"]), []).append(row)
+    figure = Figure(figsize=(12.0, 4.6), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    time_axes, work_axes, memory_axes = figure.subplots(1, 3, width_ratios=(1.5, 1, 1))
+    artifacts = list(dict.fromkeys(key[1:] for key in lines if key[0] in ("detector", "localizer")))
+    for (variant, runtime, precision, device), measured in lines.items():
+        lengths = [row["length"] for row in measured]
+        seconds = [row["seconds"] for row in measured]
+        style: dict[str, Any] = {
+            "color": _COLORS.get(variant) or f"C{artifacts.index((runtime, precision, device)) % 10}",
+            "linestyle": _LINES[variant],
+            "linewidth": 1.6,
+            "marker": "o",
+            "markersize": 3.5,
+        }
+        label = f"{variant}, {runtime} {precision}" + ("" if device == "cpu" else f", {device}")
+        time_axes.plot(lengths, [1e3 * value["median"] for value in seconds], label=label, **style)
+        low, high = ([1e3 * value[end] for value in seconds] for end in ("min", "p90"))
+        time_axes.fill_between(lengths, low, high, color=style["color"], alpha=0.15, linewidth=0)
+        if all(row["peak_rss_bytes"] is not None for row in measured):
+            memory_axes.plot(lengths, [row["peak_rss_bytes"] / 1e6 for row in measured], **style)
+        # Every runtime and precision of a network does the same work: one line a variant.
+        first = next(key for key in lines if key[0] == variant)
+        if first == (variant, runtime, precision, device) and all(row["gmacs"] is not None for row in measured):
+            work_axes.plot(lengths, [row["gmacs"] for row in measured], label=variant, **style)
+    for axes, title in ((time_axes, "time, ms"), (work_axes, "GMACs"), (memory_axes, "peak memory, MB")):
+        axes.set_title(title, fontsize="medium")
+        axes.set_xlabel("video length T, snippets")
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        axes.grid(alpha=0.25)
+    for axes in (time_axes, work_axes):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    memory_axes.set_ylim(bottom=0)
+    if work_axes.lines:
+        work_axes.legend(frameon=False, fontsize="small")
+    figure.legend(
+        *time_axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize="small"
+    )
+    figure.suptitle(
+        f"{results['machine']['cpu']}, {results['protocol']['threads']} thread(s), medians", fontsize="medium"
+    )
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+_LINES = {"reference": "-", "detector": "-", "localizer": "--", "text": ":", "postprocess": "-."}
+"""Line style by what a row measures."""
+
+_COLORS = {"reference": "#222222", "text": "#777777", "postprocess": "#aa8800"}
+"""Color of what has only one form; detector and localizer share one for each runtime, precision and device."""
