@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from stale_edge.decoding import decode as decode
-    from stale_edge.decoding import soft_nms as soft_nms
-    from stale_edge.evaluation import average_precision as average_precision
-    from stale_edge.evaluation import mean_average_precision as mean_average_precision
-    from stale_edge.model.checkpoint import load_checkpoint as load_checkpoint
-    from stale_edge.runtime import Localizer as Localizer
-    from stale_edge.runtime import load_bundle as load_bundle
-    from stale_edge.segments import Detection as Detection
+    from stale_edge.decoding import decode, soft_nms
+    from stale_edge.evaluation import average_precision, mean_average_precision
+    from stale_edge.model.checkpoint import load_checkpoint
+    from stale_edge.runtime import Localizer, load_bundle
+    from stale_edge.segments import Detection
 
 _HOME = {
     "Detection": "stale_edge.segments",

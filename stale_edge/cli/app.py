@@ -1,0 +1,53 @@
+"""Put the commands together and turn errors into one line and an exit code.
+
+Exit codes: 0; 1 for a user's mistake or a bad file; 2 for wrong usage; 3 when parity or verification fails.
+"""
+
+import sys
+
+import typer
+
+from stale_edge.cli import benchmarking, bundles, data, demo, detecting, training
+from stale_edge.errors import StaleEdgeError
+
+app = typer.Typer(
+    name="stale-edge",
+    help="Find which action happens when in untrimmed videos, with STALE, on the edge.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+demo.register(app)
+data.register(app)
+training.register(app)
+bundles.register(app)
+detecting.register(app)
+benchmarking.register(app)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
+) -> None:
+    if version:
+        from stale_edge import __version__
+
+        typer.echo(f"stale-edge {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; never shows a traceback for a mistake in the input."""
+    try:
+        app()
+    except StaleEdgeError as error:
+        _fail(str(error), error.exit_code)
+    except OSError as error:
+        # A full disk or a missing permission is the environment's fault, and the message already names the file.
+        _fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error), 1)
+
+
+def _fail(message: str, code: int) -> None:
+    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+    sys.exit(code)

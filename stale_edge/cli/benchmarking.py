@@ -1,0 +1,81 @@
+"""`stale-edge bench`."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stale_edge.cli.output import JsonOption, console, progress_bar, table, write_bytes, write_json
+
+
+class Device(StrEnum):
+    """Where to measure."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+    all = "all"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    app.command(
+        "bench", epilog="Example: [bold]stale-edge bench --device cpu --lengths 100,200 --repeats 3 --json -[/bold]"
+    )(bench)
+
+
+def bench(
+    device: Annotated[Device, typer.Option(help="cpu, cuda, or all there is.")],
+    bundle: Annotated[Path | None, typer.Argument(help="Bundle; without one, a full-size release network.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads, pinned.")] = 1,
+    lengths: Annotated[
+        str, typer.Option(help="Video lengths in snippets: a,b,c or start:stop:step; 100,200 otherwise.")
+    ] = "",
+    precisions: Annotated[str | None, typer.Option(help="Comma-separated: fp32, fp16, int8.")] = None,
+    runtimes: Annotated[str | None, typer.Option(help="Comma-separated: pytorch, onnxruntime, torchscript.")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Trials per row, taken in turns.")] = 5,
+    peak_tmacs: Annotated[
+        float | None, typer.Option(help="Divide by this many tera MACs per second instead of the measured rate.")
+    ] = None,
+    json_path: JsonOption = None,
+    plot: Annotated[Path | None, typer.Option(help="Write the latency curve to this PNG.")] = None,
+    compare: Annotated[Path | None, typer.Option(help="Say what got slower since this earlier JSON.")] = None,
+) -> None:
+    """Measure time, memory and MACs per video length, each row in a process of its own, in turns."""
+    from stale_edge.benchmarking import compare_results, parse_lengths, read_results, run_benchmark
+    from stale_edge.benchmarking.table import COLUMNS, machine_line, table_rows
+    from stale_edge.config import BenchConfig, from_dict
+    from stale_edge.errors import ConfigError
+
+    chosen = {
+        "device": device.value,
+        "threads": threads,
+        "runtimes": _names(runtimes),
+        "precisions": _names(precisions),
+        "repeats": repeats,
+        "peak_tmacs": peak_tmacs,
+    }
+    try:
+        config = from_dict(BenchConfig, {**chosen, "lengths": parse_lengths(lengths) if lengths else ()})
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from error
+    earlier = read_results(compare) if compare is not None else None
+    with progress_bar() as progress:
+        results = run_benchmark(config, bundle=bundle, progress=progress)
+    comparison = compare_results(earlier, results) if earlier is not None else None
+    if comparison is not None:
+        results = {**results, "comparison": comparison.to_json()}
+    write_json(results, json_path)
+    out = console(json_path)
+    out.print(machine_line(results), markup=False)
+    out.print(table("", list(COLUMNS), table_rows(results)))
+    if comparison is not None:
+        out.print(comparison.to_text(), markup=False)
+    if plot is not None:
+        from stale_edge.report.figures import latency_curve
+
+        write_bytes(plot, latency_curve(results))
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())

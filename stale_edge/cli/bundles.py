@@ -1,0 +1,137 @@
+"""`stale-edge export`, `verify`, `inspect` and `classes`: everything that makes, checks or edits a bundle."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stale_edge.cli.output import JsonOption, console, progress_bar, table, write_json
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    app.command("export", epilog="Example: [bold]stale-edge export run/best --out bundle --data data[/bold]")(export)
+    app.command("verify", epilog="Example: [bold]stale-edge verify bundle[/bold]")(verify)
+    app.command("inspect", epilog="Example: [bold]stale-edge inspect bundle --json -[/bold]")(inspect)
+    group = typer.Typer(no_args_is_help=True, help="List, add or remove the classes a bundle looks for.")
+    group.command("list", epilog="Example: [bold]stale-edge classes list bundle[/bold]")(list_)
+    group.command("add", epilog='Example: [bold]stale-edge classes add bundle "pole vault" --from run/best[/bold]')(add)
+    group.command("remove", epilog='Example: [bold]stale-edge classes remove bundle "pole vault"[/bold]')(remove)
+    app.add_typer(group, name="classes")
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder.")],
+    out: Annotated[Path, typer.Option(help="Bundle folder to write.")],
+    formats: Annotated[str, typer.Option(help="Comma-separated: onnx, torchscript.")] = "onnx,torchscript",
+    precisions: Annotated[str, typer.Option(help="Comma-separated: fp32, fp16, int8.")] = "fp32,fp16,int8",
+    classes: Annotated[Path | None, typer.Option(help="File with class names, one a line.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Data set whose validation videos the parity gate decides on.")
+    ] = None,
+    json_path: JsonOption = None,
+) -> None:
+    """Turn a checkpoint into a bundle; an artifact that decides differently is not written (exit code 3)."""
+    from stale_edge.exporting import export_checkpoint
+
+    with progress_bar() as progress:
+        report = export_checkpoint(
+            checkpoint,
+            out,
+            formats=_names(formats),
+            precisions=_names(precisions),
+            classes=classes,
+            data=data,
+            progress=progress,
+        )
+    write_json(report.to_json(), json_path)
+    console(json_path).print(report.summary(), markup=False)
+
+
+def verify(bundle: Annotated[Path, typer.Argument(help="Bundle folder.")], json_path: JsonOption = None) -> None:
+    """Check every byte of a bundle against its manifest; exit 3 if one differs."""
+    from stale_edge.bundle import verify_bundle
+
+    verified = verify_bundle(bundle)
+    files = [{"path": entry.path, "bytes": entry.bytes, "sha256": entry.sha256} for entry in verified.manifest.files]
+    write_json({"bundle": str(bundle), "verified": True, "files": files}, json_path)
+    console(json_path).print(f"{bundle}: {len(files)} files verified", markup=False)
+
+
+def inspect(bundle: Annotated[Path, typer.Argument(help="Bundle folder.")], json_path: JsonOption = None) -> None:
+    """Show what a bundle holds: files, precisions, feature contract, classes, parity, provenance."""
+    from stale_edge.bundle import describe_bundle
+
+    description = describe_bundle(bundle)
+    write_json(description, json_path)
+    out = console(json_path)
+    for title, value in description.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            columns = [key for key in value[0] if not isinstance(value[0][key], list | dict)]
+            out.print(table(title, columns, [[_cell(row.get(key)) for key in columns] for row in value]))
+        elif isinstance(value, dict):
+            out.print(table(title, ["", ""], [[str(key), _cell(item)] for key, item in value.items()]))
+        else:
+            out.print(f"{title}: {_cell(value)}", markup=False)
+
+
+def list_(bundle: Annotated[Path, typer.Argument(help="Bundle folder.")], json_path: JsonOption = None) -> None:
+    """List the class names, in the order of the class bank."""
+    from stale_edge.bundle import read_bundle
+
+    names = list(read_bundle(bundle).class_bank.names)
+    write_json({"bundle": str(bundle), "classes": names}, json_path)
+    out = console(json_path)
+    for name in names:
+        out.print(name, markup=False)
+
+
+def add(
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Class names to add.")],
+    source: Annotated[
+        Path,
+        typer.Option("--from", help="Class bank (.npz) that has the embeddings, or a checkpoint with a text encoder."),
+    ],
+    json_path: JsonOption = None,
+) -> None:
+    """Add classes: a row of the class bank each, no export, no retraining."""
+    if source.suffix == ".npz":
+        from stale_edge.bundle import ClassBank
+
+        bank = ClassBank.load(source).select(names)
+    else:
+        from stale_edge.model.checkpoint import encode_classes
+
+        bank = encode_classes(source, names)
+    from stale_edge.bundle import add_classes
+
+    _report_classes(bundle, add_classes(bundle, bank).names, json_path)
+
+
+def remove(
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Class names to remove.")],
+    json_path: JsonOption = None,
+) -> None:
+    """Remove classes from the class bank."""
+    from stale_edge.bundle import remove_classes
+
+    _report_classes(bundle, remove_classes(bundle, names).names, json_path)
+
+
+def _report_classes(bundle: Path, names: tuple[str, ...], json_path: Path | None) -> None:
+    write_json({"bundle": str(bundle), "classes": list(names)}, json_path)
+    console(json_path).print(f"{bundle}: {len(names)} classes", markup=False)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(str(item) for item in value[:8]) + (f", … ({len(value)})" if len(value) > 8 else "")
+    return "-" if value is None else str(value)

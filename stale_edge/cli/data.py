@@ -1,0 +1,84 @@
+"""`stale-edge data simulate`, `stale-edge data check`, `stale-edge score`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stale_edge.cli.output import JsonOption, console, progress_bar, table, write_json
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    group = typer.Typer(no_args_is_help=True, help="Make and check data sets of features.")
+    group.command(
+        "simulate",
+        epilog="Example: [bold]stale-edge data simulate --out data --videos 200 --classes 20 --seed 0[/bold]",
+    )(simulate)
+    group.command("check", epilog="Example: [bold]stale-edge data check data[/bold]")(check)
+    app.add_typer(group, name="data")
+    app.command(
+        "score", epilog="Example: [bold]stale-edge score --truth annotations.json --predictions detections.json[/bold]"
+    )(score)
+
+
+def simulate(
+    out: Annotated[Path, typer.Option("--out", help="Folder to write; must not exist or be empty.")],
+    annotations: Annotated[
+        Path | None, typer.Option(help="Simulate features for these real annotations instead of inventing videos.")
+    ] = None,
+    videos: Annotated[int | None, typer.Option(min=2, help="Number of videos.")] = None,
+    classes: Annotated[int | None, typer.Option(min=2, help="Number of action classes.")] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+) -> None:
+    """Write a data set of simulated features that have the statistics of real CLIP features."""
+    from stale_edge.config import SimulateConfig
+    from stale_edge.data import simulate as run
+
+    chosen = {"n_videos": videos, "n_classes": classes, "seed": seed}
+    config = SimulateConfig(**{name: value for name, value in chosen.items() if value is not None})
+    with progress_bar() as progress:
+        data_set = run(out, config=config, annotations=annotations, progress=progress)
+    console().print(
+        f"{out}: {len(data_set.annotations.videos)} simulated videos of {len(data_set.class_names)} classes "
+        f"({data_set.feature_spec.channels} channels). These features are simulated, not extracted from video."
+    )
+
+
+def check(
+    folder: Annotated[Path, typer.Argument(help="Data set folder: features/, annotations.json, …")],
+    json_path: JsonOption = None,
+) -> None:
+    """Read a whole data set and list every problem with its file and reason; exit 1 if there is one."""
+    from stale_edge.data import check as run
+
+    with progress_bar() as progress:
+        problems = run(folder, progress=progress)
+    write_json({"folder": str(folder), "problems": [{"file": p.file, "reason": p.reason} for p in problems]}, json_path)
+    out = console(json_path)
+    for problem in problems:
+        out.print(f"{problem.file}: {problem.reason}", markup=False)
+    out.print(f"{folder}: {len(problems)} problem{'' if len(problems) == 1 else 's'} found", markup=False)
+    if problems:
+        raise typer.Exit(1)
+
+
+def score(
+    truth: Annotated[Path, typer.Option(help="Ground truth in the ActivityNet layout.")],
+    predictions: Annotated[Path, typer.Option(help="Detections in the ActivityNet layout.")],
+    subset: Annotated[str, typer.Option(help="Subset of the ground truth to score; '' takes all.")] = "validation",
+    tiou: Annotated[str, typer.Option(help="Thresholds: start:stop:step or a list, a,b,c.")] = "0.5:0.95:0.05",
+    json_path: JsonOption = None,
+) -> None:
+    """Evaluate detections by ActivityNet's rules: mAP in percent, per threshold and per class."""
+    from stale_edge.evaluation import parse_thresholds, score_files
+
+    try:
+        thresholds = parse_thresholds(tiou)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--tiou") from error
+    result = score_files(truth, predictions, subset=subset or None, tiou_thresholds=thresholds)
+    write_json(result.to_json(), json_path)
+    rows = [[f"{t:.2f}", f"{m:.2f}"] for t, m in zip(result.tiou_thresholds, result.mAP, strict=True)]
+    out = console(json_path)
+    out.print(table("", ["tIoU", "mAP"], [*rows, ["average", f"{result.average_mAP:.2f}"]]))

@@ -1,0 +1,91 @@
+"""Where a command's words go: tables for people, JSON for programs, never mixed on one stream."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+JsonOption = Annotated[
+    Path | None,
+    typer.Option("--json", metavar="FILE", help="Write the result as JSON to FILE; '-' is standard output."),
+]
+
+
+def console(json_path: Path | None = None) -> "Console":
+    """Return the console for people: standard output, or standard error when JSON takes standard output."""
+    from rich.console import Console
+
+    return Console(stderr=_is_stdout(json_path), highlight=False, soft_wrap=True)
+
+
+def write_json(result: Any, json_path: Path | None) -> None:
+    """Write `result` to the file of `--json`, if one was given; numbers that are not finite are an error."""
+    if json_path is None:
+        return
+    text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    if _is_stdout(json_path):
+        sys.stdout.write(text)
+    else:
+        write_bytes(json_path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, making its folder first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def table(title: str, columns: list[str], rows: list[list[str]]) -> Any:
+    """Build a table whose first column is left-aligned and whose others are right-aligned."""
+    from rich import box
+    from rich.table import Table
+
+    built = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left")
+    for index, column in enumerate(columns):
+        built.add_column(column, justify="left" if index == 0 else "right", no_wrap=index == 0)
+    for row in rows:
+        built.add_row(*row)
+    return built
+
+
+@contextmanager
+def progress_bar() -> Iterator["Progress"]:
+    """Show one bar per stage on standard error while long work runs."""
+    from rich import progress as rich_progress
+    from rich.console import Console
+
+    bar = rich_progress.Progress(
+        rich_progress.TextColumn("{task.description}"),
+        rich_progress.BarColumn(),
+        rich_progress.MofNCompleteColumn(),
+        rich_progress.TimeElapsedColumn(),
+        rich_progress.TextColumn("{task.fields[note]}"),
+        console=Console(stderr=True),
+        transient=False,
+    )
+    with bar:
+        yield Progress(bar)
+
+
+class Progress:
+    """The callback that long-running library functions report to: `progress(stage, done, total, note)`."""
+
+    def __init__(self, bar: Any) -> None:
+        self._bar = bar
+        self._tasks: dict[str, Any] = {}
+
+    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bar.add_task(stage, total=total, note=note)
+        self._bar.update(self._tasks[stage], completed=done, total=total, note=note)
+
+
+def _is_stdout(json_path: Path | None) -> bool:
+    return json_path is not None and str(json_path) == "-"

@@ -1,0 +1,70 @@
+"""`stale-edge train` and `stale-edge evaluate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stale_edge.cli.output import JsonOption, console, progress_bar, table, write_json
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    app.command("train", epilog="Example: [bold]stale-edge train --data data --out run --set train.epochs=15[/bold]")(
+        train
+    )
+    app.command(
+        "evaluate", epilog="Example: [bold]stale-edge evaluate run/best --data data --split unseen.list[/bold]"
+    )(evaluate)
+
+
+def train(
+    data: Annotated[Path, typer.Option(help="Data set folder.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run: checkpoints, metrics.jsonl, loss plot.")],
+    config: Annotated[Path | None, typer.Argument(help="TOML file over the defaults.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one setting, e.g. train.epochs=3.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    json_path: JsonOption = None,
+) -> None:
+    """Train STALE; under torchrun, on several processes with the same result."""
+    from stale_edge.config import load_config
+    from stale_edge.training import train as run
+
+    resolved = load_config(config, overrides or ())
+    with progress_bar() as progress:
+        result = run(resolved, data, out, resume=resume, progress=progress)
+    write_json(result.to_json(), json_path)
+    console(json_path).print(result.summary(), markup=False)
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="Checkpoint or bundle.")],
+    data: Annotated[Path, typer.Option(help="Data set folder.")],
+    split: Annotated[Path | None, typer.Option(help="Class names to evaluate on, one a line.")] = None,
+    scores: Annotated[Path | None, typer.Option(help="Video-level scores for score enhancement.")] = None,
+    subset: Annotated[str, typer.Option(help="Subset of the annotations.")] = "validation",
+    predictions: Annotated[Path | None, typer.Option(help="Also write the detections to this file.")] = None,
+    json_path: JsonOption = None,
+) -> None:
+    """Measure mAP by ActivityNet's rules, with the training-free baseline beside it."""
+    with progress_bar() as progress:
+        if (model / "manifest.json").is_file():
+            from stale_edge.runtime.evaluate import evaluate_bundle
+
+            report = evaluate_bundle(model, data, split=split, scores=scores, subset=subset, progress=progress)
+        else:
+            from stale_edge.training import evaluate_checkpoint
+
+            report = evaluate_checkpoint(model, data, split=split, scores=scores, subset=subset, progress=progress)
+    write_json(report.to_json(), json_path)
+    if predictions is not None:
+        write_json(report.predictions, predictions)
+    baseline = report.baseline
+    rows = [
+        [f"{threshold:.2f}", f"{value:.2f}", f"{baseline.mAP[i]:.2f}" if baseline else "-"]
+        for i, (threshold, value) in enumerate(zip(report.result.tiou_thresholds, report.result.mAP, strict=True))
+    ]
+    rows.append(["average", f"{report.result.average_mAP:.2f}", f"{baseline.average_mAP:.2f}" if baseline else "-"])
+    console(json_path).print(table("", ["tIoU", "mAP", "training-free"], rows))

@@ -1,0 +1,147 @@
+"""Run every stage of the demo in order, keep what each said, and write the report."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stale_edge.benchmarking import run_benchmark
+from stale_edge.config import BenchConfig
+from stale_edge.data import DataSet
+from stale_edge.demo.report import write_report
+from stale_edge.demo.world import TEXT_ENCODER_FOLDER, make_data_set, training_config
+from stale_edge.errors import DataError
+from stale_edge.exporting import ExportReport, export_checkpoint
+from stale_edge.runtime.detect import detect_files
+from stale_edge.runtime.evaluate import EvaluationReport
+from stale_edge.training import TrainResult, evaluate_checkpoint, train
+
+SCHEMA = "stale-edge-demo/1"
+RESULT_FILE = "demo.json"
+REPORT_FILE = "report.html"
+_STARTED_FILE = "demo.started"
+BENCH_LENGTHS = (100, 200, 400)
+
+Progress = Callable[..., None]
+"""Called with (stage, done, total) or (stage, done, total, note)."""
+
+
+@dataclass
+class Outcome:
+    """What the stages of one demo said, for the JSON and for the report."""
+
+    out: Path
+    seed: int
+    data_set: DataSet
+    trained: TrainResult
+    closed: EvaluationReport
+    unseen: EvaluationReport
+    exported: ExportReport
+    bench: dict[str, Any]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values in the demo's schema; mAP in percent."""
+        precisions = {
+            artifact.row.precision: {
+                "average_mAP": artifact.parity.average_mAP,
+                "model_bytes": artifact.bytes,
+                "flipped_snippets": artifact.parity.flipped_snippets,
+                "matched_detections": artifact.parity.matched_detections,
+            }
+            for artifact in self.exported.artifacts
+            if artifact.row.format == "onnx"
+        }
+        return {
+            "schema": SCHEMA,
+            "seed": self.seed,
+            "features": "simulated",
+            "closed_set": _accuracy(self.closed),
+            "open_set": _accuracy(self.unseen),
+            "precisions": precisions,
+            "machine": self.bench["machine"],
+            "bench": self.bench["rows"],
+            "seconds": self.seconds,
+        }
+
+
+def run_demo(out: Path, *, seed: int = 0, scale: float = 1.0, progress: Progress | None = None) -> dict[str, Any]:
+    """Do the project's main job once, on data made on the spot.
+
+    Everything stays in `out`: `data/`, `run/`, `bundle/`, `detections.json`, `demo.json`, `report.html`.
+
+    Args:
+        out: folder; must be empty, not exist, or hold an earlier demo, which is replaced.
+        seed: of the simulated task and of the training, >= 0.
+        scale: part of the videos and epochs, in (0, 1].
+        progress: called as the stages go on.
+
+    Returns:
+        JSON values, schema `stale-edge-demo/1`.
+
+    Raises:
+        DataError: `out` holds something that is no demo.
+        ParityError: an exported artifact decided differently; what was made before stays in `out`.
+    """
+    out = Path(out)
+    _make_room(out)
+    seconds: dict[str, float] = {}
+    data, run, bundle = out / "data", out / "run", out / "bundle"
+    with _timed(seconds, "simulate"):
+        data_set = make_data_set(data, seed=seed, scale=scale, progress=progress)
+    with _timed(seconds, "train"):
+        trained = train(training_config(data_set, seed=seed, scale=scale), data, run, progress=progress)
+    with _timed(seconds, "evaluate"):
+        closed = evaluate_checkpoint(trained.best, data, split=data / "splits" / "train.list", progress=progress)
+        unseen = evaluate_checkpoint(trained.best, data, split=data / "splits" / "test.list", progress=progress)
+    with _timed(seconds, "export and check"):
+        exported = export_checkpoint(trained.best, bundle, classes=data_set.class_names, data=data, progress=progress)
+    with _timed(seconds, "detect"):
+        features = [data_set.features.sources(video)[0].path for video in data_set.videos("validation")]
+        detected = detect_files(bundle, features, progress=progress)
+        if detected.errors:
+            raise DataError("; ".join(detected.errors))
+        (out / "detections.json").write_text(detected.text, encoding="utf-8")
+    with _timed(seconds, "bench"):
+        bench = run_benchmark(
+            BenchConfig(lengths=BENCH_LENGTHS, repeats=3, seed=seed),
+            bundle=bundle,
+            text_encoder=data / TEXT_ENCODER_FOLDER,
+            progress=progress,
+        )
+    outcome = Outcome(out, seed, data_set, trained, closed, unseen, exported, bench, seconds)
+    with _timed(seconds, "report"):
+        write_report(outcome, out / REPORT_FILE)
+    result = outcome.to_json()
+    (out / RESULT_FILE).write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    return result
+
+
+def _accuracy(report: EvaluationReport) -> dict[str, Any]:
+    if report.baseline is None:
+        raise DataError(f"the baseline could not be computed: {report.baseline_note}")
+    return {
+        "average_mAP": report.result.average_mAP,
+        "baseline_average_mAP": report.baseline.average_mAP,
+    }
+
+
+def _make_room(out: Path) -> None:
+    """Empty the folder of an earlier demo; touch nothing else."""
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / _STARTED_FILE).is_file())):
+        raise DataError(f"{out} exists and holds no demo; give a folder that is empty or does not exist yet")
+    if out.is_dir():
+        shutil.rmtree(out)
+    out.mkdir(parents=True)
+    (out / _STARTED_FILE).write_text("stale-edge demo writes into this folder and may replace it.\n", encoding="utf-8")
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    seconds[stage] = round(time.monotonic() - started, 2)

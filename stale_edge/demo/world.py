@@ -1,0 +1,60 @@
+"""The simulated world of the demo: a small text encoder, a data set in its embedding space, a model of that size."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from stale_edge.config import Config, DecodeConfig, LossConfig, ModelConfig, SimulateConfig, TextConfig, TrainConfig
+from stale_edge.data import DataSet
+from stale_edge.data.simulate import class_names, simulate
+from stale_edge.model.small_text import small_text_encoder
+from stale_edge.model.text import class_bank
+from stale_edge.runtime.evaluate import CLASS_BANK_FILE
+
+CHANNELS = 128
+"""C and D of the demo: image and text share one space, as in CLIP."""
+N_VIDEOS = 500
+EPOCHS = 15
+TEXT_ENCODER_FOLDER = "text_encoder"
+"""Where training looks for the text encoder of a data set."""
+
+
+def make_data_set(out: Path, *, seed: int, scale: float, progress: Callable[..., None] | None = None) -> DataSet:
+    """Write the demo's data set, with the small text encoder whose embeddings its class directions come from.
+
+    Args:
+        out: folder that does not exist yet.
+        seed: of the task and of the text encoder.
+        scale: part of the full number of videos, in (0, 1].
+    """
+    config = SimulateConfig(n_videos=max(40, round(N_VIDEOS * scale)), channels=CHANNELS, seed=seed)
+    encoder = small_text_encoder(out / TEXT_ENCODER_FOLDER, dim=CHANNELS, seed=seed)
+    bank = class_bank(encoder, class_names(config))
+    data_set = simulate(out, config=config, class_bank=bank, progress=progress)
+    # The baseline compares with these embeddings, which no training has touched.
+    bank.save(out / CLASS_BANK_FILE)
+    return data_set
+
+
+def training_config(data_set: DataSet, *, seed: int, scale: float) -> Config:
+    """Choose the model and the training of the demo: small enough for minutes on two cores.
+
+    Args:
+        data_set: the one of `make_data_set`; its `splits/train.list` is trained on.
+        seed: of weights and order.
+        scale: part of the full number of epochs, in (0, 1].
+    """
+    return Config(
+        model=ModelConfig(
+            feature_channels=CHANNELS,
+            embed_dim=CHANNELS,
+            feedforward_dim=2 * CHANNELS,
+            localizer_dim=64,
+            text=TextConfig(n_contexts=4),
+        ),
+        train=TrainConfig(
+            epochs=max(2, round(EPOCHS * scale)), learning_rate=1e-3, batch_size=16, seed=seed, device="cpu"
+        ),
+        loss=LossConfig(),
+        decode=DecodeConfig(),
+        classes=str(data_set.root / "splits" / "train.list"),
+    )
