@@ -155,6 +155,16 @@ def test_saturated_masks_stay_finite() -> None:
     assert masks.grad.isfinite().all()
 
 
+def test_a_mask_that_is_not_a_number_gives_a_loss_that_is_not() -> None:
+    """So that the loop can name the video."""
+    output, targets, _ = _case()
+    masks, foreground = output.masks.clone(), output.foreground.clone()
+    masks[1, 2, 3] = foreground[1, 2] = float("nan")
+    by_mask = mask_loss(masks, targets.masks, targets.labels, dice_weight=0.4)
+    assert by_mask.isnan().tolist() == [False, True, False]
+    assert completeness_loss(foreground, targets, n_classes=K).isnan().tolist() == [False, True, False]
+
+
 def test_no_foreground_in_a_stream_means_no_consistency() -> None:
     output, _, projected = _case()
     logits = torch.zeros_like(output.class_logits)

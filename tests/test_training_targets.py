@@ -39,7 +39,12 @@ def test_snippet_span(start_s: float, end_s: float, expected: tuple[int, int], w
 
 @pytest.mark.parametrize(
     ("start_s", "end_s", "word"),
-    [(8.0, 4.0, "end where it starts"), (20.0, 30.0, "outside"), (-5.0, -1.0, "outside"), (float("nan"), 1.0, "finite")],
+    [
+        (8.0, 4.0, "end where it starts"),
+        (20.0, 30.0, "outside"),
+        (-5.0, -1.0, "outside"),
+        (float("nan"), 1.0, "finite"),
+    ],
 )
 def test_a_segment_without_snippets_is_refused(start_s: float, end_s: float, word: str) -> None:
     with pytest.raises(ValueError, match=word):

@@ -122,24 +122,30 @@ def encoder_of(source: ClassSource) -> TextEncoder | FreeClassEmbeddings | None:
 
 
 def bank_for(checkpoint: Checkpoint, names: Sequence[str], *, root: Path) -> ClassBank:
-    """Embed class names for a trained checkpoint, whether it was trained on them or not.
+    """Extend a checkpoint's class bank by names it was not trained on, as far as they can be embedded.
 
-    Trained classes come from the checkpoint's class bank; others from its text encoder, or, if it was trained with the
-    embeddings of a bank, from the data set's `class_bank.npz` of the same fingerprint.
+    They are encoded by the checkpoint's text encoder, or, if it was trained with the embeddings of a bank, read from
+    the data set's `class_bank.npz` of the same fingerprint.
+
+    Returns:
+        The trained classes, then those of `names` that could be added.
 
     Raises:
-        ClassBankError: a name can be embedded by neither.
+        ClassBankError: the data set's bank is of another fingerprint.
     """
     bank = checkpoint.class_bank
     missing = [name for name in names if name not in set(bank.names)]
-    if missing:
-        if isinstance(checkpoint.text_encoder, TextEncoder):
-            bank = bank.merge(class_bank(checkpoint.text_encoder, missing))
-        elif checkpoint.text_encoder is None and (root / CLASS_BANK_FILE).is_file():
-            bank = bank.merge(ClassBank.load(root / CLASS_BANK_FILE).select(missing))
-    return bank.select(names)
+    if missing and isinstance(checkpoint.text_encoder, TextEncoder):
+        return bank.merge(class_bank(checkpoint.text_encoder, missing))
+    if missing and checkpoint.text_encoder is None and (root / CLASS_BANK_FILE).is_file():
+        known = ClassBank.load(root / CLASS_BANK_FILE)
+        added = [name for name in missing if name in set(known.names)]
+        return bank.merge(known.select(added)) if added else bank
+    return bank
 
 
 def _require_width(width: int, embed_dim: int, source: str) -> None:
     if width != embed_dim:
-        raise ConfigError(f"{source}: class embeddings are {width} wide; set model.embed_dim={width} (it is {embed_dim})")
+        raise ConfigError(
+            f"{source}: class embeddings are {width} wide; set model.embed_dim={width} (it is {embed_dim})"
+        )

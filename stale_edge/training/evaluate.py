@@ -10,10 +10,9 @@ from torch import nn
 
 from stale_edge.bundle import ClassBank, FeatureContract
 from stale_edge.config import Config, DecodeConfig, FeatureSpec
-from stale_edge.data import DataSet, open_data_set, read_scores, read_split, resample
+from stale_edge.data import open_data_set, read_scores, read_split, resample
 from stale_edge.decoding import decode
 from stale_edge.errors import ClassBankError, FeatureContractError
-from stale_edge.evaluation import EvaluationResult, mean_average_precision
 from stale_edge.model.checkpoint import Checkpoint, read_checkpoint
 from stale_edge.model.output import StaleOutput
 from stale_edge.runtime.contract import check_feature_spec, checked_features
@@ -140,25 +139,6 @@ def feature_contract(config: Config, spec: FeatureSpec) -> FeatureContract:
     return FeatureContract.from_spec(spec, length=fixed, resampling="linear", resample_to=n_snippets)
 
 
-def validate(localizer: TorchLocalizer, data_set: DataSet, *, subset: str) -> EvaluationResult:
-    """Measure the mAP of a detector in training on the classes of its own bank, without the baseline.
-
-    Videos without features have no detections; their actions stay in the ground truth.
-    """
-    predictions: dict[str, list[dict[str, Any]]] = {}
-    for video in data_set.videos(subset):
-        if video not in data_set.features:
-            continue
-        duration_s = data_set.annotations.videos[video].duration_s
-        found = localizer.detect(data_set.load(video), duration_s=duration_s)
-        predictions[video] = [
-            {"label": d.label, "score": d.score, "segment": [d.start_s, d.end_s]} for d in found
-        ]
-    return mean_average_precision(
-        data_set.annotations.to_layout(), {"results": predictions}, subset=subset, classes=localizer.class_bank.names
-    )
-
-
 def evaluate_checkpoint(
     path: Path,
     data: Path,
@@ -174,7 +154,8 @@ def evaluate_checkpoint(
         path: the checkpoint.
         data: the data set folder.
         split: class names to look for and to score, one a line; None: every class of the data set. Names that the
-            checkpoint was not trained on are encoded by its text encoder, or read from the data set's `class_bank.npz`.
+            checkpoint was not trained on are encoded by its text encoder, or read from the data set's `class_bank.npz`;
+            without `split`, those that neither knows have AP 0, with it they are an error.
         scores: video-level scores for score enhancement; None: none are used.
         subset: of the annotations.
         progress: called with (stage, done, total).
@@ -185,12 +166,12 @@ def evaluate_checkpoint(
     checkpoint, data_set = read_checkpoint(path), open_data_set(data)
     contract = feature_contract(checkpoint.config, checkpoint.feature_spec)
     check_feature_spec(contract, data_set.feature_spec)
-    names = read_split(split) if split is not None else data_set.class_names
-    localizer = TorchLocalizer.of(checkpoint, class_bank=bank_for(checkpoint, names, root=data_set.root))
+    classes = None if split is None else read_split(split)
+    bank = bank_for(checkpoint, data_set.class_names if classes is None else classes, root=data_set.root)
     return evaluate_localizer(
-        localizer,
+        TorchLocalizer.of(checkpoint, class_bank=bank),
         data_set,
-        classes=names,
+        classes=classes,
         subset=subset,
         scores=None if scores is None else read_scores(scores),
         progress=progress,

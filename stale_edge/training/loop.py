@@ -25,9 +25,10 @@ from stale_edge.data.folder import DataSet, open_data_set
 from stale_edge.errors import ConfigError, TrainingError
 from stale_edge.model import PaperStale, build_model, write_checkpoint
 from stale_edge.report.figures import loss_curve
+from stale_edge.runtime.evaluate import evaluate_localizer
 from stale_edge.training.batches import Batch, collate, epoch_batches, mix_seed, share_of
-from stale_edge.training.classes import ClassSource, bank_of, encoder_of, open_class_source
-from stale_edge.training.evaluate import TorchLocalizer, feature_contract, validate
+from stale_edge.training.classes import bank_of, encoder_of, open_class_source
+from stale_edge.training.evaluate import TorchLocalizer, feature_contract
 from stale_edge.training.losses import LossTerms, total_loss
 from stale_edge.training.plan import TrainingPlan, plan_training
 from stale_edge.training.run_folder import RunFolder, RunState
@@ -35,7 +36,11 @@ from stale_edge.training.step import TrainingModel
 from stale_edge.training.targets import VideoTargets, assign_targets
 
 Progress = Callable[[str, int, int, str], None]
-"""Called with (stage, done, total, note); the note of a training step holds the loss terms."""
+"""Called with (stage, done, total, note) after every step; the note holds epoch and loss terms."""
+
+ADAM_EPS = 1e-6
+"""Added to Adam's denominator. Some gradients are zero but for rounding (a key's bias shifts every logit of a softmax
+alike); with PyTorch's 1e-8 Adam blows that rounding up to steps of full size, other ones in each order of summation."""
 
 WAIT_FOR_VALIDATION = datetime.timedelta(hours=12)
 """How long the other processes wait while the first one validates."""
@@ -57,7 +62,7 @@ class TrainResult:
     last: Path
     epochs: int
     best_epoch: int
-    average_mAP: float | None  # noqa: N815: the field's own name, as in every JSON of this kit
+    average_mAP: float | None  # noqa: N815
     records: tuple[dict[str, Any], ...]
     notes: tuple[str, ...]
 
@@ -93,11 +98,12 @@ def train(
         TrainingError: `out` holds something, cannot be resumed with these settings, or a loss is not finite.
         ConfigError, DataError, FeatureContractError, CheckpointError: settings, data set or text encoder do not fit.
     """
-    accelerator = Accelerator(
-        cpu=config.train.device == "cpu", kwargs_handlers=[InitProcessGroupKwargs(timeout=WAIT_FOR_VALIDATION)]
-    )
-    if config.train.device == "cuda" and accelerator.device.type != "cuda":
+    if config.train.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("train.device=cuda, but PyTorch sees no CUDA device here; use auto or cpu")
+    accelerator = Accelerator(
+        cpu=config.train.device == "cpu" or not torch.cuda.is_available(),
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=WAIT_FOR_VALIDATION)],
+    )
     return _Run(config, Path(data), Path(out), resume, accelerator, progress or _silent).run()
 
 
@@ -141,7 +147,7 @@ class _Run:
         model.to(accelerator.device)
         self.parameters = [weight for weight in model.parameters() if weight.requires_grad]
         self.optimizer = torch.optim.Adam(
-            self.parameters, lr=config.train.learning_rate, weight_decay=config.train.weight_decay
+            self.parameters, lr=config.train.learning_rate, weight_decay=config.train.weight_decay, eps=ADAM_EPS
         )
         if self.state is not None:
             self.optimizer.load_state_dict(self.state.optimizer)
@@ -185,16 +191,18 @@ class _Run:
         self.replicated.train()
         sums = torch.zeros(len(LossTerms._fields) + 1, dtype=torch.float64)
         norms: list[float] = []
-        n_videos = len(self.plan.videos)
-        batches = self._batches(epoch)
-        for step, batch in enumerate(batches):
+        n_videos, n_epochs = len(self.plan.videos), self.config.train.epochs
+        for step, batch in enumerate(self._batches(epoch)):
             terms, losses, norm = self._step(batch, where=f"epoch {epoch}, step {step + 1}")
             counted = torch.tensor([weight > 0 for weight in batch.share.weights])
             sums += torch.stack([values.detach().cpu().double()[counted].sum() for values in (*terms, losses)])
             norms.append(norm)
             done = min((step + 1) * self.config.train.batch_size, n_videos)
-            self.progress(f"epoch {epoch}/{self.config.train.epochs}", done, n_videos, _describe(terms, losses))
-        means = (cast(Tensor, self.accelerator.reduce(sums.to(self.accelerator.device, torch.float32))) / n_videos).tolist()
+            note = f"epoch {epoch}/{n_epochs}  {_describe(terms, losses)}"
+            self.progress("train", (epoch - 1) * n_videos + done, n_epochs * n_videos, note)
+        means = (
+            cast(Tensor, self.accelerator.reduce(sums.to(self.accelerator.device, torch.float32))) / n_videos
+        ).tolist()
         return {
             "epoch": epoch,
             "loss": means[-1],
@@ -251,11 +259,18 @@ class _Run:
             feature_contract=feature_contract(self.config, self.data_set.feature_spec),
             decode_config=self.config.decode,
         )
-        result = validate(localizer, self.data_set, subset=cast(str, self.plan.validation_subset))
-        record["average_mAP"] = result.average_mAP
-        record["mAP"] = list(result.mAP)
+        report = evaluate_localizer(
+            localizer,
+            self.data_set,
+            classes=self.plan.vocabulary,
+            subset=cast(str, self.plan.validation_subset),
+            progress=lambda _, done, total: self.progress(f"validate, epoch {epoch}", done, total, ""),
+        )
+        record["average_mAP"] = report.result.average_mAP
+        record["mAP"] = list(report.result.mAP)
+        record["baseline_average_mAP"] = None if report.baseline is None else report.baseline.average_mAP
         record["validation_seconds"] = round(time.perf_counter() - started, 3)
-        return float(result.average_mAP)
+        return float(report.result.average_mAP)
 
     def _save(self, epoch: int, records: list[dict[str, Any]], *, best_epoch: int, best_value: float | None) -> None:
         """Write metrics and checkpoints, and the state last: until it is there, the epoch has not happened."""
@@ -282,7 +297,7 @@ class _Run:
         )
 
     def _measure_features(self) -> None:
-        """Tell the detector mean and spread of the training features; reads every file once, so a bad one stops here."""
+        """Tell the detector mean and spread of the training features; reads every file, so a bad one stops here."""
         if not isinstance(self.detector, PaperStale):
             return
         mean, square, n_snippets = torch.zeros(()), torch.zeros(()), 0

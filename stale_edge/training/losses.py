@@ -58,7 +58,7 @@ def mask_loss(masks: Tensor, targets: Tensor, labels: Tensor, *, dice_weight: fl
         (B,) float32.
     """
     predicted = masks.float()
-    entropy = F.binary_cross_entropy(predicted, targets, reduction="none")  # (B, T, T)
+    entropy = _binary_cross_entropy(predicted, targets)  # (B, T, T)
     inside = targets.sum(dim=2)  # (B, T), snippets inside row i's action
     outside = targets.shape[2] - inside
     foreground_part = (entropy * targets).sum(dim=2) / inside.clamp(min=1)
@@ -86,7 +86,7 @@ def completeness_loss(foreground: Tensor, targets: BatchTargets, *, n_classes: i
         (B,) float32, averaged over a video's snippets.
     """
     truth = targets.foreground(n_classes)
-    losses = F.binary_cross_entropy(foreground.float(), truth, reduction="none")
+    losses = _binary_cross_entropy(foreground.float(), truth)
     return _mean_where(losses, targets.labels != IGNORED)
 
 
@@ -177,6 +177,13 @@ def total_loss(terms: LossTerms, config: LossConfig) -> Tensor:
         + config.completeness * terms.completeness
         + config.consistency * terms.consistency
     )
+
+
+def _binary_cross_entropy(predicted: Tensor, targets: Tensor) -> Tensor:
+    """Compute it elementwise; NaN gives NaN, where PyTorch's own raises on a CPU and aborts the process on a GPU."""
+    is_nan = predicted.isnan()
+    losses = F.binary_cross_entropy(predicted.masked_fill(is_nan, 0.5), targets, reduction="none")
+    return torch.where(is_nan, predicted, losses)
 
 
 def _mean_where(values: Tensor, counted: Tensor) -> Tensor:

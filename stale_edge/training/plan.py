@@ -71,8 +71,7 @@ def plan_training(config: Config, data_set: DataSet) -> TrainingPlan:
     if not seen & set(vocabulary):
         raise DataError(
             f"{data_set.root}: none of {len(listed)} videos of subset {subset!r} has features and an action of the "
-            f"{len(vocabulary)} classes to train on"
-            + (f" (of {config.classes})" if config.classes else "")
+            f"{len(vocabulary)} classes to train on" + (f" (of {config.classes})" if config.classes else "")
         )
     return TrainingPlan(
         vocabulary=tuple(vocabulary),

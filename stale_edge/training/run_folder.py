@@ -1,9 +1,9 @@
 """A training run's folder, written so that a kill at any moment can be resumed from.
 
-    state.pt        everything the next epoch starts from; replaced last and atomically, so it alone says how far a run is
-    metrics.jsonl   one line an epoch; lines past the state belong to an epoch that will be run again, and are dropped
-    last/, best/    checkpoints; after a kill they may be one epoch ahead of the state, which writes them again
-    loss.png        the loss curve
+state.pt        everything the next epoch starts from; replaced last and atomically, so it alone says how far a run is
+metrics.jsonl   one line an epoch; lines past the state belong to an epoch that will be run again, and are dropped
+last/, best/    checkpoints; after a kill they may be one epoch ahead of the state, which writes them again
+loss.png        the loss curve
 """
 
 import json
