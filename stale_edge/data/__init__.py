@@ -6,6 +6,7 @@ from stale_edge.data.annotations import (
     VideoAnnotation,
     read_annotations,
 )
+from stale_edge.data.check import Problem, check
 from stale_edge.data.features import FeatureFolder, check_features, read_features, resample
 from stale_edge.data.folder import (
     DataSet,
@@ -25,8 +26,10 @@ __all__ = [
     "Annotations",
     "DataSet",
     "FeatureFolder",
+    "Problem",
     "VideoAnnotation",
     "VideoScore",
+    "check",
     "check_features",
     "class_names",
     "open_data_set",

@@ -50,7 +50,7 @@ def resample(features: NDArray[np.floating], length: int) -> FloatArray:
     return resampled
 
 
-def read_features(path: Path, *, array: str | None = None) -> FloatArray:
+def read_features(path: Path, array: str | None = None) -> FloatArray:
     """Read the features of one video from `.npy`, `.npz`, `.h5` or `.hdf5`; nothing is unpickled.
 
     An archive with several arrays must hold one called `features` or like the file's stem, else `array` must choose.
@@ -219,9 +219,7 @@ class FeatureFolder:
         if len(sources) > 1:
             listed = ", ".join(str(source.path.relative_to(self.root)) for source in sources)
             raise DataError(f"{self.root}: several files hold features of video {video!r}: {listed}; keep one")
-        path, array = sources[0]
-        named = str(path) if array is None else f"{path}[{array}]"
-        return check_features(read_features(path, array=array), named, channels=channels)
+        return check_features(read_features(*sources[0]), str(sources[0].path), channels=channels)
 
 
 def _videos_of(path: Path, *, alone: bool) -> list[tuple[str, FeatureSource]]:

@@ -2,9 +2,9 @@
 
 import csv
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from stale_edge.data.annotations import Annotations, parse_database, read_json, refusing
+from stale_edge.data.annotations import Annotations, Report, parse_database, read_json, refusing
 from stale_edge.errors import DataError
 
 _FOLDERS = (".", "data/activitynet_annotations", "activitynet_annotations")
@@ -31,32 +31,37 @@ def find_public_layout(root: Path) -> PublicLayout | None:
     return None
 
 
-def read_public_annotations(annotations: Path, video_info: Path) -> Annotations:
+def read_public_annotations(annotations: Path, video_info: Path, *, report: Report | None = None) -> Annotations:
     """Read the two files of the public STALE code (and of BSN): `anet_anno_action.json` and `video_info_new.csv`.
 
-    The duration is the annotation file's `duration_second`, the subset the table's column `subset`. The
-    public data loader keeps only each video's last annotation (stale_lib/stale_dataloader.py, getAnnotation); here all
-    are kept.
+    The duration is the annotation file's `duration_second`, the subset the table's column `subset`. The public data
+    loader keeps only each video's last annotation (stale_lib/stale_dataloader.py, getAnnotation); here all are kept.
+
+    Args:
+        annotations, video_info: the two files.
+        report: takes each reason instead of raising; what is wrong is left out then.
 
     Raises:
         DataError: as `read_annotations`; or a video of one file is missing in the other.
     """
-    refuse = refusing(Path(annotations))
-    document = read_json(Path(annotations), refuse)
-    subsets = _read_subsets(Path(video_info))
+    annotations, video_info = Path(annotations), Path(video_info)
+    report = report or refusing(annotations)
+    document = read_json(annotations, report)
+    subsets = _read_subsets(video_info)
     if not isinstance(document, dict):
-        refuse(f"the file must hold an object of videos; got {type(document).__name__}")
-    database = {}
+        raise DataError(f"{annotations}: the file must hold an object of videos; got {type(document).__name__}")
+    database: dict[str, Any] = {}
     for name, video in document.items():
         if name not in subsets:
-            refuse(f"video {name!r} is not in {video_info}, so its subset is unknown")
-        if not isinstance(video, dict):
-            refuse(f"video {name!r}: must be an object; got {video!r}")
-        database[name] = {**video, "duration": video.get("duration_second"), "subset": subsets[name]}
-    missing = next((name for name in subsets if name not in document), None)
-    if missing is not None:
-        refuse(f"video {missing!r} of {video_info} is missing")
-    return Annotations(parse_database({"database": database}, refuse))
+            report(f"video {name!r} is not in {video_info.name}, so its subset is unknown")
+        elif not isinstance(video, dict):
+            report(f"video {name!r}: must be an object; got {video!r}")
+        else:
+            database[name] = {**video, "duration": video.get("duration_second"), "subset": subsets[name]}
+    for name in subsets:
+        if name not in document:
+            report(f"video {name!r} of {video_info.name} is missing")
+    return Annotations(parse_database({"database": database}, report))
 
 
 def _read_subsets(path: Path) -> dict[str, str]:

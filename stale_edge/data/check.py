@@ -1,0 +1,250 @@
+"""Check a whole data set folder and list everything that is wrong with it; nothing is ever written."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from stale_edge.data.annotations import (
+    Report,
+    VideoAnnotation,
+    parse_database,
+    read_json,
+)
+from stale_edge.data.features import FeatureFolder, FeatureSource, read_features
+from stale_edge.data.folder import (
+    ANNOTATIONS_FILE,
+    FEATURE_SPEC_FILE,
+    FEATURES_FOLDER,
+    SCORES_FILE,
+    SPLITS_FOLDER,
+    parse_scores,
+    read_feature_spec,
+)
+from stale_edge.data.public import find_public_layout, read_public_annotations
+from stale_edge.data.splits import read_split
+from stale_edge.errors import DataError, FeatureContractError
+from stale_edge.segments import find_video
+
+Progress = Callable[[int, int], None]
+"""Takes how many videos are done, and how many there are."""
+
+KNOWN_SUBSETS = ("train", "training", "val", "valid", "validation", "test", "testing")
+SEGMENT_TOLERANCE_S = 0.1
+"""A segment may end this much after its video: published durations are rounded (212 of 23,064 in ActivityNet)."""
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong: the file, relative to the data set's folder, and the reason."""
+
+    file: str
+    reason: str
+
+
+@dataclass
+class _Check:
+    root: Path
+    problems: dict[Problem, None] = field(default_factory=dict)  # in the order found, each once
+
+    def report(self, file: Path | str) -> Report:
+        """Make a report that lists reasons for one file; a path in front of a reason is not said twice."""
+        path = self.root / file
+        named = path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
+
+        def add(reason: str) -> None:
+            self.problems[Problem(named, reason.removeprefix(f"{path}: "))] = None
+
+        return add
+
+
+def check(root: Path, *, progress: Progress | None = None) -> list[Problem]:
+    """Read a whole data set folder and list every problem with file and reason; an empty list says that all is well.
+
+    Found are:
+    - missing parts, unreadable files, broken entries;
+    - features that are missing, unreadable, without annotation, twice there, of a wrong type, shape or width, empty, or
+      not finite;
+    - durations that are missing or not > 0; segments that are reversed, of zero length, or outside the video by more
+      than `SEGMENT_TOLERANCE_S`; videos, annotations or class names that stand twice;
+    - videos without an action outside the test subset; subsets of unknown name;
+    - labels that neither the class splits nor the file's taxonomy know; labels of splits and scores that no video has.
+
+    Args:
+        root: folder as `open_data_set` takes it.
+        progress: called after each video.
+
+    Raises:
+        DataError: the folder does not exist.
+        MissingExtraError: there are HDF5 features and h5py is not installed.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise DataError(f"{root}: no such data set folder")
+    checking = _Check(root)
+    videos, annotations_file, scores_file = _check_annotations(checking)
+    _check_splits(checking, videos, annotations_file)
+    _check_scores(checking, videos, scores_file)
+    _check_features(checking, videos, annotations_file, progress)
+    return list(checking.problems)
+
+
+def _check_annotations(checking: _Check) -> tuple[dict[str, VideoAnnotation], Path, Path]:
+    root = checking.root
+    path, scores = root / ANNOTATIONS_FILE, root / SCORES_FILE
+    layout = None if path.is_file() else find_public_layout(root)
+    report = checking.report(path if layout is None else layout.annotations)
+    try:
+        if layout is None:
+            document = read_json(path, report)
+            videos = parse_database(document, report)
+            _check_taxonomy(document, videos, report)
+        else:
+            path, scores = layout.annotations, layout.scores or scores
+            videos = read_public_annotations(path, layout.video_info, report=report).videos
+    except DataError as error:
+        report(str(error))
+        return {}, path, scores
+    for name, video in videos.items():
+        _check_video(name, video, report)
+    _check_prefixes(videos, report)
+    return videos, path, scores
+
+
+def _check_video(name: str, video: VideoAnnotation, report: Report) -> None:
+    where = f"video {name!r}"
+    if video.subset.lower() not in KNOWN_SUBSETS:
+        report(f"{where}: unknown subset {video.subset!r}; known: {', '.join(KNOWN_SUBSETS)}")
+    if not video.actions and not video.subset.lower().startswith("test"):
+        report(f"{where}: empty video: no action is annotated though it is in subset {video.subset!r}")
+    for i, action in enumerate(video.actions):
+        here = f"{where}, annotation {i} ({action.label})"
+        if action.label != action.label.strip():
+            report(f"{here}: the label has spaces at an end: {action.label!r}")
+        if action.end_s == action.start_s:
+            report(f"{here}: the segment has zero length at {action.start_s:g} s")
+        if action.start_s < -SEGMENT_TOLERANCE_S or action.end_s > video.duration_s + SEGMENT_TOLERANCE_S:
+            report(
+                f"{here}: the segment [{action.start_s:g}, {action.end_s:g}] s is outside the video, "
+                f"which lasts {video.duration_s:g} s"
+            )
+    for action, n in Counter(video.actions).items():
+        if n > 1:
+            report(f"{where}: duplicate: {action.label} [{action.start_s:g}, {action.end_s:g}] s stands {n} times")
+
+
+def _check_prefixes(videos: Mapping[str, VideoAnnotation], report: Report) -> None:
+    for name in videos:
+        if f"v_{name}" in videos:
+            report(f"video {name!r}: duplicate: the same video stands as {'v_' + name!r} too")
+
+
+def _check_taxonomy(document: Any, videos: Mapping[str, VideoAnnotation], report: Report) -> None:
+    """ActivityNet's own file lists its classes as nodes of a tree."""
+    taxonomy = document.get("taxonomy") if isinstance(document, dict) else None
+    nodes = taxonomy if isinstance(taxonomy, list) else []
+    known = {node["nodeName"] for node in nodes if isinstance(node, dict) and isinstance(node.get("nodeName"), str)}
+    if known:
+        _report_unknown_labels(videos, known, "the file's taxonomy", report)
+
+
+def _report_unknown_labels(videos: Mapping[str, VideoAnnotation], known: set[str], source: str, report: Report) -> None:
+    for name, video in videos.items():
+        for label in dict.fromkeys(action.label for action in video.actions):
+            if label not in known:
+                report(f"video {name!r}: unknown label {label!r}; it is not in {source}")
+
+
+def _check_splits(checking: _Check, videos: Mapping[str, VideoAnnotation], annotations_file: Path) -> None:
+    folder = checking.root / SPLITS_FOLDER
+    annotated = {action.label for video in videos.values() for action in video.actions}
+    named: set[str] = set()
+    for path in sorted(folder.rglob("*.list")):
+        report = checking.report(path)
+        try:
+            names = read_split(path)
+        except DataError as error:
+            report(str(error))
+            continue
+        named.update(names)
+        for name in names:
+            if annotated and name not in annotated:
+                report(f"unknown label {name!r}: no video is annotated with it")
+    if named:
+        report = checking.report(annotations_file)
+        _report_unknown_labels(videos, named, f"any class list under {SPLITS_FOLDER}/", report)
+
+
+def _check_scores(checking: _Check, videos: Mapping[str, VideoAnnotation], path: Path) -> None:
+    if not path.is_file():
+        return
+    report = checking.report(path)
+    try:
+        scores = parse_scores(read_json(path, report), report)
+    except DataError as error:
+        report(str(error))
+        return
+    annotated = {action.label for video in videos.values() for action in video.actions}
+    for video, score in scores.items():
+        if videos and find_video(video, videos) is None:
+            report(f"video {video!r}: scored but not annotated")
+        if annotated and score.label not in annotated:
+            report(f"video {video!r}: unknown label {score.label!r}: no video is annotated with it")
+
+
+def _check_features(
+    checking: _Check, videos: Mapping[str, VideoAnnotation], annotations_file: Path, progress: Progress | None
+) -> None:
+    channels = _stated_channels(checking)
+    try:
+        features = FeatureFolder(checking.root / FEATURES_FOLDER)
+    except DataError as error:
+        checking.report(FEATURES_FOLDER)(str(error))
+        return
+    widths: dict[FeatureSource, int] = {}
+    for video in videos:
+        if video not in features:
+            checking.report(f"{FEATURES_FOLDER}/{video}.npy")(f"missing feature of video {video!r}")
+    names = set(features.videos)
+    for done, video in enumerate(features.videos, start=1):
+        sources = features.sources(video)
+        named = sources[0].path
+        if len(sources) > 1:
+            listed = ", ".join(source.path.relative_to(features.root).as_posix() for source in sources)
+            checking.report(named)(f"duplicate: several files hold features of video {video!r}: {listed}")
+        if f"v_{video}" in names:
+            checking.report(named)(f"duplicate: the same video has features as {'v_' + video!r} too")
+        if videos and find_video(video, videos) is None:
+            checking.report(named)(f"feature without annotation: video {video!r} is not in {annotations_file.name}")
+        for source in sources:
+            try:
+                loaded = read_features(*source)
+            except (DataError, FeatureContractError) as error:
+                checking.report(source.path)(str(error))
+                continue
+            widths[source] = loaded.shape[1]
+        if progress is not None:
+            progress(done, len(features))
+    _check_widths(checking, widths, channels)
+
+
+def _check_widths(checking: _Check, widths: Mapping[FeatureSource, int], stated: int | None) -> None:
+    if not widths:
+        return
+    expected = stated or Counter(widths.values()).most_common(1)[0][0]
+    reason = f"as {FEATURE_SPEC_FILE} says" if stated else "as most features have"
+    for source, width in widths.items():
+        if width != expected:
+            array = "" if source.array is None else f"{source.array!r}: "
+            checking.report(source.path)(f"{array}wrong width: C = {width} channels, not {expected} {reason}")
+
+
+def _stated_channels(checking: _Check) -> int | None:
+    path = checking.root / FEATURE_SPEC_FILE
+    if not path.is_file():
+        return None
+    try:
+        return read_feature_spec(path).channels
+    except DataError as error:
+        checking.report(path)(str(error))
+        return None
