@@ -1,8 +1,10 @@
 """ActivityNet's layouts of ground truth and predictions, turned into arrays."""
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
-from itertools import chain
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import chain, count
+from operator import itemgetter
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -80,13 +82,13 @@ def truth_table(
             kept[video] = entry["annotations"]
     rows = _Rows(kept, "annotation")
     wanted_classes = None if classes is None else frozenset(classes)
-    names = tuple(name for name in dict.fromkeys(rows.labels) if wanted_classes is None or name in wanted_classes)
+    names = tuple(name for name in rows.classes if wanted_classes is None or name in wanted_classes)
     if not names:
         wanted = "" if wanted_classes is None else f" of the {len(wanted_classes)} classes asked for"
         raise ValueError(
             f"no action{wanted} is annotated in subset {subset!r}; subsets there are: {', '.join(sorted(subsets))}"
         )
-    label = rows.label_numbers({name: i for i, name in enumerate(names)})
+    label = rows.label_numbers(names)
     keep = label >= 0
     video_number, segments = rows.video_numbers(numbers)[keep], rows.segments()[keep]
     return TruthTable(names, len(numbers), label[keep], video_number, segments), numbers
@@ -120,9 +122,8 @@ def prediction_table(layout: Mapping[str, Any], classes: tuple[str, ...], videos
         if known is not None and owners.setdefault(videos[known], video) != video:
             raise ValueError(f"videos {owners[videos[known]]!r} and {video!r} are both {known!r} of the ground truth")
     rows = _Rows(results, "detection")
-    index = {label: i for i, label in enumerate(classes)}
-    label = rows.label_numbers(index)
-    ignored = tuple(sorted(set(rows.labels) - set(index)))
+    label = rows.label_numbers(classes)
+    ignored = tuple(sorted(set(rows.classes) - set(classes)))
     table = PredictionTable(label, rows.video_numbers(numbers), rows.segments(), rows.scores(), ignored)
     return table.take(np.flatnonzero(label >= 0)) if ignored else table
 
@@ -133,70 +134,80 @@ class _Rows:
     def __init__(self, videos: Mapping[str, list[Any]], kind: str) -> None:
         self._videos, self._kind = videos, kind
         self._rows = list(chain.from_iterable(videos.values()))
-        self.labels: list[str] = self._column("label")
-        if not set(map(type, self.labels)) <= {str}:
-            self._refuse(lambda row: isinstance(row["label"], str), "the label must be a class name")
+        numbers: defaultdict[Any, int] = defaultdict(count().__next__)  # in the order of first appearance
+        self._label = self._read("label", lambda labels: self._array(map(numbers.__getitem__, labels), np.int64))
+        self.classes: tuple[str, ...] = tuple(numbers)
+        if not all(isinstance(label, str) for label in self.classes):
+            self._refuse("label")
 
-    def label_numbers(self, index: Mapping[str, int]) -> IntArray:
-        return np.fromiter((index.get(label, -1) for label in self.labels), dtype=np.int64, count=len(self.labels))
+    def label_numbers(self, classes: Sequence[str]) -> IntArray:
+        """(N,) the row's class among `classes`, -1 for another."""
+        wanted = {name: i for i, name in enumerate(classes)}
+        numbers: IntArray = np.array([wanted.get(name, -1) for name in self.classes], dtype=np.int64)[self._label]
+        return numbers
 
     def video_numbers(self, numbers: Mapping[str, int]) -> IntArray:
-        counts = [len(entries) for entries in self._videos.values()]
+        """(N,) the number of the row's video."""
+        counts = [len(rows) for rows in self._videos.values()]
         return np.repeat(np.array([numbers[video] for video in self._videos], dtype=np.int64), counts)
 
     def segments(self) -> Seconds:
         """(N, 2) seconds, each finite and not reversed; numbers or, as in G-TAD's THUMOS14 file, strings of them."""
-        pairs = self._column("segment")
-        values = np.empty(0)
-        if set(map(type, pairs)) <= {list, tuple} and set(map(len, pairs)) <= {2}:
-            values = _to_floats(chain.from_iterable(pairs), 2 * len(pairs))
-        if len(values) < 2 * len(pairs) or not np.isfinite(values).all():
-            self._refuse(_has_segment, "the segment must be [start, end], two finite numbers of seconds")
-        segments: Seconds = values.reshape(-1, 2)
-        if (segments[:, 1] < segments[:, 0]).any():
-            self._refuse(
-                lambda row: float(row["segment"][0]) <= float(row["segment"][1]),
-                "the segment is reversed, it ends before it starts",
-            )
+        segments: Seconds = self._read("segment", self._pairs).reshape(-1, 2)
+        if not np.isfinite(segments).all() or (segments[:, 1] < segments[:, 0]).any():
+            self._refuse("segment")
         return segments
 
     def scores(self) -> Seconds:
         """(N,) finite scores."""
-        column = self._column("score")
-        values = _to_floats(column, len(column))
-        if len(values) < len(column) or not np.isfinite(values).all():
-            self._refuse(lambda row: math.isfinite(float(row["score"])), "the score must be a finite number")
-        return values
+        scores: Seconds = self._read("score", lambda scores: self._array(scores, np.float64))
+        if not np.isfinite(scores).all():
+            self._refuse("score")
+        return scores
 
-    def _column(self, key: str) -> list[Any]:
+    def _read(self, key: str, read: Callable[[Iterator[Any]], NDArray[Any]]) -> NDArray[Any]:
         try:
-            return [row[key] for row in self._rows]
-        except (KeyError, TypeError, IndexError):
-            self._refuse(lambda row: isinstance(row, Mapping) and key in row, f"the key {key!r} is missing")
+            return read(map(itemgetter(key), self._rows))
+        except (KeyError, IndexError, TypeError, ValueError, OverflowError):
+            self._refuse(key)
 
-    def _refuse(self, valid: Callable[[Any], bool], message: str) -> NoReturn:
+    def _array(self, values: Iterator[Any], dtype: type[np.generic]) -> NDArray[Any]:
+        return np.fromiter(values, dtype=dtype, count=len(self._rows))
+
+    def _pairs(self, segments: Iterator[Any]) -> NDArray[Any]:
+        pairs = list(segments)
+        if not set(map(type, pairs)) <= {list, tuple} or not set(map(len, pairs)) <= {2}:
+            raise TypeError("a segment is not a pair")
+        return np.fromiter(chain.from_iterable(pairs), dtype=np.float64, count=2 * len(pairs))
+
+    def _refuse(self, key: str) -> NoReturn:
+        is_valid, allowed = _COLUMNS[key]
         for video, rows in self._videos.items():
             for i, row in enumerate(rows):
+                where = f"video {video!r}, {self._kind} {i}"
+                if not isinstance(row, Mapping) or key not in row:
+                    raise ValueError(f"{where}: the key {key!r} is missing; got {_short(row)}")
                 try:
-                    accepted = valid(row)
+                    accepted = is_valid(row[key])
                 except (TypeError, ValueError, OverflowError):
                     accepted = False
                 if not accepted:
-                    raise ValueError(f"video {video!r}, {self._kind} {i}: {message}; got {_short(row)}")
-        raise ValueError(f"a {self._kind} is broken: {message}")
+                    raise ValueError(f"{where}: the {key} must be {allowed}; got {_short(row[key])}")
+        raise ValueError(f"the {key} of a {self._kind} must be {allowed}")
 
 
-def _to_floats(values: Iterable[Any], count: int) -> Seconds:
-    """Convert to float64; empty when a value is not a number."""
-    try:
-        return np.fromiter(values, dtype=np.float64, count=count)
-    except (TypeError, ValueError, OverflowError):
-        return np.empty(0)
+def _is_segment(value: Any) -> bool:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        return False
+    start, end = map(float, value)
+    return math.isfinite(start) and math.isfinite(end) and start <= end
 
 
-def _has_segment(row: Any) -> bool:
-    segment = row["segment"]
-    return isinstance(segment, list | tuple) and len(segment) == 2 and all(math.isfinite(float(s)) for s in segment)
+_COLUMNS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "label": (lambda value: isinstance(value, str), "a class name"),
+    "segment": (_is_segment, "[start, end], two finite numbers of seconds, not reversed"),
+    "score": (lambda value: math.isfinite(float(value)), "a finite number"),
+}
 
 
 def _short(value: object) -> str:

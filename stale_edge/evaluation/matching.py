@@ -11,6 +11,47 @@ from stale_edge.segments import IntArray
 BoolArray = NDArray[np.bool_]
 
 
+class Matches(NamedTuple):
+    """The predictions that overlap an action enough at some threshold, by class, then by rank; all others are wrong.
+
+    label: (M,) int64. rank: (M,) int64, place among all predictions of the class, 1 is the best.
+    is_right: (H, M) bool, true positives at each threshold.
+    """
+
+    label: IntArray
+    rank: IntArray
+    is_right: BoolArray
+
+
+def match(truth: TruthTable, predictions: PredictionTable, thresholds: Seconds) -> Matches:
+    """Decide which predictions are true positives at each tIoU threshold.
+
+    Within a class and a video, predictions choose in the order of their rank: each takes the action with the highest
+    tIoU that is at least the threshold and that no earlier prediction has taken at this threshold. Of equal tIoU the
+    action that stands later in the file comes first. Where both segments have zero length, their tIoU is 1 if they are
+    the same instant and 0 if not; in ActivityNet's code it is 0 / 0, which passes every threshold.
+
+    Args:
+        truth: G actions.
+        predictions: P predictions.
+        thresholds: (H,) in (0, 1].
+    """
+    pairs = _overlapping_pairs(truth, predictions, float(thresholds.min()))
+    order = rank_predictions(predictions)
+    overlaps = np.zeros(len(order), dtype=bool)
+    overlaps[pairs.prediction] = True
+    place = np.flatnonzero(overlaps[order])  # (M,) in all of `order`
+    rows = order[place]
+    number = np.empty(len(order), dtype=np.int64)
+    number[rows] = np.arange(len(rows))
+    label = predictions.label[rows]
+    first_of_class = np.searchsorted(predictions.label[order], np.arange(len(truth.classes)))
+    pairs = pairs._replace(prediction=number[pairs.prediction])
+    sizes = {"n_predictions": len(rows), "n_actions": len(truth.label)}
+    is_right = np.stack([_settle(pairs, **sizes, threshold=float(threshold)) for threshold in thresholds])
+    return Matches(label, place - first_of_class[label] + 1, is_right)
+
+
 def rank_predictions(predictions: PredictionTable) -> IntArray:
     """Order rows by class, then by falling score; of equal scores the row that stands later in the file comes first.
 
@@ -21,104 +62,103 @@ def rank_predictions(predictions: PredictionTable) -> IntArray:
     Returns:
         (P,) int64 rows of `predictions`.
     """
-    by_score = np.argsort(predictions.scores, kind="stable")[::-1]
-    return by_score[np.argsort(predictions.label[by_score], kind="stable")]
+    label = predictions.label
+    if len(label) and label.max() <= np.iinfo(np.int16).max:
+        label = label.astype(np.int16)  # NumPy sorts these by radix, in linear time
+    order = np.argsort(label, kind="stable")
+    ends = np.cumsum(np.bincount(label))
+    for rows in np.split(order, ends[:-1]):
+        later_first = rows[::-1]
+        rows[:] = later_first[np.argsort(-predictions.scores[later_first], kind="stable")]
+    return order
 
 
-def match(truth: TruthTable, predictions: PredictionTable, thresholds: Seconds) -> BoolArray:
-    """Decide for every prediction and tIoU threshold whether it is a true positive.
-
-    Within a class and a video, predictions choose in their order: each takes the action with the highest tIoU that is
-    at least the threshold and that no earlier prediction has taken at this threshold. Of equal tIoU the action that
-    stands later in the file comes first. Where both segments have zero length, their tIoU is 1 if they are the same
-    instant and 0 if not; in ActivityNet's code it is 0 / 0, which passes every threshold.
-
-    Args:
-        truth: G actions.
-        predictions: P predictions, in the order in which they choose.
-        thresholds: (H,) in (0, 1].
-
-    Returns:
-        (H, P) bool.
-    """
-    n_thresholds = len(thresholds)
-    is_right = np.zeros((n_thresholds, len(predictions.label)), dtype=bool)
-    pairs = _overlapping_pairs(truth, predictions, float(thresholds.min()))
-    if not len(pairs.prediction):
-        return is_right
-
-    # A pair is settled after its group's earlier predictions and its own prediction's better pairs. `turn` numbers
-    # the pairs of a group in that order; pairs of one turn belong to different groups and are settled together.
-    pairs = pairs.take(np.lexsort((-pairs.action, -pairs.tiou, pairs.prediction, pairs.group)))
-    starts = np.flatnonzero(np.r_[True, pairs.group[1:] != pairs.group[:-1]])
-    sizes = np.diff(np.r_[starts, len(pairs.group)])
-    turn = np.arange(len(pairs.group)) - np.repeat(starts, sizes)
-
-    reaches = pairs.tiou >= thresholds[:, None]  # (H, pairs)
-    is_taken = np.zeros((n_thresholds, len(truth.label)), dtype=bool)
-    by_turn = np.argsort(turn, kind="stable")
-    ends = np.cumsum(np.bincount(turn))
-    for begin, end in zip(np.r_[0, ends[:-1]], ends, strict=True):
-        settled = by_turn[begin:end]
-        prediction, action = pairs.prediction[settled], pairs.action[settled]
-        settles = reaches[:, settled] & ~is_taken[:, action] & ~is_right[:, prediction]  # (H, pairs of this turn)
-        is_taken[:, action] |= settles
-        is_right[:, prediction] |= settles
-    return is_right
-
-
-def interpolated_average_precision(is_right: BoolArray, n_actions: int) -> Seconds:
+def interpolated_average_precision(is_right: BoolArray, rank: IntArray, n_actions: int) -> Seconds:
     """Compute the area under the precision envelope over recall, as the VOC development kit of 2011 does.
 
+    Precision falls from one right prediction to the next, so wrong ones may be left out as long as `rank` counts them.
+
     Args:
-        is_right: (H, P) bool, predictions of one class in falling order of score.
+        is_right: (H, M) bool, predictions of one class, best first.
+        rank: (M,) their places among all predictions of the class, rising, from 1.
         n_actions: actions of the class in the ground truth, >= 1.
 
     Returns:
         (H,) float64 in [0, 1].
     """
-    n_predictions = is_right.shape[1]
-    if not n_predictions:
-        return np.zeros(len(is_right))
-    precision = np.cumsum(is_right, axis=1) / np.arange(1, n_predictions + 1)
+    precision = np.cumsum(is_right, axis=1) / rank
     envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     area: Seconds = (envelope * is_right).sum(axis=1) / n_actions
     return area
 
 
 class _Pairs(NamedTuple):
-    """Predictions with actions of their class and video: rows, tIoU, a number for class and video; (pairs,) each."""
+    """Predictions with actions of their class and video, (pairs,) each.
+
+    A prediction's pairs stand together, highest tIoU first; of equal tIoU the later action comes first.
+    """
 
     prediction: IntArray
     action: IntArray
     tiou: Seconds
-    group: IntArray
-
-    def take(self, rows: IntArray) -> "_Pairs":
-        return _Pairs(self.prediction[rows], self.action[rows], self.tiou[rows], self.group[rows])
 
 
 def _overlapping_pairs(truth: TruthTable, predictions: PredictionTable, least_tiou: float) -> _Pairs:
     """List every prediction with every action of its class and video that it overlaps by at least `least_tiou`."""
-    truth_group = truth.label * truth.n_videos + truth.video
+    n_classes = len(truth.classes)
+    truth_group = truth.video * n_classes + truth.label
     action_order = np.argsort(truth_group, kind="stable")
     groups, starts, sizes = np.unique(truth_group[action_order], return_index=True, return_counts=True)
-    known = np.flatnonzero(predictions.video >= 0)
-    wanted = predictions.label[known] * truth.n_videos + predictions.video[known]
+    wanted = predictions.video * n_classes + predictions.label  # negative where the video is unknown
     place = np.minimum(np.searchsorted(groups, wanted), len(groups) - 1)
-    there = groups[place] == wanted
-    prediction, place = known[there], place[there]
+    prediction = np.flatnonzero(groups[place] == wanted)
+    place = place[prediction]
 
     counts = sizes[place]
     offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     action = action_order[np.repeat(starts[place], counts) + offsets]
-    prediction, group = np.repeat(prediction, counts), np.repeat(place, counts)
+    prediction = np.repeat(prediction, counts)
 
     # The order of these operations is ActivityNet's (Evaluation/utils.py, segment_iou): thresholds are met to the bit.
-    start, end = predictions.segments[prediction].T
-    action_start, action_end = truth.segments[action].T
+    start, end = predictions.segments[:, 0][prediction], predictions.segments[:, 1][prediction]
+    action_start, action_end = truth.segments[:, 0][action], truth.segments[:, 1][action]
     intersection = np.maximum(np.minimum(end, action_end) - np.maximum(start, action_start), 0.0)
     union = (action_end - action_start) + (end - start) - intersection
     is_same_instant = (union == 0) & (start == action_start)
     tiou = np.divide(intersection, union, out=is_same_instant.astype(np.float64), where=union > 0)
-    return _Pairs(prediction, action, tiou, group).take(np.flatnonzero(tiou >= least_tiou))
+    enough = np.flatnonzero(tiou >= least_tiou)
+    prediction, action, tiou = prediction[enough], action[enough], tiou[enough]
+
+    follows = np.diff(prediction, prepend=-1) == 0
+    several = np.flatnonzero(follows | np.append(follows[1:], False))  # predictions with one pair need no sorting
+    best_first = several[np.lexsort((-action[several], -tiou[several], prediction[several]))]
+    action[several], tiou[several] = action[best_first], tiou[best_first]
+    return _Pairs(prediction, action, tiou)
+
+
+def _settle(pairs: _Pairs, *, n_predictions: int, n_actions: int, threshold: float) -> BoolArray:
+    """Let predictions, numbered in the order in which they choose, take actions; (n_predictions,) bool.
+
+    Choosing in turn has one outcome, and deferred acceptance (Gale and Shapley) reaches it without the turns: every
+    prediction asks for its best action, each action keeps the asker that chooses first, and whoever is turned down or
+    displaced asks for its next one. Rounds are few, as few actions overlap.
+    """
+    enough = np.flatnonzero(pairs.tiou >= threshold)
+    owner, action = pairs.prediction[enough], pairs.action[enough]
+    offer = np.flatnonzero(np.diff(owner, prepend=-1))  # (askers,) the pair that each asks for: at first, its best
+    owner = np.append(owner, -1)  # nobody owns what follows the last pair
+    nobody = n_predictions
+    holder = np.full(n_actions, nobody)
+    holder_offer = np.zeros(n_actions, dtype=np.int64)
+    while len(offer):
+        wanted, asker = action[offer], owner[offer]
+        before, before_offer = holder[wanted], holder_offer[wanted]
+        np.minimum.at(holder, wanted, asker)
+        accepted = holder[wanted] == asker
+        holder_offer[wanted[accepted]] = offer[accepted]
+        displaced = accepted & (before != nobody)
+        free = np.concatenate([offer[~accepted], before_offer[displaced]])
+        offer = free[owner[free + 1] == owner[free]] + 1
+    is_right = np.zeros(n_predictions, dtype=bool)
+    is_right[holder[holder != nobody]] = True
+    return is_right

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from stale_edge.evaluation.layouts import PredictionTable, Seconds, TruthTable, prediction_table, truth_table
-from stale_edge.evaluation.matching import interpolated_average_precision, match, rank_predictions
+from stale_edge.evaluation.matching import interpolated_average_precision, match
 
 ACTIVITYNET_THRESHOLDS: tuple[float, ...] = tuple(np.linspace(0.5, 0.95, 10).tolist())
 """tIoU 0.5, 0.55 ... 0.95, to the bit those of ActivityNet's own code (its 0.9 is 0.8999999999999999)."""
@@ -116,15 +116,15 @@ def evaluate_tables(
     thresholds = np.asarray(tiou_thresholds, dtype=np.float64)
     if thresholds.ndim != 1 or not thresholds.size or not ((thresholds > 0) & (thresholds <= 1)).all():
         raise ValueError(f"tiou_thresholds must be one or more numbers in (0, 1]; got {tiou_thresholds!r}")
-    ranked = predictions.take(rank_predictions(predictions))
-    is_right = match(truth, ranked, thresholds)  # (H, P)
-
+    matches = match(truth, predictions, thresholds)
     n_classes = len(truth.classes)
     n_actions = np.bincount(truth.label, minlength=n_classes)
-    bounds = np.searchsorted(ranked.label, np.arange(n_classes + 1))
+    bounds = np.searchsorted(matches.label, np.arange(n_classes + 1))
     ap = np.empty((len(thresholds), n_classes))
     for k in range(n_classes):
-        ap[:, k] = 100 * interpolated_average_precision(is_right[:, bounds[k] : bounds[k + 1]], int(n_actions[k]))
+        own = slice(bounds[k], bounds[k + 1])
+        area = interpolated_average_precision(matches.is_right[:, own], matches.rank[own], int(n_actions[k]))
+        ap[:, k] = 100 * area
     mean_ap = ap.mean(axis=1)
     result = EvaluationResult(
         average_mAP=float(mean_ap.mean()),
