@@ -263,8 +263,8 @@ class SimulateConfig:
     """
 
     n_videos: int | None = None
-    """Videos, >= 4; None: 500, or every video of the annotation file. Fewer than the file has: a sample by `seed`."""
-    n_classes: int = 20
+    """Videos, >= 4; None: 600, or every video of the annotation file. Fewer than the file has: a sample by `seed`."""
+    n_classes: int = 40
     """K, >= 2; unused with an annotation file or a class bank, whose names are the classes."""
     seed: int = 0
     """Of everything: the same seed gives the same bytes, >= 0."""
@@ -286,13 +286,15 @@ class SimulateConfig:
     """Most actions a video, >= 1."""
     second_class_probability: float = 0.1
     """How often a video with several actions shows two classes, in [0, 1]."""
-    distractors: float = 1.0
+    distractors: float = 0.5
     """Mean number of distractors a video: stretches that show what goes with a class, without the action, >= 0."""
-    alignment: float = 0.6
-    """Cosine between a class's visual direction and its text direction: how much CLIP knows of it, in [0, 1]."""
-    class_share: float = 0.7
+    alignment: float = 0.5
+    """Cosine between a class's visual direction and its text direction: what needs no training, in [0, 1]."""
+    gap_regularity: float = 0.9
+    """How far the rest of a visual direction follows from the text by one map for all classes, in [0, 1]."""
+    class_share: float = 0.75
     """Part of an action's contrast along its class direction, in [0, 1]; the squares of the three parts sum to 1."""
-    actionness_share: float = 0.45
+    actionness_share: float = 0.6
     """Part along the direction that all actions share, in [0, 1]; what is left is the single instance's own."""
     context_share: float = 0.2
     """Part of a video's scene that its class explains; it is there with and without the action, in [0, 1]."""
@@ -314,8 +316,8 @@ class SimulateConfig:
                  f"at least simulate.min_duration_s = {self.min_duration_s}")
         for name in ("validation_fraction", "unseen_fraction"):
             _require(0 < getattr(self, name) < 1, f"simulate.{name}", getattr(self, name), "a number in (0, 1)")
-        for name in ("second_class_probability", "alignment", "class_share", "actionness_share", "context_share",
-                     "score_accuracy"):
+        for name in ("second_class_probability", "alignment", "gap_regularity", "class_share", "actionness_share",
+                     "context_share", "score_accuracy"):
             _require(0 <= getattr(self, name) <= 1, f"simulate.{name}", getattr(self, name), "a number in [0, 1]")
         _require(self.class_share**2 + self.actionness_share**2 <= 1 + 1e-9, "simulate.actionness_share",
                  self.actionness_share, f"at most sqrt(1 - class_share**2), class_share = {self.class_share}")

@@ -12,9 +12,10 @@ A frame is  norm(t) * unit( shared + scene + action(t) + drift(t) ):
   share, and the instance's own. Distractors lack one of the first two;
 - drift(t): camera, light and whatever else moves: slow in few directions, fast in many.
 
-A class's visual direction is its text direction (embedding minus the mean over classes) with the cosine
-`SimulateConfig.alignment`; the rest is what CLIP's text does not know of it. That, and the offset between the two
-means, is the modality gap.
+A class's visual direction goes with its text direction (embedding minus the mean over classes) at the cosine
+`SimulateConfig.alignment`; this is all that a comparison without training can use. The rest is the modality gap: one
+rotation of the text direction that is the same for all classes, so that training on some classes helps with others, and
+a part of the class's own, which nothing but its videos can tell. The two means differ besides.
 """
 
 import numpy as np
@@ -35,19 +36,19 @@ SHARED_NORM, SCENE_NORM = 0.51, 0.60
 """Norms of the shared part besides the outlier channel and of a video's scene; two videos have a cosine near 0.6."""
 TEXT_MEAN_COSINE = 0.2
 """Cosine between the shared part and the mean text embedding: CLIP's image and text cones hardly meet."""
-ACTION_CONTRAST = 0.22
+ACTION_CONTRAST = 0.20
 """Norm of what an action adds; drift brings the distance of the real centroids to 0.244."""
-STRENGTH_STD, WAVER_STD, WAVER_S = 0.2, 0.25, 4.0
+STRENGTH_STD, WAVER_STD, WAVER_S = 0.2, 0.15, 4.0
 """Actions differ in strength, and waver while they last; standard deviations of a mean of 1, and seconds."""
-DRIFT_NORM = 0.341
-DRIFT_POWER, DRIFT_KNEE = 1.511, 1.0
+DRIFT_NORM = 0.325
+DRIFT_POWER, DRIFT_KNEE = 1.45, 1.0
 """Drift direction k = 1, 2, ... has variance proportional to (k + knee) ** -power."""
-DRIFT_DIRECTIONS = 160
+DRIFT_DIRECTIONS = 250
 SLOW_S, SLOW_DECAY = 18.3, 1.63
 """Correlation time of the slow part of direction k: SLOW_S * k ** -SLOW_DECAY seconds."""
-SLOW_KNEE, FAST_S = 17.5, 0.108
+SLOW_KNEE, FAST_S = 25.0, 0.108
 """Part 1 / (1 + k / SLOW_KNEE) of direction k is slow; the rest has the correlation time FAST_S."""
-NAMEABLE_SHARE = 0.5
+NAMEABLE_SHARE = 0.2
 """Part of the variance of drift and scene in the span of the classes' directions: a background shows things, too."""
 CONTEXT_COSINE = 0.5
 """Cosine between a class's direction and its context's: the pool resembles the swimming."""
@@ -78,8 +79,10 @@ class FeatureModel:
             raise ValueError(f"simulation needs at least two classes with embeddings that differ; got K = {len(text)}")
         n_classes, channels = text.shape
         known = _unit(centred)
+        turned = known @ np.linalg.qr(rng.standard_normal((channels, channels)))[0]
         unknown = _unit(rng.standard_normal((n_classes, channels)))
-        self.class_directions = _unit(config.alignment * known + np.sqrt(1 - config.alignment**2) * unknown)
+        gap = config.gap_regularity * turned + np.sqrt(1 - config.gap_regularity**2) * unknown
+        self.class_directions = _unit(config.alignment * known + np.sqrt(1 - config.alignment**2) * _unit(gap))
         private = _unit(rng.standard_normal((n_classes, channels)))
         self.context_directions = _unit(
             CONTEXT_COSINE * self.class_directions + np.sqrt(1 - CONTEXT_COSINE**2) * private
