@@ -101,7 +101,8 @@ def resample(features, length):
         left = math.floor(position)
         right = min(left + 1, n_snippets - 1)
         share = position - left
-        rows.append([(1 - share) * float(a) + share * float(b) for a, b in zip(features[left], features[right])])
+        pairs = zip(features[left], features[right], strict=True)
+        rows.append([(1 - share) * float(a) + share * float(b) for a, b in pairs])
     return rows
 
 
@@ -128,7 +129,9 @@ def average_precision(actions, rows, threshold):
     """AP of one class at one threshold: `actions` {video: segments}, `rows` (score, video, segment)."""
     taken = {video: [False] * len(segments) for video, segments in actions.items()}
     flags = []
-    for _, video, segment in sorted(rows[::-1], key=lambda row: -row[0]):  # of equal scores the later row first
+    ranked = list(reversed(rows))  # of equal scores the later row first
+    ranked.sort(key=lambda row: -row[0])
+    for _, video, segment in ranked:
         best, chosen = threshold, None
         for number, action in enumerate(actions.get(video, [])):
             overlap = segment_tiou(segment, action)
@@ -154,7 +157,7 @@ def _area(flags, n_actions):
         n_right += flag
         precisions.append(n_right / rank)
     area, best = 0.0, 0.0
-    for flag, precision in zip(reversed(flags), reversed(precisions)):
+    for flag, precision in zip(reversed(flags), reversed(precisions), strict=True):
         best = max(best, precision)
         if flag:
             area += best / n_actions
@@ -209,3 +212,176 @@ def paper_class_logits(embedding, gate, background, text, temperature):
             row.append(float(np.dot(unit(class_embedding), unit(shown))) / temperature)
         rows.append(row)
     return rows
+
+
+# --- exporting: how far each snippet is from its gate ------------------------------------------------------------------
+
+
+def gate_margin_by_loops(masks, foreground, architecture, threshold):
+    """How far above the gate's threshold each snippet is: one snippet at a time, in Python floats."""
+    margins = np.zeros(foreground.shape)
+    for b in range(foreground.shape[0]):
+        means = [math.fsum(float(x) for x in row) / len(row) for row in masks[b]]
+        for t in range(foreground.shape[1]):
+            if architecture == "paper":
+                margins[b, t] = float(foreground[b, t]) - threshold
+            else:
+                margins[b, t] = means[t] - math.fsum(means) / len(means)
+    return margins
+
+
+# --- decoding: one pair, one snippet, one proposal at a time ----------------------------------------------------------------------------------------------------------
+
+
+def tiou(segment, other):
+    """Intersection over union of two (start, end)."""
+    shared = min(segment[1], other[1]) - max(segment[0], other[0])
+    if shared <= 0:
+        return 0.0
+    return shared / ((segment[1] - segment[0]) + (other[1] - other[0]) - shared)
+
+
+def soft_nms_decay(overlap, method, sigma, tiou_threshold):
+    """The factor by which a pick lowers another score, Bodla et al."""
+    if method == "gaussian":
+        return math.exp(-(overlap**2) / sigma)
+    if overlap < tiou_threshold:
+        return 1.0
+    return 1.0 - overlap if method == "linear" else 0.0
+
+
+def soft_nms(segments, scores, *, method, sigma, tiou_threshold, min_score, top_k=None):
+    """Pick the best, decay all others, again; returns [(row, score), ...]."""
+    left = {row: float(score) for row, score in enumerate(scores) if score >= min_score}
+    picks = []
+    while left and (top_k is None or len(picks) < top_k):
+        best = max(left, key=lambda row: (left[row], -row))
+        picks.append((best, left.pop(best)))
+        for row in list(left):
+            left[row] *= soft_nms_decay(tiou(segments[best], segments[row]), method, sigma, tiou_threshold)
+            if left[row] < min_score:
+                del left[row]
+    return picks
+
+
+def soft_nms_replay(segments, scores, kept, *, method, sigma, tiou_threshold):
+    """Follow given picks: for each its true score and the best of all that were left; then what is left at the end."""
+    left = {row: float(score) for row, score in enumerate(scores)}
+    steps = []
+    for row in kept:
+        best = max(left.values())
+        steps.append((left.pop(row), best))
+        for other in left:
+            left[other] *= soft_nms_decay(tiou(segments[row], segments[other]), method, sigma, tiou_threshold)
+    return steps, left
+
+
+def mask_segments(mask, threshold, *, regions="runs", min_snippets=1):
+    """Segments [start, end) above the threshold, snippet by snippet."""
+    above = [t for t in range(len(mask)) if np.float32(mask[t]) > np.float32(threshold)]
+    if not above:
+        return []
+    if regions == "hull":
+        found = [(above[0], above[-1] + 1)]
+    else:
+        starts = [t for t in above if t - 1 not in above]
+        ends = [t + 1 for t in above if t + 1 not in above]
+        found = list(zip(starts, ends, strict=True))
+    return [(start, end) for start, end in found if end - start >= min_snippets]
+
+
+def decode_paper(class_logits, masks, config):
+    """Section 3.3 of the paper; returns [(label, score, start, end), ...] in snippets, best first."""
+    n_classes, T = class_logits.shape[0] - 1, class_logits.shape[1]
+    pairs = []
+    for t in range(T):
+        weights = [math.exp(float(value) - float(class_logits[:, t].max())) for value in class_logits[:, t]]
+        for k in range(n_classes):
+            probability = weights[k] / sum(weights)
+            if probability > config.class_threshold:
+                pairs.append((-probability, t, k))
+    candidates = {k: {} for k in range(n_classes)}  # class -> segment -> best score, in the order of discovery
+    for negative, t, k in sorted(pairs)[: config.top_snippets]:
+        segments = set()
+        for threshold in config.mask_thresholds:
+            segments |= set(
+                mask_segments(masks[t], threshold, regions=config.regions, min_snippets=config.min_snippets)
+            )
+        for start, end in sorted(segments, key=lambda s: (s[1], -s[0])):
+            score = -negative * max(float(value) for value in masks[t][start:end])
+            candidates[k][(start, end)] = max(score, candidates[k].get((start, end), 0.0))
+    detections = []
+    for k, found in candidates.items():
+        segments = list(found)
+        picks = soft_nms(
+            segments,
+            [found[segment] for segment in segments],
+            method=config.soft_nms,
+            sigma=config.sigma,
+            tiou_threshold=config.tiou_threshold,
+            min_score=config.min_score,
+            top_k=config.max_detections,
+        )
+        detections += [(k, score, *segments[row]) for row, score in picks]
+    return sorted(detections, key=lambda d: -d[1])[: config.max_detections]
+
+
+def release_proposals(class_logits, masks):
+    """Proposals of the public inference script as (start, end, class score, mask score, class), times in [0, 1]."""
+    n_classes, T = class_logits.shape[0] - 1, class_logits.shape[1]
+    weights = np.exp(class_logits - class_logits.max(axis=0))
+    total = np.zeros(T, dtype=np.float32)
+    for row in weights:
+        total += row
+    probabilities = weights[:n_classes] / total
+    video_class = int(np.argmax(class_logits[:n_classes].astype(np.float64).mean(axis=1)))
+    best = probabilities.max(axis=0)
+    class_regions = []
+    for threshold in range(10):
+        above = [t for t in range(T) if float(best[t]) > threshold / 10]
+        if above and above[-1] - above[0] > 1:
+            class_regions.append((above[0], above[-1], float(best[above[0] : above[-1]].max())))
+    found = set()
+    for t in sorted(range(T), key=lambda t: -best[t])[:10]:
+        mask = masks[t]
+        for threshold in (0, 0.2, 0.4, 0.6, 0.8):
+            runs = mask_segments(mask, threshold)
+            if not runs:
+                continue
+            start, end = max(runs, key=lambda run: run[1] - run[0])
+            last = end - 1
+            if (last - start) / T <= 0.02:
+                continue
+            inner = mask[start + 1 : last - 1] if start + 1 < last - 1 else mask[start : last + 1]
+            shift = probabilities[video_class, start:last].max()
+            hull = (runs[0][0] / T, (runs[-1][1] - 1) / T)
+            found.add((*hull, float(str(shift * inner.max())), float(str(shift * best[t])), video_class))
+            for first, final, score in class_regions:
+                found.add((first / T, final / T, float(str(mask[first:final].max())), score, video_class))
+    return sorted(found)
+
+
+def release_overlap(start, end, other_start, other_end):
+    """The overlap of the public soft-NMS."""
+    if other_start > end or start > other_end:
+        return 0.0
+    shared = min(end, other_end) - min(start, other_start)
+    return shared / (max(end, other_end) - min(start, other_start) - shared + (other_end - other_start))
+
+
+def decode_release(class_logits, masks):
+    """Detections of the public inference script as (class, score, start, end), times in [0, 1]."""
+    left = [[p[2] * p[3], *p] for p in release_proposals(class_logits, masks)]
+    left.sort(key=lambda c: (c[0], c[2], c[1]), reverse=True)
+    if len(left) < 2:
+        return [(c[5], c[0], c[1], c[2]) for c in left]
+    picked = []
+    while len(left) > 1 and len(picked) < 100 and max(c[0] for c in left) > 0:
+        best = max(left, key=lambda c: c[0])
+        left = [c for c in left if c is not best]
+        for other in left:
+            overlap = release_overlap(best[1], best[2], other[1], other[2])
+            if overlap > 0:
+                other[0] *= math.exp(-10 * overlap**2) / 0.6
+        picked.append((best[5], best[0], best[1], best[2]))
+    return sorted(picked, key=lambda d: -d[1])

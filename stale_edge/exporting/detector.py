@@ -8,7 +8,7 @@ import onnx
 from torch import nn
 
 from stale_edge.exporting.detector_graph import (
-    gate_modules,
+    float32_modules,
     graph_inputs,
     graph_outputs,
     linear_modules,
@@ -60,13 +60,13 @@ class DetectorExporter:
             row: what to write.
             path: the file.
             metadata: what the file says of itself, keys as in `stale_edge.bundle.onnx_metadata`.
-            keep_float32: modules whose linear layers low precision leaves alone; None: those before the gate.
+            keep_float32: modules whose linear layers low precision leaves alone; None: `float32_modules`.
 
         Raises:
             ValueError: a module to be kept does not exist, or a weight is too large for float16.
             ParityError: the graph breaks a promise.
         """
-        names = gate_modules(self.config) if keep_float32 is None else tuple(keep_float32)
+        names = float32_modules(self.model, row.precision) if keep_float32 is None else tuple(keep_float32)
         kept = linear_modules(self.model, names)
         if row.format == "torchscript":
             save_torchscript(trace_torchscript(self.model, precision=row.precision, keep=kept), path, metadata=metadata)
@@ -110,7 +110,7 @@ def export_detector(
         format, precision: a row of `FORMATS`.
         path: the file.
         metadata: what the file says of itself.
-        keep_float32: modules whose linear layers low precision leaves alone; None: those before the gate.
+        keep_float32: modules whose linear layers low precision leaves alone; None: `float32_modules`.
 
     Raises:
         ValueError: no such row, an argument it does not take, or a model that cannot be deployed.

@@ -13,7 +13,7 @@ from stale_edge.config import to_dict
 from stale_edge.data import read_split
 from stale_edge.errors import CheckpointError, ParityError
 from stale_edge.exporting.detector import DetectorExporter
-from stale_edge.exporting.detector_graph import fixed_length, gate_modules, graph_inputs, graph_outputs
+from stale_edge.exporting.detector_graph import fixed_length, float32_modules, graph_inputs, graph_outputs
 from stale_edge.exporting.formats import FORMATS, ArtifactFormat, select_formats
 from stale_edge.exporting.onnx_graph import WeightCount
 from stale_edge.exporting.parity import ArtifactParity, Reference, judge
@@ -241,7 +241,7 @@ def _how(artifact: Artifact, checkpoint: Checkpoint) -> dict[str, Any]:
     low = artifact.row.precision != "fp32"
     return {
         "how": artifact.row.how,
-        "kept_float32": list(gate_modules(checkpoint.config.model)) if low else [],
+        "kept_float32": list(float32_modules(checkpoint.model, artifact.row.precision)),
         "weights": artifact.weights.text(artifact.row.precision) if low else None,
         "weight_bytes": artifact.weights.stored_bytes,
     }

@@ -33,6 +33,8 @@ STANDARD_DOMAINS = ("", "ai.onnx")
 FORBIDDEN_OPERATORS = ("ConvInteger",)
 """Missing in many runtimes: microsoft/onnxruntime issues 3130, 6430, 15888."""
 
+_CHATTER = ("torch.onnx._internal.exporter._registration", "onnxscript.optimizer._constant_folding")
+
 
 def trace_onnx(model: nn.Module) -> onnx.ModelProto:
     """Record a detector as an ONNX graph in float32, constants folded, checked against what a bundle promises.
@@ -159,12 +161,17 @@ def _strip(proto: onnx.ModelProto) -> None:
 
 @contextlib.contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Keep the exporter's known chatter from the user: torchvision is absent by design, its pytree use deprecated."""
-    registration = logging.getLogger("torch.onnx._internal.exporter._registration")
-    level = registration.level
-    registration.setLevel(logging.ERROR)
+    """Keep the exporter's known chatter from the user; errors pass.
+
+    torchvision is absent by design, constants that it leaves are folded here, and its use of pytree is torch's affair.
+    """
+    chatter = [logging.getLogger(name) for name in _CHATTER]
+    levels = [logger.level for logger in chatter]
+    for logger in chatter:
+        logger.setLevel(logging.ERROR)
     try:
         with expect_warnings((r".*isinstance\(treespec, LeafSpec\).*", FutureWarning)):
             yield
     finally:
-        registration.setLevel(level)
+        for logger, level in zip(chatter, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,66 @@
+"""The table of formats and precisions."""
+
+import re
+from typing import get_args
+
+import pytest
+
+from stale_edge.exporting.formats import FORMATS, Format, Precision, check_arguments, find_format, select_formats
+from stale_edge.runtime.backends import RUNTIMES
+
+
+def test_every_format_comes_in_every_precision_once() -> None:
+    kinds = [(row.format, row.precision) for row in FORMATS]
+    assert sorted(kinds) == sorted((f, p) for f in get_args(Format) for p in get_args(Precision))
+
+
+def test_files_are_called_as_the_bundle_contract_says() -> None:
+    assert [row.file_name for row in FORMATS] == [
+        "detector-fp32.onnx",
+        "detector-fp16.onnx",
+        "detector-int8.onnx",
+        "detector-fp32.torchscript.pt",
+        "detector-fp16.torchscript.pt",
+        "detector-int8.torchscript.pt",
+    ]
+
+
+def test_every_runtime_is_one_that_load_bundle_has() -> None:
+    assert {row.runtime for row in FORMATS} == set(RUNTIMES)
+
+
+def test_slow_half_precision_is_said() -> None:
+    for row in FORMATS:
+        assert ("on a CPU" in row.note) == (row.precision == "fp16"), row
+
+
+def test_select_takes_every_combination_in_the_order_of_the_table() -> None:
+    rows = select_formats(["torchscript", "onnx"], ["int8", "fp32"])
+    assert [(row.format, row.precision) for row in rows] == [
+        ("onnx", "fp32"),
+        ("onnx", "int8"),
+        ("torchscript", "fp32"),
+        ("torchscript", "int8"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("formats", "precisions", "said"),
+    [
+        (["openvino"], ["fp32"], "format must be among onnx, torchscript; got 'openvino'"),
+        (["onnx"], ["bf16"], "precision must be among fp32, fp16, int8; got 'bf16'"),
+        (["onnx"], ["int4", "fp32"], "got 'int4'"),
+        ([], ["fp32"], "got none"),
+        (["onnx"], [], "got none"),
+        ("onnx", ["fp32"], "must be a list of names; got the single string 'onnx'"),
+    ],
+)
+def test_anything_else_is_an_error_that_lists_what_is_allowed(formats: list, precisions: list, said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        select_formats(formats, precisions)
+
+
+def test_arguments_that_mean_nothing_are_refused() -> None:
+    check_arguments(find_format("onnx", "int8"), ["metadata", "keep_float32"])
+    with pytest.raises(ValueError, match=re.escape("onnx fp32 does not take keep_float32; allowed: metadata")):
+        check_arguments(find_format("onnx", "fp32"), ["keep_float32"])

@@ -1,0 +1,273 @@
+"""The parity gate: what it measures, and that it fails when it should."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import exporting_case as case
+import numpy as np
+import pytest
+import torch
+from oracle import gate_margin_by_loops
+
+from stale_edge.bundle import ClassBank, FeatureContract
+from stale_edge.config import DecodeConfig, FeatureSpec, ModelConfig
+from stale_edge.errors import DataError, FeatureContractError, ParityError
+from stale_edge.exporting.detector_graph import TRACED_BATCH, TRACED_CLASSES, TRACED_LENGTH
+from stale_edge.exporting.export import refuse_failures
+from stale_edge.exporting.formats import find_format
+from stale_edge.exporting.matching import count_matched
+from stale_edge.exporting.parity import BUDGETS, Outputs, Reference, gate_margin, gate_open, judge
+from stale_edge.exporting.parity_data import shape_cases, simulated_data, validation_data
+from stale_edge.model import build_model
+from stale_edge.segments import Detection, FloatArray
+
+FP32 = find_format("onnx", "fp32")
+INT8 = find_format("onnx", "int8")
+
+
+def contract(length: int | None = None, resample_to: int | None = case.LENGTH) -> FeatureContract:
+    spec = FeatureSpec(encoder="toy", channels=case.CHANNELS, fps=8.0, stride=16)
+    return FeatureContract.from_spec(spec, length=length, resampling="linear", resample_to=resample_to)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    torch.set_num_threads(1)
+    root = case.save_data(tmp_path_factory.mktemp("parity") / "data", n_videos=6)
+    data = validation_data(root, contract=contract(), bank=case.bank())
+    return Reference(case.trained_model(), bank=case.bank(), data=data, decode_config=DecodeConfig())
+
+
+def run_model(features: FloatArray, class_embeddings: FloatArray) -> dict[str, FloatArray]:
+    """Play an artifact: the model itself."""
+    with torch.no_grad():
+        output = case.trained_model()(torch.from_numpy(features.copy()), torch.from_numpy(class_embeddings.copy()))
+    return {name: getattr(output, name).numpy().copy() for name in Outputs._fields}
+
+
+def test_the_model_itself_passes_in_every_precision(reference: Reference) -> None:
+    for precision in BUDGETS:
+        parity = judge(reference, run_model, find_format("onnx", precision))
+        assert parity.passed, parity.failures
+        assert parity.flipped_snippets == parity.shape_flips == 0
+        assert parity.matched_detections == 1.0
+        assert parity.n_snippets == 6 * case.LENGTH
+        assert parity.n_detections > 0
+        assert parity.average_mAP == parity.model_average_mAP
+        assert set(parity.max_difference.values()) == {0.0}
+
+
+def test_the_model_has_learned_something_to_lose(reference: Reference) -> None:
+    assert reference.average_map is not None
+    assert reference.average_map > 80
+    assert 0 < reference.gate_margins["least"] <= reference.gate_margins["percentile_1"]
+
+
+def test_budgets_are_those_of_the_contract() -> None:
+    assert BUDGETS["fp32"].max_difference == 1e-4
+    assert BUDGETS["fp32"].max_flipped == 0
+    assert BUDGETS["fp32"].min_matched == 1.0
+    assert BUDGETS["fp16"].max_map_change == 0.1
+    assert BUDGETS["int8"].max_map_change == 0.5
+
+
+def test_a_difference_in_masks_beyond_1e_4_fails_fp32_alone(reference: Reference) -> None:
+    def run(features: FloatArray, class_embeddings: FloatArray) -> Mapping[str, FloatArray]:
+        outputs = run_model(features, class_embeddings)
+        return {**outputs, "masks": np.clip(outputs["masks"] - np.float32(2e-4), 0, 1)}
+
+    parity = judge(reference, run, FP32)
+    assert any("masks differs by 0.0002" in failure for failure in parity.failures)
+    assert judge(reference, run, INT8).passed
+
+
+def test_one_flipped_snippet_fails_fp32_and_is_counted(reference: Reference) -> None:
+    def run(features: FloatArray, class_embeddings: FloatArray) -> Mapping[str, FloatArray]:
+        outputs = run_model(features, class_embeddings)
+        if np.array_equal(features[0], reference.data.videos[2].features):
+            outputs["foreground"][0, 7] = 1 - outputs["foreground"][0, 7]
+        return outputs
+
+    parity = judge(reference, run, FP32)
+    assert parity.flipped_snippets == 1
+    assert f"1 of {6 * case.LENGTH} snippets flip, allowed 0.0%" in parity.failures
+    assert judge(reference, run, INT8).passed
+
+
+def test_class_logits_are_compared_where_the_gate_agrees(reference: Reference) -> None:
+    """A flipped snippet's logits jump by design; that must show as a flip, not as a difference of logits."""
+
+    def run(features: FloatArray, class_embeddings: FloatArray) -> Mapping[str, FloatArray]:
+        outputs = run_model(features, class_embeddings)
+        outputs["foreground"][0, 0] = 1 - outputs["foreground"][0, 0]
+        outputs["class_logits"][0, :, 0] += 12
+        return outputs
+
+    assert judge(reference, run, INT8).max_difference["class_logits"] == 0.0
+
+
+def test_wrong_labels_fail_by_detections_and_map(reference: Reference) -> None:
+    def run(features: FloatArray, class_embeddings: FloatArray) -> Mapping[str, FloatArray]:
+        outputs = run_model(features, class_embeddings)
+        return {**outputs, "class_logits": np.roll(outputs["class_logits"], 1, axis=1)}
+
+    parity = judge(reference, run, INT8)
+    assert any("of detections match" in failure for failure in parity.failures)
+    assert any("average mAP changes by -" in failure for failure in parity.failures)
+    with pytest.raises(ParityError, match=r"1 of 1 artifacts decide differently .* nothing was written") as raised:
+        refuse_failures([parity], reference.data)
+    assert raised.value.exit_code == 3
+    assert "detector-int8.onnx" in str(raised.value)
+
+
+@pytest.mark.parametrize("name", Outputs._fields)
+def test_outputs_that_are_not_finite_fail(reference: Reference, name: str) -> None:
+    def run(features: FloatArray, class_embeddings: FloatArray) -> Mapping[str, FloatArray]:
+        outputs = run_model(features, class_embeddings)
+        outputs[name].flat[-1] = np.nan
+        return outputs
+
+    assert any(f"{name} is not finite" in failure for failure in judge(reference, run, INT8).failures)
+
+
+def test_an_output_of_another_shape_fails(reference: Reference) -> None:
+    def run(features: FloatArray, class_embeddings: FloatArray) -> Mapping[str, FloatArray]:
+        outputs = run_model(features, class_embeddings)
+        return {**outputs, "masks": outputs["masks"][:, :1]}
+
+    assert any("masks is float32 (" in failure for failure in judge(reference, run, INT8).failures)
+
+
+def test_a_failure_on_other_sizes_alone_is_found(reference: Reference) -> None:
+    """An artifact that is right on single videos of the usual length, and wrong in a batch."""
+
+    def run(features: FloatArray, class_embeddings: FloatArray) -> Mapping[str, FloatArray]:
+        outputs = run_model(features, class_embeddings)
+        if len(features) > 1:
+            outputs["foreground"] = 1 - outputs["foreground"]
+        return outputs
+
+    parity = judge(reference, run, FP32)
+    assert parity.flipped_snippets == 0
+    assert any("snippets flip on batches of other sizes" in failure for failure in parity.failures)
+
+
+def test_gate_margins_are_those_of_the_loops() -> None:
+    rng = np.random.default_rng(0)
+    outputs = Outputs(
+        rng.random((2, 4, 5), dtype=np.float32), rng.random((2, 5, 5), dtype=np.float32), rng.random((2, 5), dtype=np.float32)
+    )
+    for config in (case.PAPER, case.RELEASE, dataclasses.replace(case.PAPER, foreground_threshold=0.3)):
+        expected = gate_margin_by_loops(
+            outputs.masks, outputs.foreground, config.architecture, config.foreground_threshold
+        )
+        np.testing.assert_allclose(gate_margin(config, outputs), expected, atol=1e-12)
+
+
+def test_a_tie_opens_the_gate_of_the_release_alone() -> None:
+    tie = np.zeros((1, 2))
+    assert gate_open(case.RELEASE, tie).all()
+    assert not gate_open(case.PAPER, tie).any()
+
+
+A = Detection("run", 0.9, 0.0, 100.0)
+
+
+@pytest.mark.parametrize(
+    ("artifact", "matched", "difference", "reason"),
+    [
+        ([A], 1, 0.0, "itself"),
+        ([], 0, 0.0, "nothing there"),
+        ([A._replace(label="jump")], 0, 0.0, "another label"),
+        ([A._replace(end_s=95.0)], 1, 0.0, "tIoU 0.95 is the same segment"),
+        ([A._replace(end_s=94.9)], 0, 0.0, "tIoU below 0.95 is another"),
+        ([A._replace(score=0.5)], 1, 0.4, "a score may differ; by how much is reported"),
+        ([A._replace(score=0.5), A._replace(score=0.89, end_s=99.0)], 1, 0.01, "of two the one nearest in score"),
+    ],
+)
+def test_matching(artifact: list[Detection], matched: int, difference: float, reason: str) -> None:
+    result = count_matched([A], artifact, confident=0.1)
+    assert (result.total, result.matched) == (1, matched), reason
+    assert result.max_score_difference == pytest.approx(difference)
+
+
+def test_matching_is_one_to_one() -> None:
+    twice = [A, A._replace(score=0.8)]
+    assert count_matched(twice, [A], confident=0.1)[:2] == (2, 1)
+
+
+def test_the_tail_is_not_matched() -> None:
+    tail = Detection("run", 0.08, 0.0, 5.0)
+    assert count_matched([A, tail], [A], confident=0.1)[:2] == (1, 1)
+    assert count_matched([], [A], confident=0.1) == (0, 0, 0.0)
+
+
+def test_equal_segments_of_zero_length_match() -> None:
+    point = Detection("run", 0.9, 3.0, 3.0)
+    assert count_matched([point], [point], confident=0.1)[:2] == (1, 1)
+
+
+def test_no_parity_batch_has_a_traced_size(reference: Reference) -> None:
+    traced = (TRACED_BATCH, TRACED_LENGTH, TRACED_CLASSES)
+    sizes = [
+        (*judged.features.shape[:2], len(judged.class_embeddings)) for judged in (*reference.shapes, *reference.videos)
+    ]
+    assert all(size != traced for size in sizes)
+    assert {size[0] for size in sizes} > {1}
+    assert {1, 2} < {size[1] for size in sizes}
+    assert len({size[2] for size in sizes}) > 1
+
+
+def test_the_release_is_judged_at_its_own_length() -> None:
+    model = build_model(case.RELEASE).eval()
+    length = case.RELEASE.temporal_scale
+    data = simulated_data(model, contract=contract(length, length), bank=case.bank())
+    cases = shape_cases(data, config=case.RELEASE, bank=case.bank())
+    assert {shape.features.shape[1] for shape in cases} == {length}
+    assert {shape.features.shape[0] for shape in cases} == {1, 3}
+
+
+def test_simulated_videos_have_the_training_statistics() -> None:
+    model = build_model(case.PAPER)
+    center = torch.linspace(-3, 3, case.CHANNELS)
+    model.temporal.set_feature_statistics(center, 0.25)
+    data = simulated_data(model, contract=contract(), bank=case.bank())
+    snippets = np.concatenate([video.features for video in data.videos])
+    np.testing.assert_allclose(snippets.mean(axis=0), center.numpy(), atol=1e-3)
+    assert np.sqrt(np.square(snippets - snippets.mean(axis=0)).mean()) == pytest.approx(0.25, rel=1e-3)
+    assert data.source == "simulated"
+    assert data.truth is None
+    assert "no mAP" in data.no_truth
+
+
+@pytest.mark.parametrize(
+    ("channels", "embed_dim", "n_classes"), [(8, 16, 3), (24, 16, 3), (16, 16, 1)], ids=["narrow", "C != D", "one class"]
+)
+def test_simulation_fits_any_detector(channels: int, embed_dim: int, n_classes: int) -> None:
+    config = ModelConfig(feature_channels=channels, embed_dim=embed_dim, n_heads=2, feedforward_dim=8, localizer_dim=8)
+    embeddings = np.random.default_rng(0).standard_normal((n_classes, embed_dim)).astype(np.float32)
+    bank = ClassBank(tuple(f"class {k}" for k in range(n_classes)), embeddings, "toy")
+    wanted = FeatureContract("toy", channels, None, None, None, "linear", 20)
+    data = simulated_data(build_model(config), contract=wanted, bank=bank)
+    assert {video.features.shape for video in data.videos} == {(20, channels)}
+    assert all(np.isfinite(video.features).all() and video.duration_s > 0 for video in data.videos)
+
+
+def test_labels_outside_the_class_bank_leave_no_map(tmp_path: Path) -> None:
+    root = case.save_data(tmp_path / "data", n_videos=2)
+    other = ClassBank(("sit", "stand"), case.bank().embeddings[:2], "toy")
+    data = validation_data(root, contract=contract(), bank=other)
+    assert data.truth is None
+    assert data.no_truth == "no validation video has an action of a class in the class bank"
+
+
+def test_a_data_set_that_cannot_judge_is_refused(tmp_path: Path) -> None:
+    root = case.save_data(tmp_path / "data", n_videos=2)
+    foreign = dataclasses.replace(contract(), encoder="another encoder")
+    with pytest.raises(FeatureContractError, match="another encoder"):
+        validation_data(root, contract=foreign, bank=case.bank())
+    text = (root / "annotations.json").read_text(encoding="utf-8").replace("validation", "training")
+    (root / "annotations.json").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match="parity is decided on validation videos"):
+        validation_data(root, contract=contract(), bank=case.bank())
