@@ -1,6 +1,8 @@
 #include "checks.hpp"
 
 #include <cmath>
+#include <cstdint>
+#include <limits>
 #include <locale>
 #include <sstream>
 #include <stdexcept>
@@ -27,6 +29,10 @@ void check_segments(const double* segments, std::size_t n, const char* name) {
     if (end < start) {
       fail(std::string(name) + " row " + std::to_string(i) + " is [" + text(start) + ", " + text(end) +
            "]; the end must not precede the start");
+    }
+    if (!std::isfinite(end - start)) {
+      fail(std::string(name) + " row " + std::to_string(i) + " is [" + text(start) + ", " + text(end) +
+           "]; its length must be finite");
     }
   }
 }
@@ -59,12 +65,13 @@ void check_network_output(const float* class_logits, const float* masks, std::si
     fail("class_logits must have shape (K + 1, T) with K >= 1 and T >= 1; got (" + std::to_string(n_classes + 1) + ", " +
          std::to_string(n_snippets) + ")");
   }
+  constexpr float kLargest = std::numeric_limits<float>::max();
   const std::size_t T = n_snippets;
   for (std::size_t k = 0; k <= n_classes; ++k) {
     const float* row = class_logits + k * T;
-    bool good = true;
-    for (std::size_t t = 0; t < T; ++t) good &= std::fabs(row[t]) <= 3.4028235e38F;  // false for NaN and infinities
-    if (good) continue;
+    std::uint32_t n_bad = 0;  // counted first, because that loop is vectorised; the row is looked for when there is one
+    for (std::size_t t = 0; t < T; ++t) n_bad += static_cast<std::uint32_t>(!(std::fabs(row[t]) <= kLargest));
+    if (n_bad == 0) continue;
     for (std::size_t t = 0; t < T; ++t) {
       if (!std::isfinite(row[t])) {
         fail("class_logits row " + std::to_string(k) + ", snippet " + std::to_string(t) + " is " + text(row[t]) +
@@ -74,9 +81,9 @@ void check_network_output(const float* class_logits, const float* masks, std::si
   }
   for (std::size_t i = 0; i < T; ++i) {
     const float* row = masks + i * T;
-    bool good = true;
-    for (std::size_t t = 0; t < T; ++t) good &= (row[t] >= 0.0F) & (row[t] <= 1.0F);
-    if (good) continue;
+    std::uint32_t n_bad = 0;
+    for (std::size_t t = 0; t < T; ++t) n_bad += static_cast<std::uint32_t>(!(row[t] >= 0.0F) | !(row[t] <= 1.0F));
+    if (n_bad == 0) continue;
     for (std::size_t t = 0; t < T; ++t) {
       if (!(row[t] >= 0.0F && row[t] <= 1.0F)) {
         fail("masks row " + std::to_string(i) + ", snippet " + std::to_string(t) + " is " + text(row[t]) +

@@ -30,7 +30,7 @@ bool ranks_before(const Vote& a, const Vote& b) {
 
 // The best (snippet, class) pairs above the class threshold, best first. Background, the last row, proposes nothing.
 std::vector<Vote> top_votes(const float* class_logits, std::size_t n_classes, std::size_t T, const DecodeParameters& p) {
-  const SnippetSoftmax softmax = snippet_softmax(class_logits, n_classes + 1, T);
+  const SnippetSoftmax<double> softmax = snippet_softmax<double>(class_logits, n_classes + 1, T);
   std::vector<float> worth_a_look(T);  // a little below the threshold, so that rounding here decides nothing
   for (std::size_t t = 0; t < T; ++t) {
     worth_a_look[t] = static_cast<float>(p.class_threshold * softmax.sums[t] * (1.0 - 1e-6));

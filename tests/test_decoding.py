@@ -1,0 +1,219 @@
+"""From class logits and masks to detections, under both policies."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import oracle
+import pytest
+
+from stale_edge.config import DecodeConfig
+from stale_edge.decoding import decode, decode_arrays, release_proposals
+
+
+def made(seed: int, K: int, T: int, *, smooth: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """Logits with a few standing-out runs; masks as smooth bumps, or as noise."""
+    rng = np.random.default_rng(seed)
+    class_logits = rng.normal(0, 1.5, (K + 1, T)).astype(np.float32)
+    masks = rng.uniform(0, 1, (T, T)).astype(np.float32)
+    for _ in range(3):
+        start, length = rng.integers(T), 1 + rng.integers(max(T // 4, 1))
+        class_logits[rng.integers(K), start : start + length] += 5
+        if smooth:
+            centre = start + length / 2
+            distance = np.abs(np.arange(T) - centre) / length
+            jitter = rng.uniform(0.5, 1.0, (min(length, T - start), 1))
+            masks[start : start + length] = (jitter / (1 + np.exp(8 * (distance - 0.5)))).astype(np.float32)
+    return class_logits, masks
+
+
+def names(K: int) -> list[str]:
+    return [f"class_{k}" for k in range(K)]
+
+
+CONFIGS = [
+    DecodeConfig(),
+    DecodeConfig(regions="hull", soft_nms="linear", tiou_threshold=0.3),
+    DecodeConfig(soft_nms="hard", min_snippets=3, class_threshold=0.2),
+    DecodeConfig(top_snippets=5, max_detections=4, mask_thresholds=(0.6, 0.0, 0.3, 0.3)),
+    DecodeConfig(class_threshold=0.0, min_score=0.0, top_snippets=60),
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=range(len(CONFIGS)))
+@pytest.mark.parametrize(("seed", "K", "T"), [(0, 1, 1), (1, 1, 2), (2, 5, 20), (3, 20, 33), (4, 3, 64)])
+@pytest.mark.parametrize("smooth", [True, False])
+def test_paper_policy_agrees_with_the_oracle(config: DecodeConfig, seed: int, K: int, T: int, smooth: bool) -> None:
+    class_logits, masks = made(seed, K, T, smooth=smooth)
+    found = decode_arrays(class_logits, masks, config=config)
+    expected = oracle.decode_paper(class_logits, masks, config)
+    rows = zip(found.labels.tolist(), *found.segments.T.tolist(), strict=True)
+    assert list(rows) == [(label, start, end) for label, _, start, end in expected]
+    np.testing.assert_allclose(found.scores, [score for _, score, _, _ in expected], rtol=1e-6)
+
+
+def test_scores_lie_between_zero_and_one_and_fall() -> None:
+    class_logits, masks = made(5, 10, 50)
+    class_logits *= 20  # saturated
+    masks[masks > 0.9] = 1.0
+    detections = decode(class_logits, masks, class_names=names(10), duration_s=33.3)
+    scores = [d.score for d in detections]
+    assert scores == sorted(scores, reverse=True)
+    assert all(0 < score <= 1 for score in scores)
+    assert all(0 <= d.start_s < d.end_s <= 33.3 for d in detections)
+    assert len(detections) > 3
+
+
+def test_actions_of_two_classes_at_the_same_time_do_not_suppress_each_other() -> None:
+    class_logits = np.zeros((3, 4), dtype=np.float32)
+    class_logits[2] = 10
+    class_logits[:2, 1] = 20  # both classes at snippet 1, 0.5 each
+    masks = np.zeros((4, 4), dtype=np.float32)
+    masks[1, 1:3] = 1
+    detections = decode(class_logits, masks, class_names=["a", "b"], duration_s=8)
+    assert [(d.label, d.start_s, d.end_s) for d in detections] == [("a", 2.0, 6.0), ("b", 2.0, 6.0)]
+    assert [d.score for d in detections] == pytest.approx([0.5, 0.5], abs=1e-4)
+
+
+def test_a_video_without_action_has_no_detections() -> None:
+    class_logits = np.zeros((4, 6), dtype=np.float32)
+    class_logits[3] = 9
+    masks = np.full((6, 6), 0.9, dtype=np.float32)
+    assert decode(class_logits, masks, class_names=names(3), duration_s=1) == []
+    class_logits[0] = 20
+    assert decode(class_logits, 0 * masks, class_names=names(3), duration_s=1) == []
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_release_policy_golden(golden: Path, seed: int) -> None:
+    case = json.loads((golden / f"release_postprocess_seed{seed}.json").read_text())
+    with np.load(golden / f"release_postprocess_seed{seed}.npz") as arrays:
+        class_logits, masks = arrays["class_logits"], arrays["masks"]
+    class_names = names(case["num_classes"])
+
+    proposals = release_proposals(class_logits, masks)
+    assert len(proposals) == len(case["proposals"])
+    for ours, theirs in zip(proposals, sorted(case["proposals"]), strict=True):
+        assert ours[:4] == pytest.approx(theirs[:4], abs=1e-6)
+        assert class_names[ours.label] == theirs[4]
+
+    duration_s = case["duration"]
+    enhanced = case["detections_with_video_score"]
+    for expected, extra in (
+        (case["detections"], {}),
+        (enhanced["detections"], {k: enhanced[k] for k in ("video_label", "video_score")}),
+    ):
+        found = decode(class_logits, masks, class_names=class_names, duration_s=duration_s, policy="release", **extra)
+        assert [d.label for d in found] == [d["label"] for d in expected]
+        for ours, theirs in zip(found, expected, strict=True):
+            assert ours.score == pytest.approx(theirs["score"], abs=1e-6)
+            assert (ours.start_s, ours.end_s) == pytest.approx(theirs["segment"], abs=1e-6)
+
+
+@pytest.mark.parametrize(("seed", "K", "T"), [(0, 1, 1), (1, 4, 7), (2, 5, 20), (3, 20, 60), (4, 3, 130), (5, 30, 100)])
+@pytest.mark.parametrize("smooth", [True, False])
+def test_release_policy_agrees_with_the_oracle(seed: int, K: int, T: int, smooth: bool) -> None:
+    class_logits, masks = made(seed, K, T, smooth=smooth)
+    ours = release_proposals(class_logits, masks)
+    np.testing.assert_allclose(np.array(ours), np.array(oracle.release_proposals(class_logits, masks)), atol=1e-6)
+    found = decode_arrays(class_logits, masks, config=DecodeConfig(policy="release"))
+    expected = oracle.decode_release(class_logits, masks)
+    assert found.labels.tolist() == [label for label, *_ in expected]
+    np.testing.assert_allclose(found.scores, [score for _, score, _, _ in expected], atol=1e-6)
+    np.testing.assert_allclose(found.segments / T, np.array([d[2:] for d in expected]).reshape(-1, 2), atol=1e-12)
+
+
+@pytest.mark.parametrize("policy", ["paper", "release"])
+def test_score_enhancement_relabels_what_scores_no_more_than_the_video(policy: Any) -> None:
+    class_logits, masks = made(6, 5, 40)
+    arguments: dict[str, Any] = {"class_names": names(5), "duration_s": 40.0, "policy": policy}
+    plain = decode(class_logits, masks, **arguments)
+    limit = plain[1].score
+    enhanced = decode(class_logits, masks, video_label="something else", video_score=limit, **arguments)
+    assert [d[1:] for d in enhanced] == [d[1:] for d in plain]
+    assert [d.label for d in enhanced] == [d.label if d.score > limit else "something else" for d in plain]
+    assert {"something else"} < {d.label for d in enhanced}
+
+
+def test_policy_comes_from_the_argument_before_the_config() -> None:
+    class_logits, masks = made(7, 5, 40)
+    arguments: dict[str, Any] = {"class_names": names(5), "duration_s": 40.0}
+    paper = decode(class_logits, masks, **arguments)
+    release = decode(class_logits, masks, policy="release", **arguments)
+    assert paper != release
+    assert decode(class_logits, masks, config=DecodeConfig(policy="release"), **arguments) == release
+    assert decode(class_logits, masks, policy="paper", config=DecodeConfig(policy="release"), **arguments) == paper
+
+
+def test_the_release_policy_has_no_settings() -> None:
+    class_logits, masks = made(7, 5, 40)
+    with pytest.raises(ValueError, match=r"release policy has no setting top_snippets, sigma"):
+        decode_arrays(class_logits, masks, config=DecodeConfig(policy="release", top_snippets=3, sigma=0.1))
+
+
+def test_float64_half_and_views_mean_the_same() -> None:
+    class_logits, masks = made(8, 4, 30)
+    class_logits, masks = class_logits.astype(np.float16), masks.astype(np.float16)
+    arguments: dict[str, Any] = {"class_names": names(4), "duration_s": 3.0}
+    expected = decode(class_logits.astype(np.float32), masks.astype(np.float32), **arguments)
+    assert decode(class_logits, masks, **arguments) == expected
+    assert decode(class_logits.astype(np.float64), np.asfortranarray(masks), **arguments) == expected
+    assert decode(class_logits.tolist(), masks.tolist(), **arguments) == expected
+
+
+def test_eight_threads_get_what_one_gets() -> None:
+    videos = [made(seed, 6, 50) for seed in range(8)]
+    arguments: dict[str, Any] = {"class_names": names(6), "duration_s": 50.0}
+    for policy in ("paper", "release"):
+        alone = [decode(*video, policy=policy, **arguments) for video in videos]  # type: ignore[arg-type]
+        with ThreadPoolExecutor(8) as pool:
+            together = pool.map(lambda video, p=policy: decode(*video, policy=p, **arguments), videos * 4)
+        assert list(together) == alone * 4
+
+
+def broken(array: np.ndarray, at: tuple[int, int], value: float) -> np.ndarray:
+    array = array.copy()
+    array[at] = value
+    return array
+
+
+LOGITS, MASKS = made(9, 3, 10)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"class_logits": LOGITS[0]}, r"class_logits must have shape \(K \+ 1, T\)"),
+        ({"class_logits": LOGITS[:, :0], "masks": MASKS[:0, :0]}, r"got \(4, 0\)"),
+        ({"class_logits": LOGITS[:1], "class_names": []}, "K >= 1"),
+        ({"masks": MASKS[:, :9]}, r"masks must have shape \(T, T\) with the T = 10"),
+        ({"class_logits": broken(LOGITS, (2, 4), np.nan)}, "class_logits row 2, snippet 4 is nan"),
+        ({"class_logits": broken(LOGITS, (3, 0), -np.inf)}, "class_logits row 3, snippet 0 is -inf"),
+        ({"masks": broken(MASKS, (7, 1), np.nan)}, "masks row 7, snippet 1 is nan"),
+        ({"masks": broken(MASKS, (7, 1), 1.5)}, "masks row 7, snippet 1 is 1.5"),
+        ({"masks": broken(MASKS, (0, 9), -0.25)}, "masks row 0, snippet 9 is -0.25"),
+        ({"class_logits": LOGITS.astype(int)}, "class_logits must be of a floating type; got int64"),
+        ({"masks": MASKS > 0.5}, "masks must be of a floating type; got bool"),
+        ({"class_names": ["a", "b"]}, "class_names must hold K = 3 names"),
+        ({"class_names": ["a", "b", "a"]}, "class_names row 2 is 'a' again"),
+        ({"class_names": "abc"}, "class_names must be a sequence of strings"),
+        ({"class_names": ["a", "b", 3]}, "class_names must be a sequence of strings"),
+        ({"duration_s": 0.0}, "duration_s"),
+        ({"duration_s": float("nan")}, "duration_s"),
+        ({"duration_s": float("inf")}, "duration_s"),
+        ({"policy": "papers"}, "policy must be 'paper' or 'release'"),
+        ({"video_label": "a"}, "video_label and video_score go together"),
+        ({"video_score": 0.5}, "video_label and video_score go together"),
+        ({"video_label": "a", "video_score": float("nan")}, "video_score must be finite"),
+    ],
+)
+@pytest.mark.parametrize("policy", ["paper", "release"])
+def test_bad_arguments_are_named(change: dict[str, Any], message: str, policy: str) -> None:
+    arguments: dict[str, Any] = {
+        "class_logits": LOGITS, "masks": MASKS, "class_names": names(3), "duration_s": 5.0, "policy": policy, **change
+    }  # fmt: skip
+    class_logits, masks = arguments.pop("class_logits"), arguments.pop("masks")
+    with pytest.raises(ValueError, match=message):
+        decode(class_logits, masks, **arguments)
