@@ -4,7 +4,8 @@ The process answers each line with one line: `{"error": text}`, or what the ques
 
     (start)                        {"model_bytes": int | null}      built, not yet run
     {"do": "warm"}                 {"seconds": [...], "stable": bool}
-    {"do": "trial", "calls": n}    {"seconds": [...]}               n timed calls after one that is not timed
+    {"do": "trial", "calls": n, "refresh": bool}
+                                   {"seconds": [...]}               n timed calls, after one that is not if so asked
     {"do": "finish"}               {"peak_rss_bytes": int | null, "peak_device_bytes": int | null}, then it ends
 """
 
@@ -20,13 +21,15 @@ WARM_UP_SECONDS = 10.0
 WARM_UP_CALLS = 200
 TRIAL_SECONDS = 0.05
 TRIAL_CALLS = 20
+LONG_CALL_SECONDS = 0.5
 WARM_UP_RULE = (
     f"calls until {WARM_UP_WINDOW} in succession lie within {WARM_UP_SPREAD:.0%} of their median, "
     f"at most {WARM_UP_SECONDS:g} s or {WARM_UP_CALLS} calls"
 )
 TRIAL_RULE = (
-    f"one call that is not timed, then as many timed ones as fill {TRIAL_SECONDS:g} s by the warm-up's median, "
-    f"1 to {TRIAL_CALLS}"
+    "one call that is not timed, which fetches code and data back from whoever ran in between, then as many timed ones "
+    f"as fill {TRIAL_SECONDS:g} s by the warm-up's median, 1 to {TRIAL_CALLS}; where a call takes "
+    f"{LONG_CALL_SECONDS:g} s or more, that fetching is nothing beside it, and all calls are timed"
 )
 
 JobVariant = Literal["reference", "detector", "text", "localizer", "postprocess", "matrix-product"]
@@ -62,6 +65,11 @@ def is_stable(seconds: list[float]) -> bool:
     window = sorted(seconds[-WARM_UP_WINDOW:])
     middle = window[WARM_UP_WINDOW // 2]
     return max(middle - window[0], window[-1] - middle) <= WARM_UP_SPREAD * middle
+
+
+def needs_refresh(seconds: float) -> bool:
+    """Whether a trial begins with a call that is not timed, given the seconds of one, by `TRIAL_RULE`."""
+    return seconds < LONG_CALL_SECONDS
 
 
 def calls_per_trial(seconds: float) -> int:

@@ -29,7 +29,7 @@ DEFAULTS: dict[Device, tuple[Combination, ...]] = {
     "cpu": (("pytorch", "fp32"), ("onnxruntime", "fp32"), ("onnxruntime", "int8"), ("torchscript", "fp32")),
     "cuda": (("pytorch", "fp32"), ("torchscript", "fp32"), ("torchscript", "fp16")),
 }
-# The runtime of a bundle that takes features to detections on the CPU; a folded eager model has no such path.
+# What can take features to detections: a bundle's artifacts, on the CPU. By default only the one that devices run.
 LOCALIZER_RUNTIMES = ("onnxruntime", "torchscript")
 
 
@@ -95,7 +95,8 @@ def plan_rows(
             rows += [
                 RowPlan(variant, device, runtime, precision, length)
                 for runtime, precision in chosen
-                if variant == "detector" or runtime in LOCALIZER_RUNTIMES
+                if variant == "detector"
+                or (runtime in LOCALIZER_RUNTIMES if config.runtimes else runtime == LOCALIZER_RUNTIMES[0])
             ]
     return rows
 

@@ -54,9 +54,9 @@ class Worker:
         answer = self._ask(do="warm")
         return answer["seconds"], answer["stable"]
 
-    def trial(self, calls: int) -> list[float]:
-        """Return the seconds of each of `calls` timed calls."""
-        seconds: list[float] = self._ask(do="trial", calls=calls)["seconds"]
+    def trial(self, calls: int, *, refresh: bool) -> list[float]:
+        """Return the seconds of each of `calls` timed calls, after one that is not timed if `refresh`."""
+        seconds: list[float] = self._ask(do="trial", calls=calls, refresh=refresh)["seconds"]
         return seconds
 
     def finish(self) -> dict[str, int | None]:

@@ -5,7 +5,7 @@ import statistics as stdlib_statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from stale_edge.benchmarking.jobs import Job, calls_per_trial
+from stale_edge.benchmarking.jobs import Job, calls_per_trial, needs_refresh
 from stale_edge.benchmarking.plan import turns
 from stale_edge.benchmarking.processes import Worker
 
@@ -21,6 +21,8 @@ class Contestant:
     model_bytes: int | None = None
     calls: int = 1
     """Timed calls of each of its trials."""
+    refresh: bool = True
+    """Whether each trial begins with a call that is not timed."""
     stable: bool = False
     """Whether its warm-up ended because times were stable."""
     trials: list[list[float]] = field(default_factory=list)
@@ -46,7 +48,8 @@ def contestants(jobs: Sequence[tuple[str, Job]], *, progress: Progress, stage: s
         for done, contestant in enumerate(group):  # only now that nobody else is at work
             progress(stage, done, len(group), contestant.name)
             seconds, contestant.stable = contestant.worker.warm_up()
-            contestant.calls = calls_per_trial(stdlib_statistics.median(seconds[-3:]))
+            typical = stdlib_statistics.median(seconds[-3:])
+            contestant.calls, contestant.refresh = calls_per_trial(typical), needs_refresh(typical)
         progress(stage, len(group), len(group), "")
         yield group
 
@@ -58,6 +61,6 @@ def run_rounds(group: Sequence[Contestant], rounds: int, *, seed: int, progress:
         for index in order:
             contestant = group[index]
             progress(stage, done, total, contestant.name)
-            contestant.trials.append(contestant.worker.trial(contestant.calls))
+            contestant.trials.append(contestant.worker.trial(contestant.calls, refresh=contestant.refresh))
             done += 1
     progress(stage, total, total, "")

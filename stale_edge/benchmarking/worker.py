@@ -39,7 +39,7 @@ def serve(questions: TextIO, answers: TextIO) -> None:
             if question["do"] == "warm":
                 answer(warm_up(workload.call, timer))
             elif question["do"] == "trial":
-                answer({"seconds": trial(workload.call, timer, question["calls"])})
+                answer({"seconds": trial(workload.call, timer, question["calls"], refresh=question["refresh"])})
             else:
                 answer({"peak_rss_bytes": peak_rss_bytes(), "peak_device_bytes": _peak_device_bytes(job)})
                 return
@@ -55,10 +55,11 @@ def warm_up(call: Callable[[], object], timer: Timer) -> dict[str, Any]:
     return {"seconds": seconds, "stable": is_stable(seconds)}
 
 
-def trial(call: Callable[[], object], timer: Timer, calls: int) -> list[float]:
-    """Time `calls` calls after one that fetches code and data back from whoever ran in between."""
+def trial(call: Callable[[], object], timer: Timer, calls: int, *, refresh: bool) -> list[float]:
+    """Time `calls` calls, if so asked after one that fetches code and data back from whoever ran in between."""
     gc.collect()
-    timer(call)
+    if refresh:
+        timer(call)
     return [timer(call) for _ in range(calls)]
 
 

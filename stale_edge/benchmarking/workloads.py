@@ -66,7 +66,7 @@ def plausible_outputs(n_classes: int, length: int, *, seed: int) -> tuple[NDArra
     for start in range(0, length, 40):
         first = start + int(generator.integers(0, 10))
         last = min(length, first + int(generator.integers(10, 31)))
-        edge = 1 / (1 + np.exp(-np.minimum(snippets - first, last - 1 - snippets) - 1))  # (T,)
+        edge = (1 + np.tanh((np.minimum(snippets - first, last - 1 - snippets) + 1) / 2)) / 2  # (T,)
         for snippet in range(first, last):
             masks[snippet] = np.clip(edge * generator.uniform(0.6, 1.0) + masks[snippet], 0, 1)
         logits[int(generator.integers(n_classes)), first:last] += 12
