@@ -1,5 +1,6 @@
 """Measuring processes and whole runs on a tiny network. No test depends on how long anything takes."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -16,9 +17,9 @@ from stale_edge.benchmarking import compare_results, run_benchmark, table_rows
 from stale_edge.benchmarking.jobs import Job
 from stale_edge.benchmarking.network import Network, TextTower
 from stale_edge.benchmarking.processes import Worker
-from stale_edge.benchmarking.subject import bundle_subject, network_subject
-from stale_edge.bundle import read_bundle
-from stale_edge.config import BenchConfig, ModelConfig, to_dict
+from stale_edge.benchmarking.subject import bundle_subject, network_of, network_subject
+from stale_edge.bundle import ClassBank, read_bundle
+from stale_edge.config import BenchConfig, Config, ModelConfig, TextConfig, to_dict
 from stale_edge.errors import ConfigError, StaleEdgeError
 
 pytest.importorskip("torch")
@@ -249,3 +250,29 @@ def test_subjects_without_torch(bundle: Path, monkeypatch: pytest.MonkeyPatch) -
     assert subject.available == (("onnxruntime", "fp32"),)
     assert subject.no_reference == "torch is not installed; a reference is a PyTorch network"
     assert subject.n_classes == len(read_bundle(bundle).class_bank) == 5
+
+
+def test_the_network_of_a_bundle_is_read_from_its_manifest(bundle: Path, tmp_path: Path) -> None:
+    from stale_edge.model import small_text_encoder
+
+    bank = ClassBank(("dive", "long jump"), np.ones((2, 16), dtype=np.float32), "any")
+    manifest = dataclasses.replace(
+        read_bundle(bundle).manifest, provenance={"config": to_dict(Config(model=TINY.model))}
+    )
+    network, reason = network_of(manifest, bank, text_encoder=None)
+    assert network == Network(TINY.model, 2, None)
+    assert "(D = 16) is not known" in reason
+    wide = ClassBank(("dive",), np.ones((1, 512), dtype=np.float32), "any")
+    assert network_of(manifest, wide, text_encoder=None) == (Network(TINY.model, 1, TextTower()), "")
+    small_text_encoder(tmp_path / "text", dim=16, hidden_dim=8, n_layers=3, n_heads=2)
+    network, reason = network_of(manifest, bank, text_encoder=tmp_path / "text")
+    assert network is not None
+    tower = network.text
+    assert tower is not None
+    assert (tower.width, tower.feedforward, tower.layers, tower.heads, tower.embed_dim) == (8, 32, 3, 2, 16)
+    # start and end of text, eight contexts, a token for every letter
+    assert tower.prompt_tokens == ((2 + 8 + 4, 1), (2 + 8 + 8, 1))
+    assert reason == ""
+    free = Config(model=dataclasses.replace(TINY.model, text=TextConfig(encoder="none")))
+    _, reason = network_of(dataclasses.replace(manifest, provenance={"config": to_dict(free)}), bank, text_encoder=None)
+    assert "no text encoder made them" in reason

@@ -95,14 +95,26 @@ def bundle_subject(path: Path, *, text_encoder: Path | None = None) -> Subject:
     """
     bundle = read_bundle(path)
     manifest, bank = bundle.manifest, bundle.class_bank
-    title = f"the bundle {path.name}"
-    if not has_torch():
-        reason = "torch is not installed; a reference is a PyTorch network"
-        return Subject(title, None, len(bank), path, manifest, no_reference=reason)
+    network, reason = None, "torch is not installed; a reference is a PyTorch network"
+    if has_torch():
+        network, reason = network_of(manifest, bank, text_encoder=text_encoder)
+    return Subject(f"the bundle {path.name}", network, len(bank), path, manifest, no_reference=reason)
+
+
+def network_of(manifest: Manifest, bank: ClassBank, *, text_encoder: Path | None) -> tuple[Network | None, str]:
+    """Read what network a bundle was made from.
+
+    Returns:
+        network: with its text tower where that is known; None: the manifest does not say.
+        reason: why no reference can be measured; empty: it can.
+
+    Raises:
+        BundleError: the manifest's config is of another version.
+        CheckpointError: `text_encoder` is not one.
+    """
     config = _config_of(manifest)
     if config is None:
-        reason = "the bundle's manifest does not hold the config it was made from"
-        return Subject(title, None, len(bank), path, manifest, no_reference=reason)
+        return None, "the bundle's manifest does not hold the config it was made from"
     if config.model.text.encoder == "none":
         tower, reason = None, "the bundle's class embeddings were learnt freely, no text encoder made them"
     elif text_encoder is not None:
@@ -110,7 +122,7 @@ def bundle_subject(path: Path, *, text_encoder: Path | None = None) -> Subject:
     else:
         tower = TextTower() if bank.width == TextTower().embed_dim else None
         reason = "" if tower else f"the text encoder of this bundle (D = {bank.width}) is not known"
-    return Subject(title, Network(config.model, len(bank), tower), len(bank), path, manifest, no_reference=reason)
+    return Network(config.model, len(bank), tower), reason
 
 
 def text_tower_of(folder: Path, bank: ClassBank, *, n_contexts: int) -> TextTower:
