@@ -133,7 +133,7 @@ class Candidates {
     block_start_.resize(size / kBlock);
     block_end_.resize(size / kBlock);
     block_best_.resize(size / kBlock);
-    until_tidy_ = std::max<std::size_t>(16, size / kBlock);
+    until_tidy_ = picks_between_tidying();
     for (std::size_t i = n; i < size; ++i) {
       starts_[i] = ends_[i] = n > 0 ? starts_[n - 1] : 0.0;
       keys_[i] = kGone;
@@ -157,11 +157,14 @@ class Candidates {
     }
   }
 
+  // Counting what is left takes as long as some picks; seldom enough, it does not show.
+  std::size_t picks_between_tidying() const { return std::max<std::size_t>(16, block_best_.size() / 8); }
+
   // Moves what is left together once more than half is gone.
   void tidy() {
     std::size_t n_live = 0;
     for (const double key : keys_) n_live += static_cast<std::size_t>(key != kGone);
-    until_tidy_ = std::max<std::size_t>(16, block_best_.size());
+    until_tidy_ = picks_between_tidying();
     if (2 * n_live > keys_.size()) return;
     std::size_t to = 0;
     for (std::size_t i = 0; i < keys_.size(); ++i) {

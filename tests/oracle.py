@@ -89,7 +89,7 @@ def consistency_loss(class_logits, masks, class_features, mask_features, *, clas
     return float(1 - a @ b / math.sqrt((a @ a) * (b @ b)))
 
 
-# --- data: resampling, one value at a time ---------------------------------------------------------------------------
+# --- data: resampling, one value at a time --------------------------------------------------------------------------
 
 
 def resample(features, length):
@@ -106,7 +106,7 @@ def resample(features, length):
     return rows
 
 
-# --- evaluation: ActivityNet's rules, one prediction at a time -------------------------------------------------------
+# --- evaluation: ActivityNet's rules, one prediction at a time ------------------------------------------------------
 
 
 def mean_average_precision(ground_truth, predictions, subset, tiou_thresholds):
@@ -164,7 +164,7 @@ def _area(flags, n_actions):
     return area
 
 
-# --- model: one snippet, one channel at a time ------------------------------------------------------------------------
+# --- model: one snippet, one channel at a time ----------------------------------------------------------------------
 
 
 def dynamic_mask(base, weights, i, *, position_scale):
@@ -214,7 +214,7 @@ def paper_class_logits(embedding, gate, background, text, temperature):
     return rows
 
 
-# --- exporting: how far each snippet is from its gate ------------------------------------------------------------------
+# --- exporting: how far each snippet is from its gate ---------------------------------------------------------------
 
 
 def gate_margin_by_loops(masks, foreground, architecture, threshold):
@@ -230,7 +230,7 @@ def gate_margin_by_loops(masks, foreground, architecture, threshold):
     return margins
 
 
-# --- decoding: one pair, one snippet, one proposal at a time ----------------------------------------------------------------------------------------------------------
+# --- decoding: one pair, one snippet, one proposal at a time --------------------------------------------------------
 
 
 def tiou(segment, other):
