@@ -209,6 +209,8 @@ std::vector<Detection> decode_release(const float* class_logits, const float* ma
     candidates.push_back(
         {p.mask_score * p.class_score, static_cast<double>(p.start) / T, static_cast<double>(p.end) / T, &p});
   }
+  // utils/postprocess_utils.py:64. Class regions often share one score, and then the script's order is chance: rows come out of a
+  // Python set (stale_inference.py:227) and pass an unstable sort. Here the later end goes first, then the later start.
   std::stable_sort(candidates.begin(), candidates.end(), [](const auto& a, const auto& b) {
     return std::tie(a.score, a.end, a.start) > std::tie(b.score, b.end, b.start);
   });
