@@ -47,7 +47,8 @@ def tiou(segments: NDArray[np.floating], others: NDArray[np.floating]) -> NDArra
     intersection = np.minimum(a[:, None, 1], b[None, :, 1]) - np.maximum(a[:, None, 0], b[None, :, 0])
     intersection = np.maximum(intersection, 0.0)
     union = (a[:, 1] - a[:, 0])[:, None] + (b[:, 1] - b[:, 0])[None, :] - intersection
-    return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+    overlap: NDArray[np.float64] = np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+    return overlap
 
 
 def find_video(name: str, known: Container[str]) -> str | None:
