@@ -165,8 +165,10 @@ class _Killed(BaseException):
     """Stands for a kill; nothing in the loop may catch it."""
 
 
-@pytest.mark.parametrize("moment", ["write_metrics", "write_checkpoint", "write_state"])
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(
+    ("when", "moment"),
+    [("after", "write_metrics"), ("after", "write_checkpoint"), ("before", "write_state"), ("after", "write_state")],
+)
 def test_a_kill_while_saving_changes_nothing(
     encoded: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, when: str
 ) -> None:
@@ -237,7 +239,8 @@ import torch
 torch.set_num_threads(1)
 from stale_edge.training import train
 from training_data import small_config
-train(small_config(), Path(sys.argv[1]), Path(sys.argv[2]))
+result = train(small_config(), Path(sys.argv[1]), Path(sys.argv[2]))
+print(f"leads {result.leads}: {result.summary()}\\n", end="")
 """
 
 
@@ -249,6 +252,9 @@ def test_two_processes_give_the_result_of_one(encoded: Path, undisturbed: Path, 
     launcher += ["--master-port", str(_free_port())]
     ran = _python([*launcher, str(script), str(encoded), str(tmp_path / "run")])
     assert ran.returncode == 0, ran.stderr
+    reports = sorted(line.partition(": ")[::2] for line in ran.stdout.splitlines() if line.startswith("leads"))
+    assert [leads for leads, _ in reports] == ["leads False", "leads True"]
+    assert reports[0][1] == reports[1][1], "both processes return what only the first one measured"
     ours, theirs = _state(tmp_path / "run"), _state(undisturbed)
     for name, weight in theirs["weights"].items():
         torch.testing.assert_close(

@@ -35,6 +35,8 @@ def train(
     resolved = load_config(config, overrides or ())
     with progress_bar() as progress:
         result = run(resolved, data, out, resume=resume, progress=progress)
+    if not result.leads:
+        return
     write_json(result.to_json(), json_path)
     console(json_path).print(result.summary(), markup=False)
 

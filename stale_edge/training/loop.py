@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
-from accelerate.utils import set_seed
+from accelerate.utils import broadcast_object_list, set_seed
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -56,6 +56,7 @@ class TrainResult:
     average_mAP: of `best` on the validation videos, percent; None when nothing was validated.
     records: one an epoch, as in `metrics.jsonl`.
     notes: what a user should know.
+    leads: whether this process is the one to report; several processes get equal results otherwise.
     """
 
     best: Path
@@ -65,11 +66,13 @@ class TrainResult:
     average_mAP: float | None  # noqa: N815
     records: tuple[dict[str, Any], ...]
     notes: tuple[str, ...]
+    leads: bool
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {**vars(self), "best": str(self.best), "last": str(self.last), "records": list(self.records),
-                "notes": list(self.notes)}  # fmt: skip
+        """Plain JSON values, without `leads`."""
+        values = {key: value for key, value in vars(self).items() if key != "leads"}
+        paths = {"best": str(self.best), "last": str(self.last)}
+        return {**values, **paths, "records": list(self.records), "notes": list(self.notes)}
 
     def summary(self) -> str:
         """Say in a few lines how the run ended."""
@@ -173,6 +176,8 @@ class _Run:
             self.accelerator.wait_for_everyone()
         if self.leads:
             write_file_atomically(self.folder.plot, loss_curve(records))
+        # What the first process knows alone, validation above all, everybody returns.
+        records, best_epoch, best_value = broadcast_object_list([records, best_epoch, best_value])
         return TrainResult(
             best=self.folder.best,
             last=self.folder.last,
@@ -181,6 +186,7 @@ class _Run:
             average_mAP=best_value,
             records=tuple(records),
             notes=(*self.plan.notes, *self._notes()),
+            leads=self.leads,
         )
 
     def _train_epoch(self, epoch: int) -> dict[str, Any]:
