@@ -44,7 +44,7 @@ def bank() -> ClassBank:
 
 @dataclass(frozen=True)
 class Toy:
-    """features (B, T, C), labels (B, T) with background K, masks (B, T, T): row i the instance of snippet i, or zeros."""
+    """features (B, T, C), labels (B, T) with background K, masks (B, T, T): row i for snippet i."""
 
     features: Tensor
     labels: Tensor

@@ -155,9 +155,8 @@ def test_a_failure_on_other_sizes_alone_is_found(reference: Reference) -> None:
 
 def test_gate_margins_are_those_of_the_loops() -> None:
     rng = np.random.default_rng(0)
-    outputs = Outputs(
-        rng.random((2, 4, 5), dtype=np.float32), rng.random((2, 5, 5), dtype=np.float32), rng.random((2, 5), dtype=np.float32)
-    )
+    shapes = ((2, 4, 5), (2, 5, 5), (2, 5))
+    outputs = Outputs(*(rng.random(shape, dtype=np.float32) for shape in shapes))
     for config in (case.PAPER, case.RELEASE, dataclasses.replace(case.PAPER, foreground_threshold=0.3)):
         expected = gate_margin_by_loops(
             outputs.masks, outputs.foreground, config.architecture, config.foreground_threshold
@@ -242,7 +241,9 @@ def test_simulated_videos_have_the_training_statistics() -> None:
 
 
 @pytest.mark.parametrize(
-    ("channels", "embed_dim", "n_classes"), [(8, 16, 3), (24, 16, 3), (16, 16, 1)], ids=["narrow", "C != D", "one class"]
+    ("channels", "embed_dim", "n_classes"),
+    [(8, 16, 3), (24, 16, 3), (16, 16, 1)],
+    ids=["narrow", "C != D", "one class"],
 )
 def test_simulation_fits_any_detector(channels: int, embed_dim: int, n_classes: int) -> None:
     config = ModelConfig(feature_channels=channels, embed_dim=embed_dim, n_heads=2, feedforward_dim=8, localizer_dim=8)
