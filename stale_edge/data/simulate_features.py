@@ -36,17 +36,17 @@ SHARED_NORM, SCENE_NORM = 0.51, 0.60
 """Norms of the shared part besides the outlier channel and of a video's scene; two videos have a cosine near 0.6."""
 TEXT_MEAN_COSINE = 0.2
 """Cosine between the shared part and the mean text embedding: CLIP's image and text cones hardly meet."""
-ACTION_CONTRAST = 0.20
+ACTION_CONTRAST = 0.21
 """Norm of what an action adds; drift brings the distance of the real centroids to 0.244."""
 STRENGTH_STD, WAVER_STD, WAVER_S = 0.2, 0.15, 4.0
 """Actions differ in strength, and waver while they last; standard deviations of a mean of 1, and seconds."""
-DRIFT_NORM = 0.325
-DRIFT_POWER, DRIFT_KNEE = 1.45, 1.0
+DRIFT_NORM = 0.335
+DRIFT_POWER, DRIFT_KNEE = 1.52, 1.0
 """Drift direction k = 1, 2, ... has variance proportional to (k + knee) ** -power."""
 DRIFT_DIRECTIONS = 250
 SLOW_S, SLOW_DECAY = 18.3, 1.63
 """Correlation time of the slow part of direction k: SLOW_S * k ** -SLOW_DECAY seconds."""
-SLOW_KNEE, FAST_S = 25.0, 0.108
+SLOW_KNEE, FAST_S = 32.0, 0.1
 """Part 1 / (1 + k / SLOW_KNEE) of direction k is slow; the rest has the correlation time FAST_S."""
 NAMEABLE_SHARE = 0.2
 """Part of the variance of drift and scene in the span of the classes' directions: a background shows things, too."""
@@ -87,7 +87,7 @@ class FeatureModel:
         self.context_directions = _unit(
             CONTEXT_COSINE * self.class_directions + np.sqrt(1 - CONTEXT_COSINE**2) * private
         )
-        self.actionness = _unit(rng.standard_normal(channels))
+        self.actionness = _unit(rng.standard_normal(config.channels))
         self._nameable = np.concatenate([self.class_directions, self.context_directions, self.actionness[None]])
         self._outlier, self._runner_up = (int(i) for i in rng.choice(channels, size=2, replace=False))
         self._shared = self._draw_shared(rng, _unit(text.mean(axis=0)))
@@ -114,7 +114,7 @@ class FeatureModel:
 
     def _draw_shared(self, rng: np.random.Generator, text_mean: Array) -> Array:
         # Real mean activations have heavy tails: kurtosis 5 without the outlier channel, as Student's t with 7 degrees.
-        shared = _unit(rng.standard_t(np.full(self.config.channels, 7.0)))
+        shared = _unit(rng.standard_t(7, size=self.config.channels))
         shared = shared - (shared @ text_mean) * text_mean
         shared = np.sqrt(1 - TEXT_MEAN_COSINE**2) * _unit(shared) + TEXT_MEAN_COSINE * text_mean
         return SHARED_NORM * _unit(shared)
