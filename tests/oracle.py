@@ -385,3 +385,53 @@ def decode_release(class_logits, masks):
                 other[0] *= math.exp(-10 * overlap**2) / 0.6
         picked.append((best[5], best[0], best[1], best[2]))
     return sorted(picked, key=lambda d: -d[1])
+
+
+# --- decoding: the training-free baseline, one class, threshold and run at a time ------------------------------------
+
+
+def baseline(features, class_embeddings, *, thresholds, sigma, limit):
+    """[(row, score, start, end), ...] in snippets, best first."""
+    images = [np.asarray(f, dtype=np.float64) / np.linalg.norm(f) for f in features]
+    texts = [np.asarray(e, dtype=np.float64) / np.linalg.norm(e) for e in class_embeddings]
+    n = len(images)
+    probabilities = np.zeros((len(texts), n))
+    for t, image in enumerate(images):
+        powers = [math.exp(100 * float(text @ image)) for text in texts]
+        probabilities[:, t] = [power / sum(powers) for power in powers]
+    width = max(1, round(0.05 * n))
+    found = []
+    for row in range(len(texts)):
+        steady = []
+        for t in range(n):
+            window = range(max(0, t - width // 2), min(n, t + (width + 1) // 2))
+            steady.append(sum(probabilities[row, i] for i in window) / len(window))
+        low, high = min(steady), max(steady)
+        scaled = [(value - low) / (high - low) if high - low > 1e-9 else 0.0 for value in steady]
+        candidates = []
+        for threshold in thresholds:
+            run = []
+            for t in range(n + 1):
+                if t < n and scaled[t] > threshold:
+                    run.append(t)
+                elif run:
+                    if (run[0], t) not in [(start, end) for _, start, end in candidates]:
+                        candidates.append((_baseline_score(probabilities[row], scaled, run), run[0], t))
+                    run = []
+        candidates.sort(key=lambda candidate: candidate[1:])
+        segments = [(start, end) for _, start, end in candidates]
+        scores = [score for score, _, _ in candidates]
+        picks = soft_nms(
+            segments, scores, method="gaussian", sigma=sigma, tiou_threshold=0.5, min_score=1e-9, top_k=limit
+        )
+        found += [(row, score, *segments[pick]) for pick, score in picks]
+    return sorted(found, key=lambda detection: -detection[1])[:limit]
+
+
+def _baseline_score(probabilities, scaled, run):
+    margin = max(1, int(np.round(0.25 * len(run))))
+    around = [t for t in range(run[0] - margin, run[-1] + 1 + margin) if 0 <= t < len(scaled) and t not in run]
+    inside = sum(scaled[t] for t in run) / len(run)
+    contrast = inside - (sum(scaled[t] for t in around) / len(around) if around else 0.0)
+    probability = sum(probabilities[t] for t in run) / len(run)
+    return probability * min(max(contrast, 0.0), 1.0) * math.sqrt(len(run) / len(scaled))

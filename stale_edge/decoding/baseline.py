@@ -17,6 +17,8 @@ SMOOTHING = 0.05
 """Width of the moving average over probabilities, as a part of the video."""
 SURROUNDINGS = 0.25
 """A run is compared with this part of its length before and after it."""
+NO_CHANGE = 1e-9
+"""A probability that varies less over a video does not vary; scaled up to [0, 1], rounding errors would look like runs."""
 LOWEST_SCORE = 1e-9
 """Only what soft-NMS wiped out is dropped: with many classes honest scores are far below `DecodeConfig.min_score`."""
 
@@ -39,7 +41,7 @@ def baseline_detections(
     of the scaled average inside minus that around it (a quarter of its length on either side), times the square root
     of its part of the video. Soft-NMS runs on each class by itself. Of some sixty variants tried (cosine in place of
     probability, other widths, video-level probabilities, no contrast, no length) this one had the highest mAP on
-    simulated data.
+    simulated data. With a single class every probability is 1, so nothing is found.
 
     Args:
         features: (T, C) floats, T >= 1, as they come: neither centred nor resampled. A zero row resembles nothing.
@@ -106,7 +108,7 @@ def _candidates(
     n_snippets = probabilities.shape[1]
     steady = _moving_average(probabilities, max(1, round(SMOOTHING * n_snippets)))
     low, high = steady.min(axis=1, keepdims=True), steady.max(axis=1, keepdims=True)
-    scaled = np.divide(steady - low, high - low, out=np.zeros_like(steady), where=high > low)
+    scaled = np.divide(steady - low, high - low, out=np.zeros_like(steady), where=high - low > NO_CHANGE)
 
     above = scaled[:, None, :] > np.array(config.mask_thresholds)[None, :, None]  # (K, thresholds, T)
     edges = np.diff(np.pad(above.astype(np.int8), ((0, 0), (0, 0), (1, 1))), axis=-1)
