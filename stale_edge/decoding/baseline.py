@@ -8,17 +8,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from stale_edge.config import DecodeConfig
 from stale_edge.decoding.arrays import float_array
-from stale_edge.decoding.soft_nms import soft_nms
+from stale_edge.decoding.suppression import soft_nms
 from stale_edge.segments import Detection
 
 CLIP_TEMPERATURE = 100.0
 """CLIP's own scale of cosines before the softmax over classes."""
 SMOOTHING = 0.05
 """Width of the moving average over probabilities, as a part of the video."""
+THRESHOLDS = tuple(step / 10 for step in range(1, 10))
+"""Where the scaled average is cut; its own, so that what suits a trained model's masks does not weaken the baseline."""
 SURROUNDINGS = 0.25
 """A run is compared with this part of its length before and after it."""
 NO_CHANGE = 1e-9
-"""A probability that varies less over a video does not vary; scaled up to [0, 1], rounding errors would look like runs."""
+"""A probability that varies less does not vary: scaled up to [0, 1], rounding errors would look like runs."""
 LOWEST_SCORE = 1e-9
 """Only what soft-NMS wiped out is dropped: with many classes honest scores are far below `DecodeConfig.min_score`."""
 
@@ -48,8 +50,8 @@ def baseline_detections(
         class_embeddings: (K, C) floats, row by row the text embeddings of `class_names`.
         class_names: K distinct names.
         duration_s: length of the video in seconds, > 0.
-        config: thresholds, soft-NMS, and how many detections; None: the defaults of `DecodeConfig`. `class_threshold`,
-            `top_snippets`, `regions` and `min_score` have no meaning here.
+        config: rule of soft-NMS, `min_snippets` and `max_detections`; None: the defaults of `DecodeConfig`. Its other
+            settings belong to trained models and have no meaning here.
 
     Returns:
         At most `config.max_detections`, best first, scores in [0, 1], segments in seconds.
@@ -110,7 +112,7 @@ def _candidates(
     low, high = steady.min(axis=1, keepdims=True), steady.max(axis=1, keepdims=True)
     scaled = np.divide(steady - low, high - low, out=np.zeros_like(steady), where=high - low > NO_CHANGE)
 
-    above = scaled[:, None, :] > np.array(config.mask_thresholds)[None, :, None]  # (K, thresholds, T)
+    above = scaled[:, None, :] > np.array(THRESHOLDS)[None, :, None]  # (K, thresholds, T)
     edges = np.diff(np.pad(above.astype(np.int8), ((0, 0), (0, 0), (1, 1))), axis=-1)
     rows, _, starts = np.nonzero(edges == 1)
     stops = np.nonzero(edges == -1)[2]
