@@ -106,14 +106,32 @@ class ModelConfig:
     text: TextConfig = field(default_factory=TextConfig)
 
     def __post_init__(self) -> None:
-        for name in ("feature_channels", "embed_dim", "n_heads", "feedforward_dim", "n_temporal_layers",
-                     "n_mask_queries", "n_mask_layers", "localizer_dim", "dynamic_channels", "temporal_scale"):
+        for name in (
+            "feature_channels",
+            "embed_dim",
+            "n_heads",
+            "feedforward_dim",
+            "n_temporal_layers",
+            "n_mask_queries",
+            "n_mask_layers",
+            "localizer_dim",
+            "dynamic_channels",
+            "temporal_scale",
+        ):
             _require(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "an integer >= 1")
-        _require(self.embed_dim % self.n_heads == 0, "model.embed_dim", self.embed_dim,
-                 f"a multiple of model.n_heads = {self.n_heads}")
+        _require(
+            self.embed_dim % self.n_heads == 0,
+            "model.embed_dim",
+            self.embed_dim,
+            f"a multiple of model.n_heads = {self.n_heads}",
+        )
         _require(0 <= self.dropout < 1, "model.dropout", self.dropout, "a number in [0, 1)")
-        _require(0 < self.foreground_threshold < 1, "model.foreground_threshold", self.foreground_threshold,
-                 "a number in (0, 1)")
+        _require(
+            0 < self.foreground_threshold < 1,
+            "model.foreground_threshold",
+            self.foreground_threshold,
+            "a number in (0, 1)",
+        )
         _require(self.temperature_init > 0, "model.temperature_init", self.temperature_init, "a number > 0")
 
 
@@ -148,8 +166,12 @@ class DecodeConfig:
         _require(0 <= self.class_threshold < 1, "decode.class_threshold", self.class_threshold, "a number in [0, 1)")
         for name in ("top_snippets", "min_snippets", "max_detections"):
             _require(getattr(self, name) >= 1, f"decode.{name}", getattr(self, name), "an integer >= 1")
-        _require(len(self.mask_thresholds) > 0 and all(0 <= t < 1 for t in self.mask_thresholds),
-                 "decode.mask_thresholds", self.mask_thresholds, "at least one number, each in [0, 1)")
+        _require(
+            len(self.mask_thresholds) > 0 and all(0 <= t < 1 for t in self.mask_thresholds),
+            "decode.mask_thresholds",
+            self.mask_thresholds,
+            "at least one number, each in [0, 1)",
+        )
         _require(self.sigma > 0, "decode.sigma", self.sigma, "a number > 0")
         _require(0 <= self.tiou_threshold <= 1, "decode.tiou_threshold", self.tiou_threshold, "a number in [0, 1]")
         _require(0 <= self.min_score < 1, "decode.min_score", self.min_score, "a number in [0, 1)")
@@ -248,10 +270,18 @@ class BenchConfig:
         _require(len(set(self.lengths)) == len(self.lengths), "bench.lengths", self.lengths, "lengths that all differ")
         _require(len(self.variants) > 0, "bench.variants", self.variants, "at least one variant")
         for name, allowed in (("variants", BenchVariant), ("runtimes", BenchRuntime), ("precisions", Precision)):
-            _require(set(getattr(self, name)) <= set(typing.get_args(allowed)), f"bench.{name}", getattr(self, name),
-                     f"some of {', '.join(typing.get_args(allowed))}")
-        _require(self.peak_tmacs is None or 0 < self.peak_tmacs < float("inf"), "bench.peak_tmacs", self.peak_tmacs,
-                 "a number > 0, or nothing")
+            _require(
+                set(getattr(self, name)) <= set(typing.get_args(allowed)),
+                f"bench.{name}",
+                getattr(self, name),
+                f"some of {', '.join(typing.get_args(allowed))}",
+            )
+        _require(
+            self.peak_tmacs is None or 0 < self.peak_tmacs < float("inf"),
+            "bench.peak_tmacs",
+            self.peak_tmacs,
+            "a number > 0, or nothing",
+        )
 
 
 @dataclass(frozen=True)
@@ -312,15 +342,30 @@ class SimulateConfig:
             _require(getattr(self, name) >= 1, f"simulate.{name}", getattr(self, name), "an integer >= 1")
         for name in ("fps", "min_duration_s", "boundary_s"):
             _require(getattr(self, name) > 0, f"simulate.{name}", getattr(self, name), "a number > 0")
-        _require(self.max_duration_s >= self.min_duration_s, "simulate.max_duration_s", self.max_duration_s,
-                 f"at least simulate.min_duration_s = {self.min_duration_s}")
+        _require(
+            self.max_duration_s >= self.min_duration_s,
+            "simulate.max_duration_s",
+            self.max_duration_s,
+            f"at least simulate.min_duration_s = {self.min_duration_s}",
+        )
         for name in ("validation_fraction", "unseen_fraction"):
             _require(0 < getattr(self, name) < 1, f"simulate.{name}", getattr(self, name), "a number in (0, 1)")
-        for name in ("second_class_probability", "alignment", "gap_regularity", "class_share", "actionness_share",
-                     "context_share", "score_accuracy"):
+        for name in (
+            "second_class_probability",
+            "alignment",
+            "gap_regularity",
+            "class_share",
+            "actionness_share",
+            "context_share",
+            "score_accuracy",
+        ):
             _require(0 <= getattr(self, name) <= 1, f"simulate.{name}", getattr(self, name), "a number in [0, 1]")
-        _require(self.class_share**2 + self.actionness_share**2 <= 1 + 1e-9, "simulate.actionness_share",
-                 self.actionness_share, f"at most sqrt(1 - class_share**2), class_share = {self.class_share}")
+        _require(
+            self.class_share**2 + self.actionness_share**2 <= 1 + 1e-9,
+            "simulate.actionness_share",
+            self.actionness_share,
+            f"at most sqrt(1 - class_share**2), class_share = {self.class_share}",
+        )
         _require(self.distractors >= 0, "simulate.distractors", self.distractors, "a number >= 0")
 
 

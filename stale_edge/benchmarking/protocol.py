@@ -24,10 +24,17 @@ NOTES = {
     "postprocess": "decodes made-up outputs of a trained detector, about one action in 40 snippets; random weights "
     "would leave it almost nothing to do",
 }
+BUSY_LOAD = 0.7
+"""Load over the last minute above which a run says that it was disturbed."""
 
 
 def describe_protocol(
-    config: BenchConfig, subject: Subject, measured: Sequence[Measured], *, cpus: Sequence[int] | None
+    config: BenchConfig,
+    subject: Subject,
+    measured: Sequence[Measured],
+    *,
+    cpus: Sequence[int] | None,
+    load_average_before: Sequence[float] | None,
 ) -> dict[str, Any]:
     """Describe the protocol; lists go with the rows, one entry each."""
     return {
@@ -43,7 +50,7 @@ def describe_protocol(
         "median_interval_seconds": [list(median_interval(m.contestant.trials)) for m in measured],
         "peak_device_bytes": [m.peak_device_bytes for m in measured],
         "reference": _about_reference(config, subject),
-        "notes": NOTES | _artifact_notes(subject, measured),
+        "notes": NOTES | _notes_of_this_run(subject, measured, load_average_before),
     }
 
 
@@ -60,8 +67,10 @@ def _about_reference(config: BenchConfig, subject: Subject) -> str:
     )
 
 
-def _artifact_notes(subject: Subject, measured: Sequence[Measured]) -> dict[str, str]:
-    """Pass on what the exporter says of artifacts that were run, and what a missing package leaves out."""
+def _notes_of_this_run(
+    subject: Subject, measured: Sequence[Measured], load_average_before: Sequence[float] | None
+) -> dict[str, str]:
+    """Pass on what the exporter says of artifacts, what a missing package leaves out, and what disturbed."""
     notes = {}
     if any(m.plan.precision == "fp16" and m.plan.device == "cpu" for m in measured):
         notes["fp16 on a CPU"] = "is a size and GPU artifact: slower than fp32 here"
@@ -70,6 +79,14 @@ def _artifact_notes(subject: Subject, measured: Sequence[Measured]) -> dict[str,
             notes[entry.path] = f"not measured: bench does not run {entry.runtime} {entry.precision}"
         elif entry.note:
             notes[entry.path] = entry.note
+    resampled = next((m.plan.length for m in measured if m.plan.variant == "localizer"), None)
+    if resampled is not None and subject.localizer_length(resampled) != resampled:
+        notes["localizer"] = (
+            f"resamples features to {subject.localizer_length(resampled)} snippets first, as detect does"
+        )
+    if load_average_before is not None and load_average_before[0] > BUSY_LOAD:
+        load = f"{load_average_before[0]:.2f}"
+        notes["load"] = f"other programs were at work (load {load}): ratios hold better than seconds"
     if subject.network is None or importlib.util.find_spec("fvcore") is None:
         notes["macs"] = "not counted: that needs torch, fvcore and the config the bundle was made from"
     return notes

@@ -73,7 +73,9 @@ def run_benchmark(
     return {
         "schema": SCHEMA,
         "machine": machine | {"load_average_after": load_average(), "gpu": _gpu_name(devices)},
-        "protocol": describe_protocol(config, subject, measured, cpus=cpus)
+        "protocol": describe_protocol(
+            config, subject, measured, cpus=cpus, load_average_before=machine["load_average_before"]
+        )
         | {
             "started_utc": clock,
             "took_seconds": round(time.monotonic() - started, 1),

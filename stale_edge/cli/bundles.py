@@ -90,22 +90,26 @@ def add(
     bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Class names to add.")],
     source: Annotated[
-        Path,
+        Path | None,
         typer.Option("--from", help="Class bank (.npz) that has the embeddings, or a checkpoint with a text encoder."),
-    ],
+    ] = None,
     json_path: JsonOption = None,
 ) -> None:
     """Add classes: a row of the class bank each, no export, no retraining."""
-    if source.suffix == ".npz":
-        from stale_edge.bundle import ClassBank
+    from stale_edge.bundle import ClassBank, add_classes
+    from stale_edge.errors import BundleError
 
+    if source is None:
+        raise BundleError(
+            f"{bundle} holds class embeddings but no text encoder, so it cannot embed {', '.join(names)} itself; "
+            "give --from with a class bank (.npz) that has them, or with the checkpoint the bundle was made from"
+        )
+    if source.suffix == ".npz":
         bank = ClassBank.load(source).select(names)
     else:
-        from stale_edge.model.checkpoint import encode_classes
+        from stale_edge.model.checkpoint import encode_classes, read_checkpoint
 
-        bank = encode_classes(source, names)
-    from stale_edge.bundle import add_classes
-
+        bank = encode_classes(read_checkpoint(source), names)
     _report_classes(bundle, add_classes(bundle, bank).names, json_path)
 
 

@@ -27,7 +27,7 @@ from stale_edge.data.splits import read_split
 from stale_edge.errors import DataError, FeatureContractError
 from stale_edge.segments import find_video
 
-Progress = Callable[[int, int], None]
+Progress = Callable[[str, int, int], None]
 """Takes how many videos are done, and how many there are."""
 
 KNOWN_SUBSETS = ("train", "training", "val", "valid", "validation", "test", "testing")
@@ -73,7 +73,7 @@ def check(root: Path, *, progress: Progress | None = None) -> list[Problem]:
 
     Args:
         root: folder as `open_data_set` takes it.
-        progress: called after each video.
+        progress: called with (stage, done, total) after each video.
 
     Raises:
         DataError: the folder does not exist.
@@ -225,7 +225,7 @@ def _check_features(
                 continue
             widths[source] = loaded.shape[1]
         if progress is not None:
-            progress(done, len(features))
+            progress("check", done, len(features))
     _check_widths(checking, widths, channels)
 
 

@@ -1,8 +1,8 @@
 """Proposals, soft-NMS and detections; torch-free, computed by the C++ core."""
 
 from stale_edge.decoding.baseline import baseline_detections
-from stale_edge.decoding.decode import DecodedArrays, ReleaseProposal, decode, decode_arrays, release_proposals
-from stale_edge.decoding.soft_nms import mask_segments, soft_nms
+from stale_edge.decoding.inference import DecodedArrays, ReleaseProposal, decode, decode_arrays, release_proposals
+from stale_edge.decoding.suppression import mask_segments, soft_nms
 
 __all__ = [
     "DecodedArrays",

@@ -11,7 +11,7 @@ from stale_edge.bundle import ClassBank, FeatureContract, write_bundle
 from stale_edge.bundle.onnx_metadata import graph_metadata
 from stale_edge.config import to_dict
 from stale_edge.data import read_split
-from stale_edge.errors import CheckpointError, ParityError
+from stale_edge.errors import ParityError
 from stale_edge.exporting.detector import DetectorExporter
 from stale_edge.exporting.detector_graph import fixed_length, float32_modules, graph_inputs, graph_outputs
 from stale_edge.exporting.formats import FORMATS, ArtifactFormat, select_formats
@@ -19,8 +19,7 @@ from stale_edge.exporting.onnx_graph import WeightCount
 from stale_edge.exporting.parity import ArtifactParity, Reference, judge
 from stale_edge.exporting.parity_data import ParityData, simulated_data, validation_data
 from stale_edge.exporting.provenance import machine, versions
-from stale_edge.model.checkpoint import Checkpoint, read_checkpoint
-from stale_edge.model.text import class_bank
+from stale_edge.model.checkpoint import Checkpoint, encode_classes, read_checkpoint
 from stale_edge.runtime.backends import open_backend
 
 Progress = Callable[[str, int, int], None]
@@ -211,18 +210,7 @@ def _class_bank(checkpoint: Checkpoint, classes: Path | str | Sequence[str] | No
     if classes is None:
         return checkpoint.class_bank
     names = read_split(Path(classes)) if isinstance(classes, str | Path) else tuple(classes)
-    if set(names) <= set(checkpoint.class_bank.names):
-        return checkpoint.class_bank.select(names)
-    if checkpoint.text_encoder is None:
-        missing = sorted(set(names) - set(checkpoint.class_bank.names))
-        raise CheckpointError(
-            f"{checkpoint.path} holds no text encoder, so it cannot encode {', '.join(missing[:5])}; "
-            "choose among its own classes, or train with a text encoder"
-        )
-    try:
-        return class_bank(checkpoint.text_encoder, names)
-    except ValueError as error:
-        raise CheckpointError(f"{checkpoint.path} cannot encode the class names: {error}") from error
+    return encode_classes(checkpoint, names)
 
 
 def _parity_json(data: ParityData, gate_margins: dict[str, float]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +19,7 @@ from stale_edge.bundle.files import folder_beside, replace_folder, sha256_of, sy
 from stale_edge.config import Config, FeatureSpec, from_dict, to_dict
 from stale_edge.errors import CheckpointError, StaleEdgeError
 from stale_edge.model.build import build_model
-from stale_edge.model.text import FreeClassEmbeddings, TextEncoder
+from stale_edge.model.text import FreeClassEmbeddings, TextEncoder, class_bank
 
 FORMAT = "stale-edge-checkpoint/1"
 CONFIG_FILE = "config.json"
@@ -128,6 +129,29 @@ def load_checkpoint(path: Path | str) -> nn.Module:
         CheckpointError: missing, truncated, changed, foreign, or of another format version; the file is named.
     """
     return _read(Path(path), with_text=False).model
+
+
+def encode_classes(checkpoint: Checkpoint, names: Sequence[str]) -> ClassBank:
+    """Embed class names with the text encoder of a checkpoint, in the order given.
+
+    Names of the checkpoint's own vocabulary need no encoder.
+
+    Raises:
+        CheckpointError: the checkpoint holds no text encoder, or it cannot encode a name.
+    """
+    known = checkpoint.class_bank
+    if set(names) <= set(known.names):
+        return known.select(names)
+    if not isinstance(checkpoint.text_encoder, TextEncoder):
+        missing = sorted(set(names) - set(known.names))
+        raise CheckpointError(
+            f"{checkpoint.path} holds no text encoder, so it cannot encode {', '.join(missing[:5])}; "
+            "choose among its own classes, or train with a text encoder"
+        )
+    try:
+        return class_bank(checkpoint.text_encoder, names)
+    except ValueError as error:
+        raise CheckpointError(f"{checkpoint.path} cannot encode the class names: {error}") from error
 
 
 def _read(path: Path, *, with_text: bool) -> Checkpoint:
