@@ -17,7 +17,7 @@ from stale_edge.benchmarking import compare_results, run_benchmark, table_rows
 from stale_edge.benchmarking.jobs import Job
 from stale_edge.benchmarking.network import Network, TextTower
 from stale_edge.benchmarking.processes import Worker
-from stale_edge.benchmarking.subject import bundle_subject, network_of, network_subject
+from stale_edge.benchmarking.subject import Subject, bundle_subject, network_of, network_subject
 from stale_edge.bundle import ClassBank, read_bundle
 from stale_edge.config import BenchConfig, Config, ModelConfig, TextConfig, to_dict
 from stale_edge.errors import ConfigError, StaleEdgeError
@@ -185,7 +185,8 @@ def _check(results: dict[str, Any], config: BenchConfig) -> None:
     assert len(table_rows(results)) == len(results["rows"])
 
 
-def test_run_on_a_network() -> None:
+def test_run_on_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stale_edge.benchmarking.run.load_average", lambda: [3.0, 2.0, 1.0])
     config = BenchConfig(
         lengths=(LENGTH,),
         repeats=2,
@@ -208,6 +209,8 @@ def test_run_on_a_network() -> None:
     assert fp32["utilization"] == pytest.approx(fp32["gmacs_per_second"] / 1000)  # of 1 tera MACs a second
     assert reference["model_bytes"] > text["model_bytes"] > 0
     assert "fp16 on a CPU" in results["protocol"]["notes"]
+    assert "load 3.00" in results["protocol"]["notes"]["load"]
+    assert results["machine"]["load_average_after"] == [3.0, 2.0, 1.0]
     assert ("T = 12: measure", 10, 10) in seen
     assert compare_results(results, results).slower == ()
 
@@ -273,6 +276,11 @@ def test_the_network_of_a_bundle_is_read_from_its_manifest(bundle: Path, tmp_pat
     # start and end of text, eight contexts, a token for every letter
     assert tower.prompt_tokens == ((2 + 8 + 4, 1), (2 + 8 + 8, 1))
     assert reason == ""
+    contract = dataclasses.replace(manifest.feature_contract, length=None, resample_to=40)
+    subject = Subject("", network, 2, bundle, dataclasses.replace(manifest, feature_contract=contract))
+    assert subject.lengths(()) == (100, 200)
+    assert subject.localizer_length(7) == 40  # features of any length are resampled first
+    assert bundle_subject(bundle).localizer_length(LENGTH) == LENGTH
     free = Config(model=dataclasses.replace(TINY.model, text=TextConfig(encoder="none")))
     _, reason = network_of(dataclasses.replace(manifest, provenance={"config": to_dict(free)}), bank, text_encoder=None)
     assert "no text encoder made them" in reason
