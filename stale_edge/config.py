@@ -389,7 +389,7 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
         overrides: strings such as `train.epochs=3` or `model.text.encoder=tuned`; values are TOML, bare words strings.
 
     Raises:
-        ConfigError: the file is unreadable, a key is unknown (the nearest known one is named), or a value is not allowed.
+        ConfigError: the file is unreadable, a key is unknown (the nearest one is named), or a value is not allowed.
     """
     values: dict[str, Any] = {}
     if path is not None:

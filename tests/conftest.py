@@ -16,7 +16,7 @@ def golden() -> Path:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Real data kept beside the checkout (`../shared/data`, or STALE_EDGE_SHARED); tests that need it skip without it."""
+    """Real data beside the checkout (`../shared/data`, or STALE_EDGE_SHARED); tests that need it skip without it."""
     folder = Path(os.environ.get("STALE_EDGE_SHARED", ROOT.parent / "shared")) / "data"
     if not folder.is_dir():
         pytest.skip(f"real data is not beside this checkout: {folder} does not exist (set STALE_EDGE_SHARED)")

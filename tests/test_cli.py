@@ -66,11 +66,18 @@ def test_every_help_ends_with_an_example(run: Run, command: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["score"], ["bench"], ["nonsense"], ["verify"], ["bench", "--device", "tpu"], ["bench", "--device", "cpu", "--threads", "0"],
-     ["bench", "--device", "cpu", "--lengths", "100,abc"],
-     ["score", "--truth", "a.json", "--predictions", "b.json", "--tiou", "0.9:0.5:0.1"]],
+    [
+        ["score"],
+        ["bench"],
+        ["nonsense"],
+        ["verify"],
+        ["bench", "--device", "tpu"],
+        ["bench", "--device", "cpu", "--threads", "0"],
+        ["bench", "--device", "cpu", "--lengths", "100,abc"],
+        ["score", "--truth", "a.json", "--predictions", "b.json", "--tiou", "0.9:0.5:0.1"],
+    ],
     ids=" ".join,
-)  # fmt: skip
+)
 def test_wrong_usage_exits_with_2(run: Run, arguments: list[str]) -> None:
     code, out, err = run(*arguments)
     assert code == 2
@@ -108,7 +115,11 @@ def test_score_writes_the_contract_to_standard_output(run: Run, tmp_path: Path) 
             "v": {"duration": 10.0, "subset": "validation", "annotations": [{"segment": [0.0, 5.0], "label": "jump"}]}
         },
     }
-    found = {"version": "1", "results": {"v": [{"label": "jump", "score": 0.9, "segment": [0.0, 4.0]}]}, "external_data": {}}
+    found = {
+        "version": "1",
+        "results": {"v": [{"label": "jump", "score": 0.9, "segment": [0.0, 4.0]}]},
+        "external_data": {},
+    }
     (tmp_path / "truth.json").write_text(json.dumps(truth))
     (tmp_path / "found.json").write_text(json.dumps(found))
     code, out, err = run(

@@ -183,7 +183,7 @@ def test_check_lists_what_is_wrong_with_the_real_files(shared_data: Path) -> Non
 
 def test_a_data_set_without_fault_has_no_problem(root: Path) -> None:
     seen = []
-    assert check(root, progress=lambda done, total: seen.append((done, total))) == []
+    assert check(root, progress=lambda _stage, done, total: seen.append((done, total))) == []
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
