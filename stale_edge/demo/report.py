@@ -3,21 +3,19 @@
 import base64
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stale_edge.benchmarking.table import COLUMNS, machine_line, table_rows
+from stale_edge.demo.outcome import Outcome
 from stale_edge.errors import MissingExtraError
 from stale_edge.report.figures import latency_curve, loss_curve
 from stale_edge.report.timeline import timeline
 from stale_edge.segments import Detection
 
-if TYPE_CHECKING:
-    from stale_edge.demo.run import Outcome
-
 N_TIMELINES = 4
 
 
-def write_report(outcome: "Outcome", path: Path) -> None:
+def write_report(outcome: Outcome, path: Path) -> None:
     """Write the page, and its figures as PNG files beside it.
 
     Raises:
@@ -37,7 +35,7 @@ def write_report(outcome: "Outcome", path: Path) -> None:
     path.write_text(template.render(**_content(outcome, figures, lanes)), encoding="utf-8")
 
 
-def _content(outcome: "Outcome", figures: dict[str, bytes], lanes: list[tuple[str, bytes]]) -> dict[str, Any]:
+def _content(outcome: Outcome, figures: dict[str, bytes], lanes: list[tuple[str, bytes]]) -> dict[str, Any]:
     result = outcome.to_json()
     accuracy = [("seen in training", result["closed_set"]), ("never seen", result["open_set"])]
     return {
@@ -89,7 +87,7 @@ def _artifact_row(artifact: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _timelines(outcome: "Outcome") -> list[tuple[str, bytes]]:
+def _timelines(outcome: Outcome) -> list[tuple[str, bytes]]:
     """Draw validation videos with several actions: half of them of seen classes, half of unseen ones."""
     annotations = outcome.data_set.annotations.videos
     drawn = []

@@ -5,22 +5,19 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from stale_edge.benchmarking import run_benchmark
 from stale_edge.config import BenchConfig
-from stale_edge.data import DataSet
+from stale_edge.demo.outcome import Outcome
 from stale_edge.demo.report import write_report
 from stale_edge.demo.world import TEXT_ENCODER_FOLDER, make_data_set, training_config
 from stale_edge.errors import DataError
-from stale_edge.exporting import ExportReport, export_checkpoint
+from stale_edge.exporting import export_checkpoint
 from stale_edge.runtime.detect import detect_files
-from stale_edge.runtime.evaluate import EvaluationReport
-from stale_edge.training import TrainResult, evaluate_checkpoint, train
+from stale_edge.training import evaluate_checkpoint, train
 
-SCHEMA = "stale-edge-demo/1"
 RESULT_FILE = "demo.json"
 REPORT_FILE = "report.html"
 _STARTED_FILE = "demo.started"
@@ -28,45 +25,6 @@ BENCH_LENGTHS = (100, 200, 400)
 
 Progress = Callable[..., None]
 """Called with (stage, done, total) or (stage, done, total, note)."""
-
-
-@dataclass
-class Outcome:
-    """What the stages of one demo said, for the JSON and for the report."""
-
-    out: Path
-    seed: int
-    data_set: DataSet
-    trained: TrainResult
-    closed: EvaluationReport
-    unseen: EvaluationReport
-    exported: ExportReport
-    bench: dict[str, Any]
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values in the demo's schema; mAP in percent."""
-        precisions = {
-            artifact.row.precision: {
-                "average_mAP": artifact.parity.average_mAP,
-                "model_bytes": artifact.bytes,
-                "flipped_snippets": artifact.parity.flipped_snippets,
-                "matched_detections": artifact.parity.matched_detections,
-            }
-            for artifact in self.exported.artifacts
-            if artifact.row.format == "onnx"
-        }
-        return {
-            "schema": SCHEMA,
-            "seed": self.seed,
-            "features": "simulated",
-            "closed_set": _accuracy(self.closed),
-            "open_set": _accuracy(self.unseen),
-            "precisions": precisions,
-            "machine": self.bench["machine"],
-            "bench": self.bench["rows"],
-            "seconds": self.seconds,
-        }
 
 
 def run_demo(out: Path, *, seed: int = 0, scale: float = 1.0, progress: Progress | None = None) -> dict[str, Any]:
@@ -119,15 +77,6 @@ def run_demo(out: Path, *, seed: int = 0, scale: float = 1.0, progress: Progress
     result = outcome.to_json()
     (out / RESULT_FILE).write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return result
-
-
-def _accuracy(report: EvaluationReport) -> dict[str, Any]:
-    if report.baseline is None:
-        raise DataError(f"the baseline could not be computed: {report.baseline_note}")
-    return {
-        "average_mAP": report.result.average_mAP,
-        "baseline_average_mAP": report.baseline.average_mAP,
-    }
 
 
 def _make_room(out: Path) -> None:

@@ -1,0 +1,61 @@
+"""What a demo found out, as one value: the JSON and the report are made from it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stale_edge.data import DataSet
+from stale_edge.errors import DataError
+from stale_edge.exporting import ExportReport
+from stale_edge.runtime.evaluate import EvaluationReport
+from stale_edge.training import TrainResult
+
+SCHEMA = "stale-edge-demo/1"
+
+
+@dataclass
+class Outcome:
+    """What the stages of one demo said, for the JSON and for the report."""
+
+    out: Path
+    seed: int
+    data_set: DataSet
+    trained: TrainResult
+    closed: EvaluationReport
+    unseen: EvaluationReport
+    exported: ExportReport
+    bench: dict[str, Any]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values in the demo's schema; mAP in percent."""
+        precisions = {
+            artifact.row.precision: {
+                "average_mAP": artifact.parity.average_mAP,
+                "model_bytes": artifact.bytes,
+                "flipped_snippets": artifact.parity.flipped_snippets,
+                "matched_detections": artifact.parity.matched_detections,
+            }
+            for artifact in self.exported.artifacts
+            if artifact.row.format == "onnx"
+        }
+        return {
+            "schema": SCHEMA,
+            "seed": self.seed,
+            "features": "simulated",
+            "closed_set": _accuracy(self.closed),
+            "open_set": _accuracy(self.unseen),
+            "precisions": precisions,
+            "machine": self.bench["machine"],
+            "bench": self.bench["rows"],
+            "seconds": self.seconds,
+        }
+
+
+def _accuracy(report: EvaluationReport) -> dict[str, Any]:
+    if report.baseline is None:
+        raise DataError(f"the baseline could not be computed: {report.baseline_note}")
+    return {
+        "average_mAP": report.result.average_mAP,
+        "baseline_average_mAP": report.baseline.average_mAP,
+    }
