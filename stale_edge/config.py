@@ -293,7 +293,7 @@ class SimulateConfig:
     """
 
     n_videos: int | None = None
-    """Videos, >= 4; None: 600, or every video of the annotation file. Fewer than the file has: a sample by `seed`."""
+    """Videos, >= 4; None: 800, or every video of the annotation file. Fewer than the file has: a sample by `seed`."""
     n_classes: int = 40
     """K, >= 2; unused with an annotation file or a class bank, whose names are the classes."""
     seed: int = 0
@@ -304,7 +304,7 @@ class SimulateConfig:
     """Frames per second that features stand for, > 0."""
     stride: int = 16
     """Frames per snippet, >= 1; 16 at 16 fps is one snippet a second."""
-    validation_fraction: float = 0.4
+    validation_fraction: float = 0.3
     """Part of the videos in the subset `validation`, in (0, 1); unused with an annotation file."""
     unseen_fraction: float = 0.25
     """Part of the classes in `splits/test.list`, never trained on in the open-set protocol, in (0, 1)."""
@@ -318,7 +318,7 @@ class SimulateConfig:
     """How often a video with several actions shows two classes, in [0, 1]."""
     distractors: float = 0.5
     """Mean number of distractors a video: stretches that show what goes with a class, without the action, >= 0."""
-    alignment: float = 0.5
+    alignment: float = 0.45
     """Cosine between a class's visual direction and its text direction: what needs no training, in [0, 1]."""
     gap_regularity: float = 0.9
     """How far the rest of a visual direction follows from the text by one map for all classes, in [0, 1]."""

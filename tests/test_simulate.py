@@ -199,7 +199,7 @@ def test_a_data_set_passes_the_check_and_is_complete(tmp_path: Path) -> None:
     assert seen_steps[0] == ("simulate", 0, 12)
     assert seen_steps[-1] == ("simulate", 12, 12)
     assert data_set.annotations.subsets == ("training", "validation")
-    assert len(data_set.videos("validation")) == 5  # 0.4 of 12
+    assert len(data_set.videos("validation")) == 4  # 0.3 of 12, rounded
     assert data_set.splits == ("test.list", "train.list")
     seen, unseen = data_set.split("train.list"), data_set.split("test.list")
     assert len(unseen) == 2  # a quarter of 6, rounded

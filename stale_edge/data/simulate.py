@@ -36,7 +36,7 @@ from stale_edge.errors import DataError
 
 Progress = Callable[[str, int, int], None]
 
-_DEFAULT_VIDEOS = 600
+_DEFAULT_VIDEOS = 800
 _NOTE = (
     "Simulated, not extracted from any video. Norm, outlier channel, shared mean direction, contrast between action "
     "and background, spectrum and autocorrelation follow one real video's CLIP ViT-B/32 frames; the task does not."
