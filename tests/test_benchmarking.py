@@ -18,7 +18,7 @@ from stale_edge.benchmarking.rates import Product, Rates, plan_products
 from stale_edge.benchmarking.rounds import Contestant, run_rounds
 from stale_edge.benchmarking.run import find_devices
 from stale_edge.benchmarking.statistics import median_interval, percentile, summarize
-from stale_edge.benchmarking.table import COLUMNS, format_bytes, format_seconds
+from stale_edge.benchmarking.table import COLUMNS, format_megabytes, format_ratio, format_seconds
 from stale_edge.benchmarking.workloads import plausible_outputs
 from stale_edge.config import BenchConfig, from_dict, to_dict
 from stale_edge.errors import ConfigError, StaleEdgeError
@@ -405,11 +405,17 @@ def test_table_shows_what_is_known() -> None:
     results = _results([("detector", 100, 0.0123456, 1.0), ("postprocess", 100, 0.00012, None)])
     first, second = table_rows(results)
     assert len(first) == len(COLUMNS)
-    assert first[:5] == ["detector onnxruntime fp32", "100", "12.3 ms", "12.3 ms", "81 x"]
-    assert first[7:] == ["12%", "100 MB", "-"]
-    assert second[4] == "-"
+    assert first == ["detector onnxruntime fp32", "100", "12.3 ms", "81 x", "12%", "100", "-"]
+    assert second[3] == "-"
     assert [format_seconds(s) for s in (2.345, 0.5, 1e-3, 4.2e-5)] == ["2.35 s", "500 ms", "1 ms", "42 µs"]
-    assert format_bytes(None) == "-"
+    assert [format_megabytes(n) for n in (None, 6_540_000, 914_400_000)] == ["-", "6.5", "914"]
+    assert [format_ratio(ratio) for ratio in (None, 1.0, 78.44, 999.0, 21_742.0)] == [
+        "-",
+        "1 x",
+        "78.4 x",
+        "999 x",
+        "21.7k x",
+    ]
     assert machine_line(results) == "A, 1 thread on CPU 1, load 0.10 before, 5 rounds"
 
 
