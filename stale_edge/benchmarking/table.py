@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-COLUMNS = ("what", "T", "median", "speedup", "util.", "peak MB", "model MB")
+COLUMNS = ("what", "T", "median", "speedup", "util", "peak MB", "size MB")
 """Seven, so that a table fits 80 columns; the JSON has the rest."""
 
 
