@@ -1,5 +1,6 @@
-"""Real features of a real video through a bundle of the full size; the weights are random, the shapes and values are not."""
+"""Real features and real annotations through a bundle of the full size, whose weights are random."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,32 @@ def test_features_of_another_encoder_are_refused(full_size: tuple[Path, Path], s
     i3d = read_features(shared_data / "real_video" / f"{VIDEO}_features.npz", array="i3d_rgb_15fps")
     with pytest.raises(FeatureContractError, match=r"C = 512.*1024"):
         load_bundle(full_size[1]).detect(i3d, duration_s=DURATION_S)
+
+
+def test_evaluation_against_real_annotations_with_simulated_features(
+    full_size: tuple[Path, Path], shared_data: Path, tmp_path: Path
+) -> None:
+    from stale_edge.bundle import add_classes
+    from stale_edge.config import SimulateConfig
+    from stale_edge.data.simulate import simulate
+    from stale_edge.runtime import load_bundle
+    from stale_edge.runtime.evaluate import evaluate_localizer
+
+    config = SimulateConfig(n_videos=60, channels=CHANNELS, stride=32)
+    data_set = simulate(tmp_path / "data", config=config, annotations=shared_data / "activitynet")
+    simulated = ClassBank.load(tmp_path / "data" / "class_bank.npz")
+    new = [name for name in simulated.names if name not in NAMES]
+    bundle = shutil.copytree(full_size[1], tmp_path / "bundle")
+    add_classes(bundle, ClassBank(tuple(new), simulated.select(new).embeddings, "random"))
+    report = evaluate_localizer(load_bundle(bundle), data_set, subset="validation")
+    videos = data_set.videos("validation")
+    annotated = {action.label for video in videos for action in data_set.annotations.videos[video].actions}
+    assert report.n_videos == len(videos)
+    assert (report.missing_features, report.unknown_classes) == ((), ())
+    assert set(report.result.per_class) == annotated
+    # The bundle is not trained; what the simulation put into the features can be read off without training.
+    assert report.baseline is not None
+    assert report.baseline.average_mAP > report.result.average_mAP + 1
 
 
 def _numbers(detections: list[Detection]) -> np.ndarray:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from stale_edge.bundle import ClassBank
 from stale_edge.data import DataSet, VideoScore, open_data_set, read_scores, read_split
@@ -11,6 +11,7 @@ from stale_edge.decoding import baseline_detections
 from stale_edge.errors import DataError
 from stale_edge.evaluation import EvaluationResult, mean_average_precision
 from stale_edge.report.formats import to_layout
+from stale_edge.runtime.base import BaseLocalizer
 from stale_edge.runtime.contract import check_feature_spec
 from stale_edge.runtime.localizer import load_bundle
 from stale_edge.segments import Detection, find_video
@@ -20,27 +21,6 @@ Progress = Callable[..., None]
 
 CLASS_BANK_FILE = "class_bank.npz"
 """A data set may bring the embeddings of its class names that no training has touched; the baseline prefers them."""
-
-
-class DetectsActions(Protocol):
-    """What evaluation needs of a localizer, whatever runs it."""
-
-    @property
-    def class_bank(self) -> ClassBank:
-        """The vocabulary it looks for by default."""
-        ...
-
-    def detect(
-        self,
-        features: Any,
-        *,
-        duration_s: float,
-        class_bank: ClassBank | Sequence[str] | None = None,
-        video_label: str | None = None,
-        video_score: float | None = None,
-    ) -> list[Detection]:
-        """Find which action happens when in one video; see `Localizer.detect`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -77,7 +57,7 @@ class EvaluationReport:
 
 
 def evaluate_localizer(
-    localizer: DetectsActions,
+    localizer: BaseLocalizer,
     data_set: DataSet,
     *,
     classes: Sequence[str] | None = None,

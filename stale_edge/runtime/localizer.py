@@ -1,12 +1,8 @@
 """`load_bundle` and the `Localizer`: features in, class logits and masks or detections out."""
 
-import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from stale_edge.bundle import (
     Bundle,
@@ -19,12 +15,10 @@ from stale_edge.bundle import (
     read_bundle,
 )
 from stale_edge.config import DecodeConfig
-from stale_edge.data import resample
-from stale_edge.decoding import decode
-from stale_edge.errors import BundleError, ClassBankError, FeatureContractError
+from stale_edge.errors import BundleError
 from stale_edge.runtime.backends import RUNTIMES, Backend, open_backend
-from stale_edge.runtime.contract import checked_features
-from stale_edge.segments import Detection, FloatArray
+from stale_edge.runtime.base import BaseLocalizer
+from stale_edge.segments import FloatArray
 
 _FP16_NOTE = "fp16 is slower than fp32 on a CPU; it is for size and for GPUs"
 
@@ -66,8 +60,8 @@ def load_bundle(
     return Localizer(bundle, entry, backend)
 
 
-class Localizer:
-    """A detector with its class bank, feature contract and decoder; immutable, safe to share between threads.
+class Localizer(BaseLocalizer):
+    """A bundle's detector with its class bank, contract and decoder; immutable, safe to share between threads.
 
     Raises:
         BundleError: the detector file does not take or give what the manifest says.
@@ -120,103 +114,8 @@ class Localizer:
         """What the exporter says of this file, for example that it is slower on a CPU; may be empty."""
         return self._entry.note
 
-    def forward(self, features: Any, class_embeddings: Any = None) -> dict[str, FloatArray]:
-        """Run the detector as it is; nothing is resampled or decoded.
-
-        Args:
-            features: (T, C) or (B, T, C), float16, float32 or float64, as the feature contract says.
-            class_embeddings: (K, D) floating, K >= 1; None: the bundle's class bank.
-
-        Returns:
-            `class_logits` (B, K+1, T), background last, `masks` (B, T, T) and `foreground` (B, T) in [0, 1], float32;
-            without the axis B for features (T, C).
-
-        Raises:
-            FeatureContractError: (a ValueError) the features do not fit; what was got and what is wanted is named.
-            ClassBankError: (a ValueError) the embeddings are not a finite (K, D).
-        """
-        values = checked_features(features, self.feature_contract)
-        embeddings = self._class_bank.embeddings if class_embeddings is None else self._checked(class_embeddings)
-        batch = values if values.ndim == 3 else values[None]  # (B, T, C)
-        outputs = self._backend.run(batch, embeddings)
-        return outputs if values.ndim == 3 else {name: value[0] for name, value in outputs.items()}
-
-    def detect(
-        self,
-        features: Any,
-        *,
-        duration_s: float,
-        class_bank: ClassBank | Sequence[str] | None = None,
-        video_label: str | None = None,
-        video_score: float | None = None,
-    ) -> list[Detection]:
-        """Find which action happens when in one video.
-
-        Features are resampled first where the feature contract says so, as in training.
-
-        Args:
-            features: (T, C) of the whole video, any T >= 1, floating.
-            duration_s: length of the video in seconds, finite, > 0; snippet t covers [t, t + 1) / T of it.
-            class_bank: the classes to look for: a bank of the same text encoder, or names that the bundle's bank
-                holds; None: all of the bundle's.
-            video_label, video_score: a video-level class and its score in [0, 1] for score enhancement, both or none.
-
-        Returns:
-            Detections by falling score, their segments in seconds in [0, duration_s].
-
-        Raises:
-            FeatureContractError: (a ValueError) the features do not fit.
-            ClassBankError: (a ValueError) an unknown name, or embeddings of another text encoder.
-            ValueError: the duration, video_label or video_score is not allowed.
-        """
-        if isinstance(duration_s, bool) or not math.isfinite(duration_s) or duration_s <= 0:
-            raise ValueError(f"duration_s must be the video's length in seconds, finite and > 0; got {duration_s!r}")
-        bank = self._bank_for(class_bank)
-        contract, config = self.feature_contract, self.decode_config
-        values = checked_features(features, contract, any_length=contract.resampling == "linear")
-        if values.ndim != 2:
-            raise FeatureContractError(f"detect takes one video, features (T, C); got shape {values.shape}")
-        if contract.resample_to is not None:
-            values = resample(values, contract.resample_to)
-        outputs = self.forward(values, bank.embeddings)
-        return decode(
-            outputs["class_logits"],
-            outputs["masks"],
-            class_names=bank.names,
-            duration_s=float(duration_s),
-            policy=config.policy,
-            video_label=video_label,
-            video_score=video_score,
-            config=config,
-        )
-
-    def _bank_for(self, choice: ClassBank | Sequence[str] | None) -> ClassBank:
-        if choice is None:
-            return self._class_bank
-        if not isinstance(choice, ClassBank):
-            return self._class_bank.select(choice)
-        if choice.fingerprint != self._class_bank.fingerprint:
-            raise ClassBankError(
-                f"this class bank comes from another text encoder: fingerprint {choice.fingerprint!r}, the bundle's is "
-                f"{self._class_bank.fingerprint!r}; encode the names with the bundle's own encoder"
-            )
-        self._checked(choice.embeddings)
-        return choice
-
-    def _checked(self, embeddings: Any) -> FloatArray:
-        array = np.asarray(embeddings)
-        width = self._class_bank.width
-        if array.dtype.kind != "f" or array.ndim != 2 or array.shape[0] < 1 or array.shape[1] != width:
-            raise ClassBankError(
-                f"class embeddings must be floating, shape (K, {width}) with K >= 1; got {array.dtype} {array.shape}"
-            )
-        with np.errstate(over="ignore"):
-            values: FloatArray = np.ascontiguousarray(array, dtype=np.float32)
-        if not np.isfinite(values).all():
-            raise ClassBankError(
-                f"class embeddings must be finite; row {int(np.argwhere(~np.isfinite(values))[0][0])} is not"
-            )
-        return values
+    def _run(self, features: FloatArray, class_embeddings: FloatArray) -> dict[str, FloatArray]:
+        return self._backend.run(features, class_embeddings)
 
 
 def _signature_problems(kind: str, promised: Sequence[TensorSpec], found: Sequence[TensorSpec] | None) -> list[str]:

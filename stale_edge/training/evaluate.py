@@ -1,31 +1,28 @@
 """Evaluation of detectors that still are PyTorch modules."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from stale_edge.bundle import ClassBank, FeatureContract
 from stale_edge.config import Config, DecodeConfig, FeatureSpec
-from stale_edge.data import open_data_set, read_scores, read_split, resample
-from stale_edge.decoding import decode
-from stale_edge.errors import ClassBankError, FeatureContractError
+from stale_edge.data import open_data_set, read_scores, read_split
 from stale_edge.model.checkpoint import Checkpoint, read_checkpoint
 from stale_edge.model.output import StaleOutput
-from stale_edge.runtime.contract import check_feature_spec, checked_features
+from stale_edge.runtime.base import BaseLocalizer
+from stale_edge.runtime.contract import check_feature_spec
 from stale_edge.runtime.evaluate import EvaluationReport, evaluate_localizer
-from stale_edge.segments import Detection, FloatArray
+from stale_edge.segments import FloatArray
 from stale_edge.training.classes import bank_for
 
 Progress = Callable[..., None]
 """Called with (stage, done, total) or (stage, done, total, note)."""
 
 
-class TorchLocalizer:
-    """A PyTorch detector with the interface of `runtime.Localizer`: same contract, resampling and decoding.
+class TorchLocalizer(BaseLocalizer):
+    """A PyTorch detector behind the interface of `runtime.Localizer`.
 
     The detector is put into eval mode for each call and left in the mode it was in.
 
@@ -45,9 +42,9 @@ class TorchLocalizer:
         decode_config: DecodeConfig,
     ) -> None:
         self._detector = detector
-        self.class_bank = class_bank
-        self.feature_contract = feature_contract
-        self.decode_config = decode_config
+        self._class_bank = class_bank
+        self._feature_contract = feature_contract
+        self._decode_config = decode_config
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, *, class_bank: ClassBank | None = None) -> "TorchLocalizer":
@@ -59,77 +56,34 @@ class TorchLocalizer:
             decode_config=checkpoint.config.decode,
         )
 
-    def forward(self, features: Any, class_embeddings: Any = None) -> dict[str, FloatArray]:
-        """Run the detector as it is; see `runtime.Localizer.forward`.
+    @property
+    def class_bank(self) -> ClassBank:
+        """The vocabulary looked for by default, with its embeddings."""
+        return self._class_bank
 
-        Raises:
-            FeatureContractError: (a ValueError) the features do not fit.
-        """
-        values = checked_features(features, self.feature_contract)
-        batch = values if values.ndim == 3 else values[None]  # (B, T, C)
-        embeddings = self.class_bank.embeddings if class_embeddings is None else class_embeddings
+    @property
+    def feature_contract(self) -> FeatureContract:
+        """What features must be, and what they are resampled to."""
+        return self._feature_contract
+
+    @property
+    def decode_config(self) -> DecodeConfig:
+        """How logits and masks become detections."""
+        return self._decode_config
+
+    def _run(self, features: FloatArray, class_embeddings: FloatArray) -> dict[str, FloatArray]:
         device = next(self._detector.parameters()).device
         was_training = self._detector.training
         self._detector.eval()
         try:
             with torch.inference_mode():
                 output: StaleOutput = self._detector(
-                    torch.tensor(batch, device=device), torch.tensor(embeddings, dtype=torch.float32, device=device)
+                    torch.tensor(features, device=device), torch.tensor(class_embeddings, device=device)
                 )
         finally:
             self._detector.train(was_training)
         named = {name: getattr(output, name) for name in ("class_logits", "masks", "foreground")}
-        arrays = {name: value.float().cpu().numpy() for name, value in named.items()}
-        return arrays if values.ndim == 3 else {name: value[0] for name, value in arrays.items()}
-
-    def detect(
-        self,
-        features: Any,
-        *,
-        duration_s: float,
-        class_bank: ClassBank | Sequence[str] | None = None,
-        video_label: str | None = None,
-        video_score: float | None = None,
-    ) -> list[Detection]:
-        """Find which action happens when in one video; see `runtime.Localizer.detect`.
-
-        Raises:
-            FeatureContractError: (a ValueError) the features do not fit.
-            ClassBankError: (a ValueError) an unknown name, or embeddings of another text encoder.
-            ValueError: the duration, video_label or video_score is not allowed.
-        """
-        if isinstance(duration_s, bool) or not math.isfinite(duration_s) or duration_s <= 0:
-            raise ValueError(f"duration_s must be the video's length in seconds, finite and > 0; got {duration_s!r}")
-        bank = self._bank_for(class_bank)
-        contract = self.feature_contract
-        values = checked_features(features, contract, any_length=contract.resampling == "linear")
-        if values.ndim != 2:
-            raise FeatureContractError(f"detect takes one video, features (T, C); got shape {values.shape}")
-        if contract.resample_to is not None:
-            values = resample(values, contract.resample_to)
-        outputs = self.forward(values, bank.embeddings)
-        return decode(
-            outputs["class_logits"],
-            outputs["masks"],
-            class_names=bank.names,
-            duration_s=float(duration_s),
-            policy=self.decode_config.policy,
-            video_label=video_label,
-            video_score=video_score,
-            config=self.decode_config,
-        )
-
-    def _bank_for(self, choice: ClassBank | Sequence[str] | None) -> ClassBank:
-        if choice is None:
-            return self.class_bank
-        if not isinstance(choice, ClassBank):
-            return self.class_bank.select(choice)
-        if choice.fingerprint != self.class_bank.fingerprint:
-            raise ClassBankError(
-                f"this class bank comes from another text encoder: fingerprint {choice.fingerprint!r}, the model's is "
-                f"{self.class_bank.fingerprint!r}; encode the names with the checkpoint's own encoder"
-            )
-        return choice
+        return {name: value.float().cpu().numpy() for name, value in named.items()}
 
 
 def feature_contract(config: Config, spec: FeatureSpec) -> FeatureContract:

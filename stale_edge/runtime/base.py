@@ -1,0 +1,137 @@
+"""What every localizer does alike, whatever runs its network: choose classes, resample, decode."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from stale_edge.bundle import ClassBank, FeatureContract
+from stale_edge.config import DecodeConfig
+from stale_edge.errors import ClassBankError, FeatureContractError
+from stale_edge.runtime.contract import checked_features
+from stale_edge.segments import Detection, FloatArray
+
+
+class BaseLocalizer(ABC):
+    """A detector with its class bank, feature contract and decoder; subclasses say how the network is run."""
+
+    @property
+    @abstractmethod
+    def class_bank(self) -> ClassBank:
+        """The vocabulary looked for by default, with its embeddings."""
+
+    @property
+    @abstractmethod
+    def feature_contract(self) -> FeatureContract:
+        """What features must be, and what they are resampled to."""
+
+    @property
+    @abstractmethod
+    def decode_config(self) -> DecodeConfig:
+        """How logits and masks become detections."""
+
+    @abstractmethod
+    def _run(self, features: FloatArray, class_embeddings: FloatArray) -> dict[str, FloatArray]:
+        """Run the network on checked features (B, T, C) and embeddings (K, D); outputs by name, with the axis B."""
+
+    def forward(self, features: Any, class_embeddings: Any = None) -> dict[str, FloatArray]:
+        """Run the detector as it is; nothing is resampled or decoded.
+
+        Args:
+            features: (T, C) or (B, T, C), float16, float32 or float64, as the feature contract says.
+            class_embeddings: (K, D) floating, K >= 1; None: the class bank.
+
+        Returns:
+            `class_logits` (B, K+1, T), background last, `masks` (B, T, T) and `foreground` (B, T) in [0, 1], float32;
+            without the axis B for features (T, C).
+
+        Raises:
+            FeatureContractError: (a ValueError) the features do not fit; what was got and what is wanted is named.
+            ClassBankError: (a ValueError) the embeddings are not a finite (K, D).
+        """
+        values = checked_features(features, self.feature_contract)
+        embeddings = self.class_bank.embeddings if class_embeddings is None else self._checked(class_embeddings)
+        outputs = self._run(values if values.ndim == 3 else values[None], embeddings)
+        return outputs if values.ndim == 3 else {name: value[0] for name, value in outputs.items()}
+
+    def detect(
+        self,
+        features: Any,
+        *,
+        duration_s: float,
+        class_bank: ClassBank | Sequence[str] | None = None,
+        video_label: str | None = None,
+        video_score: float | None = None,
+    ) -> list[Detection]:
+        """Find which action happens when in one video.
+
+        Features are resampled first where the feature contract says so, as in training.
+
+        Args:
+            features: (T, C) of the whole video, any T >= 1, floating.
+            duration_s: length of the video in seconds, finite, > 0; snippet t covers [t, t + 1) / T of it.
+            class_bank: the classes to look for: a bank of the same text encoder, or names that the localizer's own
+                bank holds; None: all of its own.
+            video_label, video_score: a video-level class and its score in [0, 1] for score enhancement, both or none.
+
+        Returns:
+            Detections by falling score, their segments in seconds in [0, duration_s].
+
+        Raises:
+            FeatureContractError: (a ValueError) the features do not fit.
+            ClassBankError: (a ValueError) an unknown name, or embeddings of another text encoder.
+            ValueError: the duration, video_label or video_score is not allowed.
+        """
+        from stale_edge.data import resample
+        from stale_edge.decoding import decode
+
+        if isinstance(duration_s, bool) or not math.isfinite(duration_s) or duration_s <= 0:
+            raise ValueError(f"duration_s must be the video's length in seconds, finite and > 0; got {duration_s!r}")
+        bank = self._bank_for(class_bank)
+        contract = self.feature_contract
+        values = checked_features(features, contract, any_length=contract.resampling == "linear")
+        if values.ndim != 2:
+            raise FeatureContractError(f"detect takes one video, features (T, C); got shape {values.shape}")
+        if contract.resample_to is not None:
+            values = resample(values, contract.resample_to)
+        outputs = self.forward(values, bank.embeddings)
+        return decode(
+            outputs["class_logits"],
+            outputs["masks"],
+            class_names=bank.names,
+            duration_s=float(duration_s),
+            video_label=video_label,
+            video_score=video_score,
+            config=self.decode_config,
+        )
+
+    def _bank_for(self, choice: ClassBank | Sequence[str] | None) -> ClassBank:
+        own = self.class_bank
+        if choice is None:
+            return own
+        if not isinstance(choice, ClassBank):
+            return own.select(choice)
+        if choice.fingerprint != own.fingerprint:
+            raise ClassBankError(
+                f"this class bank comes from another text encoder: fingerprint {choice.fingerprint!r}, the localizer's "
+                f"is {own.fingerprint!r}; encode the names with the encoder that it was made with"
+            )
+        self._checked(choice.embeddings)
+        return choice
+
+    def _checked(self, embeddings: Any) -> FloatArray:
+        array = np.asarray(embeddings)
+        width = self.class_bank.width
+        if array.dtype.kind != "f" or array.ndim != 2 or array.shape[0] < 1 or array.shape[1] != width:
+            raise ClassBankError(
+                f"class embeddings must be floating, shape (K, {width}) with K >= 1; got {array.dtype} {array.shape}"
+            )
+        with np.errstate(over="ignore"):
+            values: FloatArray = np.ascontiguousarray(array, dtype=np.float32)
+        if not np.isfinite(values).all():
+            raise ClassBankError(
+                f"class embeddings must be finite; row {int(np.argwhere(~np.isfinite(values))[0][0])} is not"
+            )
+        return values
