@@ -145,8 +145,12 @@ class DecodeConfig:
     """θ_c: a snippet speaks for a class only above this probability, in [0, 1)."""
     top_snippets: int = 100
     """How many (snippet, class) pairs, best first, propose segments, >= 1."""
-    mask_thresholds: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-    """Θ: each cuts the snippet's mask once, each in [0, 1)."""
+    mask_thresholds: tuple[float, ...] = (0.05, 0.1, 0.2)
+    """Θ: each cuts the snippet's mask once, each in [0, 1).
+
+    Low, since a proposal scores by the highest value of its mask: the fragments that a high threshold cuts out of an
+    action tie with the whole of it. On the demo's task 0.1 to 0.9 gave 16.5 % average mAP, these 32.0 %.
+    """
     regions: Regions = "runs"
     """`runs`: every connected run above the threshold is a segment. `hull`: first to last, holes filled."""
     min_snippets: int = 1

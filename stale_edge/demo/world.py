@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from stale_edge.config import Config, DecodeConfig, LossConfig, ModelConfig, SimulateConfig, TextConfig, TrainConfig
+from stale_edge.config import Config, ModelConfig, SimulateConfig, TextConfig, TrainConfig
 from stale_edge.data import DataSet
 from stale_edge.data.simulate import class_names, simulate
 from stale_edge.model.small_text import small_text_encoder
@@ -12,8 +12,8 @@ from stale_edge.runtime.evaluate import CLASS_BANK_FILE
 
 CHANNELS = 128
 """C and D of the demo: image and text share one space, as in CLIP."""
-N_VIDEOS = 500
-EPOCHS = 15
+N_VIDEOS = 800
+EPOCHS = 10
 TEXT_ENCODER_FOLDER = "text_encoder"
 """Where training looks for the text encoder of a data set."""
 
@@ -47,14 +47,22 @@ def training_config(data_set: DataSet, *, seed: int, scale: float) -> Config:
         model=ModelConfig(
             feature_channels=CHANNELS,
             embed_dim=CHANNELS,
+            n_temporal_layers=1,
             feedforward_dim=2 * CHANNELS,
             localizer_dim=64,
-            text=TextConfig(n_contexts=4),
+            # A few hundred videos are little: without strong dropout the model learns them by heart.
+            dropout=0.5,
+            # A random tower has no language that a learned prompt could steer, and fresh contexts move every embedding.
+            text=TextConfig(n_contexts=0),
         ),
         train=TrainConfig(
-            epochs=max(2, round(EPOCHS * scale)), learning_rate=1e-3, batch_size=16, seed=seed, device="cpu"
+            epochs=max(2, round(EPOCHS * scale)),
+            learning_rate=1e-3,
+            weight_decay=1e-3,
+            batch_size=16,
+            validate_every=max(1, round(2 * scale)),
+            seed=seed,
+            device="cpu",
         ),
-        loss=LossConfig(),
-        decode=DecodeConfig(),
         classes=str(data_set.root / "splits" / "train.list"),
     )
