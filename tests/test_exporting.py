@@ -34,6 +34,7 @@ from stale_edge.exporting import (
 from stale_edge.exporting.detector_graph import graph_inputs, graph_outputs
 from stale_edge.exporting.formats import find_format
 from stale_edge.exporting.onnx_export import OPSET, check_graph
+from stale_edge.exporting.onnx_precision import halve_weights, quantize_columns, quantize_weights
 from stale_edge.exporting.torchscript import METADATA_FILE, load_torchscript, trace_torchscript
 from stale_edge.model import build_model
 from stale_edge.runtime.backends import open_backend
@@ -116,6 +117,7 @@ def test_the_manifest_says_where_it_comes_from_and_how_it_was_judged(exported: E
     assert manifest.provenance["artifacts"]["detector-int8.onnx"]["kept_float32"] == [
         "masking.query_weights",
         "temporal.project",
+        "localizer.controller.4",
     ]
     assert manifest.parity["data"]["source"] == "validation"
     assert manifest.parity["artifacts"] == {a.row.file_name: a.parity.to_json() for a in exported.report.artifacts}
@@ -238,13 +240,13 @@ def test_every_weight_is_quantized_but_those_named(exported: Exported) -> None:
     """x of "x of y weights quantized", from the model's sizes instead of the files."""
     model = case.trained_model()
     entries = {entry.path: entry for entry in verify_bundle(exported.bundle).manifest.detectors}
-    project = model.temporal.project.weight.numel()
+    spared = model.temporal.project.weight.numel() + model.localizer.controller[4].weight.numel()
     all_linear = linear_numbers(model)
     onnx_int8, script_int8 = entries["detector-int8.onnx"], entries["detector-int8.torchscript.pt"]
     assert script_int8.weights_total == all_linear
-    assert script_int8.weights_quantized == all_linear - kept_numbers(model) - project
+    assert script_int8.weights_quantized == all_linear - kept_numbers(model) - spared
     assert onnx_int8.weights_total == all_linear - folded_numbers(model)
-    assert onnx_int8.weights_quantized == onnx_int8.weights_total - kept_numbers(model) - project
+    assert onnx_int8.weights_quantized == onnx_int8.weights_total - kept_numbers(model) - spared
     assert entries["detector-fp32.onnx"].weights_quantized is None
     assert entries["detector-fp16.onnx"].weights_quantized is None
     by_file = {artifact.row.file_name: artifact for artifact in exported.report.artifacts}
@@ -253,7 +255,7 @@ def test_every_weight_is_quantized_but_those_named(exported: Exported) -> None:
         assert weights.numbers - weights.numbers_low == kept_numbers(model)
 
 
-def test_int8_multiplies_by_seven_bit_weights_with_a_scale_per_channel(exported: Exported) -> None:
+def test_int8_products_cannot_saturate_and_have_a_scale_per_channel(exported: Exported) -> None:
     proto = graph(exported, "int8")
     tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
     products = [node for node in proto.graph.node if node.op_type == "MatMulInteger"]
@@ -261,8 +263,76 @@ def test_int8_multiplies_by_seven_bit_weights_with_a_scale_per_channel(exported:
     for node in products:
         weight = tensors[node.input[1]]
         assert weight.dtype == np.int8
-        assert np.abs(weight.astype(int)).max() <= 64
-        assert tensors[node.input[3]].shape == (weight.shape[1],)
+        assert most_extreme_pair(weight) * 255 <= 32767
+        assert tensors[node.input[1].removesuffix("_int8") + "_scale"].shape == (weight.shape[1],)
+
+
+def most_extreme_pair(weight: np.ndarray) -> int:
+    """Largest sum, up or down, that rows 2i and 2i + 1 can reach when the other operand is 0 or more; by loops."""
+    largest = 0
+    for column in weight.astype(int).T:
+        for i in range(0, len(column), 2):
+            pair = column[i : i + 2]
+            largest = max(largest, sum(v for v in pair if v > 0), -sum(v for v in pair if v < 0))
+    return largest
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7, 64])
+def test_columns_are_rounded_to_half_a_scale(rows: int) -> None:
+    weight = np.random.default_rng(rows).standard_normal((rows, 5)).astype(np.float32) ** 3
+    weight[:, 2] = 0
+    values, scales = quantize_columns(weight)
+    assert values.dtype == np.int8
+    assert scales.shape == (5,)
+    assert (np.abs(values * scales - weight) <= scales * 0.5001).all()
+    assert (values[:, 2] == 0).all()
+    assert most_extreme_pair(values) <= 128
+    assert np.abs(values).max() > 60  # the range is used
+    with pytest.raises(ValueError, match="not finite"):
+        quantize_columns(np.full((2, 2), np.nan, np.float32))
+
+
+@pytest.mark.parametrize("transposed", [0, 1])
+@pytest.mark.parametrize(("lower", "tolerance"), [(halve_weights, 2e-3), (quantize_weights, 3e-2)])
+def test_a_gemm_with_bias_is_lowered_too(
+    lower: Callable[[onnx.ModelProto], onnx.ModelProto], tolerance: float, transposed: int
+) -> None:
+    rng = np.random.default_rng(0)
+    x, weight, bias = (rng.standard_normal(shape).astype(np.float32) for shape in ((4, 6), (6, 3), (3,)))
+    proto = helper.make_model(
+        helper.make_graph(
+            [helper.make_node("Gemm", ["x", "weight", "bias"], ["y"], name="gemm", transB=transposed)],
+            "gemm",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["B", 6])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["B", 3])],
+            [
+                numpy_helper.from_array(np.ascontiguousarray(weight.T) if transposed else weight, "weight"),
+                numpy_helper.from_array(bias, "bias"),
+            ],
+        ),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=8,
+    )
+    lowered = lower(proto)
+    onnx.checker.check_model(lowered, full_check=True)
+    assert TensorProto.FLOAT not in {t.data_type for t in lowered.graph.initializer if len(t.dims) == 2}
+    session = onnxruntime.InferenceSession(lowered.SerializeToString(), providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(session.run(None, {"x": x})[0], x @ weight + bias, atol=tolerance)
+
+
+def test_a_weight_too_large_for_half_precision_is_refused() -> None:
+    proto = helper.make_model(
+        helper.make_graph(
+            [helper.make_node("MatMul", ["x", "weight"], ["y"], name="product")],
+            "product",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["B", 2])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["B", 2])],
+            [numpy_helper.from_array(np.array([[1, 2], [3, 7e4]], np.float32), "weight")],
+        )
+    )
+    with pytest.raises(ValueError, match=r"weight weight reaches 70000\.0; float16 ends at 65504\.0"):
+        halve_weights(proto)
+    assert halve_weights(proto, keep_nodes={"product"}).graph == proto.graph
 
 
 def test_fp16_stores_half_and_keeps_float32_between(exported: Exported) -> None:
@@ -428,8 +498,8 @@ def perturbed(exported: Exported) -> Callable[[nn.Module], onnx.ModelProto]:
     rng = np.random.default_rng(0)
     for tensor in proto.graph.initializer:
         array = numpy_helper.to_array(tensor)
-        if array.ndim == 2 and array.size > 300:  # not those that int8 keeps and finds by value
-            noise = rng.standard_normal(array.shape).astype(np.float32) * array.std()
+        if array.ndim == 2 and array.size > 600:  # int8 keeps smaller ones, and finds them by value
+            noise = rng.standard_normal(array.shape).astype(np.float32) * (4 * array.std())
             tensor.CopyFrom(numpy_helper.from_array(array + noise, tensor.name))
     return lambda _: proto
 

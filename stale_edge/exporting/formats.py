@@ -41,7 +41,7 @@ FORMATS: tuple[ArtifactFormat, ...] = (
     ),
     ArtifactFormat(
         "onnx", "int8", "detector-int8.onnx", "onnxruntime", "", ("metadata", "keep_float32"),
-        "dynamic quantization of MatMul and Gemm with constant weights, one scale per output channel, 7-bit weights",
+        "MatMul and Gemm with constant weights in int8, one scale per output channel, activations scaled per call",
         _INT8,
     ),
     ArtifactFormat(

@@ -47,11 +47,17 @@ class Budget:
 
 BUDGETS: Mapping[str, Budget] = {
     "fp32": Budget(1e-4, 1e-4, max_flipped=0.0, min_matched=1.0, max_map_change=0.01),
-    "fp16": Budget(None, None, max_flipped=0.005, min_matched=0.98, max_map_change=0.1),
-    "int8": Budget(None, None, max_flipped=0.05, min_matched=0.9, max_map_change=0.5),
+    "fp16": Budget(None, None, max_flipped=0.001, min_matched=0.95, max_map_change=0.1),
+    "int8": Budget(None, None, max_flipped=0.01, min_matched=0.75, max_map_change=0.5),
 }
+"""The demo's trained detectors (200 videos, T = 100) stay inside: fp16 flips 0.01 %, matches 99 %; int8 0.1 % and 93 %.
+After a quarter of the training, while scores and masks are still flat, 98 % and 84 % match; of a broken artifact few.
 
-CONFIDENT = 0.1
+The allowed changes of mAP are the kit's promise. Matching is strict, since on a segment of ten snippets a boundary that
+moves by one is no match; where there are no labels, it is what stands between a broken artifact and a device.
+"""
+
+CONFIDENT = 0.3
 """Detections below this part of their video's best score are the tail that soft-NMS leaves; they are not matched."""
 
 
