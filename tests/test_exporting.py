@@ -372,6 +372,13 @@ def test_torchscript_half_precision_is_half_precision(exported: Exported) -> Non
     assert full == {"model.masking.query_weights.0.weight", "model.masking.query_weights.2.weight", "model.background"}
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_torchscript_names_no_device(exported: Exported, precision: str) -> None:
+    """Otherwise `torch.jit.load(..., map_location="cuda")` would leave part of the graph on the CPU."""
+    nodes = load_torchscript(exported.bundle / f"detector-{precision}.torchscript.pt").inlined_graph.nodes()
+    assert not [node.kind() for node in nodes if any("Device" in str(value.type()) for value in node.inputs())]
+
+
 def test_a_layer_can_be_kept_in_float32_by_name(tmp_path: Path) -> None:
     torch.manual_seed(3)
     model = build_model(case.PAPER)

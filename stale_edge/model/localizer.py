@@ -85,5 +85,6 @@ class ActionMaskLocalizer(nn.Module):
 def _positions(embedding: Tensor) -> Tensor:
     """Place T snippets (B, T, D) in their video: (T, 1), evenly spaced around 0 over POSITION_SCALE."""
     length = embedding.shape[1]
-    index = torch.arange(length, device=embedding.device).to(embedding.dtype)
+    # Counted: torch.arange in a recorded graph would stay on the device that it was recorded on.
+    index = torch.ones_like(embedding[0, :, 0]).cumsum(dim=0) - 1
     return ((index + 0.5) / length - 0.5).unsqueeze(-1) * POSITION_SCALE
