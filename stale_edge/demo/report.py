@@ -40,9 +40,11 @@ def _content(outcome: Outcome, figures: dict[str, bytes], lanes: list[tuple[str,
     accuracy = [("seen in training", result["closed_set"]), ("never seen", result["open_set"])]
     return {
         "seed": outcome.seed,
-        "videos": len(outcome.data_set.annotations.videos),
-        "classes": len(outcome.data_set.class_names),
-        "seen": len(outcome.data_set.split("train.list")),
+        "data": {
+            "videos": len(outcome.data_set.annotations.videos),
+            "classes": len(outcome.data_set.class_names),
+            "seen": len(outcome.data_set.split("train.list")),
+        },
         "machine": outcome.bench["machine"]["cpu"],
         "total_seconds": sum(outcome.seconds.values()),
         "tiles": _tiles(result),
