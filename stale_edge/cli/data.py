@@ -30,6 +30,13 @@ def simulate(
     videos: Annotated[int | None, typer.Option(min=2, help="Number of videos.")] = None,
     classes: Annotated[int | None, typer.Option(min=2, help="Number of action classes.")] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+    text_encoder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME_OR_DIR",
+            help="Take class directions from this CLIP text encoder, kept beside the data; simulated ones otherwise.",
+        ),
+    ] = None,
 ) -> None:
     """Write a data set of simulated features that have the statistics of real CLIP features."""
     from stale_edge.config import SimulateConfig
@@ -38,7 +45,14 @@ def simulate(
     chosen = {"n_videos": videos, "n_classes": classes, "seed": seed}
     config = SimulateConfig(**{name: value for name, value in chosen.items() if value is not None})
     with progress_bar() as progress:
-        data_set = run(out, config=config, annotations=annotations, progress=progress)
+        if text_encoder is None:
+            data_set = run(out, config=config, annotations=annotations, progress=progress)
+        else:
+            from stale_edge.training.simulated_data import simulate_with_encoder
+
+            data_set = simulate_with_encoder(
+                out, text_encoder=text_encoder, config=config, annotations=annotations, progress=progress
+            )
     console().print(
         f"{out}: {len(data_set.annotations.videos)} simulated videos of {len(data_set.class_names)} classes "
         f"({data_set.feature_spec.channels} channels). These features are simulated, not extracted from video."

@@ -20,6 +20,10 @@ FEATURES_FOLDER = "features"
 SPLITS_FOLDER = "splits"
 SCORES_FILE = "scores.json"
 FEATURE_SPEC_FILE = "feature_spec.json"
+CLASS_BANK_FILE = "class_bank.npz"
+"""Embeddings of the class names that no training has touched."""
+TEXT_ENCODER_FOLDER = "text_encoder"
+"""The text encoder that goes with the features, in transformers' format."""
 
 
 class VideoScore(NamedTuple):

@@ -20,6 +20,7 @@ from stale_edge.data.annotations import (
 )
 from stale_edge.data.folder import (
     ANNOTATIONS_FILE,
+    CLASS_BANK_FILE,
     FEATURE_SPEC_FILE,
     FEATURES_FOLDER,
     SCORES_FILE,
@@ -41,8 +42,7 @@ _NOTE = (
     "Simulated, not extracted from any video. Norm, outlier channel, shared mean direction, contrast between action "
     "and background, spectrum and autocorrelation follow one real video's CLIP ViT-B/32 frames; the task does not."
 )
-_CLASS_BANK_FILE = "class_bank.npz"
-_RESULTS = (ANNOTATIONS_FILE, FEATURES_FOLDER, FEATURE_SPEC_FILE, SPLITS_FOLDER, SCORES_FILE, _CLASS_BANK_FILE)
+_RESULTS = (ANNOTATIONS_FILE, FEATURES_FOLDER, FEATURE_SPEC_FILE, SPLITS_FOLDER, SCORES_FILE, CLASS_BANK_FILE)
 
 
 def simulate(
@@ -104,7 +104,7 @@ def simulate(
     for name, part in (("train", seen), ("test", unseen)):
         (out / SPLITS_FOLDER / f"{name}.list").write_text("".join(f"{label}\n" for label in part), encoding="utf-8")
     if class_bank is None:
-        bank.save(out / _CLASS_BANK_FILE)
+        bank.save(out / CLASS_BANK_FILE)
     _write_json(out / SCORES_FILE, _scores(truth, names, config))
     spec = FeatureSpec(
         encoder=f"simulated-clip/1 seed {config.seed}", channels=config.channels, fps=config.fps, stride=config.stride
@@ -115,12 +115,19 @@ def simulate(
     return open_data_set(out)
 
 
-def class_names(config: SimulateConfig) -> tuple[str, ...]:
-    """Draw the class names that `simulate` uses with this config, sorted, for a text encoder to encode beforehand.
+def class_names(config: SimulateConfig, annotations: Path | None = None) -> tuple[str, ...]:
+    """List the class names that `simulate` uses, sorted, for a text encoder to encode beforehand.
+
+    Args:
+        config: the simulated task; its classes are drawn by its seed.
+        annotations: as in `simulate`; then the names are its labels.
 
     Raises:
         ValueError: more classes are wanted than there are names.
+        DataError: the annotation file cannot be used.
     """
+    if annotations is not None:
+        return _sampled(_read(annotations), config).classes
     pool = name_pool()
     if config.n_classes > len(pool):
         raise ValueError(

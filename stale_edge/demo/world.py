@@ -5,17 +5,14 @@ from pathlib import Path
 
 from stale_edge.config import Config, ModelConfig, SimulateConfig, TextConfig, TrainConfig
 from stale_edge.data import DataSet
-from stale_edge.data.simulate import class_names, simulate
+from stale_edge.data.folder import TEXT_ENCODER_FOLDER
 from stale_edge.model.small_text import small_text_encoder
-from stale_edge.model.text import class_bank
-from stale_edge.runtime.evaluate import CLASS_BANK_FILE
+from stale_edge.training.simulated_data import simulate_with_encoder
 
 CHANNELS = 128
 """C and D of the demo: image and text share one space, as in CLIP."""
 N_VIDEOS = 800
 EPOCHS = 10
-TEXT_ENCODER_FOLDER = "text_encoder"
-"""Where training looks for the text encoder of a data set."""
 
 
 def make_data_set(out: Path, *, seed: int, scale: float, progress: Callable[..., None] | None = None) -> DataSet:
@@ -27,12 +24,8 @@ def make_data_set(out: Path, *, seed: int, scale: float, progress: Callable[...,
         scale: part of the full number of videos, in (0, 1].
     """
     config = SimulateConfig(n_videos=max(40, round(N_VIDEOS * scale)), channels=CHANNELS, seed=seed)
-    encoder = small_text_encoder(out / TEXT_ENCODER_FOLDER, dim=CHANNELS, seed=seed)
-    bank = class_bank(encoder, class_names(config))
-    data_set = simulate(out, config=config, class_bank=bank, progress=progress)
-    # The baseline compares with these embeddings, which no training has touched.
-    bank.save(out / CLASS_BANK_FILE)
-    return data_set
+    small_text_encoder(out / TEXT_ENCODER_FOLDER, dim=CHANNELS, seed=seed)
+    return simulate_with_encoder(out, text_encoder=str(out / TEXT_ENCODER_FOLDER), config=config, progress=progress)
 
 
 def training_config(data_set: DataSet, *, seed: int, scale: float) -> Config:

@@ -7,6 +7,7 @@ from typing import Any
 
 from stale_edge.bundle import ClassBank
 from stale_edge.data import DataSet, VideoScore, open_data_set, read_scores, read_split
+from stale_edge.data.folder import CLASS_BANK_FILE
 from stale_edge.decoding import baseline_detections
 from stale_edge.errors import DataError
 from stale_edge.evaluation import EvaluationResult, mean_average_precision
@@ -18,9 +19,6 @@ from stale_edge.segments import Detection, find_video
 
 Progress = Callable[..., None]
 """Called with (stage, done, total)."""
-
-CLASS_BANK_FILE = "class_bank.npz"
-"""A data set may bring the embeddings of its class names that no training has touched; the baseline prefers them."""
 
 
 @dataclass(frozen=True)

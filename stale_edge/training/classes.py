@@ -8,12 +8,10 @@ from torch import Tensor, nn
 
 from stale_edge.bundle.class_bank import ClassBank
 from stale_edge.config import ModelConfig
+from stale_edge.data.folder import CLASS_BANK_FILE, TEXT_ENCODER_FOLDER
 from stale_edge.errors import ConfigError
 from stale_edge.model.checkpoint import Checkpoint
 from stale_edge.model.text import FreeClassEmbeddings, TextEncoder, class_bank
-
-TEXT_ENCODER_FOLDER = "text_encoder"
-CLASS_BANK_FILE = "class_bank.npz"
 
 
 class EncodedClasses(nn.Module):
