@@ -134,6 +134,19 @@ def test_score_writes_the_contract_to_standard_output(run: Run, tmp_path: Path) 
     assert "average" in err
 
 
+def test_evaluate_takes_the_thresholds_of_thumos(run: Run, bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "features").mkdir()
+    np.save(tmp_path / "features" / "v.npy", tiny.features(20))
+    action = {"segment": [0.0, 5.0], "label": tiny.NAMES[0]}
+    database = {"v": {"duration": 10.0, "subset": "validation", "annotations": [action]}}
+    (tmp_path / "annotations.json").write_text(json.dumps({"version": "1", "taxonomy": [], "database": database}))
+    (tmp_path / "feature_spec.json").write_text(json.dumps({"channels": tiny.CHANNELS}))
+    code, out, _ = run("evaluate", bundle, "--data", tmp_path, "--tiou", "0.3:0.7:0.1", "--json", "-")
+    assert code == 0
+    assert json.loads(out)["tiou_thresholds"] == pytest.approx([0.3, 0.4, 0.5, 0.6, 0.7])
+    assert run("evaluate", bundle, "--data", tmp_path, "--tiou", "0")[0] == 2
+
+
 def test_verify_says_yes_and_refuses_a_changed_byte_with_3(run: Run, bundle: Path, tmp_path: Path) -> None:
     code, out, _ = run("verify", bundle, "--json", "-")
     assert code == 0

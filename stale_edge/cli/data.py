@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stale_edge.cli.output import JsonOption, console, progress_bar, table, write_json
+from stale_edge.cli.output import JsonOption, TiouOption, console, progress_bar, table, thresholds, write_json
 
 
 def register(app: typer.Typer) -> None:
@@ -81,17 +81,13 @@ def score(
     truth: Annotated[Path, typer.Option(help="Ground truth in the ActivityNet layout.")],
     predictions: Annotated[Path, typer.Option(help="Detections in the ActivityNet layout.")],
     subset: Annotated[str, typer.Option(help="Subset of the ground truth to score; '' takes all.")] = "validation",
-    tiou: Annotated[str, typer.Option(help="Thresholds: start:stop:step or a list, a,b,c.")] = "0.5:0.95:0.05",
+    tiou: TiouOption = "0.5:0.95:0.05",
     json_path: JsonOption = None,
 ) -> None:
     """Evaluate detections by ActivityNet's rules: mAP in percent, per threshold and per class."""
-    from stale_edge.evaluation import parse_thresholds, score_files
+    from stale_edge.evaluation import score_files
 
-    try:
-        thresholds = parse_thresholds(tiou)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--tiou") from error
-    result = score_files(truth, predictions, subset=subset or None, tiou_thresholds=thresholds)
+    result = score_files(truth, predictions, subset=subset or None, tiou_thresholds=thresholds(tiou))
     write_json(result.to_json(), json_path)
     rows = [[f"{t:.2f}", f"{m:.2f}"] for t, m in zip(result.tiou_thresholds, result.mAP, strict=True)]
     out = console(json_path)

@@ -18,6 +18,9 @@ JsonOption = Annotated[
 ]
 
 
+TiouOption = Annotated[str, typer.Option("--tiou", help="Thresholds: start:stop:step, or a list a,b,c.")]
+
+
 def console(json_path: Path | None = None) -> "Console":
     """Return the console for people: standard output, or standard error when JSON takes standard output."""
     from rich.console import Console
@@ -53,6 +56,16 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> Any:
     for row in rows:
         built.add_row(*row)
     return built
+
+
+def thresholds(text: str) -> tuple[float, ...]:
+    """Read the tIoU thresholds of `--tiou`; what cannot be read is wrong usage."""
+    from stale_edge.evaluation import parse_thresholds
+
+    try:
+        return tuple(parse_thresholds(text))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--tiou") from error
 
 
 @contextmanager

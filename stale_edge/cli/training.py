@@ -1,11 +1,15 @@
 """`stale-edge train` and `stale-edge evaluate`."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stale_edge.cli.output import JsonOption, console, progress_bar, table, write_json
+from stale_edge.cli.output import JsonOption, TiouOption, console, progress_bar, table, thresholds, write_json
+
+if TYPE_CHECKING:
+    from stale_edge.runtime.evaluate import EvaluationReport
 
 
 def register(app: typer.Typer) -> None:
@@ -47,19 +51,21 @@ def evaluate(
     split: Annotated[Path | None, typer.Option(help="Class names to evaluate on, one a line.")] = None,
     scores: Annotated[Path | None, typer.Option(help="Video-level scores for score enhancement.")] = None,
     subset: Annotated[str, typer.Option(help="Subset of the annotations.")] = "validation",
+    tiou: TiouOption = "0.5:0.95:0.05",
     predictions: Annotated[Path | None, typer.Option(help="Also write the detections to this file.")] = None,
     json_path: JsonOption = None,
 ) -> None:
     """Measure mAP by ActivityNet's rules, with the training-free baseline beside it."""
+    evaluate_model: Callable[..., EvaluationReport]
+    if (model / "manifest.json").is_file():
+        from stale_edge.runtime.evaluate import evaluate_bundle as evaluate_model
+    else:
+        from stale_edge.training import evaluate_checkpoint as evaluate_model
+    chosen = thresholds(tiou)
     with progress_bar() as progress:
-        if (model / "manifest.json").is_file():
-            from stale_edge.runtime.evaluate import evaluate_bundle
-
-            report = evaluate_bundle(model, data, split=split, scores=scores, subset=subset, progress=progress)
-        else:
-            from stale_edge.training import evaluate_checkpoint
-
-            report = evaluate_checkpoint(model, data, split=split, scores=scores, subset=subset, progress=progress)
+        report = evaluate_model(
+            model, data, split=split, scores=scores, subset=subset, tiou_thresholds=chosen, progress=progress
+        )
     write_json(report.to_json(), json_path)
     if predictions is not None:
         write_json(report.predictions, predictions)
@@ -69,4 +75,10 @@ def evaluate(
         for i, (threshold, value) in enumerate(zip(report.result.tiou_thresholds, report.result.mAP, strict=True))
     ]
     rows.append(["average", f"{report.result.average_mAP:.2f}", f"{baseline.average_mAP:.2f}" if baseline else "-"])
-    console(json_path).print(table("", ["tIoU", "mAP", "training-free"], rows))
+    out = console(json_path)
+    out.print(table("", ["tIoU", "mAP", "training-free"], rows))
+    out.print(f"training-free: {report.baseline_note}", markup=False)
+    left_out = {"videos without features": report.missing_features, "unknown classes": report.unknown_classes}
+    for what, names in left_out.items():
+        if names:
+            out.print(f"{len(names)} {what}, counted as missed: {', '.join(names[:5])}", markup=False)

@@ -10,7 +10,7 @@ from stale_edge.data import DataSet, VideoScore, open_data_set, read_scores, rea
 from stale_edge.data.folder import CLASS_BANK_FILE
 from stale_edge.decoding import baseline_detections
 from stale_edge.errors import DataError
-from stale_edge.evaluation import EvaluationResult, mean_average_precision
+from stale_edge.evaluation import ACTIVITYNET_THRESHOLDS, EvaluationResult, mean_average_precision
 from stale_edge.report.formats import to_layout
 from stale_edge.runtime.base import BaseLocalizer
 from stale_edge.runtime.contract import check_feature_spec
@@ -60,6 +60,7 @@ def evaluate_localizer(
     *,
     classes: Sequence[str] | None = None,
     subset: str = "validation",
+    tiou_thresholds: Sequence[float] = ACTIVITYNET_THRESHOLDS,
     scores: Mapping[str, VideoScore] | None = None,
     progress: Progress | None = None,
 ) -> EvaluationReport:
@@ -72,6 +73,7 @@ def evaluate_localizer(
             are left out, as in the open-set protocol of the paper. None: look for the localizer's whole vocabulary and
             score every annotated class, also those it does not know.
         subset: of the annotations.
+        tiou_thresholds: each in (0, 1]; ActivityNet's, or `evaluation.THUMOS_THRESHOLDS`.
         scores: video-level scores for score enhancement, by video; a label that is not looked for is passed over.
         progress: called with (stage, done, total) after every video.
 
@@ -107,11 +109,15 @@ def evaluate_localizer(
         )
     truth, predictions = data_set.annotations.to_layout(), to_layout(found)
     annotated = {action.label for video in videos for action in data_set.annotations.videos[video].actions}
+
+    def score(detections: Mapping[str, Any]) -> EvaluationResult:
+        return mean_average_precision(
+            truth, detections, subset=subset, tiou_thresholds=tiou_thresholds, classes=classes
+        )
+
     return EvaluationReport(
-        result=mean_average_precision(truth, predictions, subset=subset, classes=classes),
-        baseline=None
-        if baseline_bank is None
-        else mean_average_precision(truth, to_layout(found_by_baseline), subset=subset, classes=classes),
+        result=score(predictions),
+        baseline=None if baseline_bank is None else score(to_layout(found_by_baseline)),
         baseline_note=baseline_note,
         predictions=predictions,
         n_videos=len(videos),
@@ -127,6 +133,7 @@ def evaluate_bundle(
     split: Path | None = None,
     scores: Path | None = None,
     subset: str = "validation",
+    tiou_thresholds: Sequence[float] = ACTIVITYNET_THRESHOLDS,
     runtime: str = "onnxruntime",
     precision: str = "fp32",
     threads: int = 1,
@@ -140,6 +147,7 @@ def evaluate_bundle(
         split: class names to look for and to score, one a line; None: see `evaluate_localizer`.
         scores: video-level scores for score enhancement; None: none are used.
         subset: of the annotations.
+        tiou_thresholds: each in (0, 1]; ActivityNet's, or `evaluation.THUMOS_THRESHOLDS`.
         runtime, precision, threads: as in `load_bundle`.
         progress: called with (stage, done, total).
 
@@ -154,6 +162,7 @@ def evaluate_bundle(
         data_set,
         classes=None if split is None else read_split(split),
         subset=subset,
+        tiou_thresholds=tiou_thresholds,
         scores=None if scores is None else read_scores(scores),
         progress=progress,
     )

@@ -1,6 +1,6 @@
 """Evaluation of detectors that still are PyTorch modules."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -9,6 +9,7 @@ from torch import nn
 from stale_edge.bundle import ClassBank, FeatureContract
 from stale_edge.config import Config, DecodeConfig, FeatureSpec
 from stale_edge.data import open_data_set, read_scores, read_split
+from stale_edge.evaluation import ACTIVITYNET_THRESHOLDS
 from stale_edge.model.checkpoint import Checkpoint, read_checkpoint
 from stale_edge.model.output import StaleOutput
 from stale_edge.runtime.base import BaseLocalizer
@@ -100,6 +101,7 @@ def evaluate_checkpoint(
     split: Path | None = None,
     scores: Path | None = None,
     subset: str = "validation",
+    tiou_thresholds: Sequence[float] = ACTIVITYNET_THRESHOLDS,
     progress: Progress | None = None,
 ) -> EvaluationReport:
     """Measure a checkpoint's mAP on a data set, with the training-free baseline beside it.
@@ -112,6 +114,7 @@ def evaluate_checkpoint(
             without `split`, those that neither knows have AP 0, with it they are an error.
         scores: video-level scores for score enhancement; None: none are used.
         subset: of the annotations.
+        tiou_thresholds: each in (0, 1]; ActivityNet's, or `evaluation.THUMOS_THRESHOLDS`.
         progress: called with (stage, done, total).
 
     Raises:
@@ -127,6 +130,7 @@ def evaluate_checkpoint(
         data_set,
         classes=classes,
         subset=subset,
+        tiou_thresholds=tiou_thresholds,
         scores=None if scores is None else read_scores(scores),
         progress=progress,
     )
