@@ -19,7 +19,7 @@ def demo(
     ] = Path("demo"),
     seed: Annotated[int, typer.Option(min=0, help="Of the simulated task and the training.")] = 0,
     scale: Annotated[
-        float, typer.Option(min=0.05, max=1.0, help="Part of the videos and epochs, for a quick look.")
+        float, typer.Option(min=0.05, max=1.0, help="Part of the videos, for a quick look.")
     ] = 1.0,
     json_path: JsonOption = None,
 ) -> None:

@@ -36,7 +36,7 @@ def run_demo(out: Path, *, seed: int = 0, scale: float = 1.0, progress: Progress
     Args:
         out: folder; must be empty, not exist, or hold an earlier demo, which is replaced.
         seed: of the simulated task and of the training, >= 0.
-        scale: part of the videos and epochs, in (0, 1].
+        scale: part of the videos, in (0, 1].
         progress: called as the stages go on.
 
     Returns:
@@ -53,7 +53,7 @@ def run_demo(out: Path, *, seed: int = 0, scale: float = 1.0, progress: Progress
     with _timed(seconds, "simulate"):
         data_set = make_data_set(data, seed=seed, scale=scale, progress=progress)
     with _timed(seconds, "train"):
-        trained = train(training_config(data_set, seed=seed, scale=scale), data, run, progress=progress)
+        trained = train(training_config(data_set, seed=seed), data, run, progress=progress)
     with _timed(seconds, "evaluate"):
         closed = evaluate_checkpoint(trained.best, data, split=data / "splits" / "train.list", progress=progress)
         unseen = evaluate_checkpoint(trained.best, data, split=data / "splits" / "test.list", progress=progress)

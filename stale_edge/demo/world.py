@@ -28,13 +28,12 @@ def make_data_set(out: Path, *, seed: int, scale: float, progress: Callable[...,
     return simulate_with_encoder(out, text_encoder=str(out / TEXT_ENCODER_FOLDER), config=config, progress=progress)
 
 
-def training_config(data_set: DataSet, *, seed: int, scale: float) -> Config:
+def training_config(data_set: DataSet, *, seed: int) -> Config:
     """Choose the model and the training of the demo: small enough for minutes on two cores.
 
     Args:
         data_set: the one of `make_data_set`; its `splits/train.list` is trained on.
         seed: of weights and order.
-        scale: part of the full number of epochs, in (0, 1].
     """
     return Config(
         model=ModelConfig(
@@ -49,11 +48,11 @@ def training_config(data_set: DataSet, *, seed: int, scale: float) -> Config:
             text=TextConfig(n_contexts=0),
         ),
         train=TrainConfig(
-            epochs=max(2, round(EPOCHS * scale)),
+            epochs=EPOCHS,
             learning_rate=1e-3,
             weight_decay=1e-3,
             batch_size=16,
-            validate_every=max(1, round(2 * scale)),
+            validate_every=2,
             seed=seed,
             device="cpu",
         ),
