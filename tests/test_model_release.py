@@ -88,7 +88,7 @@ def test_every_public_tensor_lands_somewhere(public: dict[str, torch.Tensor]) ->
         (lambda d: d.pop("bg_embeddings"), "'bg_embeddings' is missing"),
         (lambda d: d.pop("masktrans.input_proj.bias"), "lacks the tensor 'masktrans.input_proj.bias'"),
         (lambda d: d.update(other=torch.zeros(2)), "unknown tensors: other"),
-        (lambda d: d.update({"cross_att.fc.bias": torch.zeros(3)}), r"adaption.attention.out.bias: shape \(3,\)"),
+        (lambda d: d.update({"cross_att.fc.bias": torch.zeros(3)}), r"cross_att.fc.bias: shape \(3,\), expected"),
         (lambda d: d.update({"cross_att.fc.bias": torch.full((512,), float("nan"))}), "not finite"),
     ],
     ids=["not ours", "missing", "unknown", "shape", "nan"],

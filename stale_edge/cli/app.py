@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from stale_edge.cli import benchmarking, bundles, data, demo, detecting, training
+from stale_edge.cli import benchmarking, bundles, data, demo, detecting, importing, training
 from stale_edge.errors import StaleEdgeError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 demo.register(app)
 data.register(app)
 training.register(app)
+importing.register(app)
 bundles.register(app)
 detecting.register(app)
 benchmarking.register(app)

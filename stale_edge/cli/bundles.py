@@ -58,11 +58,18 @@ def verify(bundle: Annotated[Path, typer.Argument(help="Bundle folder.")], json_
     console(json_path).print(f"{bundle}: {len(files)} files verified", markup=False)
 
 
-def inspect(bundle: Annotated[Path, typer.Argument(help="Bundle folder.")], json_path: JsonOption = None) -> None:
-    """Show what a bundle holds: files, precisions, feature contract, classes, parity, provenance."""
-    from stale_edge.bundle import describe_bundle
+def inspect(
+    folder: Annotated[Path, typer.Argument(help="Bundle or checkpoint folder.")], json_path: JsonOption = None
+) -> None:
+    """Show what a bundle holds (files, feature contract, classes, parity), or a checkpoint (parameters by block)."""
+    if (folder / "config.json").is_file() and not (folder / "manifest.json").is_file():
+        from stale_edge.model.parameters import describe_checkpoint
 
-    description = describe_bundle(bundle)
+        description = describe_checkpoint(folder)
+    else:
+        from stale_edge.bundle import describe_bundle
+
+        description = describe_bundle(folder)
     write_json(description, json_path)
     out = console(json_path)
     for title, value in description.items():

@@ -40,6 +40,7 @@ class Checkpoint:
     text_encoder: encodes further class names; None where the checkpoint holds none.
     path: the folder.
     sha256: of its config.json, which names the hash of every other file: one hash for all of it.
+    origin: what it was imported from and what was left behind; None for a checkpoint of this kit's own training.
     """
 
     model: nn.Module
@@ -49,6 +50,7 @@ class Checkpoint:
     text_encoder: TextEncoder | FreeClassEmbeddings | None
     path: Path
     sha256: str
+    origin: dict[str, Any] | None = None
 
 
 def write_checkpoint(
@@ -59,6 +61,7 @@ def write_checkpoint(
     feature_spec: FeatureSpec,
     class_bank: ClassBank,
     text_encoder: TextEncoder | FreeClassEmbeddings | None,
+    origin: dict[str, Any] | None = None,
 ) -> str:
     """Write a checkpoint folder so that a kill at any moment leaves the old one or the new one.
 
@@ -66,6 +69,7 @@ def write_checkpoint(
         path: the folder; a checkpoint that stands there is replaced, anything else is left alone.
         class_bank: the training vocabulary; its fingerprint must be that of `text_encoder`.
         text_encoder: `FreeClassEmbeddings` are kept in the class bank itself.
+        origin: plain JSON values about the file that the checkpoint was imported from.
 
     Returns:
         The checkpoint's sha256.
@@ -98,6 +102,8 @@ def write_checkpoint(
                 "versions": _versions(),
                 "files": {file.relative_to(folder).as_posix(): sha256_of(file) for file in files},
             }
+            if origin is not None:
+                description["origin"] = origin
             text = json.dumps(description, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
             (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
             for file in [*files, folder / CONFIG_FILE]:
@@ -146,7 +152,7 @@ def encode_classes(checkpoint: Checkpoint, names: Sequence[str]) -> ClassBank:
         missing = sorted(set(names) - set(known.names))
         raise CheckpointError(
             f"{checkpoint.path} holds no text encoder, so it cannot encode {', '.join(missing[:5])}; "
-            "choose among its own classes, or train with a text encoder"
+            "choose among its own classes, or train (or import) with a text encoder"
         )
     try:
         return class_bank(checkpoint.text_encoder, names)
@@ -171,7 +177,8 @@ def _read(path: Path, *, with_text: bool) -> Checkpoint:
     except (SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{path / WEIGHTS_FILE} does not hold the weights of this detector: {error}") from error
     encoder = _read_text_encoder(path, config, bank) if with_text else None
-    return Checkpoint(model.eval(), config, feature_spec, bank, encoder, path, sha256_of(path / CONFIG_FILE))
+    sha256, origin = sha256_of(path / CONFIG_FILE), description.get("origin")
+    return Checkpoint(model.eval(), config, feature_spec, bank, encoder, path, sha256, origin)
 
 
 def _read_text_encoder(path: Path, config: Config, bank: ClassBank) -> TextEncoder | FreeClassEmbeddings | None:
@@ -210,8 +217,9 @@ def _read_description(path: Path) -> dict[str, Any]:
     missing = [key for key in _KEYS if key not in description]
     if missing or not isinstance(description["files"], dict) or not isinstance(description["config"], dict):
         raise CheckpointError(f"{path / CONFIG_FILE} is incomplete: {', '.join(missing) or 'a section'} is missing")
-    if not isinstance(description["feature_spec"], dict):
-        raise CheckpointError(f"{path / CONFIG_FILE}: feature_spec must be a section")
+    for section in ("feature_spec", "origin"):
+        if not isinstance(description.get(section, {}), dict):
+            raise CheckpointError(f"{path / CONFIG_FILE}: {section} must be a section")
     return dict(description)
 
 

@@ -7,10 +7,19 @@ from torch import Tensor
 
 from stale_edge.config import ModelConfig
 from stale_edge.errors import CheckpointError
-from stale_edge.model.release import MASK_LAYERS, ReleaseStale
+from stale_edge.model.release import MASK_FEEDFORWARD, MASK_LAYERS, ReleaseStale
 
-NEVER_USED = ("txt_model.", "proj.", "bn1.", "reduce_mask.", "mask_MLP.", "classifier.", "contexts")
-"""Beginnings of the names of tensors left out: the text tower, and what the public forward pass never reads."""
+_KINDS = ("weight", "bias")
+NEVER_USED = frozenset(
+    {
+        *(f"{layer}.0.{kind}" for layer in ("proj", "reduce_mask", "mask_MLP", "classifier") for kind in _KINDS),
+        *(f"bn1.{kind}" for kind in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")),
+        "contexts",
+    }
+)
+"""Tensors of the public class that its forward pass never reads."""
+TEXT_MODEL = "txt_model."
+"""Beginning of the names of CLIP's own tensors, which are no part of the detector."""
 
 
 def release_from_public(state_dict: Mapping[str, Tensor]) -> ReleaseStale:
@@ -31,27 +40,71 @@ def release_from_public(state_dict: Mapping[str, Tensor]) -> ReleaseStale:
         n_heads = tensors["embedding.w_qs.weight"].shape[0] // dim
     except (KeyError, IndexError, ZeroDivisionError) as error:
         raise CheckpointError(f"not a checkpoint of the public STALE code: {error} is missing or misshapen") from error
+    if length < 1 or n_heads < 1 or dim < 4 or dim % 4:
+        raise CheckpointError(
+            "not a checkpoint of the public STALE code: its tensors say "
+            f"T = {length}, D = {dim} (a multiple of 4), {n_heads} heads"
+        )
     config = ModelConfig(
         architecture="release", feature_channels=dim, embed_dim=dim, n_heads=n_heads, temporal_scale=length
     )
     model = ReleaseStale(config)
-    translated = translate_public(tensors)
     problems = [
-        f"{name}: shape {tuple(translated[name].shape)}, expected {tuple(parameter.shape)}"
-        for name, parameter in model.state_dict().items()
-        if translated[name].shape != parameter.shape
+        f"{name}: shape {tuple(tensors[name].shape)}, expected {shape}"
+        for name, shape in public_shapes(length=length, dim=dim, n_heads=n_heads).items()
+        if name in tensors and tuple(tensors[name].shape) != shape
     ]
-    problems += [f"{name}: not finite" for name, tensor in translated.items() if not bool(torch.isfinite(tensor).all())]
+    problems += [f"{name}: not finite" for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
     if problems:
         raise CheckpointError(f"tensors of the public checkpoint do not fit: {'; '.join(problems[:5])}")
-    model.load_state_dict(translated)
+    model.load_state_dict(translate_public(tensors))
     return model.eval()
 
 
 def public_tensors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Strip the prefix `module.` and leave out what the public forward pass never reads; the rest in float32."""
+    """Strip the prefix `module.`, leave out CLIP and what the public forward pass never reads, give float32."""
     plain = {name.removeprefix("module."): tensor for name, tensor in state_dict.items()}
-    return {name: tensor.float() for name, tensor in plain.items() if not name.startswith(NEVER_USED)}
+    return {
+        name: tensor.float()
+        for name, tensor in plain.items()
+        if name not in NEVER_USED and not name.startswith(TEXT_MODEL)
+    }
+
+
+def public_shapes(*, length: int, dim: int, n_heads: int) -> dict[str, tuple[int, ...]]:
+    """List the tensors that the public forward pass reads, by public name, with their shapes for T, D and heads."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "bg_embeddings": (1, dim),
+        "localizer_mask.0.weight": (dim // 2, dim, 3),
+        "localizer_mask.0.bias": (dim // 2,),
+        "localizer_mask.2.weight": (length, dim // 2, 1),
+        "masktrans.query_embed.weight": (1, dim),
+        "masktrans.input_proj.weight": (dim, dim, 1, 1),
+        "masktrans.input_proj.bias": (dim,),
+    }
+    for block in ("embedding", "cross_att"):
+        shapes |= {f"{block}.w_{letter}s.weight": (n_heads * dim, dim) for letter in "qkv"}
+        shapes |= {f"{block}.fc.weight": (dim, n_heads * dim), f"{block}.fc.bias": (dim,)}
+        shapes |= _pair(f"{block}.layer_norm", (dim,), dim)
+    for index in range(3):
+        shapes |= _pair(f"masktrans.mask_embed.layers.{index}", (dim, dim), dim)
+    for part, attentions in (("encoder", ("self_attn",)), ("decoder", ("self_attn", "multihead_attn"))):
+        shapes |= _pair(f"masktrans.transformer.{part}.norm", (dim,), dim)
+        for index in range(MASK_LAYERS):
+            layer = f"masktrans.transformer.{part}.layers.{index}"
+            shapes |= _pair(f"{layer}.linear1", (MASK_FEEDFORWARD, dim), MASK_FEEDFORWARD)
+            shapes |= _pair(f"{layer}.linear2", (dim, MASK_FEEDFORWARD), dim)
+            for i in range(1, len(attentions) + 2):
+                shapes |= _pair(f"{layer}.norm{i}", (dim,), dim)
+            for attention in attentions:
+                shapes |= {f"{layer}.{attention}.in_proj_weight": (3 * dim, dim)}
+                shapes |= {f"{layer}.{attention}.in_proj_bias": (3 * dim,)}
+                shapes |= _pair(f"{layer}.{attention}.out_proj", (dim, dim), dim)
+    return shapes
+
+
+def _pair(name: str, weight: tuple[int, ...], bias: int) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.weight": weight, f"{name}.bias": (bias,)}
 
 
 def translate_public(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -16,30 +16,47 @@ from stale_edge.bundle import ClassBank
 from stale_edge.errors import CheckpointError
 
 CONTEXTS_FILE = "contexts.safetensors"
+PROMPT_FILE = "prompt.json"
+PLAIN_PROMPT = "{}"
+"""The prompt template of bare class names."""
 CONTEXT_STD = 0.02
 """Spread of fresh context vectors, as in CoOp (Zhou et al., arXiv:2109.01134, section 4.1)."""
 NAMES_PER_BATCH = 64
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
 
 
 class TextEncoder(nn.Module):
     """Encode class names with a CLIP text tower: [SOS] [contexts] [tokens of the name] [EOS] to the embedding at [EOS].
 
-    Names are used as given: nothing is added, split or renamed here; what a tokenizer does (CLIP's lower-cases) it
-    still does. Every context vector is learnable, the tower's own weights only with `trainable=True`. Without
-    contexts the embeddings are exactly those of `transformers.CLIPTextModelWithProjection` for the bare names.
+    Names are used as given, or put into `prompt`: nothing is split or renamed here; what a tokenizer does (CLIP's
+    lower-cases) it still does. Every context vector is learnable, the tower's own weights only with `trainable=True`.
+    Without contexts the embeddings are exactly those of `transformers.CLIPTextModelWithProjection` for the prompts.
 
     Args:
         tower: a `transformers.CLIPTextModelWithProjection`.
         tokenizer: the tower's `transformers.CLIPTokenizer`.
         n_contexts: number of context vectors, N̂ in the paper, >= 0.
         trainable: whether the tower's weights get gradients.
+        prompt: what a name is put into, with `{}` once where it goes; saved with the encoder, so that classes added
+            later read the same.
 
     Raises:
-        ValueError: tower and tokenizer do not belong together, or no room is left beside the contexts.
+        ValueError: tower and tokenizer do not belong together, no room is left beside the contexts, or the prompt has
+            no place for the name, or two.
     """
 
-    def __init__(self, tower: nn.Module, tokenizer: Any, *, n_contexts: int = 0, trainable: bool = False) -> None:
+    def __init__(
+        self,
+        tower: nn.Module,
+        tokenizer: Any,
+        *,
+        n_contexts: int = 0,
+        trainable: bool = False,
+        prompt: str = PLAIN_PROMPT,
+    ) -> None:
         super().__init__()
+        if prompt.count("{}") != 1:
+            raise ValueError(f"a prompt holds {{}} once, where the class name goes; got {prompt!r}")
         config = cast(Any, tower).config
         self.max_tokens = int(config.max_position_embeddings)
         if not 0 <= n_contexts <= self.max_tokens - 3:
@@ -52,6 +69,7 @@ class TextEncoder(nn.Module):
             )
         self.tower = tower.requires_grad_(trainable)
         self.tokenizer = tokenizer
+        self.prompt = prompt
         self.contexts = nn.Parameter(torch.randn(n_contexts, int(config.hidden_size)) * CONTEXT_STD)
 
     @classmethod
@@ -59,8 +77,8 @@ class TextEncoder(nn.Module):
         """Load a text tower and its tokenizer.
 
         Args:
-            source: a local folder in transformers' format (contexts saved by `save` come along), or a hub name such as
-                `openai/clip-vit-base-patch16`.
+            source: a local folder in transformers' format (contexts and prompt saved by `save` come along), or a hub
+                name such as `openai/clip-vit-base-patch16`.
             n_contexts: context vectors wanted; None: as many as the folder holds, none from elsewhere.
             trainable: whether the tower's weights get gradients.
 
@@ -89,7 +107,8 @@ class TextEncoder(nn.Module):
             raise CheckpointError(f"{folder / CONTEXTS_FILE} holds {len(saved)} contexts; {n_contexts} were asked for")
         n = len(saved) if saved is not None else n_contexts or 0
         try:
-            encoder = cls(tower, tokenizer, n_contexts=n, trainable=trainable)
+            prompt = _saved_prompt(folder / PROMPT_FILE)
+            encoder = cls(tower, tokenizer, n_contexts=n, trainable=trainable, prompt=prompt)
             if saved is not None:
                 encoder.load_state_dict({"contexts": saved}, strict=False)
         except (ValueError, RuntimeError) as error:
@@ -121,15 +140,17 @@ class TextEncoder(nn.Module):
             raise ValueError(f"names must be a sequence of at least one class name; got {names!r}")
         start, end = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
         n_contexts = len(self.contexts)
+        texts = [self.prompt.replace("{}", name) for name in names]
         rows = []
-        for name, ids in zip(names, self.tokenizer(list(names), add_special_tokens=False).input_ids, strict=True):
-            if len(ids) == 0 or end in ids:
+        for name, ids in zip(names, self.tokenizer(texts, add_special_tokens=False).input_ids, strict=True):
+            if not name.strip() or len(ids) == 0 or end in ids:
                 raise ValueError(f"the class name {name!r} has no token of its own, or one that ends a text")
             row = [start, *[start] * n_contexts, *ids, end]
             if len(row) > self.max_tokens:
                 raise ValueError(
-                    f"the class name {name!r} has {len(ids)} tokens; with {n_contexts} contexts the text encoder takes "
-                    f"at most {self.max_tokens - n_contexts - 2}: shorten the name or use fewer contexts"
+                    f"the class name {name!r} has {len(ids)} tokens{self._with_prompt()}; with {n_contexts} contexts "
+                    f"the text encoder takes at most {self.max_tokens - n_contexts - 2}: shorten the name or use fewer "
+                    "contexts"
                 )
             rows.append(row)
         length = max(map(len, rows))
@@ -155,22 +176,30 @@ class TextEncoder(nn.Module):
         finally:
             handle.remove()
 
+    def _with_prompt(self) -> str:
+        return "" if self.prompt == PLAIN_PROMPT else f" in the prompt {self.prompt!r}"
+
     def save(self, folder: Path) -> None:
-        """Write tower, tokenizer (transformers' format) and contexts into a folder, made if missing."""
+        """Write tower, tokenizer (transformers' format), contexts and prompt into a folder, made if missing."""
         folder.mkdir(parents=True, exist_ok=True)
         with _quiet_transformers():
             cast(Any, self.tower).save_pretrained(folder)
             self.tokenizer.save_pretrained(folder)
         if len(self.contexts):
             save_file({"contexts": self.contexts.detach().cpu().contiguous()}, folder / CONTEXTS_FILE)
+        if self.prompt != PLAIN_PROMPT:
+            text = json.dumps({"prompt": self.prompt}, ensure_ascii=False) + "\n"
+            (folder / PROMPT_FILE).write_text(text, encoding="utf-8")
 
     def fingerprint(self) -> str:
-        """Hash everything that decides the embeddings: weights, contexts and tokenizer; `sha256:` and hexadecimal."""
+        """Hash all that decides the embeddings: weights, contexts, tokenizer and prompt; `sha256:` and hexadecimal."""
         backend = json.loads(self.tokenizer.backend_tokenizer.to_str())
         # What cuts a name into tokens; padding and truncation stand there too and change with every call.
         parts = {
             key: backend[key] for key in ("added_tokens", "normalizer", "pre_tokenizer", "post_processor", "model")
         }
+        if self.prompt != PLAIN_PROMPT:
+            parts["prompt"] = self.prompt
         return _hash_tensors(self.state_dict(), json.dumps(parts, sort_keys=True).encode())
 
 
@@ -232,6 +261,37 @@ def class_bank(encoder: TextEncoder | FreeClassEmbeddings, names: Sequence[str])
     finally:
         encoder.train(was_training)
     return ClassBank(tuple(names), embeddings.float().cpu().numpy(), encoder.fingerprint())
+
+
+def load_tokenizer(source: str | Path) -> Any:
+    """Load CLIP's tokenizer from a folder (`tokenizer.json`, or `vocab.json` and `merges.txt`), the hub or its cache.
+
+    Raises:
+        CheckpointError: it is in none of them.
+    """
+    from transformers import CLIPTokenizer
+
+    # Without its files transformers makes a tokenizer of no words, and says nothing.
+    if (folder := Path(source)).is_dir() and not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        raise CheckpointError(f"no tokenizer in {folder}: none of {', '.join(_TOKENIZER_FILES)} is there")
+    try:
+        with _quiet_transformers():
+            return CLIPTokenizer.from_pretrained(str(source))
+    except Exception as error:  # as in TextEncoder.load: any kind
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise CheckpointError(f"cannot load the CLIP tokenizer {str(source)!r}: {reason[0]}") from error
+
+
+def _saved_prompt(path: Path) -> str:
+    if not path.is_file():
+        return PLAIN_PROMPT
+    try:
+        prompt = json.loads(path.read_text(encoding="utf-8"))["prompt"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{path} does not hold a prompt: {error}") from error
+    if not isinstance(prompt, str):
+        raise CheckpointError(f"{path} does not hold a prompt: got {prompt!r}")
+    return prompt
 
 
 def _saved_contexts(path: Path) -> Tensor | None:

@@ -1,0 +1,39 @@
+"""`stale-edge import`: a checkpoint of the public STALE code."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stale_edge.cli.output import JsonOption, console, write_json
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this file."""
+    app.command(
+        "import",
+        epilog="Example: [bold]stale-edge import STALE.pth.tar --out ckpt --class-bank clip.npz[/bold]",
+    )(import_)
+
+
+def import_(
+    release: Annotated[Path, typer.Argument(help="Checkpoint file of the public code (.pth.tar).")],
+    out: Annotated[Path, typer.Option(help="Checkpoint folder to write.")],
+    classes: Annotated[Path | None, typer.Option(help="File with class names, one a line; needs --tokenizer.")] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="CLIP's tokenizer: a folder with vocab.json and merges.txt, or a hub name.")
+    ] = None,
+    class_bank: Annotated[
+        Path | None, typer.Option(help="Class bank (.npz) with ready embeddings, instead of --classes.")
+    ] = None,
+    json_path: JsonOption = None,
+) -> None:
+    """Bring a checkpoint of the public STALE code; nothing in the file is executed.
+
+    The file holds no class names and no tokenizer: give --classes and --tokenizer, or --class-bank.
+    """
+    from stale_edge.model.release_import import import_release
+
+    report = import_release(release, out, classes=classes, tokenizer=tokenizer, bank=class_bank)
+    write_json(report.to_json(), json_path)
+    console(json_path).print(report.summary(), markup=False)
