@@ -145,6 +145,37 @@ def test_a_class_bank_goes_in_as_it_is(good: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "ckpt" / "text_encoder").exists()
 
 
+def test_without_class_names_there_is_the_network_alone(run: Run, good: Path, clip: Path, tmp_path: Path) -> None:
+    code, out, _ = run("import", good, "--out", tmp_path / "ckpt")
+    assert code == 0
+    assert "holds neither class names nor a tokenizer" in " ".join(out.split())
+    checkpoint = read_checkpoint(tmp_path / "ckpt")
+    assert (checkpoint.vocabulary, checkpoint.text_encoder) == ((), None)
+    import_release(good, tmp_path / "full", tokenizer=clip)
+    one, other = load_checkpoint(tmp_path / "ckpt").state_dict(), load_checkpoint(tmp_path / "full").state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    with pytest.raises(CheckpointError, match="no classes to look for; import it again with --classes and --tokenizer"):
+        assert checkpoint.class_bank
+    code, _, err = run("export", tmp_path / "ckpt", "--out", tmp_path / "bundle")
+    assert code == 1
+    assert "no classes to look for" in err
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_with_a_tokenizer_alone_classes_are_named_at_export(
+    good: Path, clip: Path, names: Path, tmp_path: Path
+) -> None:
+    from stale_edge.bundle import read_bundle
+    from stale_edge.exporting import export_checkpoint
+
+    import_release(good, tmp_path / "late", tokenizer=clip)
+    with pytest.raises(CheckpointError, match="no classes to look for; give --classes"):
+        export_checkpoint(tmp_path / "late", tmp_path / "bundle", formats=["onnx"], precisions=["fp32"])
+    export_checkpoint(tmp_path / "late", tmp_path / "bundle", formats=["onnx"], precisions=["fp32"], classes=names)
+    import_release(good, tmp_path / "early", tokenizer=clip, classes=names)
+    assert read_bundle(tmp_path / "bundle").class_bank == read_checkpoint(tmp_path / "early").class_bank
+
+
 def test_an_old_kind_of_file_without_prefixes_and_text_tower_is_read_too(
     good: Path, clip: Path, tmp_path: Path
 ) -> None:
@@ -285,10 +316,9 @@ def test_options_that_do_not_fit_are_refused(good: Path, clip: Path, names: Path
     (tmp_path / "long.txt").write_text("x" * 99, encoding="utf-8")
     (tmp_path / "nothing").mkdir()
     for given, error, says in [
-        ({}, CheckpointError, "neither class names nor a tokenizer: give --classes"),
-        ({"classes": names}, CheckpointError, "give --classes"),
-        ({"tokenizer": clip}, CheckpointError, "give --classes"),
-        ({"classes": names, "bank": names}, CheckpointError, "give --classes"),
+        ({"classes": names}, CheckpointError, "holds no tokenizer, .*: give --tokenizer"),
+        ({"classes": names, "bank": names}, CheckpointError, "without --classes and --tokenizer"),
+        ({"tokenizer": clip, "bank": names}, CheckpointError, "without --classes and --tokenizer"),
         ({"bank": tmp_path / "narrow.npz"}, CheckpointError, "of width 3; .* needs 8"),
         ({"bank": names}, BundleError, "classes.txt: not a readable class bank"),
         ({"classes": tmp_path / "absent.txt", "tokenizer": clip}, DataError, "absent.txt"),

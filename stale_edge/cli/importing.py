@@ -30,7 +30,8 @@ def import_(
 ) -> None:
     """Bring a checkpoint of the public STALE code; nothing in the file is executed.
 
-    The file holds no class names and no tokenizer: give --classes and --tokenizer, or --class-bank.
+    The file holds no class names and no tokenizer. Without them the checkpoint is the network alone; to export it,
+    give --tokenizer and --classes, or --class-bank.
     """
     from stale_edge.model.release_import import import_release
 

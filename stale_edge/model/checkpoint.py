@@ -36,7 +36,7 @@ class Checkpoint:
     model: the detector, in eval mode, fp32 on the CPU.
     config: resolved; every default of the run is in it.
     feature_spec: what features the detector was trained on.
-    class_bank: the training vocabulary, encoded by `text_encoder`.
+    bank: the training vocabulary, encoded by `text_encoder`; None for an import without classes, see `class_bank`.
     text_encoder: encodes further class names; None where the checkpoint holds none.
     path: the folder.
     sha256: of its config.json, which names the hash of every other file: one hash for all of it.
@@ -46,11 +46,32 @@ class Checkpoint:
     model: nn.Module
     config: Config
     feature_spec: FeatureSpec
-    class_bank: ClassBank
+    bank: ClassBank | None
     text_encoder: TextEncoder | FreeClassEmbeddings | None
     path: Path
     sha256: str
     origin: dict[str, Any] | None = None
+
+    @property
+    def class_bank(self) -> ClassBank:
+        """The vocabulary.
+
+        Raises:
+            CheckpointError: the checkpoint was imported without classes.
+        """
+        if self.bank is None:
+            how = (
+                "give --classes FILE with one name a line"
+                if isinstance(self.text_encoder, TextEncoder)
+                else "import it again with --classes and --tokenizer, or with --class-bank"
+            )
+            raise CheckpointError(f"{self.path} holds a network and no classes to look for; {how}")
+        return self.bank
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """Names of the classes, none for an import without classes."""
+        return () if self.bank is None else self.bank.names
 
 
 def write_checkpoint(
@@ -59,7 +80,7 @@ def write_checkpoint(
     model: nn.Module,
     config: Config,
     feature_spec: FeatureSpec,
-    class_bank: ClassBank,
+    class_bank: ClassBank | None,
     text_encoder: TextEncoder | FreeClassEmbeddings | None,
     origin: dict[str, Any] | None = None,
 ) -> str:
@@ -67,7 +88,8 @@ def write_checkpoint(
 
     Args:
         path: the folder; a checkpoint that stands there is replaced, anything else is left alone.
-        class_bank: the training vocabulary; its fingerprint must be that of `text_encoder`.
+        class_bank: the training vocabulary; its fingerprint must be that of `text_encoder`. None: there are no classes
+            yet, as after an import that was given none.
         text_encoder: `FreeClassEmbeddings` are kept in the class bank itself.
         origin: plain JSON values about the file that the checkpoint was imported from.
 
@@ -79,9 +101,11 @@ def write_checkpoint(
         ValueError: the class bank was not made by the text encoder.
     """
     path = Path(path)
-    if text_encoder is not None and class_bank.fingerprint != (own := text_encoder.fingerprint()):
+    own = None if text_encoder is None else text_encoder.fingerprint()
+    fingerprint = own if class_bank is None else class_bank.fingerprint
+    if own is not None and fingerprint != own:
         raise ValueError(
-            f"the class bank was made by another text encoder ({class_bank.fingerprint}) than the checkpoint's ({own})"
+            f"the class bank was made by another text encoder ({fingerprint}) than the checkpoint's ({own})"
         )
     if path.is_file() or (path.is_dir() and any(path.iterdir()) and not (path / CONFIG_FILE).is_file()):
         raise CheckpointError(f"{path} exists and is no checkpoint; give a folder that is empty or does not exist yet")
@@ -89,7 +113,8 @@ def write_checkpoint(
         path.parent.mkdir(parents=True, exist_ok=True)
         with folder_beside(path) as folder:
             save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, folder / WEIGHTS_FILE)
-            class_bank.save(folder / CLASS_BANK_FILE)
+            if class_bank is not None:
+                class_bank.save(folder / CLASS_BANK_FILE)
             if isinstance(text_encoder, TextEncoder):
                 text_encoder.save(folder / TEXT_FOLDER)
             files = sorted(file for file in folder.rglob("*") if file.is_file())
@@ -97,8 +122,8 @@ def write_checkpoint(
                 "format": FORMAT,
                 "config": to_dict(config),
                 "feature_spec": to_dict(feature_spec),
-                "vocabulary": list(class_bank.names),
-                "text_fingerprint": class_bank.fingerprint,
+                "vocabulary": [] if class_bank is None else list(class_bank.names),
+                "text_fingerprint": fingerprint,
                 "versions": _versions(),
                 "files": {file.relative_to(folder).as_posix(): sha256_of(file) for file in files},
             }
@@ -145,11 +170,11 @@ def encode_classes(checkpoint: Checkpoint, names: Sequence[str]) -> ClassBank:
     Raises:
         CheckpointError: the checkpoint holds no text encoder, or it cannot encode a name.
     """
-    known = checkpoint.class_bank
-    if set(names) <= set(known.names):
-        return known.select(names)
+    known = set(checkpoint.vocabulary)
+    if set(names) <= known:
+        return checkpoint.class_bank.select(names)
     if not isinstance(checkpoint.text_encoder, TextEncoder):
-        missing = sorted(set(names) - set(known.names))
+        missing = sorted(set(names) - known)
         raise CheckpointError(
             f"{checkpoint.path} holds no text encoder, so it cannot encode {', '.join(missing[:5])}; "
             "choose among its own classes, or train (or import) with a text encoder"
@@ -162,14 +187,17 @@ def encode_classes(checkpoint: Checkpoint, names: Sequence[str]) -> ClassBank:
 
 def _read(path: Path, *, with_text: bool) -> Checkpoint:
     description = _read_description(path)
-    _check_files(path, description["files"])
+    without_classes = description["vocabulary"] == []
+    needed = (WEIGHTS_FILE,) if without_classes else (WEIGHTS_FILE, CLASS_BANK_FILE)
+    _check_files(path, description["files"], needed=needed)
     try:
         config = from_dict(Config, description["config"])
         feature_spec = from_dict(FeatureSpec, description["feature_spec"])
-        bank = ClassBank.load(path / CLASS_BANK_FILE)
+        bank = None if without_classes else ClassBank.load(path / CLASS_BANK_FILE)
     except StaleEdgeError as error:
         raise CheckpointError(f"the checkpoint {path} cannot be used: {error}") from error
-    if list(bank.names) != description["vocabulary"] or bank.fingerprint != description["text_fingerprint"]:
+    fingerprint = description["text_fingerprint"]
+    if bank is not None and (list(bank.names) != description["vocabulary"] or bank.fingerprint != fingerprint):
         raise CheckpointError(f"{path / CLASS_BANK_FILE} is not the class bank that {CONFIG_FILE} describes")
     model = build_model(config.model)
     try:
@@ -177,22 +205,20 @@ def _read(path: Path, *, with_text: bool) -> Checkpoint:
     except (SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{path / WEIGHTS_FILE} does not hold the weights of this detector: {error}") from error
     encoder = _read_text_encoder(path, config, bank) if with_text else None
+    if encoder is not None and encoder.fingerprint() != fingerprint:
+        raise CheckpointError(f"the class bank of {path} was not made by the checkpoint's own text encoder")
     sha256, origin = sha256_of(path / CONFIG_FILE), description.get("origin")
     return Checkpoint(model.eval(), config, feature_spec, bank, encoder, path, sha256, origin)
 
 
-def _read_text_encoder(path: Path, config: Config, bank: ClassBank) -> TextEncoder | FreeClassEmbeddings | None:
-    encoder: TextEncoder | FreeClassEmbeddings
-    if config.model.text.encoder == "none":
-        encoder = FreeClassEmbeddings(bank.names, dim=config.model.embed_dim)
-        encoder.load_state_dict({"embeddings": torch.from_numpy(bank.embeddings.copy())})
-    elif (path / TEXT_FOLDER).is_dir():
-        encoder = TextEncoder.load(path / TEXT_FOLDER, trainable=config.model.text.encoder == "tuned").eval()
-    else:
-        return None
-    if encoder.fingerprint() != bank.fingerprint:
-        raise CheckpointError(f"the class bank of {path} was not made by the checkpoint's own text encoder")
-    return encoder
+def _read_text_encoder(path: Path, config: Config, bank: ClassBank | None) -> TextEncoder | FreeClassEmbeddings | None:
+    if config.model.text.encoder == "none" and bank is not None:
+        free = FreeClassEmbeddings(bank.names, dim=config.model.embed_dim)
+        free.load_state_dict({"embeddings": torch.from_numpy(bank.embeddings.copy())})
+        return free
+    if (path / TEXT_FOLDER).is_dir():
+        return TextEncoder.load(path / TEXT_FOLDER, trainable=config.model.text.encoder == "tuned").eval()
+    return None
 
 
 def _read_description(path: Path) -> dict[str, Any]:
@@ -223,8 +249,8 @@ def _read_description(path: Path) -> dict[str, Any]:
     return dict(description)
 
 
-def _check_files(path: Path, files: dict[str, str]) -> None:
-    for name in (WEIGHTS_FILE, CLASS_BANK_FILE):
+def _check_files(path: Path, files: dict[str, str], *, needed: Sequence[str]) -> None:
+    for name in needed:
         if name not in files:
             raise CheckpointError(f"{path / CONFIG_FILE} does not list {name}")
     for name, expected in files.items():

@@ -104,7 +104,7 @@ def describe_checkpoint(path: Path | str) -> dict[str, Any]:
         "snippets": model.temporal_scale if model.architecture == "release" else None,
         "feature_spec": to_dict(checkpoint.feature_spec),
         "decode": to_dict(checkpoint.config.decode),
-        "classes": list(checkpoint.class_bank.names),
+        "classes": list(checkpoint.vocabulary),
         "text_encoder": _text_encoder(checkpoint),
         "origin": origin or None,
         "parameters": blocks_to_json(blocks),

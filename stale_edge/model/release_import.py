@@ -32,7 +32,7 @@ class ReleaseImport:
     """What an import made.
 
     temporal_scale: T that the network is made for.
-    class_bank: names and embeddings, as they stand in the checkpoint.
+    classes: names, as they stand in the checkpoint; none if none were given.
     text_encoder: whether CLIP's text tower was kept, so that further class names can be encoded.
     blocks: all that the file held; those of use `never` were left behind.
     """
@@ -41,7 +41,7 @@ class ReleaseImport:
     sha256: str
     epoch: int | None
     temporal_scale: int
-    class_bank: ClassBank
+    classes: tuple[str, ...]
     text_encoder: bool
     blocks: tuple[Block, ...]
 
@@ -52,7 +52,7 @@ class ReleaseImport:
             "sha256": self.sha256,
             "epoch": self.epoch,
             "snippets": self.temporal_scale,
-            "classes": list(self.class_bank.names),
+            "classes": list(self.classes),
             "text_encoder": self.text_encoder,
             "parameters": blocks_to_json(self.blocks),
             "parameters_by_use": totals(self.blocks),
@@ -64,7 +64,7 @@ class ReleaseImport:
         dead = ", ".join(block.name for block in self.blocks if block.use == "never")
         text = "kept, for further class names" if self.text_encoder else "left behind: without a tokenizer it is no use"
         lines = [
-            f"{self.checkpoint}: the public network for T = {self.temporal_scale}, {len(self.class_bank)} classes",
+            f"{self.checkpoint}: the public network for T = {self.temporal_scale}, {len(self.classes)} classes",
             f"  {counts['all'] / 1e6:.1f} M parameters in the file",
             f"  {counts['detector'] / 1e6:.1f} M are the detector",
         ]
@@ -72,6 +72,13 @@ class ReleaseImport:
             lines.append(f"  {counts['class names'] / 1e6:.1f} M are CLIP's text tower: {text}")
         if dead:
             lines.append(f"  {counts['never'] / 1e6:.1f} M are never used and were left behind: {dead}")
+        if not self.classes and self.text_encoder:
+            lines.append("  The file names no classes: give them to export with --classes.")
+        elif not self.classes:
+            lines.append(
+                "  The file holds neither class names nor a tokenizer, so this checkpoint cannot be exported yet: "
+                "import again with --tokenizer and --classes, or with --class-bank."
+            )
         return "\n".join(lines)
 
 
@@ -85,14 +92,14 @@ def import_release(
 ) -> ReleaseImport:
     """Turn a checkpoint of the public code into one of this kit, whole or not at all. No code of the file is run.
 
-    The file holds no class names and no tokenizer. Either `classes` and `tokenizer` are given: names are encoded by
-    CLIP's text tower inside the file, in the prompt of the public code, and tower and prompt are kept for further
-    names. Or `bank` is given: embeddings that exist already, and no text encoder is kept.
+    The file holds no class names and no tokenizer. With `tokenizer` CLIP's text tower inside the file is kept, with the
+    prompt of the public code; it encodes `classes`, and further names later. With `bank` there are embeddings that
+    exist already, and no text encoder is kept. With neither the checkpoint holds the network alone.
 
     Args:
         file: what the public code saved, `.pth.tar`.
         out: checkpoint folder to write.
-        classes: file with class names, one a line.
+        classes: file with class names, one a line; needs `tokenizer`.
         tokenizer: folder of CLIP's tokenizer, or its name in the hub.
         bank: class bank, `.npz`, as wide as the network's embeddings.
 
@@ -109,24 +116,26 @@ def import_release(
     except CheckpointError as error:
         raise CheckpointError(f"{file}: {error}") from error
     dim, length = model.config.embed_dim, model.config.temporal_scale
+    if bank is not None and (classes is not None or tokenizer is not None):
+        raise CheckpointError("--class-bank brings ready embeddings: give it without --classes and --tokenizer")
+    if classes is not None and tokenizer is None:
+        raise CheckpointError(
+            f"{file} holds no tokenizer, so the names in {classes} cannot be encoded: give --tokenizer with a folder "
+            "(CLIP's vocab.json and merges.txt) or a hub name, or ready embeddings with --class-bank"
+        )
     encoder: TextEncoder | None = None
-    if bank is not None and classes is None and tokenizer is None:
+    class_embeddings: ClassBank | None = None
+    if bank is not None:
         class_embeddings = ClassBank.load(Path(bank))
         if class_embeddings.width != dim:
             raise CheckpointError(f"{bank} holds embeddings of width {class_embeddings.width}; {file} needs {dim}")
-    elif bank is None and classes is not None and tokenizer is not None:
-        names = read_split(Path(classes))
+    if tokenizer is not None:
         encoder = release_text_encoder(released.tensors, load_tokenizer(tokenizer), dim=dim, file=file)
+    if encoder is not None and classes is not None:
         try:
-            class_embeddings = class_bank(encoder, names)
+            class_embeddings = class_bank(encoder, read_split(Path(classes)))
         except ValueError as error:
             raise CheckpointError(f"cannot encode the class names of {classes}: {error}") from error
-    else:
-        raise CheckpointError(
-            f"{file} is a public STALE checkpoint for T = {length}, but such a file holds neither class names nor a "
-            "tokenizer: give --classes FILE (one name a line) with --tokenizer FOLDER (CLIP's vocab.json and "
-            "merges.txt) or a hub name, or else --class-bank FILE.npz with embeddings that exist already"
-        )
     config = Config(
         model=replace(model.config, text=TextConfig(encoder="frozen", n_contexts=0)),
         train=TrainConfig(n_snippets=length),
@@ -146,7 +155,8 @@ def import_release(
             "parameters": blocks_to_json(blocks),
         },
     )
-    return ReleaseImport(out, sha256, released.epoch, length, class_embeddings, encoder is not None, blocks)
+    names = () if class_embeddings is None else class_embeddings.names
+    return ReleaseImport(out, sha256, released.epoch, length, names, encoder is not None, blocks)
 
 
 def release_text_encoder(tensors: dict[str, Tensor], tokenizer: Any, *, dim: int, file: Path) -> TextEncoder:
