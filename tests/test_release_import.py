@@ -17,6 +17,7 @@ from torch import Tensor
 from stale_edge.bundle import ClassBank
 from stale_edge.cli.app import main
 from stale_edge.config import DecodeConfig
+from stale_edge.data import resample
 from stale_edge.errors import BundleError, CheckpointError, DataError
 from stale_edge.model import (
     TextEncoder,
@@ -162,18 +163,62 @@ def test_without_class_names_there_is_the_network_alone(run: Run, good: Path, cl
     assert not (tmp_path / "bundle").exists()
 
 
-def test_with_a_tokenizer_alone_classes_are_named_at_export(
-    good: Path, clip: Path, names: Path, tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def named_late(good: Path, clip: Path, names: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder: a checkpoint with classes (`ckpt`), one without (`unnamed`), and a bundle of the latter."""
+    from stale_edge.exporting import export_checkpoint
+
+    folder = tmp_path_factory.mktemp("late")
+    import_release(good, folder / "ckpt", tokenizer=clip, classes=names)
+    import_release(good, folder / "unnamed", tokenizer=clip)
+    export_checkpoint(folder / "unnamed", folder / "bundle", formats=["onnx"], precisions=["fp32"], classes=names)
+    return folder
+
+
+def test_with_a_tokenizer_alone_classes_are_named_at_export(named_late: Path, tmp_path: Path) -> None:
     from stale_edge.bundle import read_bundle
     from stale_edge.exporting import export_checkpoint
 
-    import_release(good, tmp_path / "late", tokenizer=clip)
+    assert read_bundle(named_late / "bundle").class_bank == read_checkpoint(named_late / "ckpt").class_bank
     with pytest.raises(CheckpointError, match="no classes to look for; give --classes"):
-        export_checkpoint(tmp_path / "late", tmp_path / "bundle", formats=["onnx"], precisions=["fp32"])
-    export_checkpoint(tmp_path / "late", tmp_path / "bundle", formats=["onnx"], precisions=["fp32"], classes=names)
-    import_release(good, tmp_path / "early", tokenizer=clip, classes=names)
-    assert read_bundle(tmp_path / "bundle").class_bank == read_checkpoint(tmp_path / "early").class_bank
+        export_checkpoint(named_late / "unnamed", tmp_path / "bundle", formats=["onnx"], precisions=["fp32"])
+
+
+def test_evaluate_decodes_as_the_public_script_does(run: Run, named_late: Path, tmp_path: Path) -> None:
+    """Checkpoint, bundle, and a checkpoint that learns its classes from the data set say the same."""
+    from stale_edge.decoding import decode
+    from stale_edge.runtime import load_bundle
+
+    rng = np.random.default_rng(0)
+    data = tmp_path / "data"
+    (data / "features").mkdir(parents=True)
+    videos = {f"v{i}": rng.standard_normal((7 + i, DIM)).astype(np.float32) for i in range(3)}
+    for video, features in videos.items():
+        np.save(data / "features" / f"{video}.npy", features)
+    database = {
+        video: {
+            "duration": 30.0,
+            "subset": "validation",
+            "annotations": [{"segment": [0.0, 20.0], "label": NAMES[i % 2]}],
+        }
+        for i, video in enumerate(videos)
+    }
+    (data / "annotations.json").write_text(json.dumps({"version": "1", "taxonomy": [], "database": database}))
+    spec = {"encoder": "openai/clip-vit-base-patch32", "channels": DIM, "fps": None, "stride": None}
+    (data / "feature_spec.json").write_text(json.dumps(spec), encoding="utf-8")
+    results = []
+    for source in ("ckpt", "unnamed", "bundle"):
+        code, out, err = run("evaluate", named_late / source, "--data", data, "--json", "-")
+        assert code == 0, err
+        results.append(json.loads(out)["average_mAP"])
+    assert results == pytest.approx([results[0]] * 3, abs=1e-6)
+    assert results[0] > 0
+    localizer = load_bundle(named_late / "bundle")
+    outputs = localizer.forward(resample(videos["v0"], LENGTH))
+    arrays = (outputs["class_logits"], outputs["masks"])
+    by_script = decode(*arrays, class_names=NAMES, duration_s=30.0, policy="release")
+    assert localizer.detect(videos["v0"], duration_s=30.0) == by_script
+    assert decode(*arrays, class_names=NAMES, duration_s=30.0, policy="paper") != by_script
 
 
 def test_an_old_kind_of_file_without_prefixes_and_text_tower_is_read_too(
@@ -416,7 +461,6 @@ def test_another_length_is_resampled_and_the_manifest_says_so(
     golden_bundle: tuple[Path, Path], golden: Path, run: Run, tmp_path: Path
 ) -> None:
     from stale_edge.bundle import read_bundle
-    from stale_edge.data import resample
     from stale_edge.decoding import decode
     from stale_edge.runtime import load_bundle
     from stale_edge.training import TorchLocalizer

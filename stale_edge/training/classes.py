@@ -131,6 +131,8 @@ def bank_for(checkpoint: Checkpoint, names: Sequence[str], *, root: Path) -> Cla
     Raises:
         ClassBankError: the data set's bank is of another fingerprint.
     """
+    if checkpoint.bank is None and isinstance(checkpoint.text_encoder, TextEncoder):
+        return class_bank(checkpoint.text_encoder, names)
     bank = checkpoint.class_bank
     missing = [name for name in names if name not in set(bank.names)]
     if missing and isinstance(checkpoint.text_encoder, TextEncoder):
