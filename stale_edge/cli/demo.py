@@ -18,9 +18,7 @@ def demo(
         Path, typer.Option(help="Folder for everything that is made; an earlier demo there is replaced.")
     ] = Path("demo"),
     seed: Annotated[int, typer.Option(min=0, help="Of the simulated task and the training.")] = 0,
-    scale: Annotated[
-        float, typer.Option(min=0.05, max=1.0, help="Part of the videos, for a quick look.")
-    ] = 1.0,
+    scale: Annotated[float, typer.Option(min=0.05, max=1.0, help="Part of the videos, for a quick look.")] = 1.0,
     json_path: JsonOption = None,
 ) -> None:
     """Simulate, train, evaluate on seen and unseen classes, export, check, detect, bench, and write report.html."""
