@@ -4,14 +4,16 @@ Everything exported here is torch-free except `load_checkpoint`, which imports t
 """
 
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from stale_edge.decoding import decode, soft_nms
     from stale_edge.evaluation import average_precision, mean_average_precision
-    from stale_edge.model.checkpoint import load_checkpoint
     from stale_edge.runtime import Localizer, load_bundle
     from stale_edge.segments import Detection
 
@@ -21,7 +23,6 @@ _HOME = {
     "average_precision": "stale_edge.evaluation",
     "decode": "stale_edge.decoding",
     "load_bundle": "stale_edge.runtime",
-    "load_checkpoint": "stale_edge.model.checkpoint",
     "mean_average_precision": "stale_edge.evaluation",
     "soft_nms": "stale_edge.decoding",
 }
@@ -37,6 +38,27 @@ __all__ = [
     "mean_average_precision",
     "soft_nms",
 ]
+
+
+def load_checkpoint(path: Path | str) -> "nn.Module":
+    """Load the detector of a checkpoint; imports torch, which only this call needs.
+
+    Returns:
+        The module in eval mode on the CPU; `forward(features (B, T, C), class_embeddings (K, D)) -> StaleOutput`.
+
+    Raises:
+        CheckpointError: missing, truncated, changed, foreign, or of another format version; the file is named.
+        MissingExtraError: torch, or what comes with it in the extra `train`, is not installed.
+    """
+    try:
+        from stale_edge.model import checkpoint
+    except ModuleNotFoundError as error:
+        from stale_edge.errors import MissingExtraError
+
+        raise MissingExtraError(
+            f"a checkpoint needs {error.name}: pip install 'stale-edge[train]'; a bundle needs only load_bundle"
+        ) from error
+    return checkpoint.load_checkpoint(path)
 
 
 def __getattr__(name: str) -> Any:

@@ -78,9 +78,22 @@ def test_the_public_surface_never_imports_torch() -> None:
     script = (
         "import sys, stale_edge as s\n"
         "s.load_bundle, s.decode, s.soft_nms, s.average_precision, s.mean_average_precision, s.Localizer, s.Detection\n"
+        "from stale_edge import *\n"
         "import stale_edge.cli\n"
         f"found = sorted({TORCH_PACKAGES!r} & set(sys.modules))\n"
         "sys.exit(f'imported: {found}' if found else 0)"
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
+
+
+def test_load_checkpoint_without_torch_names_the_extra() -> None:
+    script = (
+        "import sys\nsys.modules['torch'] = None\nimport stale_edge\n"
+        "try:\n    stale_edge.load_checkpoint('run/best')\n"
+        "except stale_edge.errors.MissingExtraError as error:\n    print(error)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert result.stdout == (
+        "a checkpoint needs torch: pip install 'stale-edge[train]'; a bundle needs only load_bundle\n"
+    ), result.stderr
