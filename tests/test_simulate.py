@@ -352,6 +352,23 @@ def test_what_cannot_be_simulated_is_refused(tmp_path: Path) -> None:
     assert digests(tmp_path / "b") == before
 
 
+@pytest.mark.parametrize("video", ["../outside", "a/b", "a\\b", "a\0b", ""])
+def test_a_video_that_cannot_name_a_file_is_refused(tmp_path: Path, video: str) -> None:
+    actions = [{"segment": [1, 3], "label": label} for label in ("Skiing", "Rowing")]
+    database = {video: {"duration": 10, "subset": "training", "annotations": actions}}
+    (tmp_path / "given.json").write_text(json.dumps({"database": database}), encoding="utf-8")
+    with pytest.raises(DataError, match="cannot name a feature file"):
+        simulate(tmp_path / "data", config=SMALL, annotations=tmp_path / "given.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["given.json"]
+
+
+def test_annotations_of_one_class_are_refused(tmp_path: Path) -> None:
+    entry = {"duration": 10, "subset": "training", "annotations": [{"segment": [1, 3], "label": "Skiing"}]}
+    (tmp_path / "given.json").write_text(json.dumps({"database": {"v": entry}}), encoding="utf-8")
+    with pytest.raises(DataError, match="one class, 'Skiing'; at least two"):
+        simulate(tmp_path / "data", config=SMALL, annotations=tmp_path / "given.json")
+
+
 def test_a_killed_simulation_is_no_data_set(tmp_path: Path) -> None:
     def stop(_stage: str, done: int, _total: int) -> None:
         if done == 5:

@@ -75,7 +75,8 @@ def simulate(
 
     Raises:
         ValueError: the class bank lacks a label, or is not as wide as the features.
-        DataError: `out` holds a data set already, or the annotation file cannot be used.
+        DataError: `out` holds a data set already, or the annotation file cannot be used: no actions, a single class,
+            or a video whose name is no file name.
     """
     out, config = Path(out), config or SimulateConfig()
     present = [name for name in _RESULTS if (out / name).exists()]
@@ -150,6 +151,15 @@ def _sampled(annotations: Annotations, config: SimulateConfig) -> Annotations:
     """Take `config.n_videos` of the videos, in their order."""
     if not annotations.videos or not annotations.classes:
         raise DataError("the annotation file has no video with an action; there is nothing to simulate")
+    if len(annotations.classes) < 2:
+        raise DataError(
+            f"the annotation file has one class, {annotations.classes[0]!r}; at least two are needed, "
+            "since simulated features differ by class"
+        )
+    for video in annotations.videos:
+        # Each video becomes `features/<video>.npy`; a name with a slash would be written elsewhere, even outside `out`.
+        if not video or "/" in video or "\\" in video or "\0" in video:
+            raise DataError(f"the annotation file has a video named {video!r}, which cannot name a feature file")
     if config.n_videos is None or config.n_videos >= len(annotations.videos):
         return annotations
     rng = np.random.default_rng([config.seed, 4])
