@@ -167,6 +167,15 @@ def test_nothing_is_unpickled(tmp_path: Path, suffix: str) -> None:
     assert not (tmp_path / "exploded").exists()
 
 
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x80\x04K\x01."], ids=["empty", "text", "pickle"])
+def test_other_content_is_refused_without_unsafe_advice(tmp_path: Path, suffix: str, content: bytes) -> None:
+    (tmp_path / f"v_1{suffix}").write_bytes(content)
+    with pytest.raises(DataError, match="not in a format of numpy") as refused:
+        read_features(tmp_path / f"v_1{suffix}")
+    assert "allow_pickle" not in str(refused.value)
+
+
 def test_missing_and_foreign_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such feature file"):
         read_features(tmp_path / "v_1.npy")

@@ -85,6 +85,10 @@ def _read_array(path: Path, choose: Callable[[Sequence[str]], str]) -> Any:
         return hdf5.read_array(path, choose)
     try:
         with path.open("rb") as file:
+            if not file.read(8).startswith((b"\x93NUMPY", b"PK")):
+                # numpy takes any other content for a pickle, and would advise to load it unsafely.
+                raise DataError(f"{path}: not a readable feature file: its content is not in a format of numpy")
+            file.seek(0)
             content = np.load(file, allow_pickle=False)
             return content[choose(content.files)] if isinstance(content, NpzFile) else content
     except (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
