@@ -226,6 +226,7 @@ BROKEN = [
     (_rows(D, ("Diving ", 9, 12)), "annotations.json", "the label has spaces at an end: 'Diving '"),
     (_rows(D, (None, 9, 12)), "annotations.json", "the label must be a class name; got None"),
     (_annotate(annotations=[]), "annotations.json", "video 'v_1': empty video: no action is annotated"),
+    (lambda root: edit(root, lambda database: database.clear()), "annotations.json", "no video is annotated"),
     (_annotate(duration=0), "annotations.json", "video 'v_1': empty video: the duration must be"),
     (_annotate(subset="trainig"), "annotations.json", "video 'v_1': unknown subset 'trainig'"),
     (_annotate(subset=None), "annotations.json", "video 'v_1': the subset must be a name"),

@@ -106,6 +106,8 @@ def _check_annotations(checking: _Check) -> tuple[dict[str, VideoAnnotation], Pa
     except DataError as error:
         report(str(error))
         return {}, path, scores
+    if not videos and not checking.problems:
+        report("no video is annotated")
     for name, video in videos.items():
         _check_video(name, video, report)
     _check_prefixes(videos, report)
