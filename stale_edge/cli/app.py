@@ -17,6 +17,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
+    epilog="Example: [bold]stale-edge demo --out demo[/bold]",
 )
 demo.register(app)
 data.register(app)

@@ -13,7 +13,11 @@ def register(app: typer.Typer) -> None:
     app.command("export", epilog="Example: [bold]stale-edge export run/best --out bundle --data data[/bold]")(export)
     app.command("verify", epilog="Example: [bold]stale-edge verify bundle[/bold]")(verify)
     app.command("inspect", epilog="Example: [bold]stale-edge inspect bundle --json -[/bold]")(inspect)
-    group = typer.Typer(no_args_is_help=True, help="List, add or remove the classes a bundle looks for.")
+    group = typer.Typer(
+        no_args_is_help=True,
+        help="List, add or remove the classes a bundle looks for.",
+        epilog="Example: [bold]stale-edge classes list bundle[/bold]",
+    )
     group.command("list", epilog="Example: [bold]stale-edge classes list bundle[/bold]")(list_)
     group.command("add", epilog='Example: [bold]stale-edge classes add bundle "pole vault" --from run/best[/bold]')(add)
     group.command("remove", epilog='Example: [bold]stale-edge classes remove bundle "pole vault"[/bold]')(remove)
@@ -33,17 +37,15 @@ def export(
 ) -> None:
     """Turn a checkpoint into a bundle; an artifact that decides differently is not written (exit code 3)."""
     from stale_edge.exporting import export_checkpoint
+    from stale_edge.exporting.formats import select_formats
 
+    chosen = {"formats": _names(formats), "precisions": _names(precisions)}
+    try:
+        select_formats(**chosen)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
     with progress_bar() as progress:
-        report = export_checkpoint(
-            checkpoint,
-            out,
-            formats=_names(formats),
-            precisions=_names(precisions),
-            classes=classes,
-            data=data,
-            progress=progress,
-        )
+        report = export_checkpoint(checkpoint, out, **chosen, classes=classes, data=data, progress=progress)
     write_json(report.to_json(), json_path)
     console(json_path).print(report.summary(), markup=False)
 

@@ -10,7 +10,11 @@ from stale_edge.cli.output import JsonOption, TiouOption, console, progress_bar,
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    group = typer.Typer(no_args_is_help=True, help="Make and check data sets of features.")
+    group = typer.Typer(
+        no_args_is_help=True,
+        help="Make and check data sets of features.",
+        epilog="Example: [bold]stale-edge data check data[/bold]",
+    )
     group.command(
         "simulate",
         epilog="Example: [bold]stale-edge data simulate --out data --videos 200 --classes 20 --seed 0[/bold]",
@@ -41,9 +45,15 @@ def simulate(
     """Write a data set of simulated features that have the statistics of real CLIP features."""
     from stale_edge.config import SimulateConfig
     from stale_edge.data import simulate as run
+    from stale_edge.data.simulate import class_names
 
     chosen = {"n_videos": videos, "n_classes": classes, "seed": seed}
     config = SimulateConfig(**{name: value for name, value in chosen.items() if value is not None})
+    if annotations is None:
+        try:
+            class_names(config)
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--classes") from error
     with progress_bar() as progress:
         if text_encoder is None:
             data_set = run(out, config=config, annotations=annotations, progress=progress)

@@ -83,8 +83,11 @@ def progress_bar() -> Iterator["Progress"]:
         console=Console(stderr=True),
         transient=False,
     )
-    with bar:
+    try:
         yield Progress(bar)
+    finally:
+        if bar.tasks:
+            bar.stop()
 
 
 class Progress:
@@ -95,6 +98,9 @@ class Progress:
         self._tasks: dict[str, Any] = {}
 
     def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
+        if not self._tasks:
+            # Only now: a bar without a stage prints an empty line, and an early mistake is to be one line.
+            self._bar.start()
         if stage not in self._tasks:
             self._tasks[stage] = self._bar.add_task(stage, total=total, note=note)
         self._bar.update(self._tasks[stage], completed=done, total=total, note=note)

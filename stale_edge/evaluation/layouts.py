@@ -76,7 +76,9 @@ def truth_table(
         if not isinstance(entry, Mapping) or not isinstance(entry.get("annotations"), list):
             raise ValueError(f"video {video!r}: must be an object with a list of annotations; got {_short(entry)}")
         if subset is not None and "subset" not in entry:
-            raise ValueError(f'video {video!r}: the key "subset" is missing; give subset=None to take all videos')
+            raise ValueError(
+                f'video {video!r}: the key "subset" is missing; to take all videos, give subset=None (--subset "")'
+            )
         subsets.add(str(entry.get("subset")))
         if subset is None or entry["subset"] == subset:
             kept[video] = entry["annotations"]
