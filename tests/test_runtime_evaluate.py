@@ -113,9 +113,9 @@ def test_classes_that_do_not_fit(root) -> None:
     data_set = open_data_set(root)
     with pytest.raises(ClassBankError, match="did you mean 'jump'"):
         evaluate_localizer(Perfect(tiny.bank()), data_set, classes=["jumps"])
-    with pytest.raises(ValueError, match="no action of Ćwiczenia is annotated in subset 'validation'"):
+    with pytest.raises(DataError, match="no action of Ćwiczenia is annotated in subset 'validation'"):
         evaluate_localizer(Perfect(tiny.bank()), data_set, classes=["Ćwiczenia"])
-    with pytest.raises(ValueError, match="subset 'test'; there are: training, validation"):
+    with pytest.raises(DataError, match="subset 'test'; there are: training, validation"):
         evaluate_localizer(Perfect(tiny.bank()), data_set, subset="test")
 
 

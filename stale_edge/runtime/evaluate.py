@@ -78,8 +78,8 @@ def evaluate_localizer(
         progress: called with (stage, done, total) after every video.
 
     Raises:
-        ValueError: no video is in the subset, or none of the classes is annotated in it.
         ClassBankError: (a ValueError) the localizer does not know one of `classes`.
+        DataError: no video is in the subset, or none of the classes is annotated in it.
         DataError, FeatureContractError: a feature file cannot be read or does not fit.
     """
     bank = localizer.class_bank if classes is None else localizer.class_bank.select(classes)
@@ -170,13 +170,18 @@ def evaluate_bundle(
 
 def _videos(data_set: DataSet, subset: str, classes: Sequence[str] | None) -> tuple[str, ...]:
     """List the videos to evaluate: all of the subset but those that show only classes nobody asks for."""
-    videos = data_set.videos(subset)
+    try:
+        videos = data_set.videos(subset)
+    except ValueError as error:
+        raise DataError(f"{data_set.root}: {error}") from error
+    actions = {video: data_set.annotations.videos[video].actions for video in videos}
+    if not any(actions.values()):
+        raise DataError(f"{data_set.root}: no action is annotated in subset {subset!r}, so there is nothing to score")
     if classes is None:
         return videos
-    actions = {video: data_set.annotations.videos[video].actions for video in videos}
     kept = tuple(v for v in videos if not actions[v] or any(action.label in classes for action in actions[v]))
     if not any(actions[video] for video in kept):
-        raise ValueError(f"no action of {', '.join(classes)} is annotated in subset {subset!r}")
+        raise DataError(f"{data_set.root}: no action of {', '.join(classes)} is annotated in subset {subset!r}")
     return kept
 
 
