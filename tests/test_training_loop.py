@@ -359,6 +359,7 @@ def test_workers_that_read_features_change_nothing(banked: Path, tmp_path: Path)
         ({"model__feature_channels": 8}, ConfigError, "model.feature_channels=16"),
         ({"model__embed_dim": 8}, ConfigError, "model.embed_dim=16"),
         ({"model__text__encoder": "tuned"}, ConfigError, "needs a text encoder"),
+        ({"model__architecture": "release", "model__temporal_scale": 7}, ConfigError, "set both to the same number"),
         ({"classes": "no/such.list"}, DataError, "no such split file"),
     ],
 )
@@ -367,6 +368,21 @@ def test_settings_that_do_not_fit_say_what_to_do(
 ) -> None:
     with pytest.raises(error, match=words):
         train(_with(small_config(), **changes), banked, tmp_path / "run")
+
+
+@pytest.mark.parametrize("broken", ["no features", "no actions"])
+def test_a_validation_subset_that_cannot_be_scored_is_left_out(tmp_path: Path, broken: str) -> None:
+    root = write_data_set(tmp_path / "data")
+    document = json.loads((root / "annotations.json").read_text())
+    for video, entry in document["database"].items():
+        if entry["subset"] == "validation" and broken == "no actions":
+            entry["annotations"] = []
+        elif entry["subset"] == "validation":
+            (root / "features" / f"{video}.npy").unlink()
+    (root / "annotations.json").write_text(json.dumps(document))
+    result = train(small_config(epochs=1), root, tmp_path / "run")
+    assert result.average_mAP is None
+    assert "no validation: no video of subset 'validation' has features" in result.summary()
 
 
 def test_a_bad_feature_file_stops_before_the_first_step(tmp_path: Path) -> None:

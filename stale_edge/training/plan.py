@@ -22,7 +22,7 @@ class TrainingPlan:
 
     vocabulary: the K classes trained on, in the order of the rows of the logits.
     videos: of the training subset, in the order of the annotations.
-    validation_subset: subset that is validated on; None: the data set has none.
+    validation_subset: subset that is validated on; None: the data set has none with features and known actions.
     notes: what a user should know: what was left out.
     """
 
@@ -51,13 +51,19 @@ def plan_training(config: Config, data_set: DataSet) -> TrainingPlan:
     Raises:
         ConfigError, DataError: the class file is unreadable, names no class that is trained on, or the data set has no
             training subset, no action in it, or features of none of its videos.
-        ConfigError: the features are not as wide as the model.
+        ConfigError: the features are not as wide as the model, or not as long as the one length it takes.
     """
     annotations = data_set.annotations
     if data_set.feature_spec.channels != config.model.feature_channels:
         raise ConfigError(
             f"{data_set.root}: features have {data_set.feature_spec.channels} channels; set "
             f"model.feature_channels={data_set.feature_spec.channels} (it is {config.model.feature_channels})"
+        )
+    n_snippets, fixed = config.train.n_snippets, config.model.temporal_scale
+    if config.model.architecture == "release" and n_snippets != fixed:
+        raise ConfigError(
+            f"the release architecture takes one length: train.n_snippets is {n_snippets} and model.temporal_scale is "
+            f"{fixed}; set both to the same number"
         )
     subset = next((name for name in TRAINING_SUBSETS if name in annotations.subsets), None)
     if subset is None:
@@ -73,11 +79,23 @@ def plan_training(config: Config, data_set: DataSet) -> TrainingPlan:
             f"{data_set.root}: none of {len(listed)} videos of subset {subset!r} has features and an action of the "
             f"{len(vocabulary)} classes to train on" + (f" (of {config.classes})" if config.classes else "")
         )
+    notes = _notes(data_set, listed=listed, kept=kept, found=found)
+    validation = next((name for name in VALIDATION_SUBSETS if name in annotations.subsets), None)
+    if validation is not None and not _can_be_scored(data_set, validation, set(vocabulary)):
+        notes.append(
+            f"no validation: no video of subset {validation!r} has features and an action of a class trained on"
+        )
+        validation = None
     return TrainingPlan(
-        vocabulary=tuple(vocabulary),
-        videos=tuple(found),
-        validation_subset=next((name for name in VALIDATION_SUBSETS if name in annotations.subsets), None),
-        notes=tuple(_notes(data_set, listed=listed, kept=kept, found=found)),
+        vocabulary=tuple(vocabulary), videos=tuple(found), validation_subset=validation, notes=tuple(notes)
+    )
+
+
+def _can_be_scored(data_set: DataSet, subset: str, vocabulary: set[str]) -> bool:
+    return any(
+        name in data_set.features
+        and any(action.label in vocabulary for action in data_set.annotations.videos[name].actions)
+        for name in data_set.annotations.in_subset(subset)
     )
 
 
