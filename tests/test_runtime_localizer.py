@@ -237,6 +237,12 @@ def test_detect_takes_one_video(localizer) -> None:
         localizer.detect(tiny.features(4, batch=2), duration_s=1.0)
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+def test_features_that_overflow_the_network_are_refused(localizer) -> None:
+    with pytest.raises(FeatureContractError, match=r"class_logits are not finite for features of up to 3e\+38"):
+        localizer.detect(np.full((5, tiny.CHANNELS), 3e38, np.float32) * np.sign(tiny.features(5)), duration_s=5)
+
+
 def test_classes_added_on_the_device_are_found(tmp_path) -> None:
     path = tiny.write(tmp_path / "bundle")
     x = tiny.features(20)

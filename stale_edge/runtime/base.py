@@ -80,7 +80,7 @@ class BaseLocalizer(ABC):
             Detections by falling score, their segments in seconds in [0, duration_s].
 
         Raises:
-            FeatureContractError: (a ValueError) the features do not fit.
+            FeatureContractError: (a ValueError) the features do not fit, or are so large that the network overflows.
             ClassBankError: (a ValueError) an unknown name, or embeddings of another text encoder.
             ValueError: the duration, video_label or video_score is not allowed.
         """
@@ -97,6 +97,12 @@ class BaseLocalizer(ABC):
         if contract.resample_to is not None:
             values = resample(values, contract.resample_to)
         outputs = self.forward(values, bank.embeddings)
+        for name in ("class_logits", "masks"):
+            if not np.isfinite(outputs[name]).all():
+                raise FeatureContractError(
+                    f"the network's {name} are not finite for features of up to {np.abs(values).max():.3g} in size; "
+                    "either these are far from what it was trained on, or its training diverged"
+                )
         return decode(
             outputs["class_logits"],
             outputs["masks"],
