@@ -323,7 +323,7 @@ class _Run:
     def _notes(self) -> list[str]:
         notes = []
         if self.plan.validation_subset is None:
-            notes.append("the data set has no validation subset, so `best` is `last`")
+            notes.append("nothing was validated on, so `best` is `last`")
         elif not self.validates:
             notes.append("masking 'ground-truth' cannot be validated: a deployed detector has no ground truth")
         if encoder_of(self.classes) is None:
