@@ -249,6 +249,18 @@ def test_one_bad_file_does_not_end_the_run(bundle, root) -> None:
     assert "C = 8 channels" in run.errors[1]
 
 
+def test_what_is_wrong_with_all_is_said_in_one_short_line(bundle, root, tmp_path) -> None:
+    (tmp_path / "bad").mkdir()
+    for i in range(9):
+        (tmp_path / "bad" / f"v_{i}.npy").write_bytes(b"no")
+    with pytest.raises(DataError, match=r"v_4\.npy.*; and 4 more$"):
+        detect_files(bundle, [tmp_path / "bad"])
+    (root / "feature_spec.json").write_text(json.dumps({"channels": 8, "encoder": "another"}))
+    with pytest.raises(DataError) as refused:
+        detect_files(bundle, [root])
+    assert str(refused.value).count("encoder is 'another'") == 1
+
+
 def test_inputs_that_cannot_be_meant(bundle, root, tmp_path) -> None:
     one = root / "features" / "v_jump.npy"
     with pytest.raises(DataError, match="two inputs are called v_jump"):

@@ -20,13 +20,16 @@ FORMATTERS: dict[str, Formatter] = {"json": to_json, "csv": to_csv, "srt": to_sr
 Progress = Callable[..., None]
 """Called with (stage, done, total)."""
 
+_MOST_ERRORS = 5
+"""Where every input is bad, this many are named; the line is to be read."""
+
 
 @dataclass(frozen=True)
 class DetectionRun:
     """What was found in several inputs.
 
     text: the detections of every input that could be read, in the format asked for.
-    errors: one line for every input that could not.
+    errors: one line for every input that could not; the same line once.
     """
 
     text: str
@@ -92,8 +95,10 @@ def detect_files(
             errors.append(str(error) if str(item.source) in str(error) else f"{item.source}: {error}")
     if progress is not None:
         progress("detect", len(videos), len(videos))
+    errors = list(dict.fromkeys(errors))  # what is wrong with a whole folder is said once, not once a video
     if errors and not results:
-        raise DataError("; ".join(errors))
+        more = f"; and {len(errors) - _MOST_ERRORS} more" if len(errors) > _MOST_ERRORS else ""
+        raise DataError("; ".join(errors[:_MOST_ERRORS]) + more)
     return DetectionRun(FORMATTERS[output_format](results, durations=durations), tuple(errors))
 
 
