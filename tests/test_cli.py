@@ -78,6 +78,7 @@ def test_every_help_ends_with_an_example(run: Run, command: list[str]) -> None:
         ["export", "run", "--out", "bundle", "--precisions", "fp8"],
         ["export", "run", "--out", "bundle", "--formats", ""],
         ["data", "simulate", "--out", "data", "--classes", "100000"],
+        ["detect", "bundle", "v.npy", "--duration", "inf"],
         ["bench", "--device", "tpu"],
         ["bench", "--device", "cpu", "--threads", "0"],
         ["bench", "--device", "cpu", "--lengths", "100,abc"],
@@ -140,6 +141,24 @@ def test_score_writes_the_contract_to_standard_output(run: Run, tmp_path: Path) 
     assert result["average_mAP"] == pytest.approx(70.0)
     assert set(result) == {"average_mAP", "mAP", "tiou_thresholds", "per_class"}
     assert "average" in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "--data", "data", "--out", "run"],
+        ["evaluate", "run/best", "--data", "data"],
+        ["export", "run/best", "--out", "bundle"],
+        ["import", "release.pth.tar", "--out", "run"],
+        ["demo"],
+    ],
+    ids=" ".join,
+)
+def test_without_torch_the_extra_is_named(arguments: list[str]) -> None:
+    script = "import sys; sys.modules['torch'] = None; from stale_edge.cli.app import main; main()"
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == ("error: this command needs torch, which is not installed: pip install 'stale-edge[train]'\n")
 
 
 def test_evaluate_takes_the_thresholds_of_thumos(run: Run, bundle: Path, tmp_path: Path) -> None:

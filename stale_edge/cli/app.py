@@ -10,6 +10,13 @@ import typer
 from stale_edge.cli import benchmarking, bundles, data, demo, detecting, importing, training
 from stale_edge.errors import StaleEdgeError
 
+_EXTRAS = {
+    **dict.fromkeys(("torch", "transformers", "safetensors", "tokenizers", "fvcore", "accelerate"), "train"),
+    **dict.fromkeys(("onnx", "onnxscript"), "export"),
+    **dict.fromkeys(("matplotlib", "jinja2"), "report"),
+}
+"""The extra that brings a package."""
+
 app = typer.Typer(
     name="stale-edge",
     help="Find which action happens when in untrimmed videos, with STALE, on the edge.",
@@ -45,6 +52,12 @@ def main() -> None:
         app()
     except StaleEdgeError as error:
         _fail(str(error), error.exit_code)
+    except ModuleNotFoundError as error:
+        # Rooms that need torch import it at their top; without the extra that is no bug, but a thing to install.
+        extra = _EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        _fail(f"this command needs {error.name}, which is not installed: pip install 'stale-edge[{extra}]'", 1)
     except OSError as error:
         # A full disk or a missing permission is the environment's fault, and the message already names the file.
         _fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error), 1)

@@ -47,8 +47,8 @@ def detect(
     """Find which action happens when in the videos of the given features."""
     from stale_edge.runtime.detect import class_list, detect_files
 
-    if duration is not None and not duration > 0:
-        raise typer.BadParameter("must be > 0 seconds", param_hint="--duration")
+    if duration is not None and not 0 < duration < float("inf"):
+        raise typer.BadParameter("must be a finite number of seconds > 0", param_hint="--duration")
     if output_format is OutputFormat.srt and (len(inputs) > 1 or inputs[0].is_dir()):
         raise typer.BadParameter("srt is made for one video; give one feature file", param_hint="--format")
     with progress_bar() as progress:
