@@ -25,7 +25,10 @@ def console(json_path: Path | None = None) -> "Console":
     """Return the console for people: standard output, or standard error when JSON takes standard output."""
     from rich.console import Console
 
-    return Console(stderr=_is_stdout(json_path), highlight=False, soft_wrap=True)
+    to_stderr = _is_stdout(json_path)
+    stream = sys.stderr if to_stderr else sys.stdout
+    # Without a terminal there is no width to fit; rich would fold tables to 80 columns.
+    return Console(stderr=to_stderr, highlight=False, soft_wrap=True, width=None if stream.isatty() else 120)
 
 
 def write_json(result: Any, json_path: Path | None) -> None:
