@@ -83,6 +83,12 @@ def test_the_hash_is_a_function_of_the_content(written: Path, encoder: TextEncod
     assert write(tmp_path / "other", encoder, seed=1) != read_checkpoint(written).sha256
 
 
+def test_every_file_is_as_readable_as_a_new_file(written: Path, tmp_path: Path) -> None:
+    (tmp_path / "new").write_text("")
+    wanted = (tmp_path / "new").stat().st_mode
+    assert {path.name for path in written.rglob("*") if path.is_file() and path.stat().st_mode != wanted} == set()
+
+
 def test_config_is_stored_resolved(written: Path) -> None:
     stored = json.loads((written / "config.json").read_text(encoding="utf-8"))
     assert stored["format"] == "stale-edge-checkpoint/1"

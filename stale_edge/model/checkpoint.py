@@ -131,7 +131,10 @@ def write_checkpoint(
                 description["origin"] = origin
             text = json.dumps(description, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
             (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
+            # safetensors makes files that only their owner may read; a checkpoint is as readable as the folder's other files.
+            mode = (folder / CONFIG_FILE).stat().st_mode
             for file in [*files, folder / CONFIG_FILE]:
+                file.chmod(mode)
                 sync_file(file)
             sync_folder(folder)
             sha256 = sha256_of(folder / CONFIG_FILE)
