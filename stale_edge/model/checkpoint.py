@@ -131,7 +131,7 @@ def write_checkpoint(
                 description["origin"] = origin
             text = json.dumps(description, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
             (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
-            # safetensors makes files that only their owner may read; a checkpoint is as readable as the folder's other files.
+            # safetensors makes files that only their owner may read; the others of a folder follow the umask.
             mode = (folder / CONFIG_FILE).stat().st_mode
             for file in [*files, folder / CONFIG_FILE]:
                 file.chmod(mode)
