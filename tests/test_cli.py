@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 import tiny
 
-from stale_edge.cli.app import main
-
 Run = Callable[..., tuple[int, str, str]]
 
 COMMANDS = [
@@ -34,22 +32,6 @@ COMMANDS = [
     ["detect"],
     ["bench"],
 ]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command line in this process; gives exit code, standard output, standard error."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["stale-edge", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            main()
-        captured = capsys.readouterr()
-        code = stop.value.code
-        return (code if isinstance(code, int) else 0), captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import json
 import os
 import pickle
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,6 @@ from test_model_release import public_state_dict
 from torch import Tensor
 
 from stale_edge.bundle import ClassBank
-from stale_edge.cli.app import main
 from stale_edge.config import DecodeConfig
 from stale_edge.data import resample
 from stale_edge.errors import BundleError, CheckpointError, DataError
@@ -46,22 +44,6 @@ DEAD = {
 }
 """Shapes that the public class gives what it never uses, and that the golden list leaves out."""
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command line in this process; gives exit code, standard output, standard error."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["stale-edge", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            main()
-        captured = capsys.readouterr()
-        code = stop.value.code
-        return (code if isinstance(code, int) else 0), captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture(scope="module")
