@@ -69,7 +69,11 @@ def rank_predictions(predictions: PredictionTable) -> IntArray:
     ends = np.cumsum(np.bincount(label))
     for rows in np.split(order, ends[:-1]):
         later_first = rows[::-1]
-        rows[:] = later_first[np.argsort(-predictions.scores[later_first], kind="stable")]
+        falling = -predictions.scores[later_first]
+        ranked = np.argsort(falling)  # several times faster than a stable sort, which only ties need
+        if (np.diff(falling[ranked]) == 0).any():
+            ranked = np.argsort(falling, kind="stable")
+        rows[:] = later_first[ranked]
     return order
 
 
