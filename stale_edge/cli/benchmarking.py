@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from stale_edge.cli.output import JsonOption, console, progress_bar, table, write_bytes, write_json
+from stale_edge.cli.output import JsonOption, console, progress_bar, split_names, table, write_bytes, write_json
 
 
 class Device(StrEnum):
@@ -50,8 +50,8 @@ def bench(
     chosen = {
         "device": device.value,
         "threads": threads,
-        "runtimes": _names(runtimes),
-        "precisions": _names(precisions),
+        "runtimes": split_names(runtimes or ""),
+        "precisions": split_names(precisions or ""),
         "repeats": repeats,
         "peak_tmacs": peak_tmacs,
     }
@@ -75,7 +75,3 @@ def bench(
         from stale_edge.report.figures import latency_curve
 
         write_bytes(plot, latency_curve(results))
-
-
-def _names(text: str | None) -> tuple[str, ...]:
-    return tuple(name.strip() for name in (text or "").split(",") if name.strip())

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stale_edge.cli.output import JsonOption, console, progress_bar, table, write_json
+from stale_edge.cli.output import JsonOption, console, progress_bar, split_names, table, write_json
 
 
 def register(app: typer.Typer) -> None:
@@ -39,7 +39,7 @@ def export(
     from stale_edge.exporting import export_checkpoint
     from stale_edge.exporting.formats import select_formats
 
-    chosen = {"formats": _names(formats), "precisions": _names(precisions)}
+    chosen = {"formats": split_names(formats), "precisions": split_names(precisions)}
     try:
         select_formats(**chosen)
     except ValueError as error:
@@ -136,10 +136,6 @@ def remove(
 def _report_classes(bundle: Path, names: tuple[str, ...], json_path: Path | None) -> None:
     write_json({"bundle": str(bundle), "classes": list(names)}, json_path)
     console(json_path).print(f"{bundle}: {len(names)} classes", markup=False)
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _cell(value: Any) -> str:

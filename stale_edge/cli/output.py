@@ -61,6 +61,11 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> Any:
     return built
 
 
+def split_names(text: str) -> tuple[str, ...]:
+    """Read the names of an option such as `--precisions fp32,int8`."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 def thresholds(text: str) -> tuple[float, ...]:
     """Read the tIoU thresholds of `--tiou`; what cannot be read is wrong usage."""
     from stale_edge.evaluation import parse_thresholds

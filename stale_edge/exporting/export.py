@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
-from stale_edge.bundle import ClassBank, FeatureContract, write_bundle
+from stale_edge.bundle import ClassBank, write_bundle
 from stale_edge.bundle.onnx_metadata import graph_metadata
 from stale_edge.config import to_dict
 from stale_edge.data import read_split
 from stale_edge.errors import ParityError
 from stale_edge.exporting.detector import DetectorExporter
-from stale_edge.exporting.detector_graph import fixed_length, float32_modules, graph_inputs, graph_outputs
+from stale_edge.exporting.detector_graph import float32_modules, graph_inputs, graph_outputs
 from stale_edge.exporting.formats import FORMATS, ArtifactFormat, select_formats
 from stale_edge.exporting.onnx_graph import WeightCount
 from stale_edge.exporting.parity import ArtifactParity, Reference, judge
@@ -21,6 +21,7 @@ from stale_edge.exporting.parity_data import ParityData, simulated_data, validat
 from stale_edge.exporting.provenance import machine, versions
 from stale_edge.model.checkpoint import Checkpoint, encode_classes, read_checkpoint
 from stale_edge.runtime.backends import open_backend
+from stale_edge.training.evaluate import feature_contract
 
 Progress = Callable[[str, int, int], None]
 
@@ -117,10 +118,7 @@ def export_checkpoint(
     loaded = read_checkpoint(Path(checkpoint))
     config = loaded.config
     bank = _class_bank(loaded, classes)
-    length = fixed_length(config.model)
-    contract = FeatureContract.from_spec(
-        loaded.feature_spec, length=length, resampling="linear", resample_to=length or config.train.n_snippets
-    )
+    contract = feature_contract(config, loaded.feature_spec)
     metadata = graph_metadata(
         architecture=config.model.architecture,
         feature_contract=contract,

@@ -89,9 +89,10 @@ class TorchLocalizer(BaseLocalizer):
 
 def feature_contract(config: Config, spec: FeatureSpec) -> FeatureContract:
     """Say what features a trained detector takes: every video is resampled to the T it was trained with."""
-    n_snippets = config.train.n_snippets
-    fixed = n_snippets if config.model.architecture == "release" else None
-    return FeatureContract.from_spec(spec, length=fixed, resampling="linear", resample_to=n_snippets)
+    fixed = config.model.temporal_scale if config.model.architecture == "release" else None
+    return FeatureContract.from_spec(
+        spec, length=fixed, resampling="linear", resample_to=fixed or config.train.n_snippets
+    )
 
 
 def evaluate_checkpoint(
