@@ -12,6 +12,8 @@ from stale_edge.bundle.manifest import (
     TensorSpec,
     detector_inputs,
     detector_outputs,
+    localizer_inputs,
+    localizer_outputs,
 )
 from stale_edge.bundle.onnx_metadata import graph_metadata, read_onnx_metadata
 from stale_edge.bundle.store import (
@@ -41,6 +43,8 @@ __all__ = [
     "detector_outputs",
     "graph_metadata",
     "list_classes",
+    "localizer_inputs",
+    "localizer_outputs",
     "metadata_problems",
     "quantized_weights",
     "read_bundle",

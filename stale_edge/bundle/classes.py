@@ -8,10 +8,11 @@ from pathlib import Path
 from stale_edge.bundle.class_bank import ClassBank
 from stale_edge.bundle.files import link_or_copy
 from stale_edge.bundle.json_fields import Json, list_of
-from stale_edge.bundle.manifest import Manifest
+from stale_edge.bundle.manifest import VOCABULARY_ROLES, Manifest
 from stale_edge.bundle.onnx_metadata import CLASS_NAMES_KEY, copy_with_metadata
 from stale_edge.bundle.store import read_bundle, verify_bundle
 from stale_edge.bundle.writer import bundle_at, replaced, write_bundle
+from stale_edge.errors import BundleError
 
 
 def list_classes(path: Path) -> tuple[str, ...]:
@@ -62,6 +63,11 @@ def _rewrite(path: Path, bank: ClassBank, edit: Json) -> ClassBank:
     """
     bundle = bundle_at(path)
     manifest = bundle.manifest
+    if manifest.of_role("model_repository"):
+        raise BundleError(
+            f"{path}: its models for Triton have the classes inside, which cannot be changed here; export again with "
+            "--classes, or edit a bundle that was exported without the format triton"
+        )
     with write_bundle(path, overwrite=True) as writer:
         changed: dict[str, Path] = {}
         for entry in manifest.files:
@@ -69,7 +75,7 @@ def _rewrite(path: Path, bank: ClassBank, edit: Json) -> ClassBank:
             target.parent.mkdir(parents=True, exist_ok=True)
             if entry.role == "class_bank":
                 bank.save(target)
-            elif target.suffix == ".onnx":
+            elif entry.role in VOCABULARY_ROLES and target.suffix == ".onnx":
                 names = json.dumps(list(bank.names), ensure_ascii=False)
                 copy_with_metadata(bundle.path / entry.path, target, {CLASS_NAMES_KEY: names})
             else:

@@ -24,6 +24,24 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def file_problem(folder: Path, name: str, *, size: int, sha256: str) -> str | None:
+    """Say what is wrong with a file of a folder that promises its size and hash, or None."""
+    path = folder / name
+    real = Path(os.path.realpath(path))
+    if not real.is_relative_to(os.path.realpath(folder)):
+        return f"{name} leads outside the folder, to {real}"
+    try:
+        if not path.is_file():
+            return f"{name} is missing" if not path.exists() else f"{name} is not a file"
+        found = path.stat().st_size
+        if found != size:
+            return f"{name} has {found} bytes; the manifest says {size}"
+        found_sha256 = sha256_of(path)
+    except OSError as error:
+        return f"{name} cannot be read: {error.strerror or error}"
+    return None if found_sha256 == sha256 else f"{name} has changed: sha256 {found_sha256}, the manifest says {sha256}"
+
+
 def write_file_atomically(path: Path, content: bytes) -> None:
     """Write beside the target, flush to the disk, then rename over it.
 

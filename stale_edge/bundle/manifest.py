@@ -16,7 +16,13 @@ FORMAT = "stale-edge-bundle/1"
 MANIFEST_NAME = "manifest.json"
 CLASS_BANK_NAME = "class_bank.npz"
 
-Role = Literal["detector", "class_bank"]
+Role = Literal["detector", "localizer", "class_bank", "text_encoder", "tokenizer", "visual_encoder", "model_repository"]
+VOCABULARY_ROLES: tuple[Role, ...] = ("detector", "localizer")
+"""Graphs that take class embeddings, and say in their metadata whose."""
+_GRAPH_ROLES: tuple[Role, ...] = ("detector", "localizer", "text_encoder")
+"""Files that run: they name runtime and precision, inputs and outputs."""
+_PLAIN_ROLES: tuple[Role, ...] = ("class_bank", "tokenizer")
+"""Files that do not. What the other roles' folders hold may run or not."""
 
 _SEAL = "manifest_sha256"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -82,7 +88,7 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class FileEntry:
-    """One file of a bundle. A class bank has neither runtime nor precision, inputs nor outputs."""
+    """One file of a bundle. What does not run, such as a class bank, has neither runtime nor precision nor tensors."""
 
     path: str
     """Relative to the bundle, with forward slashes, never leaving it."""
@@ -90,7 +96,7 @@ class FileEntry:
     bytes: int
     role: Role
     runtime: str | None = None
-    """What runs it: `onnxruntime`, `torchscript`, ..."""
+    """What runs it: `onnxruntime`, `torchscript`, `torch-export`, `triton`."""
     precision: str | None = None
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
@@ -107,8 +113,8 @@ class Manifest:
     """All of `manifest.json`.
 
     Raises:
-        BundleError: a path leaves the folder or is listed twice, two detectors claim the same runtime and precision,
-            or there is not exactly one class bank.
+        BundleError: a path leaves the folder or is listed twice, two files of one role claim the same runtime and
+            precision, or there is not exactly one class bank.
     """
 
     architecture: Architecture
@@ -122,31 +128,37 @@ class Manifest:
 
     def __post_init__(self) -> None:
         seen: dict[str, str] = {}
-        made: dict[tuple[str | None, str | None], str] = {}
+        made: dict[tuple[Role, str | None, str], str] = {}
         for entry in self.files:
             check_inside(entry.path)
             key = str(PurePosixPath(entry.path)).casefold()  # some file systems do not tell case apart
             if key in seen:
                 raise BundleError(f"manifest lists a file twice: {seen[key]!r} and {entry.path!r}")
             seen[key] = entry.path
-            kind = (entry.runtime, entry.precision)
-            if entry.role == "detector" and kind in made:
+            if entry.precision is None:
+                continue
+            kind = (entry.role, entry.runtime, entry.precision)
+            if kind in made:
                 raise BundleError(
-                    f"manifest has two detectors for {entry.runtime} {entry.precision}: {made[kind]} and {entry.path}"
+                    f"manifest has two files of role {entry.role} for {entry.runtime} {entry.precision}: "
+                    f"{made[kind]} and {entry.path}"
                 )
-            if entry.role == "detector":
-                made[kind] = entry.path
-        banks = [entry.path for entry in self.files if entry.role == "class_bank"]
+            made[kind] = entry.path
+        banks = [entry.path for entry in self.of_role("class_bank")]
         if len(banks) != 1:
             raise BundleError(f"a bundle holds exactly one class bank; the manifest lists {banks or 'none'}")
 
+    def of_role(self, *roles: Role) -> tuple[FileEntry, ...]:
+        """List the files of these roles, in the manifest's order."""
+        return tuple(entry for entry in self.files if entry.role in roles)
+
     @property
     def detectors(self) -> tuple[FileEntry, ...]:
-        return tuple(entry for entry in self.files if entry.role == "detector")
+        return self.of_role("detector")
 
     @property
     def class_bank(self) -> FileEntry:
-        return next(entry for entry in self.files if entry.role == "class_bank")
+        return self.of_role("class_bank")[0]
 
     def to_json(self) -> Json:
         """Plain JSON values, as `manifest.json` holds them."""
@@ -184,7 +196,7 @@ class Manifest:
             decode = from_dict(DecodeConfig, table_of(table["decode"], "decode"), where="decode.")
         except ConfigError as error:
             raise BundleError(f"manifest: {error}") from error
-        files = tuple(_file_entry(item, f"files[{i}]") for i, item in enumerate(list_of(table["files"], "files")))
+        files = tuple(file_entry(item, f"files[{i}]") for i, item in enumerate(list_of(table["files"], "files")))
         parity, provenance = table_of(table["parity"], "parity"), table_of(table["provenance"], "provenance")
         return cls(architecture, contract, decode, files, dict(parity), dict(provenance))
 
@@ -205,6 +217,25 @@ def detector_outputs(*, length: int | None) -> tuple[TensorSpec, TensorSpec, Ten
         TensorSpec("class_logits", "float32", ("B", "K+1", T)),
         TensorSpec("masks", "float32", ("B", T, T)),
         TensorSpec("foreground", "float32", ("B", T)),
+    )
+
+
+def localizer_inputs(*, channels: int, embed_dim: int, length: int | None) -> tuple[TensorSpec, ...]:
+    """Inputs of every localizer graph: those of a detector with one video, and its duration_s [1], float32."""
+    T: int | str = "T" if length is None else length
+    return (
+        TensorSpec("features", "float32", (1, T, channels)),
+        TensorSpec("class_embeddings", "float32", ("K", embed_dim)),
+        TensorSpec("duration_s", "float32", (1,)),
+    )
+
+
+def localizer_outputs() -> tuple[TensorSpec, ...]:
+    """Outputs of every localizer graph, best first: segments [N, 2] in seconds, scores [N], labels [N]."""
+    return (
+        TensorSpec("segments", "float32", ("N", 2)),
+        TensorSpec("scores", "float32", ("N",)),
+        TensorSpec("labels", "int64", ("N",)),
     )
 
 
@@ -251,7 +282,8 @@ def sealed_text(values: Json) -> str:
     return json.dumps(sealed, indent=2, ensure_ascii=False) + "\n"
 
 
-def _file_entry(values: object, where: str) -> FileEntry:
+def file_entry(values: object, where: str) -> FileEntry:
+    """Read one entry of a manifest's list of files; BundleError names the field that is wrong."""
     table = table_of(values, where)
     exact_keys(table, tuple(FileEntry.__dataclass_fields__), where)
     sha256 = string_of(table["sha256"], f"{where}.sha256")
@@ -260,18 +292,21 @@ def _file_entry(values: object, where: str) -> FileEntry:
     role = table["role"]
     if role not in get_args(Role):
         raise BundleError(f"{where}.role must be one of {get_args(Role)}; got {role!r}")
-    is_detector = role == "detector"
-    for key in ("runtime", "precision"):
-        if is_detector:
-            string_of(table[key], f"{where}.{key}")
-        elif table[key] is not None:
-            raise BundleError(f"{where}.{key} must be null for a class bank; got {table[key]!r}")
     inputs, outputs = (
         tuple(_tensors(table["inputs"], f"{where}.inputs")),
         tuple(_tensors(table["outputs"], f"{where}.outputs")),
     )
-    if is_detector and not (inputs and outputs):
-        raise BundleError(f"{where}: a detector needs inputs and outputs")
+    runs = role not in _PLAIN_ROLES and (role in _GRAPH_ROLES or bool(inputs or outputs))
+    said = f"a {role.replace('_', ' ')}" if runs or role in _PLAIN_ROLES else "a file without inputs and outputs"
+    for key in ("runtime", "precision"):
+        if runs:
+            string_of(table[key], f"{where}.{key}")
+        elif table[key] is not None:
+            raise BundleError(f"{where}.{key} must be null for {said}; got {table[key]!r}")
+    if runs and not (inputs and outputs):
+        raise BundleError(f"{where}: {said} needs inputs and outputs")
+    if not runs and (inputs or outputs):
+        raise BundleError(f"{where}: {said} has neither inputs nor outputs")
     quantized, total = (
         None if table[key] is None else integer_of(table[key], f"{where}.{key}", least=0)
         for key in ("weights_quantized", "weights_total")

@@ -1,16 +1,26 @@
 """Reading bundles: the manifest, the files it names, whether their bytes are the promised ones, and a description."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from stale_edge.bundle.class_bank import ClassBank
-from stale_edge.bundle.files import sha256_of
+from stale_edge.bundle.encoder_folder import encoder_problems
+from stale_edge.bundle.files import file_problem
 from stale_edge.bundle.json_fields import Json, parse_json
-from stale_edge.bundle.manifest import FORMAT, MANIFEST_NAME, FileEntry, Manifest, is_sealed
+from stale_edge.bundle.json_schema import manifest_schema, schema_problems
+from stale_edge.bundle.manifest import (
+    FORMAT,
+    MANIFEST_NAME,
+    VOCABULARY_ROLES,
+    FileEntry,
+    Manifest,
+    Role,
+    is_sealed,
+)
 from stale_edge.bundle.onnx_metadata import graph_metadata, read_onnx_metadata
+from stale_edge.bundle.text_contract import text_encoder_problems
 from stale_edge.config import to_dict
 from stale_edge.errors import BundleError, VerificationError
 
@@ -31,11 +41,24 @@ class Bundle:
         Raises:
             BundleError: there is none; those that there are, are listed.
         """
-        for entry in self.manifest.detectors:
-            if (entry.runtime, entry.precision) == (runtime, precision):
+        return self.file("detector", runtime=runtime, precision=precision)
+
+    def file(self, role: Role, *, runtime: str | None = None, precision: str | None = None) -> FileEntry:
+        """Find the one file of a role, of several the first with the runtime and precision that are asked for.
+
+        Raises:
+            BundleError: there is none; those of the role that there are, are listed.
+        """
+        of_role = self.manifest.of_role(role)
+        for entry in of_role:
+            if runtime in (None, entry.runtime) and precision in (None, entry.precision):
                 return entry
-        held = ", ".join(f"{entry.runtime} {entry.precision}" for entry in self.manifest.detectors) or "no detector"
-        raise BundleError(f"{self.path}: the bundle has no {runtime} {precision} detector; it has: {held}")
+        said = role.replace("_", " ")
+        asked = " ".join(part for part in (runtime, precision) if part is not None)
+        held = ", ".join(f"{entry.runtime} {entry.precision}" if entry.precision else entry.path for entry in of_role)
+        raise BundleError(
+            f"{self.path}: the bundle has no {asked}{' ' if asked else ''}{said}; it has: {held or f'no {said}'}"
+        )
 
     def checked_path(self, entry: FileEntry) -> Path:
         """Give a file's path after its size and sha256 were found equal to the manifest's.
@@ -96,8 +119,12 @@ def verify_bundle(path: Path) -> Bundle:
             raise
         raise VerificationError(str(error)) from error
     problems = []
-    if not is_sealed((bundle.path / MANIFEST_NAME).read_bytes()):
+    content = (bundle.path / MANIFEST_NAME).read_bytes()
+    if not is_sealed(content):
         problems.append(f"{MANIFEST_NAME} has changed: it is not, byte by byte, what was written")
+    else:
+        broken = schema_problems(parse_json(content.decode(), MANIFEST_NAME), manifest_schema())
+        problems += [f"{MANIFEST_NAME} breaks its schema: {problem}" for problem in broken]
     problems += [problem for entry in bundle.manifest.files if (problem := _file_problem(bundle.path, entry))]
     if not problems:
         problems = _content_problems(bundle)
@@ -168,22 +195,7 @@ def quantized_weights(entry: FileEntry) -> str | None:
 
 def _file_problem(folder: Path, entry: FileEntry) -> str | None:
     """Say what is wrong with one file, or None."""
-    path = folder / entry.path
-    real = Path(os.path.realpath(path))
-    if not real.is_relative_to(os.path.realpath(folder)):
-        return f"{entry.path} leads outside the bundle, to {real}"
-    try:
-        if not path.is_file():
-            return f"{entry.path} is missing" if not path.exists() else f"{entry.path} is not a file"
-        size = path.stat().st_size
-        if size != entry.bytes:
-            return f"{entry.path} has {size} bytes; the manifest says {entry.bytes}"
-        sha256 = sha256_of(path)
-    except OSError as error:
-        return f"{entry.path} cannot be read: {error.strerror or error}"
-    if sha256 != entry.sha256:
-        return f"{entry.path} has changed: sha256 {sha256}, the manifest says {entry.sha256}"
-    return None
+    return file_problem(folder, entry.path, size=entry.bytes, sha256=entry.sha256)
 
 
 def _content_problems(bundle: Bundle) -> list[str]:
@@ -194,7 +206,7 @@ def _content_problems(bundle: Bundle) -> list[str]:
     except BundleError as error:
         return [str(error)]
     problems = []
-    for entry in manifest.detectors:
+    for entry in manifest.of_role(*VOCABULARY_ROLES):
         features = next((spec for spec in entry.inputs if spec.name == "features"), None)
         if features is not None and features.shape[-1] != manifest.feature_contract.channels:
             problems.append(
@@ -208,13 +220,14 @@ def _content_problems(bundle: Bundle) -> list[str]:
             problems += metadata_problems(bundle, entry, metadata)
         except BundleError as error:
             problems.append(str(error))
-    return problems
+    problems += text_encoder_problems(bundle.path, manifest, bundle.class_bank)
+    return problems + encoder_problems(bundle.path, manifest)
 
 
 def _checked_bank(bundle: Bundle) -> ClassBank:
     bank = ClassBank.load(bundle.checked_path(bundle.manifest.class_bank))
-    for detector in bundle.manifest.detectors:
-        problem = _bank_problem(detector, bank)
+    for entry in bundle.manifest.of_role(*VOCABULARY_ROLES):
+        problem = _bank_problem(entry, bank)
         if problem:
             raise BundleError(f"{bundle.path}: {problem}")
     return bank
@@ -224,10 +237,10 @@ def _equal_json(text: str, other: str, where: str) -> bool:
     return text[:1] in "[{" and bool(parse_json(text, where) == parse_json(other, where))
 
 
-def _bank_problem(detector: FileEntry, bank: ClassBank) -> str | None:
-    spec = next((spec for spec in detector.inputs if spec.name == "class_embeddings"), None)
+def _bank_problem(entry: FileEntry, bank: ClassBank) -> str | None:
+    spec = next((spec for spec in entry.inputs if spec.name == "class_embeddings"), None)
     if spec is None:
-        return f"{detector.path} has no input class_embeddings; it has {[item.name for item in detector.inputs]}"
+        return f"{entry.path} has no input class_embeddings; it has {[item.name for item in entry.inputs]}"
     if spec.shape[-1] != bank.width:
-        return f"the class bank is {bank.width} wide; {detector.path} takes {spec.shape[-1]}"
+        return f"the class bank is {bank.width} wide; {entry.path} takes {spec.shape[-1]}"
     return None

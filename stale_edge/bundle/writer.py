@@ -14,6 +14,7 @@ from stale_edge.bundle.manifest import (
     FeatureContract,
     FileEntry,
     Manifest,
+    Role,
     TensorSpec,
     check_inside,
 )
@@ -23,7 +24,7 @@ from stale_edge.errors import BundleError
 
 
 class BundleWriter:
-    """A bundle in the making. Write detector files into `folder`, announce each with `add_detector`, then `commit`.
+    """A bundle in the making. Write files into `folder`, announce each with `add_file`, then `commit`.
 
     folder: the temporary folder, beside the target; artifacts can be run and judged there before anything is kept.
     """
@@ -31,22 +32,25 @@ class BundleWriter:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.committed = False
-        self._detectors: list[FileEntry] = []
+        self._files: list[FileEntry] = []
         self._class_bank: FileEntry | None = None
 
-    def add_detector(
+    def add_file(
         self,
         name: str,
         *,
-        runtime: str,
-        precision: str,
-        inputs: Sequence[TensorSpec],
-        outputs: Sequence[TensorSpec],
+        role: Role,
+        runtime: str | None = None,
+        precision: str | None = None,
+        inputs: Sequence[TensorSpec] = (),
+        outputs: Sequence[TensorSpec] = (),
         weights_quantized: int | None = None,
         weights_total: int | None = None,
         note: str = "",
     ) -> FileEntry:
-        """Announce a detector file that stands in `folder`; its bytes must not change any more.
+        """Announce a file that stands in `folder`; its bytes must not change any more.
+
+        Graphs name runtime and precision, inputs and outputs; other files have none of them.
 
         Raises:
             BundleError: there is no such file, or the name leads outside.
@@ -59,7 +63,7 @@ class BundleWriter:
             path=name,
             sha256=sha256_of(path),
             bytes=path.stat().st_size,
-            role="detector",
+            role=role,
             runtime=runtime,
             precision=precision,
             inputs=tuple(inputs),
@@ -68,7 +72,7 @@ class BundleWriter:
             weights_total=weights_total,
             note=note,
         )
-        self._detectors.append(entry)
+        self._files.append(entry)
         return entry
 
     def set_class_bank(self, bank: ClassBank) -> FileEntry:
@@ -92,9 +96,9 @@ class BundleWriter:
         Raises:
             BundleError: no class bank or no detector was added, or what was written contradicts itself.
         """
-        if self._class_bank is None or not self._detectors:
+        if self._class_bank is None or not any(entry.role == "detector" for entry in self._files):
             raise BundleError("a bundle needs a class bank and at least one detector before it is committed")
-        files = (*self._detectors, self._class_bank)
+        files = (*self._files, self._class_bank)
         provided = dict(parity or {}), dict(provenance or {})
         self.commit_manifest(Manifest(architecture, feature_contract, decode, files, *provided))
         return read_bundle(self.folder).manifest
@@ -124,7 +128,7 @@ def write_bundle(path: Path, *, overwrite: bool = False) -> Iterator[BundleWrite
 
         with write_bundle(out) as writer:
             export(model, writer.folder / "detector-fp32.onnx")
-            writer.add_detector("detector-fp32.onnx", runtime="onnxruntime", precision="fp32", ...)
+            writer.add_file("detector-fp32.onnx", role="detector", runtime="onnxruntime", precision="fp32", ...)
             writer.set_class_bank(bank)
             writer.commit(architecture="paper", ...)
 

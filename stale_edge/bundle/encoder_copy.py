@@ -1,0 +1,40 @@
+"""An encoder folder put into a bundle."""
+
+import shutil
+from pathlib import Path
+
+from stale_edge.bundle.encoder_folder import ENCODER_FOLDER, EncoderBundle, contract_problems, verify_encoder
+from stale_edge.bundle.manifest import MANIFEST_NAME, FeatureContract
+from stale_edge.bundle.writer import BundleWriter
+from stale_edge.errors import FeatureContractError
+
+
+def copy_encoder(source: Path | str, writer: BundleWriter, *, contract: FeatureContract) -> EncoderBundle:
+    """Put an encoder folder into a bundle in the making, under `ENCODER_FOLDER`; its bytes are checked first.
+
+    Raises:
+        BundleError, VerificationError: there is no encoder, or it is damaged.
+        FeatureContractError: its features are not what the contract says; both values are named.
+    """
+    encoder = verify_encoder(source)
+    problems = contract_problems(encoder.manifest, contract)
+    if problems:
+        raise FeatureContractError(f"{source}: this encoder is not the one the model was trained with: {problems}")
+    folder = writer.folder / ENCODER_FOLDER
+    folder.mkdir()
+    for entry in encoder.manifest.files:
+        shutil.copyfile(encoder.path / entry.path, folder / entry.path)  # no link: the two live apart from now on
+        writer.add_file(
+            f"{ENCODER_FOLDER}/{entry.path}",
+            role="visual_encoder",
+            runtime=entry.runtime,
+            precision=entry.precision,
+            inputs=entry.inputs,
+            outputs=entry.outputs,
+            weights_quantized=entry.weights_quantized,
+            weights_total=entry.weights_total,
+            note=entry.note,
+        )
+    shutil.copyfile(encoder.path / MANIFEST_NAME, folder / MANIFEST_NAME)
+    writer.add_file(f"{ENCODER_FOLDER}/{MANIFEST_NAME}", role="visual_encoder")
+    return encoder

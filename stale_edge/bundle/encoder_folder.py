@@ -1,0 +1,289 @@
+"""The encoder folder: a visual encoder as ONNX files, with the preprocessing that belongs to it. Torch-free.
+
+`manifest.json` is sealed like a bundle's. The folder stands alone, or inside a bundle under `ENCODER_FOLDER`.
+"""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stale_edge.bundle.files import (
+    file_problem,
+    folder_beside,
+    replace_folder,
+    sync_file,
+    sync_folder,
+)
+from stale_edge.bundle.json_fields import Json, exact_keys, integer_of, list_of, parse_json, string_of, table_of
+from stale_edge.bundle.manifest import (
+    MANIFEST_NAME,
+    FeatureContract,
+    FileEntry,
+    Manifest,
+    TensorSpec,
+    check_inside,
+    file_entry,
+    is_sealed,
+    sealed_text,
+)
+from stale_edge.bundle.onnx_metadata import FORMAT_KEY, read_onnx_metadata
+from stale_edge.config import FeatureSpec, to_dict
+from stale_edge.errors import BundleError, VerificationError
+
+ENCODER_FORMAT = "stale-edge-encoder/1"
+ENCODER_FOLDER = "encoder"
+"""Where a bundle holds its visual encoder."""
+FINGERPRINT_KEY = "stale_edge.fingerprint"
+PREPROCESS_KEY = "stale_edge.preprocess"
+
+
+@dataclass(frozen=True)
+class EncoderManifest:
+    """All of an encoder's `manifest.json`.
+
+    Raises:
+        BundleError: no file, two of one precision, or one that does not take and give what an encoder does.
+    """
+
+    name: str
+    """Where it comes from, for people: a hub name or the name of a folder."""
+    embed_dim: int
+    """C, width of a feature, >= 1."""
+    image_size: tuple[int, int]
+    """Height and width of what the graphs take, in pixels, >= 1."""
+    fingerprint: str
+    """Hash of all that decides the features; the `encoder` of a feature contract."""
+    preprocess: Json
+    """The fields of `stale_edge.video.ClipPreprocess`."""
+    files: tuple[FileEntry, ...]
+    parity: Json = field(default_factory=dict)
+    """How the files compare with what they were made from, as the exporter wrote it."""
+    provenance: Json = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        precisions = [entry.precision for entry in self.files]
+        if not precisions or len(set(precisions)) < len(precisions):
+            raise BundleError(f"an encoder holds one file a precision, at least one; got {precisions}")
+        inputs, outputs = encoder_inputs(self.image_size), encoder_outputs(self.embed_dim)
+        for entry in self.files:
+            check_inside(entry.path)
+            if entry.role != "visual_encoder" or entry.inputs != inputs or entry.outputs != outputs:
+                raise BundleError(
+                    f"{entry.path}: a visual encoder for pictures of {self.image_size} takes {inputs} and gives "
+                    f"{outputs}; got role {entry.role}, {entry.inputs}, {entry.outputs}"
+                )
+
+    def to_text(self) -> str:
+        """The text of `manifest.json`, sealed."""
+        return sealed_text({"format": ENCODER_FORMAT, **to_dict(self)})
+
+    @classmethod
+    def from_text(cls, text: str) -> "EncoderManifest":
+        """Read the text of `manifest.json`.
+
+        Raises:
+            BundleError: not JSON, of another format, or a field that is missing, unknown or malformed.
+        """
+        table = table_of(parse_json(text, "manifest"), "manifest")
+        if table.get("format") != ENCODER_FORMAT:
+            raise BundleError(
+                f"manifest is of format {table.get('format')!r}; a visual encoder's is {ENCODER_FORMAT!r}"
+            )
+        keys = ("format", *cls.__dataclass_fields__, "manifest_sha256")
+        exact_keys({"manifest_sha256": "", **table}, keys, "manifest")
+        size = [
+            integer_of(side, f"image_size[{i}]", least=1)
+            for i, side in enumerate(list_of(table["image_size"], "image_size"))
+        ]
+        if len(size) != 2:
+            raise BundleError(f"image_size must be [height, width]; got {size}")
+        return cls(
+            name=string_of(table["name"], "name"),
+            embed_dim=integer_of(table["embed_dim"], "embed_dim", least=1),
+            image_size=(size[0], size[1]),
+            fingerprint=string_of(table["fingerprint"], "fingerprint"),
+            preprocess=dict(table_of(table["preprocess"], "preprocess")),
+            files=tuple(file_entry(item, f"files[{i}]") for i, item in enumerate(list_of(table["files"], "files"))),
+            parity=dict(table_of(table["parity"], "parity")),
+            provenance=dict(table_of(table["provenance"], "provenance")),
+        )
+
+
+@dataclass(frozen=True)
+class EncoderBundle:
+    """An encoder folder whose manifest has been read; its files are checked when they are asked for."""
+
+    path: Path
+    manifest: EncoderManifest
+
+    def checked_path(self, precision: str) -> Path:
+        """Give the file of a precision after its size, sha256 and metadata were found to be the manifest's.
+
+        Raises:
+            BundleError: there is no such precision; those that there are, are listed.
+            VerificationError: the file is missing, or not what the manifest says.
+        """
+        entry = next((entry for entry in self.manifest.files if entry.precision == precision), None)
+        if entry is None:
+            held = ", ".join(str(entry.precision) for entry in self.manifest.files)
+            raise BundleError(f"{self.path}: the encoder has no {precision} file; it has: {held}")
+        problem = self._problem(entry)
+        if problem:
+            raise VerificationError(f"{self.path}: {problem}")
+        return self.path / entry.path
+
+    def _problem(self, entry: FileEntry) -> str | None:
+        damage = file_problem(self.path, entry.path, size=entry.bytes, sha256=entry.sha256)
+        if damage:
+            return damage
+        try:
+            metadata = read_onnx_metadata(self.path / entry.path)
+        except BundleError as error:
+            return str(error)
+        for key, wanted in encoder_metadata(self.manifest.fingerprint, self.manifest.preprocess).items():
+            if metadata.get(key) != wanted:
+                return f"{entry.path}: metadata {key} is {metadata.get(key)}; the manifest says {wanted}"
+        return None
+
+
+def encoder_inputs(image_size: tuple[int, int]) -> tuple[TensorSpec]:
+    """Input of every visual encoder: prepared pictures [N, 3, height, width], float32."""
+    return (TensorSpec("pixel_values", "float32", ("N", 3, *image_size)),)
+
+
+def encoder_outputs(embed_dim: int) -> tuple[TensorSpec]:
+    """Output of every visual encoder: features as the tower gives them, not normalised, [N, C] float32."""
+    return (TensorSpec("image_embeds", "float32", ("N", embed_dim)),)
+
+
+def encoder_metadata(fingerprint: str, preprocess: Json) -> dict[str, str]:
+    """Say in a graph's `metadata_props` what every program must know before it runs the graph."""
+    return {
+        FORMAT_KEY: ENCODER_FORMAT,
+        FINGERPRINT_KEY: fingerprint,
+        PREPROCESS_KEY: json.dumps(preprocess, ensure_ascii=False),
+    }
+
+
+def read_encoder(path: Path | str) -> EncoderBundle:
+    """Read an encoder folder's manifest; its files are checked when they are opened.
+
+    Raises:
+        BundleError: no such folder, no encoder in it, or its manifest is malformed or was changed.
+    """
+    folder = Path(path)
+    try:
+        content = (folder / MANIFEST_NAME).read_bytes()
+    except OSError as error:
+        reason = "no such folder" if not folder.is_dir() else f"{MANIFEST_NAME} is missing or cannot be read"
+        raise BundleError(f"{path}: not a visual encoder: {reason}; `stale-edge encoder export` makes one") from error
+    try:
+        manifest = EncoderManifest.from_text(content.decode())
+    except (BundleError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path}: {error}") from error
+    if not is_sealed(content):
+        raise VerificationError(f"{path}: {MANIFEST_NAME} has changed: it is not, byte by byte, what was written")
+    return EncoderBundle(folder, manifest)
+
+
+def is_encoder(path: Path | str) -> bool:
+    """Tell an encoder folder from a bundle and from anything else, by what its manifest calls itself."""
+    try:
+        values = json.loads((Path(path) / MANIFEST_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(values, dict) and values.get("format") == ENCODER_FORMAT
+
+
+def describe_encoder(path: Path | str) -> Json:
+    """Describe an encoder for people: JSON-able values, those of its manifest; files are not hashed."""
+    encoder = read_encoder(path)
+    return {"format": ENCODER_FORMAT, "path": str(path), **to_dict(encoder.manifest)}
+
+
+def find_encoder(path: Path | str) -> EncoderBundle:
+    """Read the encoder of an encoder folder, or the one inside a bundle; errors as `read_encoder`."""
+    inside = Path(path) / ENCODER_FOLDER
+    return read_encoder(inside if (inside / MANIFEST_NAME).is_file() else path)
+
+
+def verify_encoder(path: Path | str) -> EncoderBundle:
+    """Check every file of an encoder folder.
+
+    Raises:
+        BundleError: as `read_encoder`.
+        VerificationError: a file is missing or not what the manifest says; the first is named.
+    """
+    encoder = read_encoder(path)
+    for entry in encoder.manifest.files:
+        encoder.checked_path(str(entry.precision))
+    return encoder
+
+
+@contextlib.contextmanager
+def write_encoder(path: Path | str) -> Iterator[Path]:
+    """Write an encoder folder so that it appears whole or not at all; an older encoder at the path is replaced.
+
+    Yields:
+        The folder to write the files and, last, `manifest.json` into.
+
+    Raises:
+        BundleError: something else than an encoder is at the path, or the file system refuses.
+    """
+    target = Path(path).resolve()
+    _check_target(target)
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(folder_beside(target))
+        except OSError as error:
+            raise BundleError(f"{path}: cannot write beside the encoder: {error}") from error
+        yield folder
+        verify_encoder(folder)
+        _check_target(target)
+        try:
+            for file in folder.iterdir():
+                sync_file(file)
+            sync_folder(folder)
+            replace_folder(folder, target)
+        except OSError as error:
+            raise BundleError(f"{path}: cannot put the encoder in place: {error}") from error
+
+
+def _check_target(target: Path) -> None:
+    if not target.parent.is_dir():
+        raise BundleError(f"{target}: cannot write the encoder: the folder {target.parent} does not exist")
+    if target.exists() and not target.is_dir():
+        raise BundleError(f"{target}: will not be replaced: it is a file")
+    if not target.exists() or not any(target.iterdir()):
+        return
+    try:
+        named = {MANIFEST_NAME, *(entry.path for entry in read_encoder(target).manifest.files)}
+    except BundleError as error:
+        raise BundleError(f"the folder is not empty and no encoder, so it is not replaced: {error}") from error
+    strange = sorted(item.name for item in target.iterdir() if item.name not in named)
+    if strange:
+        raise BundleError(f"{target}: will not be replaced, it holds what no manifest names: {', '.join(strange[:5])}")
+
+
+def encoder_problems(bundle: Path, manifest: Manifest) -> list[str]:
+    """Compare the visual encoder inside a bundle, if there is one, with the bundle's manifest; one line a problem."""
+    if not manifest.of_role("visual_encoder"):
+        return []
+    try:
+        encoder = verify_encoder(bundle / ENCODER_FOLDER).manifest
+    except BundleError as error:
+        return [str(error)]
+    problems = contract_problems(encoder, manifest.feature_contract)
+    return [f"{ENCODER_FOLDER}/: {problems}"] if problems else []
+
+
+def contract_problems(encoder: EncoderManifest, contract: FeatureContract) -> str:
+    """Say how an encoder's features differ from what a contract asks for, with both values; empty if they do not."""
+    problems = []
+    if encoder.embed_dim != contract.channels:
+        problems.append(f"C is {encoder.embed_dim}, the contract says {contract.channels}")
+    if contract.encoder not in (FeatureSpec().encoder, encoder.fingerprint):
+        problems.append(f"encoder is {encoder.fingerprint!r}, the contract says {contract.encoder!r}")
+    return "; ".join(problems)

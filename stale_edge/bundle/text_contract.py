@@ -1,0 +1,116 @@
+"""What a text encoder file says of itself: how a class name becomes the token ids that it takes."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from stale_edge.bundle.class_bank import ClassBank
+from stale_edge.bundle.json_fields import exact_keys, integer_of, parse_json, string_of, table_of
+from stale_edge.bundle.manifest import FORMAT, Manifest, TensorSpec
+from stale_edge.bundle.onnx_metadata import FORMAT_KEY, read_onnx_metadata
+from stale_edge.errors import BundleError
+
+TEXT_ENCODER_NAME = "text_encoder.onnx"
+TOKENIZER_NAME = "tokenizer.json"
+FINGERPRINT_KEY = "stale_edge.fingerprint"
+TEXT_KEY = "stale_edge.text"
+_NUMBERS = ("n_contexts", "context_length", "start_id", "end_id", "pad_id")
+
+
+@dataclass(frozen=True)
+class TextContract:
+    """How names are put into words and words into rows of token ids; kept as JSON under `stale_edge.text`.
+
+    A row is [start_id] [ids of the prompt around the name] [end_id], at most `max_tokens` long; shorter rows of a batch
+    are filled with `pad_id` at their end, which changes nothing. The learned context vectors are inside the graph.
+    """
+
+    prompt: str
+    """What a name is put into, with `{}` once where it goes; `{}` alone for bare names."""
+    n_contexts: int
+    """Learned context vectors that the graph puts behind the start token, >= 0."""
+    context_length: int
+    """Places of the text tower, contexts among them (CLIP: 77)."""
+    start_id: int
+    end_id: int
+    pad_id: int
+    tokenizer: str
+    """The tokenizer's file in the bundle, in the format of the `tokenizers` library; used without special tokens."""
+
+    def __post_init__(self) -> None:
+        if self.prompt.count("{}") != 1:
+            raise BundleError(f"a prompt holds {{}} once, where the class name goes; got {self.prompt!r}")
+        if self.max_tokens < 3:
+            raise BundleError(
+                f"{self.n_contexts} contexts leave no room for a name in {self.context_length} places of the text tower"
+            )
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest row of token ids, start and end among them."""
+        return self.context_length - self.n_contexts
+
+    def to_metadata(self, *, fingerprint: str) -> dict[str, str]:
+        """`metadata_props` of the text encoder's file."""
+        text = json.dumps({name: getattr(self, name) for name in self.__dataclass_fields__}, ensure_ascii=False)
+        return {FORMAT_KEY: FORMAT, FINGERPRINT_KEY: fingerprint, TEXT_KEY: text}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str], *, where: str) -> tuple["TextContract", str]:
+        """Read contract and fingerprint from `metadata_props`.
+
+        Raises:
+            BundleError: of another format version, incomplete or malformed; `where` is named.
+        """
+        missing = [key for key in (FORMAT_KEY, FINGERPRINT_KEY, TEXT_KEY) if not metadata.get(key)]
+        if missing:
+            raise BundleError(f"{where}: not a text encoder of this kit: metadata_props lack {', '.join(missing)}")
+        if metadata[FORMAT_KEY] != FORMAT:
+            raise BundleError(f"{where} is of format {metadata[FORMAT_KEY]!r}; this version reads {FORMAT!r}")
+        name = f"{where}: {TEXT_KEY}"
+        values = table_of(parse_json(metadata[TEXT_KEY], name), name)
+        exact_keys(values, tuple(cls.__dataclass_fields__), name)
+        contract = cls(
+            prompt=string_of(values["prompt"], f"{name}.prompt"),
+            tokenizer=string_of(values["tokenizer"], f"{name}.tokenizer"),
+            **{key: integer_of(values[key], f"{name}.{key}", least=0) for key in _NUMBERS},
+        )
+        return contract, metadata[FINGERPRINT_KEY]
+
+
+def text_encoder_inputs() -> tuple[TensorSpec]:
+    """Input of every text encoder: token_ids [K, L], int64."""
+    return (TensorSpec("token_ids", "int64", ("K", "L")),)
+
+
+def text_encoder_outputs(*, embed_dim: int) -> tuple[TensorSpec]:
+    """Output of every text encoder: class_embeddings [K, D], float32, as detectors take them."""
+    return (TensorSpec("class_embeddings", "float32", ("K", embed_dim)),)
+
+
+def text_encoder_problems(bundle: Path, manifest: Manifest, bank: ClassBank) -> list[str]:
+    """Compare the text encoders of a bundle with its class bank and tokenizer; one line a disagreement."""
+    problems = []
+    tokenizers = [entry.path for entry in manifest.of_role("tokenizer")]
+    for entry in manifest.of_role("text_encoder"):
+        try:
+            contract, fingerprint = TextContract.from_metadata(
+                read_onnx_metadata(bundle / entry.path), where=entry.path
+            )
+        except BundleError as error:
+            problems.append(str(error))
+            continue
+        if fingerprint != bank.fingerprint:
+            problems.append(
+                f"{entry.path} has fingerprint {fingerprint}; the class bank was made by {bank.fingerprint}"
+            )
+        if contract.tokenizer not in tokenizers:
+            problems.append(
+                f"{entry.path} needs {contract.tokenizer}; tokenizers in the manifest: {tokenizers or 'none'}"
+            )
+        if entry.outputs[0].shape[-1] != bank.width:
+            problems.append(
+                f"{entry.path} gives embeddings {entry.outputs[0].shape[-1]} wide; the class bank is {bank.width} wide"
+            )
+    return problems
