@@ -7,19 +7,18 @@ from stale_edge.data.annotations import (
     read_annotations,
 )
 from stale_edge.data.check import Problem, check
-from stale_edge.data.features import FeatureFolder, check_features, read_features, resample
+from stale_edge.data.features import FeatureFolder, check_features, open_features, read_features, resample
 from stale_edge.data.folder import (
     DataSet,
-    VideoScore,
     open_data_set,
     read_feature_spec,
     read_public_layout,
-    read_scores,
     write_feature_spec,
 )
 from stale_edge.data.public import read_public_annotations
+from stale_edge.data.scores import VideoScore, read_score_array, read_scores, write_scores
 from stale_edge.data.simulate import class_names, simulate
-from stale_edge.data.splits import read_split
+from stale_edge.data.splits import read_split, read_video_list
 
 __all__ = [
     "Action",
@@ -33,14 +32,18 @@ __all__ = [
     "check_features",
     "class_names",
     "open_data_set",
+    "open_features",
     "read_annotations",
     "read_feature_spec",
     "read_features",
     "read_public_annotations",
     "read_public_layout",
+    "read_score_array",
     "read_scores",
     "read_split",
+    "read_video_list",
     "resample",
     "simulate",
     "write_feature_spec",
+    "write_scores",
 ]

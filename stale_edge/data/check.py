@@ -19,10 +19,10 @@ from stale_edge.data.folder import (
     FEATURES_FOLDER,
     SCORES_FILE,
     SPLITS_FOLDER,
-    parse_scores,
     read_feature_spec,
 )
 from stale_edge.data.public import find_public_layout, read_public_annotations
+from stale_edge.data.scores import parse_scores
 from stale_edge.data.splits import read_split
 from stale_edge.errors import DataError, FeatureContractError
 from stale_edge.segments import find_video

@@ -10,11 +10,16 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
-from stale_edge.data import hdf5
+from stale_edge.data import hdf5, parquet, tar_shards
 from stale_edge.errors import DataError, FeatureContractError
 from stale_edge.segments import FloatArray, find_video
 
-FEATURE_SUFFIXES = (".npy", ".npz", *hdf5.SUFFIXES)
+FEATURE_SUFFIXES = (".npy", ".npz", *hdf5.SUFFIXES, *tar_shards.SUFFIXES, *parquet.SUFFIXES)
+SHARD_SUFFIXES = (*tar_shards.SUFFIXES, *parquet.SUFFIXES)
+"""Files that hold many videos, whatever they are called."""
+
+_READERS = {suffix: module.read_array for module in (hdf5, tar_shards, parquet) for suffix in module.SUFFIXES}
+_LISTERS = {suffix: module.array_names for module in (tar_shards, parquet) for suffix in module.SUFFIXES}
 
 
 def resample(features: NDArray[np.floating], length: int) -> FloatArray:
@@ -51,7 +56,7 @@ def resample(features: NDArray[np.floating], length: int) -> FloatArray:
 
 
 def read_features(path: Path, array: str | None = None) -> FloatArray:
-    """Read the features of one video from `.npy`, `.npz`, `.h5` or `.hdf5`; nothing is unpickled.
+    """Read the features of one video from a file of `FEATURE_SUFFIXES`; nothing is unpickled.
 
     An archive with several arrays must hold one called `features` or like the file's stem, else `array` must choose.
 
@@ -80,9 +85,38 @@ def read_features(path: Path, array: str | None = None) -> FloatArray:
     return check_features(_read_array(path, choose), str(path))
 
 
+def open_features(path: Path, array: str | None = None) -> NDArray[np.floating]:
+    """Open the features of one video without reading them all, for a pass that looks at one window after the other.
+
+    An `.npy` file becomes a read-only memory map, whose values are checked by whoever reads them. Other formats are
+    read whole, as by `read_features`.
+
+    Args:
+        path: as in `read_features`.
+        array: as in `read_features`.
+
+    Returns:
+        (T, C) floating, T >= 1, C >= 1.
+
+    Raises:
+        DataError, FeatureContractError, MissingExtraError: as `read_features`.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".npy" or not path.is_file():
+        return read_features(path, array)
+    try:
+        mapped: Any = np.lib.format.open_memmap(path, mode="r")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not a readable feature file ({type(error).__name__}: {error})") from error
+    _require_feature_array(mapped, str(path))
+    features: NDArray[np.floating] = mapped
+    return features
+
+
 def _read_array(path: Path, choose: Callable[[Sequence[str]], str]) -> Any:
-    if path.suffix.lower() in hdf5.SUFFIXES:
-        return hdf5.read_array(path, choose)
+    read = _READERS.get(path.suffix.lower())
+    if read is not None:
+        return read(path, choose)
     try:
         with path.open("rb") as file:
             if not file.read(8).startswith((b"\x93NUMPY", b"PK")):
@@ -161,7 +195,7 @@ class FeatureSource(NamedTuple):
 
 
 class FeatureFolder:
-    """The features of a data set: a folder with a file a video, or with HDF5 files that hold a dataset a video.
+    """The features of a data set: a folder with a file a video, or with HDF5 files or shards that hold many.
 
     Folders below are read too. Opening lists files and the names inside HDF5 files; features are read by `load`.
     A file is one video's own when it has one array, or one called `features` or like the file. An HDF5 file
@@ -217,20 +251,50 @@ class FeatureFolder:
             DataError: there are no features, more than one file has them, or the file is unreadable.
             FeatureContractError: see `check_features`; the message names the file.
         """
+        source = self.source(video)
+        return check_features(read_features(*source), str(source.path), channels=channels)
+
+    def open(self, video: str) -> NDArray[np.floating]:
+        """Open one video's features without reading them all where the file allows it; see `open_features`.
+
+        Raises:
+            DataError, FeatureContractError: as `load`.
+        """
+        return open_features(*self.source(video))
+
+    def source(self, video: str) -> FeatureSource:
+        """Say where one video's features lie.
+
+        Raises:
+            DataError: nowhere, or in more than one place.
+        """
         sources = self.sources(video)
         if not sources:
             raise DataError(f"{self.root}: no features of video {video!r}; expected a file such as {video}.npy")
         if len(sources) > 1:
             listed = ", ".join(str(source.path.relative_to(self.root)) for source in sources)
             raise DataError(f"{self.root}: several files hold features of video {video!r}: {listed}; keep one")
-        return check_features(read_features(*sources[0]), str(sources[0].path), channels=channels)
+        return sources[0]
 
 
 def _videos_of(path: Path, *, alone: bool) -> list[tuple[str, FeatureSource]]:
     own = [(path.stem, FeatureSource(path, None))]
-    if path.suffix.lower() not in hdf5.SUFFIXES:
+    suffix = path.suffix.lower()
+    if suffix in SHARD_SUFFIXES:
+        return videos_in_shard(path) or own
+    if suffix not in hdf5.SUFFIXES:
         return own
     names = hdf5.array_names(path)
     if names is None or {"features", path.stem} & set(names) or (len(names) <= 1 and not (alone and names)):
         return own
     return [(name, FeatureSource(path, name)) for name in names]
+
+
+def videos_in_shard(path: Path) -> list[tuple[str, FeatureSource]]:
+    """List the videos of a file of `SHARD_SUFFIXES`; none when it is unreadable, which reading it explains.
+
+    Raises:
+        MissingExtraError: a Parquet file without pyarrow.
+    """
+    names = _LISTERS[path.suffix.lower()](path)
+    return [(name, FeatureSource(path, name)) for name in names or ()]

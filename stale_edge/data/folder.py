@@ -4,13 +4,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from stale_edge.bundle.files import write_file_atomically
 from stale_edge.config import FeatureSpec, from_dict, to_dict
-from stale_edge.data.annotations import Annotations, Report, finite_number, read_annotations, read_json, refusing
+from stale_edge.data.annotations import Annotations, read_annotations, read_json, refusing
 from stale_edge.data.features import FeatureFolder
 from stale_edge.data.public import find_public_layout, read_public_annotations
+from stale_edge.data.scores import VideoScore, read_scores
 from stale_edge.data.splits import read_split
 from stale_edge.errors import ConfigError, DataError
 from stale_edge.segments import FloatArray, find_video
@@ -24,13 +25,6 @@ CLASS_BANK_FILE = "class_bank.npz"
 """Embeddings of the class names that no training has touched."""
 TEXT_ENCODER_FOLDER = "text_encoder"
 """The text encoder that goes with the features, in transformers' format."""
-
-
-class VideoScore(NamedTuple):
-    """A video's most likely class as somebody else sees it, for score enhancement; score in [0, 1]."""
-
-    label: str
-    score: float
 
 
 @dataclass(frozen=True)
@@ -183,33 +177,6 @@ def write_feature_spec(path: Path, spec: FeatureSpec, *, extra: Mapping[str, Any
         write_file_atomically(Path(path), text.encode())
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {error}") from error
-
-
-def read_scores(path: Path) -> dict[str, VideoScore]:
-    """Read video-level scores, `{video: {"class": label, "score": s}}`, as in the public `stale_best_score.json`.
-
-    Raises:
-        DataError: the file is unreadable, or an entry is not a class name with a score in [0, 1].
-    """
-    path = Path(path)
-    refuse = refusing(path)
-    return parse_scores(read_json(path, refuse), refuse)
-
-
-def parse_scores(document: Any, report: Report) -> dict[str, VideoScore]:
-    """Turn a document of video-level scores into `VideoScore`s, reporting each entry that cannot be used."""
-    if not isinstance(document, dict):
-        report(f'must hold an object {{video: {{"class": ..., "score": ...}}}}; got {type(document).__name__}')
-        return {}
-    scores = {}
-    for video, entry in document.items():
-        label = entry.get("class") if isinstance(entry, dict) else None
-        score = finite_number(entry.get("score")) if isinstance(entry, dict) else None
-        if not isinstance(label, str) or not label.strip() or score is None or not 0 <= score <= 1:
-            report(f'video {video!r}: must be {{"class": a class name, "score": a number in [0, 1]}}; got {entry!r}')
-        else:
-            scores[video] = VideoScore(label, score)
-    return scores
 
 
 def _assemble(

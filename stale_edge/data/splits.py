@@ -1,5 +1,6 @@
-"""Class splits: which classes a model is trained on, and which it first sees when it is asked for them."""
+"""Lists in text files: class splits, and which videos to train on."""
 
+from collections import Counter
 from pathlib import Path
 
 from stale_edge.errors import DataError
@@ -8,22 +9,36 @@ from stale_edge.errors import DataError
 def read_split(path: Path) -> tuple[str, ...]:
     """Read class names, one a line, in the order of the file; empty lines are passed over.
 
-    The published lists of ActivityNet and THUMOS14 (75/25 and 50/50) have this form.
+    The published lists of ActivityNet and THUMOS14 (75/25 and 50/50) have this form: which classes a model is trained
+    on, and which it first sees when it is asked for them.
 
     Raises:
         DataError: the file is unreadable, names no class, or names one twice.
     """
-    path = Path(path)
+    return read_lines(Path(path), kind="split", what="class")
+
+
+def read_video_list(path: Path) -> tuple[str, ...]:
+    """Read names of videos, one a line, in the order of the file; empty lines are passed over.
+
+    Raises:
+        DataError: the file is unreadable, names no video, or names one twice.
+    """
+    return read_lines(Path(path), kind="video list", what="video")
+
+
+def read_lines(path: Path, *, kind: str, what: str) -> tuple[str, ...]:
+    """Read the lines of a list, all different; `kind` and `what` say in errors what the file and its lines are."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError as error:
-        raise DataError(f"{path}: no such split file") from error
+        raise DataError(f"{path}: no such {kind} file") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a readable split file: {error}") from error
-    names = [line.strip() for line in lines if line.strip()]
+        raise DataError(f"{path}: not a readable {kind} file: {error}") from error
+    names = tuple(line.strip() for line in lines if line.strip())
     if not names:
-        raise DataError(f"{path}: the split names no class; write one class name a line")
-    duplicates = sorted({name for name in names if names.count(name) > 1})
+        raise DataError(f"{path}: the {kind} names no {what}; write one {what} name a line")
+    duplicates = sorted(name for name, count in Counter(names).items() if count > 1)
     if duplicates:
-        raise DataError(f"{path}: duplicate class names: {', '.join(duplicates)}; keep each once")
-    return tuple(names)
+        raise DataError(f"{path}: duplicate {what} names: {', '.join(duplicates)}; keep each once")
+    return names

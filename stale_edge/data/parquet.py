@@ -1,0 +1,91 @@
+"""Parquet files of features, a row a video: `video` (string) and `features` (a list of T lists of C numbers).
+
+pyarrow is imported only when such a file is met.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from stale_edge.errors import DataError, MissingExtraError
+
+SUFFIXES = (".parquet",)
+VIDEO, FEATURES = "video", "features"
+
+
+def array_names(path: Path) -> list[str] | None:
+    """List the videos of a file, sorted; None when it is unreadable, which `read_array` then explains.
+
+    Raises:
+        MissingExtraError: pyarrow is not installed.
+    """
+    try:
+        return sorted(_rows(path))
+    except DataError:
+        return None
+
+
+def read_array(path: Path, choose: Callable[[Sequence[str]], str]) -> Any:
+    """Read the features of the video that `choose` picks; only its row group is read.
+
+    Raises:
+        DataError: the file is unreadable, or a video's snippets are not all of one width.
+        MissingExtraError: pyarrow is not installed.
+    """
+    parquet, arrow_error = import_parquet()
+    rows = _rows(path)
+    video = choose(sorted(rows))
+    group, row = rows[video]
+    try:
+        with parquet.ParquetFile(path) as file:
+            snippets = file.read_row_group(group, columns=[FEATURES]).column(FEATURES)[row].values
+        n_snippets = len(snippets)
+        values = snippets.flatten().to_numpy(zero_copy_only=False)
+        if n_snippets and len(values) % n_snippets:
+            raise ValueError(f"{len(values)} numbers are not {n_snippets} snippets of one width")
+        return np.array(values).reshape(n_snippets, -1)  # a copy: what Arrow lends is read-only
+    except (OSError, ValueError, AttributeError, arrow_error) as error:
+        raise DataError(f"{path}: unreadable features of {video} ({type(error).__name__}: {error})") from error
+
+
+def import_parquet() -> tuple[Any, type[Exception]]:
+    """Import pyarrow's Parquet module, and what it raises.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MissingExtraError('Parquet features need pyarrow: pip install "stale-edge[parquet]"') from error
+    return pyarrow.parquet, pyarrow.ArrowException
+
+
+def _rows(path: Path) -> Mapping[str, tuple[int, int]]:
+    _, arrow_error = import_parquet()
+    try:
+        state = path.stat()
+        return _index(path, state.st_size, state.st_mtime_ns)
+    except (OSError, KeyError, ValueError, arrow_error) as error:
+        raise DataError(f"{path}: not a readable Parquet file ({type(error).__name__}: {error})") from error
+
+
+@lru_cache(maxsize=4096)
+def _index(path: Path, size: int, mtime_ns: int) -> Mapping[str, tuple[int, int]]:
+    """Say in which row group, and which row of it, each video stands; size and time tell states of the file apart."""
+    del size, mtime_ns
+    parquet, _ = import_parquet()
+    rows: dict[str, tuple[int, int]] = {}
+    with parquet.ParquetFile(path) as file:
+        missing = {VIDEO, FEATURES} - set(file.schema_arrow.names)
+        if missing:
+            raise KeyError(f"there is no column {', '.join(sorted(missing))}")
+        for group in range(file.num_row_groups):
+            names = file.read_row_group(group, columns=[VIDEO]).column(VIDEO).to_pylist()
+            rows.update({str(name): (group, row) for row, name in enumerate(names)})
+    return MappingProxyType(rows)

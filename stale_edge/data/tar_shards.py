@@ -1,0 +1,70 @@
+"""Tar shards of features, as WebDataset names them: `<video>.npy`, and beside it anything else of the same name."""
+
+import io
+import tarfile
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from stale_edge.errors import DataError
+
+SUFFIXES = (".tar",)
+_MEMBER = ".npy"
+
+
+class _Place(NamedTuple):
+    """Where a member's bytes lie in the file."""
+
+    offset: int
+    size: int
+
+
+def array_names(path: Path) -> list[str] | None:
+    """List the videos of a shard, sorted; None when it is unreadable, which `read_array` then explains."""
+    try:
+        return sorted(_places(path))
+    except DataError:
+        return None
+
+
+def read_array(path: Path, choose: Callable[[Sequence[str]], str]) -> Any:
+    """Read the array of the video that `choose` picks; the rest of the shard is passed over.
+
+    Raises:
+        DataError: the shard or the member is unreadable.
+    """
+    places = _places(path)
+    place = places[choose(sorted(places))]
+    try:
+        with path.open("rb") as file:
+            file.seek(place.offset)
+            content = file.read(place.size)
+        return np.load(io.BytesIO(content), allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path}: not a readable shard of features ({type(error).__name__}: {error})") from error
+
+
+def _places(path: Path) -> Mapping[str, _Place]:
+    try:
+        state = path.stat()
+        return _index(path, state.st_size, state.st_mtime_ns)
+    except (OSError, tarfile.TarError) as error:
+        raise DataError(f"{path}: not a readable tar shard ({type(error).__name__}: {error})") from error
+
+
+@lru_cache(maxsize=4096)
+def _index(path: Path, size: int, mtime_ns: int) -> Mapping[str, _Place]:
+    """Read the headers of a shard once; size and time tell one state of the file from another."""
+    del mtime_ns
+    places = {}
+    with tarfile.open(path, "r:") as archive:
+        for member in archive:
+            if member.isfile() and member.name.endswith(_MEMBER):
+                if member.offset_data + member.size > size:
+                    raise tarfile.ReadError(f"cut short in {member.name}")
+                places[Path(member.name).name.removesuffix(_MEMBER)] = _Place(member.offset_data, member.size)
+    return MappingProxyType(places)

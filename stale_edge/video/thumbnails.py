@@ -1,0 +1,55 @@
+"""A strip of small pictures spread over a video whose length is not known beforehand, in constant memory."""
+
+import io
+from typing import NamedTuple
+
+from PIL import Image
+
+from stale_edge.video.sampling import Snippet
+
+HEIGHT = 90
+QUALITY = 70
+MOST = 40
+"""A strip holds from half of this many to this many, when the video has that many snippets."""
+
+
+class StripPicture(NamedTuple):
+    """A small picture and when it was on the screen, in seconds; the bytes of a JPEG file."""
+
+    time_s: float
+    jpeg: bytes
+
+
+class ThumbnailStrip:
+    """Collects small pictures while a video is read: every one at first, every second one when there are too many."""
+
+    def __init__(self, most: int = MOST) -> None:
+        if most < 2:
+            raise ValueError(f"a strip must be allowed at least 2 pictures; got {most!r}")
+        self._most = most
+        self._every = 1
+        self._kept: list[StripPicture] = []
+
+    def add(self, snippet: Snippet) -> None:
+        """Take the next snippet of the video, or leave it out."""
+        if snippet.step % self._every:
+            return
+        if len(self._kept) == self._most:
+            self._kept = self._kept[::2]
+            self._every *= 2
+            if snippet.step % self._every:
+                return
+        self._kept.append(StripPicture(snippet.time_s, _jpeg(snippet)))
+
+    @property
+    def pictures(self) -> tuple[StripPicture, ...]:
+        """What was kept, by rising time."""
+        return tuple(self._kept)
+
+
+def _jpeg(snippet: Snippet) -> bytes:
+    image = Image.fromarray(snippet.picture.rgb)
+    width = max(1, round(image.width * HEIGHT / image.height))
+    buffer = io.BytesIO()
+    image.resize((width, HEIGHT), Image.Resampling.BILINEAR, reducing_gap=2.0).save(buffer, "JPEG", quality=QUALITY)
+    return buffer.getvalue()
