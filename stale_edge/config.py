@@ -24,8 +24,8 @@ Regions = Literal["runs", "hull"]
 Resampling = Literal["linear", "none"]
 BenchDevice = Literal["cpu", "cuda", "all"]
 BenchVariant = Literal["reference", "detector", "text", "localizer", "postprocess"]
-BenchRuntime = Literal["pytorch", "onnxruntime", "torchscript"]
-Precision = Literal["fp32", "fp16", "int8"]
+BenchRuntime = Literal["pytorch", "onnxruntime", "openvino", "torchscript"]
+Precision = Literal["fp32", "fp16", "bf16", "int8", "int8-static", "int8-bf16"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,23 @@ class FeatureSpec:
         _require(self.channels >= 1, "feature_spec.channels", self.channels, "an integer >= 1")
         _require(self.fps is None or self.fps > 0, "feature_spec.fps", self.fps, "a number > 0, or nothing")
         _require(self.stride is None or self.stride >= 1, "feature_spec.stride", self.stride, "an integer >= 1")
+
+
+@dataclass(frozen=True)
+class ExtractConfig:
+    """How features are made of videos, where nobody says otherwise."""
+
+    fps: float = 16.0
+    """Frames a second that snippets are counted in, > 0; with the stride one snippet a second, as in simulations."""
+    stride: int = 16
+    """Frames a snippet, >= 1; the picture in its middle is encoded."""
+    batch: int = 8
+    """Pictures encoded together, >= 1; on a CPU more are hardly faster and hold more memory."""
+
+    def __post_init__(self) -> None:
+        _require(0 < self.fps < float("inf"), "extract.fps", self.fps, "a number > 0")
+        for name in ("stride", "batch"):
+            _require(getattr(self, name) >= 1, f"extract.{name}", getattr(self, name), "an integer >= 1")
 
 
 @dataclass(frozen=True)
@@ -81,8 +98,8 @@ class ModelConfig:
     """Hidden width of the feed-forward networks."""
     dropout: float = 0.1
     """In [0, 1), in training alone."""
-    temporal: Literal["transformer", "cnn", "ms-tcn"] = "transformer"
-    """Temporal embedding: eq. 1, or an alternative of Table 6."""
+    temporal: Literal["transformer", "cnn", "ms-tcn", "none"] = "transformer"
+    """Temporal embedding: eq. 1, or an alternative of Table 6; `none`: snippets do not see each other (B-II)."""
     n_temporal_layers: int = 2
     """Layers of the transformer of eq. 1, >= 1."""
     masking: Literal["maskformer", "cnn", "none", "ground-truth"] = "maskformer"
@@ -230,17 +247,46 @@ class TrainConfig:
     """Of weights, shuffling and dropout."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     validate_every: int = 1
-    """Epochs between validations, >= 1."""
+    """Epochs between validations, >= 0; the last epoch is always validated, but with 0 none is."""
     workers: int = 0
     """Processes that read features beside the training process, >= 0."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "n_snippets", "validate_every"):
+        for name in ("epochs", "batch_size", "n_snippets"):
             _require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "an integer >= 1")
         for name in ("learning_rate", "gradient_clip"):
             _require(getattr(self, name) > 0, f"train.{name}", getattr(self, name), "a number > 0")
-        for name in ("weight_decay", "workers"):
+        for name in ("weight_decay", "validate_every", "workers"):
             _require(getattr(self, name) >= 0, f"train.{name}", getattr(self, name), "a number >= 0")
+
+
+@dataclass(frozen=True)
+class VideoClassifierConfig:
+    """The video-level classifier of `stale-edge scores`, which learns from the classes of whole videos alone."""
+
+    hidden_dim: int = 256
+    """Width of the layer under classes and attention, >= 1."""
+    dropout: float = 0.5
+    """In [0, 1), in training alone."""
+    epochs: int = 20
+    """Passes over the training videos, >= 1."""
+    learning_rate: float = 1e-3
+    """Of Adam, > 0."""
+    weight_decay: float = 1e-3
+    """Of Adam, >= 0."""
+    batch_size: int = 32
+    """Videos per optimizer step, >= 1."""
+    n_snippets: int = 100
+    """T that every video is resampled to, >= 1."""
+    seed: int = 0
+    """Of weights, shuffling and dropout."""
+
+    def __post_init__(self) -> None:
+        for name in ("hidden_dim", "epochs", "batch_size", "n_snippets"):
+            _require(getattr(self, name) >= 1, f"scores.{name}", getattr(self, name), "an integer >= 1")
+        _require(0 <= self.dropout < 1, "scores.dropout", self.dropout, "a number in [0, 1)")
+        _require(self.learning_rate > 0, "scores.learning_rate", self.learning_rate, "a number > 0")
+        _require(self.weight_decay >= 0, "scores.weight_decay", self.weight_decay, "a number >= 0")
 
 
 @dataclass(frozen=True)
@@ -261,6 +307,8 @@ class BenchConfig:
     """Precisions of the detector and localizer rows; empty: those that are sensible on the device."""
     repeats: int = 5
     """Rounds; in each, every row is asked for one trial, >= 1."""
+    recommend: bool = False
+    """Measure the detector with everything that runs here, not only what is sensible by default."""
     peak_tmacs: float | None = None
     """Rate that utilization divides by, in 1e12 multiply-accumulates a second, > 0; None: the rate measured here."""
     seed: int = 0
@@ -383,6 +431,8 @@ class Config:
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     classes: str = ""
     """File with the class names to train on, one a line (a published split); empty: all classes of the data set."""
+    videos: str = ""
+    """File with the videos to train on, one a line, all of the training subset; empty: the whole subset."""
 
 
 def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
@@ -401,6 +451,19 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ConfigError(f"{path}: not a readable TOML file: {error}") from error
+    return from_dict(Config, _overridden(values, overrides))
+
+
+def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
+    """Change settings of a config by strings as `load_config` takes them.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    return from_dict(Config, _overridden(to_dict(config), overrides))
+
+
+def _overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator or not key.strip():
@@ -412,7 +475,7 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
             if not isinstance(target, dict):
                 raise ConfigError(f"--set {override!r}: {table} is a value, not a section")
         target[name] = _toml_value(text.strip())
-    return from_dict(Config, values)
+    return values
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -71,7 +71,7 @@ class ReleaseStale(nn.Module):
         embedding, masks, snippets = self._localize(features, class_embeddings)
         foreground = self.masking(features, embedding)  # (B, T)
         text = self._adapt(class_embeddings, snippets)  # (B, K + 1, D)
-        class_logits = (l2_normalize(text) * LOGIT_SCALE) @ _directions(snippets).transpose(1, 2)  # (B, K + 1, T)
+        class_logits = (l2_normalize(text) * LOGIT_SCALE) @ directions(snippets).transpose(1, 2)  # (B, K + 1, T)
         return StaleOutput(class_logits, masks, foreground, embedding)
 
     def video_scores(self, features: Tensor, class_embeddings: Tensor) -> Tensor:
@@ -254,7 +254,7 @@ def _feedforward(dim: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(dim, MASK_FEEDFORWARD), nn.ReLU(), nn.Dropout(0.1), nn.Linear(MASK_FEEDFORWARD, dim))
 
 
-def _directions(snippets: Tensor) -> Tensor:
+def directions(snippets: Tensor) -> Tensor:
     """Clamp snippets (B, T, D) from below and scale them to length 1.
 
     Dropped snippets are 1e-4 everywhere, whose square vanishes in fp16; dividing by the largest channel first avoids

@@ -11,7 +11,8 @@ class TemporalEmbedding(nn.Module):
     """Give every snippet a global context: F_vis = T(E), features (B, T, C) to embeddings (B, T, D).
 
     Eq. 1: a multi-head self-attention encoder without positional encoding. Or, as in Table 6, `cnn`: dilations 1, 3
-    and 5 with two layers each; `ms-tcn`: stages of dilated residual layers, Farha & Gall, arXiv:1903.01945.
+    and 5 with two layers each; `ms-tcn`: stages of dilated residual layers, Farha & Gall, arXiv:1903.01945. `none`: the
+    projected features as they are, as in the one-stage baseline B-II of Table 1.
 
     Before the projection the features are centred and scaled by two constants of the training data
     (`set_feature_statistics`): CLIP features share a large common direction and one outlier channel, which would
@@ -65,6 +66,8 @@ class DilatedResidualLayer(nn.Module):
 
 def _temporal_layers(config: ModelConfig) -> list[nn.Module]:
     dim, dropout = config.embed_dim, config.dropout
+    if config.temporal == "none":
+        return []
     if config.temporal == "cnn":
         return [DilatedResidualLayer(dim, dilation=dilation, dropout=dropout) for dilation in (1, 1, 3, 3, 5, 5)]
     if config.temporal == "ms-tcn":

@@ -89,8 +89,8 @@ class TextEncoder(nn.Module):
 
         folder = Path(source)
         try:
-            with _quiet_transformers():
-                tower = CLIPTextModelWithProjection.from_pretrained(str(source)).float().eval()
+            with quiet_transformers():
+                tower, found = CLIPTextModelWithProjection.from_pretrained(str(source), output_loading_info=True)
                 tokenizer = CLIPTokenizer.from_pretrained(str(source))
         except (
             Exception
@@ -102,13 +102,18 @@ class TextEncoder(nn.Module):
             )
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise CheckpointError(f"cannot load the CLIP text encoder {str(source)!r}: {where}: {reason[0]}") from error
+        if lacking := sorted(map(str, found["missing_keys"])):  # transformers would make them up
+            raise CheckpointError(
+                f"{source}: not a CLIP text tower with projection: {len(lacking)} weights are missing, "
+                f"such as {', '.join(lacking[:3])}"
+            )
         saved = _saved_contexts(folder / CONTEXTS_FILE)
         if saved is not None and n_contexts not in (None, len(saved)):
             raise CheckpointError(f"{folder / CONTEXTS_FILE} holds {len(saved)} contexts; {n_contexts} were asked for")
         n = len(saved) if saved is not None else n_contexts or 0
         try:
             prompt = _saved_prompt(folder / PROMPT_FILE)
-            encoder = cls(tower, tokenizer, n_contexts=n, trainable=trainable, prompt=prompt)
+            encoder = cls(tower.float().eval(), tokenizer, n_contexts=n, trainable=trainable, prompt=prompt)
             if saved is not None:
                 encoder.load_state_dict({"contexts": saved}, strict=False)
         except (ValueError, RuntimeError) as error:
@@ -182,7 +187,7 @@ class TextEncoder(nn.Module):
     def save(self, folder: Path) -> None:
         """Write tower, tokenizer (transformers' format), contexts and prompt into a folder, made if missing."""
         folder.mkdir(parents=True, exist_ok=True)
-        with _quiet_transformers():
+        with quiet_transformers():
             cast(Any, self.tower).save_pretrained(folder)
             self.tokenizer.save_pretrained(folder)
         if len(self.contexts):
@@ -275,7 +280,7 @@ def load_tokenizer(source: str | Path) -> Any:
     if (folder := Path(source)).is_dir() and not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise CheckpointError(f"no tokenizer in {folder}: none of {', '.join(_TOKENIZER_FILES)} is there")
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             return CLIPTokenizer.from_pretrained(str(source))
     except Exception as error:  # as in TextEncoder.load: any kind
         reason = str(error).strip().splitlines() or [type(error).__name__]
@@ -312,14 +317,19 @@ def _hash_tensors(tensors: dict[str, Tensor], extra: bytes) -> str:
 
 
 @contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Keep transformers' own progress bars off the terminal, where the kit's are."""
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers' own words off the terminal, where the kit's are: progress bars, and lists of unused weights.
+
+    Whoever loads weights asks for the missing ones (`output_loading_info`), which it would only warn of.
+    """
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()

@@ -103,6 +103,8 @@ def evaluate_checkpoint(
     scores: Path | None = None,
     subset: str = "validation",
     tiou_thresholds: Sequence[float] = ACTIVITYNET_THRESHOLDS,
+    window: int | None = None,
+    overlap: int | None = None,
     progress: Progress | None = None,
 ) -> EvaluationReport:
     """Measure a checkpoint's mAP on a data set, with the training-free baseline beside it.
@@ -116,6 +118,7 @@ def evaluate_checkpoint(
         scores: video-level scores for score enhancement; None: none are used.
         subset: of the annotations.
         tiou_thresholds: each in (0, 1]; ActivityNet's, or `evaluation.THUMOS_THRESHOLDS`.
+        window, overlap: as in `Localizer.detect`; None: whole videos.
         progress: called with (stage, done, total).
 
     Raises:
@@ -133,5 +136,7 @@ def evaluate_checkpoint(
         subset=subset,
         tiou_thresholds=tiou_thresholds,
         scores=None if scores is None else read_scores(scores),
+        window=window,
+        overlap=overlap,
         progress=progress,
     )

@@ -157,7 +157,11 @@ class _Run:
             self.scaler.load_state_dict(self.state.scaler)
         self.model = model
         self.replicated = accelerator.prepare_model(model)
-        self.validates = self.plan.validation_subset is not None and config.model.masking != "ground-truth"
+        self.validates = (
+            config.train.validate_every > 0
+            and self.plan.validation_subset is not None
+            and config.model.masking != "ground-truth"
+        )
 
     def run(self) -> TrainResult:
         state = self.state
@@ -324,6 +328,8 @@ class _Run:
         notes = []
         if self.plan.validation_subset is None:
             notes.append("nothing was validated on, so `best` is `last`")
+        elif not self.config.train.validate_every:
+            notes.append("train.validate_every is 0, so `best` is `last`")
         elif not self.validates:
             notes.append("masking 'ground-truth' cannot be validated: a deployed detector has no ground truth")
         if encoder_of(self.classes) is None:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stale_edge.config import Config, to_dict
+from stale_edge.config import Config, FeatureSpec, to_dict
 from stale_edge.data.annotations import VideoAnnotation
 from stale_edge.data.folder import DataSet
-from stale_edge.data.splits import read_split
+from stale_edge.data.splits import read_split, read_video_list
 from stale_edge.errors import ConfigError, DataError
 from stale_edge.training.targets import is_outside
 
@@ -24,18 +24,21 @@ class TrainingPlan:
     videos: of the training subset, in the order of the annotations.
     validation_subset: subset that is validated on; None: the data set has none with features and known actions.
     notes: what a user should know: what was left out.
+    feature_spec: what the features are.
     """
 
     vocabulary: tuple[str, ...]
     videos: tuple[str, ...]
     validation_subset: str | None
     notes: tuple[str, ...]
+    feature_spec: FeatureSpec
 
     def identity(self, config: Config) -> dict[str, Any]:
         """Say what makes two runs the same run, in plain values."""
         videos = "\n".join(self.videos)
         return {
             "config": to_dict(config),
+            "feature_spec": to_dict(self.feature_spec),
             "vocabulary": list(self.vocabulary),
             "videos": f"{len(self.videos)}, sha256 {hashlib.sha256(videos.encode()).hexdigest()[:16]}",
         }
@@ -49,8 +52,9 @@ def plan_training(config: Config, data_set: DataSet) -> TrainingPlan:
     action stay: they are background. Videos without features are left out, and the plan's notes say so.
 
     Raises:
-        ConfigError, DataError: the class file is unreadable, names no class that is trained on, or the data set has no
-            training subset, no action in it, or features of none of its videos.
+        ConfigError, DataError: the class file is unreadable, names no class that is trained on, the video file names a
+            video that is not for training, or the data set has no training subset, no action in it, or features of none
+            of its videos.
         ConfigError: the features are not as wide as the model, or not as long as the one length it takes.
     """
     annotations = data_set.annotations
@@ -70,7 +74,7 @@ def plan_training(config: Config, data_set: DataSet) -> TrainingPlan:
         there = ", ".join(annotations.subsets) or "none"
         raise DataError(f"{data_set.root}: no subset to train on; expected 'training' (or 'train'), there are: {there}")
     vocabulary = read_split(Path(config.classes)) if config.classes else annotations.classes
-    listed = annotations.in_subset(subset)
+    listed = _listed(config, data_set, subset)
     kept = [name for name in listed if _is_trained_on(annotations.videos[name], set(vocabulary))]
     found = [name for name in kept if name in data_set.features]
     seen = {action.label for name in found for action in annotations.videos[name].actions}
@@ -87,8 +91,27 @@ def plan_training(config: Config, data_set: DataSet) -> TrainingPlan:
         )
         validation = None
     return TrainingPlan(
-        vocabulary=tuple(vocabulary), videos=tuple(found), validation_subset=validation, notes=tuple(notes)
+        vocabulary=tuple(vocabulary),
+        videos=tuple(found),
+        validation_subset=validation,
+        notes=tuple(notes),
+        feature_spec=data_set.feature_spec,
     )
+
+
+def _listed(config: Config, data_set: DataSet, subset: str) -> tuple[str, ...]:
+    """List the training videos, or those of them that the config's file names, in the order of the annotations."""
+    listed = data_set.annotations.in_subset(subset)
+    if not config.videos:
+        return listed
+    chosen = set(read_video_list(Path(config.videos)))
+    foreign = sorted(chosen - set(listed))
+    if foreign:
+        raise DataError(
+            f"{config.videos}: {len(foreign)} of {len(chosen)} videos are not in subset {subset!r} of "
+            f"{data_set.root} (the first: {foreign[0]})"
+        )
+    return tuple(name for name in listed if name in chosen)
 
 
 def _can_be_scored(data_set: DataSet, subset: str, vocabulary: set[str]) -> bool:
