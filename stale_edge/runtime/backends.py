@@ -1,18 +1,17 @@
-"""What runs a detector file: ONNX Runtime, or libtorch for TorchScript. Each is imported when it is first opened."""
+"""The table of runtimes: what runs a detector file, in which precisions, and which of a bundle's files it takes."""
 
-import importlib
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
+from typing import Protocol
 
 from stale_edge.bundle import TensorSpec
-from stale_edge.errors import BundleError, MissingExtraError
+from stale_edge.errors import BundleError
+from stale_edge.runtime.onnxruntime_backend import OnnxRuntimeBackend
+from stale_edge.runtime.openvino_backend import OpenVinoBackend
+from stale_edge.runtime.torch_export_backend import TorchExportBackend
+from stale_edge.runtime.torchscript_backend import TorchScriptBackend
 from stale_edge.segments import FloatArray
-
-_ORT_DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
 
 
 class Backend(Protocol):
@@ -31,106 +30,65 @@ class Backend(Protocol):
         ...
 
 
-def open_backend(path: Path, *, runtime: str, threads: int = 1) -> Backend:
-    """Open a detector file with a runtime of this package.
-
-    Args:
-        path: `.onnx` or TorchScript file.
-        runtime: `onnxruntime` or `torchscript`.
-        threads: CPU threads inside an operator, >= 1. Opening a TorchScript file sets
-            torch's thread count, which is the whole process'.
-
-    Raises:
-        ValueError: an unknown runtime, or threads < 1.
-        BundleError: the runtime cannot read the file.
-        MissingExtraError: TorchScript without torch.
-    """
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise ValueError(f"threads must be an integer >= 1; got {threads!r}")
-    if runtime not in RUNTIMES:
-        raise ValueError(f"runtime must be one of {', '.join(RUNTIMES)}; got {runtime!r}")
-    return RUNTIMES[runtime](Path(path), threads)
+class _OpensFile(Protocol):
+    def __call__(self, path: Path, *, precision: str, threads: int, outputs: Sequence[str] | None) -> Backend: ...
 
 
-class OnnxBackend:
-    """ONNX Runtime on the CPU: one session, `threads` threads, no busy waiting between calls."""
+@dataclass(frozen=True)
+class Runtime:
+    """How this package runs detectors with one runtime."""
 
-    def __init__(self, path: Path, threads: int) -> None:
-        import onnxruntime as ort
-
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.log_severity_level = 3
-        # A device that waits for the next video must not burn a core while waiting.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-        try:
-            self._session: Any = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's exceptions share no base but Exception
-            raise BundleError(f"{path}: ONNX Runtime {ort.__version__} cannot load it: {error}") from error
-        self.inputs: tuple[TensorSpec, ...] | None = _specs(self._session.get_inputs())
-        self.outputs: tuple[TensorSpec, ...] | None = _specs(self._session.get_outputs())
-        self.metadata: Mapping[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
-        self._names = [spec.name for spec in self.outputs]
-
-    def run(self, features: FloatArray, class_embeddings: FloatArray) -> dict[str, FloatArray]:
-        """Run the session; ONNX Runtime allows concurrent calls."""
-        values = self._session.run(self._names, {"features": features, "class_embeddings": class_embeddings})
-        return dict(zip(self._names, values, strict=True))
+    opens: _OpensFile
+    files: str
+    """The runtime that the manifest names for the files it takes."""
+    precisions: Mapping[str, str]
+    """Precision that can be asked for -> precision of the file that is run in it."""
 
 
-class TorchScriptBackend:
-    """libtorch on the CPU. The module's `forward(features, class_embeddings)` returns the outputs as a tuple."""
+_AS_STORED = {precision: precision for precision in ("fp32", "fp16", "int8")}
+_OPENVINO = {"fp32": "fp32", "bf16": "fp32", "int8-static": "int8-static", "int8-bf16": "int8-static"}
 
-    NAMES = ("class_logits", "masks", "foreground")
-
-    def __init__(self, path: Path, threads: int) -> None:
-        try:
-            torch: Any = importlib.import_module("torch")
-        except ImportError as error:
-            raise MissingExtraError(
-                'runtime="torchscript" needs torch: pip install "stale-edge[train]", or use runtime="onnxruntime"'
-            ) from error
-        self._torch = torch
-        torch.set_num_threads(threads)
-        try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
-                self._module: Any = torch.jit.load(str(path), map_location="cpu").eval()
-        except (RuntimeError, ValueError) as error:
-            raise BundleError(f"{path}: torch {torch.__version__} cannot load it: {error}") from error
-        self.inputs: tuple[TensorSpec, ...] | None = None
-        self.outputs: tuple[TensorSpec, ...] | None = None
-        self.metadata: Mapping[str, str] = {}
-
-    def run(self, features: FloatArray, class_embeddings: FloatArray) -> dict[str, FloatArray]:
-        """Run the module without gradients."""
-        torch = self._torch
-        with torch.inference_mode():
-            # torch has no read-only tensors and warns of read-only arrays; the module does not write to its inputs.
-            values = self._module(*(torch.from_numpy(_writable(x)) for x in (features, class_embeddings)))
-        if not isinstance(values, tuple) or len(values) != len(self.NAMES):
-            raise BundleError(
-                f"a TorchScript detector must return {', '.join(self.NAMES)}; got {type(values).__name__}"
-            )
-        return {name: np.asarray(value.numpy()) for name, value in zip(self.NAMES, values, strict=True)}
-
-
-RUNTIMES: Mapping[str, Callable[[Path, int], Backend]] = {
-    "onnxruntime": OnnxBackend,
-    "torchscript": TorchScriptBackend,
+RUNTIMES: Mapping[str, Runtime] = {
+    "onnxruntime": Runtime(OnnxRuntimeBackend, "onnxruntime", {**_AS_STORED, "int8-static": "int8-static"}),
+    "openvino": Runtime(OpenVinoBackend, "onnxruntime", _OPENVINO),
+    "torchscript": Runtime(TorchScriptBackend, "torchscript", _AS_STORED),
+    "torch-export": Runtime(TorchExportBackend, "torch-export", {"fp32": "fp32"}),
 }
 
 
-def _specs(nodes: Any) -> tuple[TensorSpec, ...]:
-    return tuple(
-        TensorSpec(node.name, _ORT_DTYPES.get(node.type, str(node.type)), tuple(size or "?" for size in node.shape))
-        for node in nodes
-    )
+def runtime_of(runtime: str, precision: str) -> Runtime:
+    """Find a runtime that can run detectors in a precision.
+
+    Raises:
+        BundleError: an unknown runtime, or one that does not run this precision; what there is, is listed.
+    """
+    found = RUNTIMES.get(runtime)
+    if found is None:
+        raise BundleError(f"stale-edge runs detectors with {', '.join(RUNTIMES)}; got {runtime!r}")
+    if precision not in found.precisions:
+        raise BundleError(f"{runtime} runs detectors in {', '.join(found.precisions)}; got {precision!r}")
+    return found
 
 
-def _writable(array: FloatArray) -> FloatArray:
-    return array if array.flags.writeable else array.copy()
+def open_backend(
+    path: Path, *, runtime: str, precision: str = "fp32", threads: int = 1, outputs: Sequence[str] | None = None
+) -> Backend:
+    """Open a detector file with a runtime of this package.
+
+    Args:
+        path: `.onnx` or TorchScript file, in the precision that the table names for `precision`.
+        runtime, precision: a row of the table.
+        threads: CPU threads inside an operator, >= 1. Opening a TorchScript file sets
+            torch's thread count, which is the whole process'.
+        outputs: what will be read; what only other outputs need is not even loaded, where the runtime allows it.
+            None: all.
+
+    Raises:
+        ValueError: threads < 1.
+        BundleError: no such row, or the runtime cannot read the file.
+        MissingExtraError: the runtime is not installed.
+    """
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise ValueError(f"threads must be an integer >= 1; got {threads!r}")
+    opens = runtime_of(runtime, precision).opens
+    return opens(Path(path), precision=precision, threads=threads, outputs=outputs)

@@ -11,6 +11,7 @@ from stale_edge.bundle import ClassBank, FeatureContract
 from stale_edge.config import DecodeConfig
 from stale_edge.errors import ClassBankError, FeatureContractError
 from stale_edge.runtime.contract import checked_features
+from stale_edge.runtime.windows import check_windows, detect_windowed
 from stale_edge.segments import Detection, FloatArray
 
 
@@ -35,6 +36,10 @@ class BaseLocalizer(ABC):
     @abstractmethod
     def _run(self, features: FloatArray, class_embeddings: FloatArray) -> dict[str, FloatArray]:
         """Run the network on checked features (B, T, C) and embeddings (K, D); outputs by name, with the axis B."""
+
+    def _run_for_decoding(self, features: FloatArray, class_embeddings: FloatArray) -> dict[str, FloatArray]:
+        """Run as much of the network as decoding needs: at least `class_logits` and `masks`."""
+        return self._run(features, class_embeddings)
 
     def forward(self, features: Any, class_embeddings: Any = None) -> dict[str, FloatArray]:
         """Run the detector as it is; nothing is resampled or decoded.
@@ -64,10 +69,14 @@ class BaseLocalizer(ABC):
         class_bank: ClassBank | Sequence[str] | None = None,
         video_label: str | None = None,
         video_score: float | None = None,
+        window: int | None = None,
+        overlap: int | None = None,
     ) -> list[Detection]:
         """Find which action happens when in one video.
 
-        Features are resampled first where the feature contract says so, as in training.
+        Features are resampled first where the feature contract says so, as in training. With `window`, each window is
+        treated like a video of its own and what they find is joined (`stale_edge.runtime.windows`): time grows linearly
+        with the video, memory does not grow.
 
         Args:
             features: (T, C) of the whole video, any T >= 1, floating.
@@ -75,6 +84,9 @@ class BaseLocalizer(ABC):
             class_bank: the classes to look for: a bank of the same text encoder, or names that the localizer's own
                 bank holds; None: all of its own.
             video_label, video_score: a video-level class and its score in [0, 1] for score enhancement, both or none.
+            window: snippets a window, >= 2; `features` may then be a memory map, of which one window is read at a time.
+                None: the whole video at once.
+            overlap: snippets that two windows share, from 1 to half a window; None: half a window.
 
         Returns:
             Detections by falling score, their segments in seconds in [0, duration_s].
@@ -82,21 +94,33 @@ class BaseLocalizer(ABC):
         Raises:
             FeatureContractError: (a ValueError) the features do not fit, or are so large that the network overflows.
             ClassBankError: (a ValueError) an unknown name, or embeddings of another text encoder.
-            ValueError: the duration, video_label or video_score is not allowed.
+            ValueError: the duration, video_label, video_score, window or overlap is not allowed.
         """
         from stale_edge.data import resample
         from stale_edge.decoding import decode
 
         if isinstance(duration_s, bool) or not math.isfinite(duration_s) or duration_s <= 0:
             raise ValueError(f"duration_s must be the video's length in seconds, finite and > 0; got {duration_s!r}")
+        check_windows(window, overlap)
         bank = self._bank_for(class_bank)
+        if window is not None:
+            return detect_windowed(
+                self,
+                features,
+                duration_s=float(duration_s),
+                window=window,
+                overlap=overlap,
+                class_bank=bank,
+                video_label=video_label,
+                video_score=video_score,
+            )
         contract = self.feature_contract
         values = checked_features(features, contract, any_length=contract.resampling == "linear")
         if values.ndim != 2:
             raise FeatureContractError(f"detect takes one video, features (T, C); got shape {values.shape}")
         if contract.resample_to is not None:
             values = resample(values, contract.resample_to)
-        outputs = self.forward(values, bank.embeddings)
+        outputs = {name: value[0] for name, value in self._run_for_decoding(values[None], bank.embeddings).items()}
         for name in ("class_logits", "masks"):
             if not np.isfinite(outputs[name]).all():
                 raise FeatureContractError(

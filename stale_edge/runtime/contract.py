@@ -3,6 +3,7 @@
 A wrong window or encoder does not crash a network, it makes it quietly wrong; so nothing here is bent to fit.
 """
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,27 @@ def check_feature_spec(contract: FeatureContract, spec: FeatureSpec) -> None:
             differences.append(f"{name} is {got}, the contract says {wanted}")
     if differences:
         raise FeatureContractError(f"these features are not what the model was trained on: {'; '.join(differences)}")
+
+
+def check_spec_near(contract: FeatureContract, source: Path) -> None:
+    """Refuse features beside which, or one folder up, a `feature_spec.json` says that they are of another kind.
+
+    Args:
+        contract: what the bundle demands.
+        source: a feature file, or a folder of them.
+
+    Raises:
+        DataError: the `feature_spec.json` cannot be read.
+        FeatureContractError: see `check_feature_spec`.
+    """
+    from stale_edge.data import read_feature_spec
+    from stale_edge.data.folder import FEATURE_SPEC_FILE
+
+    folder = source if source.is_dir() else source.parent
+    for place in (folder, folder.parent):
+        if (place / FEATURE_SPEC_FILE).is_file():
+            check_feature_spec(contract, read_feature_spec(place / FEATURE_SPEC_FILE))
+            return
 
 
 def implied_duration_s(contract: FeatureContract, n_snippets: int) -> float | None:

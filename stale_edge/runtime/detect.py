@@ -1,21 +1,22 @@
-"""Feature files in, the text of a file of detections out: what `stale-edge detect` does."""
+"""Features or videos in, the text of a file of detections out: what `stale-edge detect` does."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
-from stale_edge.bundle import ClassBank
-from stale_edge.data import FeatureFolder, open_data_set, read_feature_spec, read_features, read_split
-from stale_edge.data.folder import ANNOTATIONS_FILE, FEATURE_SPEC_FILE
-from stale_edge.errors import DataError, StaleEdgeError
-from stale_edge.report.formats import Formatter, to_csv, to_html, to_json, to_srt
-from stale_edge.runtime.contract import check_feature_spec, implied_duration_s
-from stale_edge.runtime.localizer import Localizer, load_bundle
-from stale_edge.segments import Detection, FloatArray, find_video
-
-FORMATTERS: dict[str, Formatter] = {"json": to_json, "csv": to_csv, "srt": to_srt, "html": to_html}
+from stale_edge.data import Annotations, read_annotations, read_split
+from stale_edge.errors import DataError, FeatureContractError, StaleEdgeError
+from stale_edge.report.formats import FORMATTERS, to_html
+from stale_edge.report.view import ClassCurves, Thumbnail, Truth, VideoView
+from stale_edge.runtime.contract import check_spec_near, implied_duration_s
+from stale_edge.runtime.detect_inputs import Input, find_inputs
+from stale_edge.runtime.localizer import load_bundle
+from stale_edge.runtime.measured import MeasuredLocalizer, StageTimings
+from stale_edge.runtime.text_encoder import choose_classes
+from stale_edge.runtime.videos import VideoReader
+from stale_edge.runtime.views import class_curves, link_to
+from stale_edge.runtime.windows import WindowPlan, check_windows
+from stale_edge.segments import Detection, find_video
 
 Progress = Callable[..., None]
 """Called with (stage, done, total)."""
@@ -25,24 +26,186 @@ _MOST_ERRORS = 5
 
 
 @dataclass(frozen=True)
+class DetectSettings:
+    """How to detect: everything but the inputs.
+
+    bundle: the bundle's folder.
+    classes: names to look for: out of the bundle's class bank, or any that its text encoder reads; None: its bank.
+    duration_s: length in seconds, > 0, of every video that is given as features; None: as its data set's annotations
+        say, else T * stride / fps of the bundle's feature contract.
+    runtime, precision, threads: as in `load_bundle`.
+    window, overlap: as in `Localizer.detect`; with a window, `.npy` files and videos are read window by window.
+    encoder: visual encoder for videos; None: the bundle's.
+    encoder_precision: as in `load_encoder`.
+    """
+
+    bundle: Path
+    classes: tuple[str, ...] | None = None
+    duration_s: float | None = None
+    runtime: str = "onnxruntime"
+    precision: str = "fp32"
+    threads: int = 1
+    window: int | None = None
+    overlap: int | None = None
+    encoder: Path | None = None
+    encoder_precision: str = "fp32"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found in one video.
+
+    span_s: the seconds that segments are counted in.
+    notes: what could not be read of it.
+    thumbnails, curves: for a page, when they were asked for.
+    """
+
+    video: str
+    detections: list[Detection]
+    span_s: float
+    timings: StageTimings
+    notes: tuple[str, ...] = ()
+    thumbnails: tuple[Thumbnail, ...] = ()
+    curves: ClassCurves | None = None
+
+
+@dataclass(frozen=True)
 class DetectionRun:
     """What was found in several inputs.
 
     text: the detections of every input that could be read, in the format asked for.
     errors: one line for every input that could not; the same line once.
+    encoded: class names that the class bank lacks and that the bundle's text encoder embedded.
+    timings: where the time went, by video.
+    has_videos: whether a video was among the inputs, and not only features.
+    notes: what could not be read of a video, by video; only of those where there is something to say.
     """
 
     text: str
     errors: tuple[str, ...]
+    encoded: tuple[str, ...] = ()
+    timings: Mapping[str, StageTimings] = field(default_factory=dict)
+    has_videos: bool = False
+    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def total(self) -> StageTimings:
+        """The stages of all videos together."""
+        summed = StageTimings()
+        for timings in self.timings.values():
+            summed.add(timings)
+        return summed
 
 
-class _Input(NamedTuple):
-    """One video: its name, where its features lie, and its length in seconds if its data set says it."""
+class Detector:
+    """A bundle opened for many inputs, one after the other.
 
-    video: str
-    load: Callable[[], FloatArray]
-    duration_s: float | None
-    source: Path
+    Args:
+        settings: how to detect.
+        for_page: collect what a page shows beside the detections.
+
+    Raises:
+        ValueError: windows that cannot be.
+        BundleError, VerificationError, ClassBankError: the bundle or the class names cannot be used.
+    """
+
+    def __init__(self, settings: DetectSettings, *, for_page: bool = False) -> None:
+        check_windows(settings.window, settings.overlap)
+        inner = load_bundle(
+            settings.bundle, runtime=settings.runtime, precision=settings.precision, threads=settings.threads
+        )
+        self.bank = inner.class_bank
+        self.encoded: tuple[str, ...] = ()
+        if settings.classes is not None:
+            self.bank, self.encoded = choose_classes(settings.bundle, inner.class_bank, settings.classes)
+        self.localizer = MeasuredLocalizer(inner)
+        self._settings = settings
+        self._for_page = for_page
+        self._reader = VideoReader(
+            settings.bundle,
+            inner.feature_contract,
+            encoder=settings.encoder,
+            precision=settings.encoder_precision,
+            threads=settings.threads,
+        )
+
+    def open_encoder(self) -> None:
+        """Open the visual encoder now, so that what is wrong with it is said once and not for every video.
+
+        Raises:
+            StaleEdgeError: there is none, or it is not the feature contract's.
+        """
+        _ = self._reader.opened
+
+    def detect(self, item: Input, *, progress: Progress | None = None) -> Found:
+        """Find the actions in one input.
+
+        Args:
+            progress: told how far a video has been read.
+
+        Raises:
+            StaleEdgeError: it cannot be used; the message names it.
+        """
+        self.localizer.timings = StageTimings()
+        self.localizer.kept_logits = [] if self._for_page else None
+        try:
+            if item.problem:
+                raise DataError(item.problem)
+            found = self._in_video(item, progress) if item.is_video else self._in_features(item)
+        except StaleEdgeError as error:
+            if str(item.source) in str(error):
+                raise
+            raise DataError(f"{item.source}: {error}") from error
+        found.timings.video_s = found.span_s
+        return found
+
+    def _in_video(self, item: Input, progress: Progress | None) -> Found:
+        settings = self._settings
+        found = self._reader.detect(
+            item.path,
+            self.localizer,
+            class_bank=self.bank,
+            window=settings.window,
+            overlap=settings.overlap,
+            thumbnails=self._for_page,
+            progress=progress,
+        )
+        curves = self._curves(found.n_snippets)
+        return Found(
+            item.video, found.detections, found.span_s, self.localizer.timings, found.notes, found.thumbnails, curves
+        )
+
+    def _in_features(self, item: Input) -> Found:
+        settings, contract = self._settings, self.localizer.feature_contract
+        check_spec_near(contract, item.source)
+        features = item.features(lazily=settings.window is not None)
+        seconds = settings.duration_s if settings.duration_s is not None else item.duration_s
+        if seconds is None:
+            seconds = implied_duration_s(contract, features.shape[0])
+        if seconds is None:
+            raise DataError(
+                f"{item.source}: nobody says how long this video is: the bundle's feature contract has no fps and "
+                "stride; give --duration SECONDS"
+            )
+        try:
+            detections = self.localizer.detect(
+                features,
+                duration_s=seconds,
+                class_bank=self.bank,
+                window=settings.window,
+                overlap=settings.overlap,
+            )
+        except FeatureContractError as error:
+            where = item.source / item.video if item.source.is_dir() else item.source
+            raise FeatureContractError(f"{where}: {error}") from error
+        return Found(item.video, detections, seconds, self.localizer.timings, curves=self._curves(features.shape[0]))
+
+    def _curves(self, n_snippets: int) -> ClassCurves | None:
+        parts, window = self.localizer.kept_logits, self._settings.window
+        if not parts:
+            return None
+        plan = None if window is None else WindowPlan.of(window, self._settings.overlap)
+        return class_curves(self.bank.names, parts, n_snippets=n_snippets, plan=plan)
 
 
 def detect_files(
@@ -55,51 +218,120 @@ def detect_files(
     runtime: str = "onnxruntime",
     precision: str = "fp32",
     threads: int = 1,
+    window: int | None = None,
+    overlap: int | None = None,
+    encoder: Path | None = None,
+    encoder_precision: str = "fp32",
+    page: Path | None = None,
+    truth: Path | None = None,
     progress: Progress | None = None,
 ) -> DetectionRun:
-    """Detect actions in feature files, folders of them, or whole data sets; one bad file does not end the run.
+    """Detect actions in videos, feature files, folders of them, or whole data sets; one bad file does not end the run.
 
-    The length of a video is `duration_s` if given, else what its data set's annotations say, else T * stride / fps of
-    the bundle's feature contract. A `feature_spec.json` beside the features, or one folder up, must fit the contract.
+    A `feature_spec.json` beside features, or one folder up, must fit the bundle's feature contract; so must the
+    encoder that reads videos.
 
     Args:
-        bundle: the bundle's folder.
-        inputs: feature files, folders of feature files, or data set folders.
-        classes: names to look for, out of the bundle's class bank; None: all.
+        bundle, classes, duration_s, runtime, precision, threads, window, overlap, encoder, encoder_precision: as in
+            `DetectSettings`.
+        inputs: videos, feature files, folders of either, or data set folders.
         output_format: `json` (ActivityNet's layout), `csv`, `srt` (one video alone) or `html`.
-        duration_s: length of every video in seconds, > 0; None: see above.
-        runtime, precision, threads: as in `load_bundle`.
+        page: where the text of `html` will lie, so that it links the videos from there; None: by absolute address.
+        truth: annotations that `html` shows beside what was found; None: those of the data set, where there is one.
         progress: called with (stage, done, total).
 
     Raises:
-        ValueError: an unknown format, or a duration that is not > 0.
-        BundleError, VerificationError, ClassBankError: the bundle or the class names cannot be used.
-        DataError: two inputs have the same name, or a folder has no features.
+        ValueError: an unknown format, a duration that is not > 0, or windows that cannot be.
+        BundleError, VerificationError, ClassBankError: the bundle, the class names or the encoder cannot be used.
+        FeatureContractError: the encoder is not the bundle's; both values are named.
+        DataError: two inputs have the same name, a folder has nothing to detect in, or no input could be used.
     """
     if output_format not in FORMATTERS:
         raise ValueError(f"output_format must be one of {', '.join(FORMATTERS)}; got {output_format!r}")
-    localizer = load_bundle(bundle, runtime=runtime, precision=precision, threads=threads)
-    bank = localizer.class_bank if classes is None else localizer.class_bank.select(classes)
-    videos = _unique([video for path in inputs for video in _videos_at(Path(path))])
-    if output_format == "srt" and len(videos) != 1:
-        raise DataError(f"subtitles belong to one video; got {len(videos)}: detect one by one, or write json")
-    results: dict[str, list[Detection]] = {}
-    durations: dict[str, float] = {}
+    settings = DetectSettings(
+        bundle,
+        classes=None if classes is None else tuple(classes),
+        duration_s=duration_s,
+        runtime=runtime,
+        precision=precision,
+        threads=threads,
+        window=window,
+        overlap=overlap,
+        encoder=encoder,
+        encoder_precision=encoder_precision,
+    )
+    detector = Detector(settings, for_page=output_format == "html")
+    items = find_inputs(inputs)
+    annotated = None if truth is None else read_annotations(truth)
+    if output_format == "srt" and len(items) != 1:
+        raise DataError(f"subtitles belong to one video; got {len(items)}: detect one by one, or write json")
+    if any(item.is_video for item in items):
+        detector.open_encoder()
+    found: list[Found] = []
     errors = []
-    for done, item in enumerate(videos):
+    for done, item in enumerate(items):
         if progress is not None:
-            progress("detect", done, len(videos))
+            progress("detect", done, len(items))
         try:
-            results[item.video], durations[item.video] = _detect(localizer, bank, item, duration_s)
+            found.append(detector.detect(item, progress=progress))
         except StaleEdgeError as error:
-            errors.append(str(error) if str(item.source) in str(error) else f"{item.source}: {error}")
+            errors.append(str(error))
     if progress is not None:
-        progress("detect", len(videos), len(videos))
-    errors = list(dict.fromkeys(errors))  # what is wrong with a whole folder is said once, not once a video
-    if errors and not results:
-        more = f"; and {len(errors) - _MOST_ERRORS} more" if len(errors) > _MOST_ERRORS else ""
-        raise DataError("; ".join(errors[:_MOST_ERRORS]) + more)
-    return DetectionRun(FORMATTERS[output_format](results, durations=durations), tuple(errors))
+        progress("detect", len(items), len(items))
+    return summarize(
+        found, errors, items, output_format=output_format, encoded=detector.encoded, page=page, truth=annotated
+    )
+
+
+def summarize(
+    found: Sequence[Found],
+    errors: Sequence[str],
+    items: Sequence[Input],
+    *,
+    output_format: str,
+    encoded: tuple[str, ...] = (),
+    page: Path | None = None,
+    truth: Annotations | None = None,
+) -> DetectionRun:
+    """Format what was found in many inputs; `page` and `truth` as in `detect_files`.
+
+    Raises:
+        DataError: there are errors and nothing was found anywhere; the first few are named.
+    """
+    lines = tuple(dict.fromkeys(errors))  # what is wrong with a whole folder is said once, not once a video
+    if lines and not found:
+        more = f"; and {len(lines) - _MOST_ERRORS} more" if len(lines) > _MOST_ERRORS else ""
+        raise DataError("; ".join(lines[:_MOST_ERRORS]) + more)
+    results = {one.video: one.detections for one in found}
+    durations = {one.video: one.span_s for one in found}
+    if output_format == "html":
+        text = to_html(results, durations=durations, views=_views(found, items, page=page, truth=truth))
+    else:
+        text = FORMATTERS[output_format](results, durations=durations)
+    return DetectionRun(
+        text,
+        lines,
+        encoded,
+        {one.video: one.timings for one in found},
+        any(item.is_video for item in items),
+        {one.video: one.notes for one in found if one.notes},
+    )
+
+
+def _views(
+    found: Sequence[Found], items: Sequence[Input], *, page: Path | None, truth: Annotations | None
+) -> dict[str, VideoView]:
+    by_name = {item.video: item for item in items}
+    views = {}
+    for one in found:
+        item = by_name[one.video]
+        actions = item.truth
+        if truth is not None:
+            name = find_video(one.video, truth.videos)
+            actions = tuple(Truth(*action) for action in truth.videos[name].actions) if name else None
+        link = link_to(item.path, page) if item.is_video else None
+        views[one.video] = VideoView(link, one.thumbnails, one.curves, actions)
+    return views
 
 
 def class_list(text: str) -> tuple[str, ...]:
@@ -114,52 +346,3 @@ def class_list(text: str) -> tuple[str, ...]:
     if not names or (len(names) == 1 and Path(text).suffix in (".txt", ".list")):
         raise DataError(f"--classes {text!r}: no such file; give a file with one class name a line, or name,name,...")
     return names
-
-
-def _detect(
-    localizer: Localizer, bank: ClassBank, item: _Input, duration_s: float | None
-) -> tuple[list[Detection], float]:
-    _check_spec_near(localizer, item.source)
-    features = item.load()
-    seconds = duration_s if duration_s is not None else item.duration_s
-    if seconds is None:
-        seconds = implied_duration_s(localizer.feature_contract, features.shape[0])
-    if seconds is None:
-        raise DataError(
-            f"{item.source}: nobody says how long this video is: the bundle's feature contract has no fps and stride; "
-            "give --duration SECONDS"
-        )
-    return localizer.detect(features, duration_s=seconds, class_bank=bank), seconds
-
-
-def _check_spec_near(localizer: Localizer, source: Path) -> None:
-    folder = source if source.is_dir() else source.parent
-    for place in (folder, folder.parent):
-        if (place / FEATURE_SPEC_FILE).is_file():
-            check_feature_spec(localizer.feature_contract, read_feature_spec(place / FEATURE_SPEC_FILE))
-            return
-
-
-def _videos_at(path: Path) -> Iterator[_Input]:
-    if not path.is_dir():
-        yield _Input(path.stem, lambda: read_features(path), None, path)
-        return
-    if (path / ANNOTATIONS_FILE).is_file():
-        data_set = open_data_set(path)
-        folder, annotated = data_set.features, data_set.annotations.videos
-    else:
-        folder, annotated = FeatureFolder(path), {}
-    if not folder.videos:
-        raise DataError(f"{path}: no feature file in this folder; allowed: .npy, .npz, .h5, .hdf5")
-    for video in folder.videos:
-        name = find_video(video, annotated)
-        yield _Input(video, partial(folder.load, video), annotated[name].duration_s if name else None, path)
-
-
-def _unique(videos: list[_Input]) -> list[_Input]:
-    seen: dict[str, Path] = {}
-    for item in videos:
-        if item.video in seen:
-            raise DataError(f"two inputs are called {item.video}: {seen[item.video]} and {item.source}; rename one")
-        seen[item.video] = item.source
-    return videos

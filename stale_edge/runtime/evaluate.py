@@ -15,6 +15,7 @@ from stale_edge.report.formats import to_layout
 from stale_edge.runtime.base import BaseLocalizer
 from stale_edge.runtime.contract import check_feature_spec
 from stale_edge.runtime.localizer import load_bundle
+from stale_edge.runtime.text_encoder import choose_classes
 from stale_edge.segments import Detection, find_video
 
 Progress = Callable[..., None]
@@ -58,10 +59,12 @@ def evaluate_localizer(
     localizer: BaseLocalizer,
     data_set: DataSet,
     *,
-    classes: Sequence[str] | None = None,
+    classes: ClassBank | Sequence[str] | None = None,
     subset: str = "validation",
     tiou_thresholds: Sequence[float] = ACTIVITYNET_THRESHOLDS,
     scores: Mapping[str, VideoScore] | None = None,
+    window: int | None = None,
+    overlap: int | None = None,
     progress: Progress | None = None,
 ) -> EvaluationReport:
     """Detect actions in every video of a subset and compare them with the annotations.
@@ -69,12 +72,14 @@ def evaluate_localizer(
     Args:
         localizer: a `Localizer`, a PyTorch detector, or anything else with `detect` and `class_bank`.
         data_set: annotations and features.
-        classes: look for these alone and score these alone (closed or open set); videos that show only other classes
-            are left out, as in the open-set protocol of the paper. None: look for the localizer's whole vocabulary and
-            score every annotated class, also those it does not know.
+        classes: look for these alone and score these alone (closed or open set): names of the localizer's bank, or a
+            bank of the same text encoder; videos that show only other classes are left out, as in the open-set protocol
+            of the paper. None: look for the localizer's whole vocabulary and score every annotated class, also those it
+            does not know.
         subset: of the annotations.
         tiou_thresholds: each in (0, 1]; ActivityNet's, or `evaluation.THUMOS_THRESHOLDS`.
         scores: video-level scores for score enhancement, by video; a label that is not looked for is passed over.
+        window, overlap: as in `Localizer.detect`; None: whole videos.
         progress: called with (stage, done, total) after every video.
 
     Raises:
@@ -82,9 +87,12 @@ def evaluate_localizer(
         DataError: no video is in the subset, or none of the classes is annotated in it.
         DataError, FeatureContractError: a feature file cannot be read or does not fit.
     """
-    bank = localizer.class_bank if classes is None else localizer.class_bank.select(classes)
-    videos = _videos(data_set, subset, classes)
-    baseline_bank, baseline_note = _baseline_bank(localizer.class_bank, bank.names, data_set)
+    own = localizer.class_bank
+    bank = classes if isinstance(classes, ClassBank) else own if classes is None else own.select(classes)
+    names = None if classes is None else bank.names
+    videos = _videos(data_set, subset, names)
+    baseline_bank, baseline_note = _baseline_bank(bank, data_set)
+    windows: dict[str, Any] = {} if window is None else {"window": window, "overlap": overlap}
     found: dict[str, list[Detection]] = {}
     found_by_baseline: dict[str, list[Detection]] = {}
     missing = []
@@ -95,7 +103,7 @@ def evaluate_localizer(
             duration_s = data_set.annotations.videos[video].duration_s
             features = data_set.load(video)
             enhancement = _enhancement(video, scores, bank)
-            found[video] = localizer.detect(features, duration_s=duration_s, class_bank=bank, **enhancement)
+            found[video] = localizer.detect(features, duration_s=duration_s, class_bank=bank, **enhancement, **windows)
             if baseline_bank is not None:
                 found_by_baseline[video] = baseline_detections(
                     features, baseline_bank.embeddings, class_names=baseline_bank.names, duration_s=duration_s
@@ -111,9 +119,7 @@ def evaluate_localizer(
     annotated = {action.label for video in videos for action in data_set.annotations.videos[video].actions}
 
     def score(detections: Mapping[str, Any]) -> EvaluationResult:
-        return mean_average_precision(
-            truth, detections, subset=subset, tiou_thresholds=tiou_thresholds, classes=classes
-        )
+        return mean_average_precision(truth, detections, subset=subset, tiou_thresholds=tiou_thresholds, classes=names)
 
     return EvaluationReport(
         result=score(predictions),
@@ -122,7 +128,7 @@ def evaluate_localizer(
         predictions=predictions,
         n_videos=len(videos),
         missing_features=tuple(missing),
-        unknown_classes=tuple(sorted(annotated - set(bank.names))) if classes is None else (),
+        unknown_classes=tuple(sorted(annotated - set(bank.names))) if names is None else (),
     )
 
 
@@ -137,6 +143,8 @@ def evaluate_bundle(
     runtime: str = "onnxruntime",
     precision: str = "fp32",
     threads: int = 1,
+    window: int | None = None,
+    overlap: int | None = None,
     progress: Progress | None = None,
 ) -> EvaluationReport:
     """Measure a bundle's mAP on a data set, with the training-free baseline beside it.
@@ -144,11 +152,13 @@ def evaluate_bundle(
     Args:
         path: the bundle.
         data: the data set folder.
-        split: class names to look for and to score, one a line; None: see `evaluate_localizer`.
+        split: class names to look for and to score, one a line; those that the bundle's class bank lacks are read by
+            its text encoder. None: see `evaluate_localizer`.
         scores: video-level scores for score enhancement; None: none are used.
         subset: of the annotations.
         tiou_thresholds: each in (0, 1]; ActivityNet's, or `evaluation.THUMOS_THRESHOLDS`.
         runtime, precision, threads: as in `load_bundle`.
+        window, overlap: as in `Localizer.detect`; None: whole videos.
         progress: called with (stage, done, total).
 
     Raises:
@@ -160,10 +170,12 @@ def evaluate_bundle(
     return evaluate_localizer(
         localizer,
         data_set,
-        classes=None if split is None else read_split(split),
+        classes=None if split is None else choose_classes(path, localizer.class_bank, read_split(split))[0],
         subset=subset,
         tiou_thresholds=tiou_thresholds,
         scores=None if scores is None else read_scores(scores),
+        window=window,
+        overlap=overlap,
         progress=progress,
     )
 
@@ -185,17 +197,17 @@ def _videos(data_set: DataSet, subset: str, classes: Sequence[str] | None) -> tu
     return kept
 
 
-def _baseline_bank(own: ClassBank, names: Sequence[str], data_set: DataSet) -> tuple[ClassBank | None, str]:
+def _baseline_bank(bank: ClassBank, data_set: DataSet) -> tuple[ClassBank | None, str]:
     """Choose the embeddings the baseline compares snippets with; they must be as wide as the features."""
     channels = data_set.feature_spec.channels
     path = data_set.root / CLASS_BANK_FILE
     if path.is_file():
         untrained = ClassBank.load(path)
-        if untrained.width == channels and set(names) <= set(untrained.names):
-            return untrained.select(names), f"cosine with the class embeddings of the data set ({CLASS_BANK_FILE})"
-    if own.width != channels:
-        return None, f"no baseline: features are {channels} wide, class embeddings {own.width}, so no cosine exists"
-    return own.select(names), "cosine with the class embeddings of the model"
+        if untrained.width == channels and set(bank.names) <= set(untrained.names):
+            return untrained.select(bank.names), f"cosine with the class embeddings of the data set ({CLASS_BANK_FILE})"
+    if bank.width != channels:
+        return None, f"no baseline: features are {channels} wide, class embeddings {bank.width}, so no cosine exists"
+    return bank, "cosine with the class embeddings of the model"
 
 
 def _enhancement(video: str, scores: Mapping[str, VideoScore] | None, bank: ClassBank) -> dict[str, Any]:

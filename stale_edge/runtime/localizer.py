@@ -1,7 +1,8 @@
 """`load_bundle` and the `Localizer`: features in, class logits and masks or detections out."""
 
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from stale_edge.bundle import (
@@ -16,9 +17,13 @@ from stale_edge.bundle import (
 )
 from stale_edge.config import DecodeConfig
 from stale_edge.errors import BundleError
-from stale_edge.runtime.backends import RUNTIMES, Backend, open_backend
+from stale_edge.runtime.backends import Backend, open_backend, runtime_of
 from stale_edge.runtime.base import BaseLocalizer
+from stale_edge.runtime.recommendation import AUTO, Recommendation, read_recommendation
 from stale_edge.segments import FloatArray
+
+_DECODED = ("class_logits", "masks")
+"""The outputs that decoding reads."""
 
 _FP16_NOTE = "fp16 is slower than fp32 on a CPU; it is for size and for GPUs"
 
@@ -34,50 +39,91 @@ def load_bundle(
 
     Args:
         path: the bundle's folder.
-        runtime: `onnxruntime`, or `torchscript`, which needs torch.
-        precision: `fp32`, `fp16` or `int8`, as far as the bundle has it.
+        runtime: `onnxruntime`; `openvino`, which needs openvino and runs the same files; `torchscript` or
+            `torch-export`, which need torch; `auto`, what `stale-edge bench --recommend` chose for this bundle on this
+            machine, runtime and precision, by the length of the video.
+        precision: `fp32`, `fp16`, `int8` or `int8-static`, as far as the bundle has it; with OpenVINO also `bf16`, the
+            fp32 file in bf16, and `int8-bf16`, static int8 with all else in bf16. With `auto` it is chosen, so only the
+            default is allowed.
         threads: CPU threads, >= 1; one by default, so that nothing burns all cores unasked.
 
     Returns:
         A localizer that many threads may share.
 
     Raises:
-        ValueError: threads < 1.
-        BundleError: no bundle, or no such runtime or precision in it (what it has is listed).
+        ValueError: threads < 1, or a precision beside `auto`.
+        BundleError: no bundle, no such runtime or precision in it (what it has is listed), or nothing recommended here.
         VerificationError: a file is missing or its bytes changed.
-        MissingExtraError: `torchscript` without torch.
+        MissingExtraError: the runtime is not installed.
 
     Warns:
         PrecisionWarning: fp16, which is slower than fp32 on a CPU.
     """
+    if runtime == AUTO:
+        if precision != "fp32":
+            raise ValueError(f'runtime="{AUTO}" chooses the precision; got precision={precision!r}: leave it out')
+        return _load_recommended(Path(path), threads=threads)
+    row = runtime_of(runtime, precision)
     bundle = read_bundle(Path(path))
-    entry = bundle.detector(runtime=runtime, precision=precision)
-    if runtime not in RUNTIMES:
-        raise BundleError(f"{path}: stale-edge runs {' and '.join(RUNTIMES)} itself; {runtime} files are for others")
-    backend = open_backend(bundle.checked_path(entry), runtime=runtime, threads=threads)
+    entry = bundle.detector(runtime=row.files, precision=row.precisions[precision])
+    file = bundle.checked_path(entry)
+    localizer = Localizer(
+        bundle,
+        entry,
+        lambda outputs: open_backend(file, runtime=runtime, precision=precision, threads=threads, outputs=outputs),
+        runtime=runtime,
+        precision=precision,
+    )
     if precision == "fp16":
         warnings.warn(f"{entry.path}: {entry.note or _FP16_NOTE}", PrecisionWarning, stacklevel=2)
-    return Localizer(bundle, entry, backend)
+    return localizer
 
 
 class Localizer(BaseLocalizer):
     """A bundle's detector with its class bank, contract and decoder; immutable, safe to share between threads.
 
+    The file is opened for what `detect` reads; the first call of `forward` opens it once more for all its outputs.
+
+    Args:
+        bundle, entry: the bundle, and which of its detectors.
+        open_detector: opens that file for some of its outputs, None for all.
+        runtime, precision: what runs it, and in which precision.
+
     Raises:
         BundleError: the detector file does not take or give what the manifest says.
     """
 
-    def __init__(self, bundle: Bundle, entry: FileEntry, backend: Backend) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        entry: FileEntry,
+        open_detector: Callable[[Sequence[str] | None], Backend],
+        *,
+        runtime: str,
+        precision: str,
+    ) -> None:
+        self._bundle = bundle
+        self._entry = entry
+        self._open_detector = open_detector
+        self._runtime = runtime
+        self._precision = precision
+        self._decoding = self._opened(_DECODED)
+        self._whole: Backend | None = None
+        self._opening = threading.Lock()
+        self._class_bank = bundle.class_bank
+
+    def _opened(self, names: Sequence[str] | None) -> Backend:
+        """Open the file for some of its outputs, and hold it to the manifest."""
+        bundle, entry = self._bundle, self._entry
+        backend = self._open_detector(names)
+        promised = [spec for spec in entry.outputs if names is None or spec.name in names]
         problems = _signature_problems("input", entry.inputs, backend.inputs)
-        problems += _signature_problems("output", entry.outputs, backend.outputs)
+        problems += _signature_problems("output", promised, backend.outputs)
         if backend.inputs is not None:
             problems += metadata_problems(bundle, entry, backend.metadata)
         if problems:
             raise BundleError(f"{bundle.path}: {entry.path} is not what the manifest says: {'; '.join(problems)}")
-        self._bundle = bundle
-        self._entry = entry
-        self._backend = backend
-        self._class_bank = bundle.class_bank
+        return backend
 
     @property
     def class_bank(self) -> ClassBank:
@@ -101,13 +147,13 @@ class Localizer(BaseLocalizer):
 
     @property
     def precision(self) -> str:
-        """`fp32`, `fp16` or `int8`."""
-        return str(self._entry.precision)
+        """In which it is run: `fp32`, `fp16`, `bf16` or `int8`."""
+        return self._precision
 
     @property
     def runtime(self) -> str:
-        """`onnxruntime` or `torchscript`."""
-        return str(self._entry.runtime)
+        """What runs it: `onnxruntime`, `openvino`, `torchscript` or `torch-export`; `auto`."""
+        return self._runtime
 
     @property
     def note(self) -> str:
@@ -115,7 +161,55 @@ class Localizer(BaseLocalizer):
         return self._entry.note
 
     def _run(self, features: FloatArray, class_embeddings: FloatArray) -> dict[str, FloatArray]:
-        return self._backend.run(features, class_embeddings)
+        with self._opening:
+            if self._whole is None:
+                self._whole = self._opened(None)
+        return self._whole.run(features, class_embeddings)
+
+    def _run_for_decoding(self, features: FloatArray, class_embeddings: FloatArray) -> dict[str, FloatArray]:
+        return self._decoding.run(features, class_embeddings)
+
+
+class RecommendedLocalizer(Localizer):
+    """Runs every video with what was recommended for its length; a detector is opened when it is first needed.
+
+    Args:
+        first: the localizer of the first choice, which says what they all are: one class bank, contract and decoder.
+        recommendation: what is chosen for which length.
+        open_choice: opens the localizer of a (runtime, precision).
+    """
+
+    def __init__(
+        self, first: Localizer, recommendation: Recommendation, open_choice: Callable[[tuple[str, str]], Localizer]
+    ) -> None:
+        self._recommendation = recommendation
+        self._open_choice = open_choice
+        self._choices = {(first.runtime, first.precision): first}
+        self._choosing = threading.Lock()
+        super().__init__(first._bundle, first._entry, first._open_detector, runtime=AUTO, precision="as recommended")
+
+    def chosen(self, n_snippets: int) -> Localizer:
+        """Give the localizer that runs a video of so many snippets, as the detector sees them."""
+        pair = self._recommendation.choose(n_snippets)
+        with self._choosing:
+            if pair not in self._choices:
+                self._choices[pair] = self._open_choice(pair)
+            return self._choices[pair]
+
+    def _run(self, features: FloatArray, class_embeddings: FloatArray) -> dict[str, FloatArray]:
+        return self.chosen(features.shape[1])._run(features, class_embeddings)
+
+    def _run_for_decoding(self, features: FloatArray, class_embeddings: FloatArray) -> dict[str, FloatArray]:
+        return self.chosen(features.shape[1])._run_for_decoding(features, class_embeddings)
+
+
+def _load_recommended(path: Path, *, threads: int) -> Localizer:
+    recommendation = read_recommendation(read_bundle(path), threads=threads)
+
+    def open_choice(pair: tuple[str, str]) -> Localizer:
+        return load_bundle(path, runtime=pair[0], precision=pair[1], threads=threads)
+
+    return RecommendedLocalizer(open_choice(recommendation.choices[0].pair), recommendation, open_choice)
 
 
 def _signature_problems(kind: str, promised: Sequence[TensorSpec], found: Sequence[TensorSpec] | None) -> list[str]:

@@ -1,0 +1,129 @@
+"""`load_encoder` and the `VisualEncoder`: pictures in, features out, with numpy, Pillow and onnxruntime."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stale_edge.bundle.encoder_folder import EncoderManifest, find_encoder
+from stale_edge.config import FeatureSpec
+from stale_edge.errors import BundleError, ConfigError, FeatureContractError
+from stale_edge.runtime.onnxruntime_backend import open_session
+from stale_edge.segments import FloatArray
+
+
+def load_encoder(path: Path | str, *, precision: str = "fp32", threads: int = 1) -> "VisualEncoder":
+    """Open a visual encoder; the file that is used is checked byte by byte first.
+
+    Args:
+        path: an encoder folder, or a bundle that holds one.
+        precision: `fp32`, `fp16` or `int8`, as far as the encoder has it.
+        threads: CPU threads, >= 1.
+
+    Returns:
+        An encoder that many threads may share.
+
+    Raises:
+        ValueError: threads < 1.
+        BundleError: no encoder there, or not in this precision (what it has is listed).
+        VerificationError: a file is missing or its bytes changed.
+        ModuleNotFoundError: Pillow, which the extra `video` brings, is not installed.
+    """
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise ValueError(f"threads must be an integer >= 1; got {threads!r}")
+    bundle = find_encoder(path)
+    return VisualEncoder(bundle.manifest, bundle.checked_path(precision), precision=precision, threads=threads)
+
+
+class VisualEncoder:
+    """One opened ONNX file of an encoder folder with its preprocessing; immutable, safe to share between threads.
+
+    Args:
+        manifest: what the folder says of itself.
+        file: the ONNX file of `precision`.
+
+    Raises:
+        BundleError: the file or the preprocessing is not what the manifest says.
+    """
+
+    def __init__(self, manifest: EncoderManifest, file: Path, *, precision: str, threads: int = 1) -> None:
+        from stale_edge.video.preprocess import ClipPreprocess
+
+        try:
+            self._preprocess = ClipPreprocess.from_json(manifest.preprocess)
+        except ConfigError as error:
+            raise BundleError(f"{file.parent}: {error}") from error
+        if self._preprocess.output_size != manifest.image_size:
+            raise BundleError(
+                f"{file.parent}: pictures are prepared to {self._preprocess.output_size} pixels; "
+                f"the graphs take {manifest.image_size}"
+            )
+        self.manifest = manifest
+        self.precision = precision
+        self._session = open_session(file, threads=threads)
+        taken = [(value.name, list(value.shape[1:])) for value in self._session.get_inputs()]
+        given = [(value.name, list(value.shape[1:])) for value in self._session.get_outputs()]
+        promised = [("pixel_values", [3, *manifest.image_size])], [("image_embeds", [manifest.embed_dim])]
+        if (taken, given) != promised:
+            raise BundleError(f"{file}: it takes {taken} and gives {given}; the manifest promises {promised}")
+
+    @property
+    def embed_dim(self) -> int:
+        """C, the width of one feature."""
+        return self.manifest.embed_dim
+
+    @property
+    def fingerprint(self) -> str:
+        """Says which encoder this is; the same for all its precisions."""
+        return self.manifest.fingerprint
+
+    def feature_spec(self, *, fps: float, stride: int) -> FeatureSpec:
+        """Say what this encoder's features are, at a frame rate and stride."""
+        return FeatureSpec(self.fingerprint, self.embed_dim, float(fps), stride)
+
+    def preprocess(self, picture: NDArray[np.uint8]) -> FloatArray:
+        """Prepare one picture (H, W, 3) uint8 RGB; gives (3, height, width) float32.
+
+        Raises:
+            ValueError: not such a picture.
+        """
+        return self._preprocess(picture)
+
+    def embed(self, pixels: FloatArray) -> FloatArray:
+        """Encode prepared pictures.
+
+        Args:
+            pixels: (N, 3, height, width) float32, N >= 1, from `preprocess`.
+
+        Returns:
+            (N, C) float32, as the tower gives them, not normalised.
+
+        Raises:
+            ValueError: another shape or type.
+            FeatureContractError: the encoder gave a value that is not finite.
+        """
+        wanted = (3, *self.manifest.image_size)
+        if pixels.dtype != np.float32 or pixels.ndim != 4 or pixels.shape[1:] != wanted or len(pixels) == 0:
+            raise ValueError(f"pixels must be float32 of shape (N, {wanted}); got {pixels.dtype} {pixels.shape}")
+        features = np.asarray(self._session.run(["image_embeds"], {"pixel_values": pixels})[0])
+        if not np.isfinite(features).all():
+            raise FeatureContractError(
+                f"the {self.precision} visual encoder gave features that are not finite; use another precision"
+            )
+        return features
+
+    def encode(self, frames: NDArray[np.uint8]) -> FloatArray:
+        """Prepare and encode pictures of one size.
+
+        Args:
+            frames: (N, H, W, 3) uint8 RGB, N >= 1.
+
+        Returns:
+            (N, C) float32, not normalised.
+
+        Raises:
+            ValueError: not such pictures.
+        """
+        if frames.ndim != 4 or len(frames) == 0:
+            raise ValueError(f"frames must have shape (N, H, W, 3), N >= 1; got {frames.shape}")
+        return self.embed(np.stack([self.preprocess(frame) for frame in frames]))

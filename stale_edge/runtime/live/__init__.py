@@ -1,0 +1,7 @@
+"""Detection in what is still going on: sources of snippets, a bounded intake, and the events of a stream."""
+
+from stale_edge.runtime.live.intake import Intake
+from stale_edge.runtime.live.sources import Incoming, LiveSource, open_live
+from stale_edge.runtime.live.watch import watch
+
+__all__ = ["Incoming", "Intake", "LiveSource", "open_live", "watch"]

@@ -1,0 +1,198 @@
+"""The events of a watched source, as plain JSON values."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from stale_edge.bundle import ClassBank
+from stale_edge.errors import StaleEdgeError
+from stale_edge.runtime.base import BaseLocalizer
+from stale_edge.runtime.live.intake import Intake
+from stale_edge.runtime.live.sources import Incoming, LiveSource
+from stale_edge.runtime.streaming import StreamingLocalizer
+from stale_edge.segments import Detection, FloatArray
+
+DEFAULT_WAITING = 8
+"""Snippets that may wait before one is skipped."""
+
+Event = dict[str, Any]
+
+
+def watch(
+    localizer: BaseLocalizer,
+    source: LiveSource,
+    *,
+    window: int,
+    overlap: int | None = None,
+    class_bank: ClassBank | Sequence[str] | None = None,
+    tentative: bool = True,
+    min_score: float = 0.0,
+    waiting: int = DEFAULT_WAITING,
+    skip: bool | None = None,
+    speed: float = 1.0,
+    stop: threading.Event | None = None,
+    intake: Callable[..., Intake] = Intake,
+) -> Iterator[Event]:
+    """Detect in a source while it comes.
+
+    Falling behind: at most `waiting` snippets wait. When another comes, the oldest is skipped: it is not encoded, and
+    the features of the one before it stand in for it, so that times stay right. Where a whole window or more is
+    missing, the segments before it are ended and a new stream begins after it. Tentative segments are asked for only
+    when nothing waits.
+
+    Args:
+        localizer: detects in one window.
+        source: from `open_live`; it is closed at the end.
+        window, overlap: in snippets, as in `Localizer.detect`.
+        class_bank: as in `Localizer.detect`.
+        tentative: also tell segments that may still change.
+        min_score: segments below are not told, in [0, 1].
+        waiting: snippets that may wait, >= 1.
+        skip: False: the source waits instead, nothing is skipped; None: so for pipes and at speed 0.
+        speed: a file is read at this many times real time, by its presentation times; 0: as fast as it comes.
+        stop: once it is set, the source counts as ended.
+        intake: makes the intake; tests put a clock of their own into it.
+
+    Yields:
+        `{"event": "start", ...}`, what holds for all that follows; `{"event": "tentative", "time_s", "segments"}`, the
+        segments as they would be if the source ended now, in place of those of the tentative event before it;
+        `{"event": "final", "time_s", "label", "score", "segment"}`, each segment once, at most `final_within_s` of the
+        start event after its end; `{"event": "skipped", "time_s", "segment", "snippets"}`; `{"event": "behind",
+        "time_s", "behind_s"}`, told once a window while results come later than `waiting` snippets after what they are
+        of; `{"event": "end", ...}`, after which there is none. Times are seconds of the source.
+
+    Raises:
+        ValueError: window, overlap, min_score, waiting or speed is not allowed.
+        DataError, FeatureContractError: the source broke; all that was final by then has been told.
+    """
+    if not 0 <= min_score <= 1:
+        raise ValueError(f"min_score must be in [0, 1]; got {min_score}")
+    if waiting < 1:
+        raise ValueError(f"waiting must be at least 1 snippet; got {waiting}")
+    if not 0 <= speed < float("inf"):
+        raise ValueError(f"speed must be a finite number >= 0; got {speed}")
+    if skip is None:
+        skip = not source.is_pipe and speed > 0
+    paced = 0.0 if source.is_pipe else speed
+    queue = intake(source, size=waiting, skip=skip, speed=paced, stop=stop)
+    events = _Events(localizer, source, window=window, overlap=overlap, class_bank=class_bank, min_score=min_score)
+    try:
+        yield events.start(waiting=waiting, skip=skip, speed=paced)
+        try:
+            for item in queue:
+                yield from events.take(item, behind_s=queue.behind_s(item.step), patience=waiting)
+                if tentative and queue.n_waiting == 0:
+                    yield from events.tentative()
+        except StaleEdgeError:
+            yield from events.end()
+            raise
+        yield from events.end()
+    finally:
+        queue.close()
+
+
+class _Events:
+    """Turns snippets into events; knows what was told."""
+
+    def __init__(
+        self,
+        localizer: BaseLocalizer,
+        source: LiveSource,
+        *,
+        window: int,
+        overlap: int | None,
+        class_bank: ClassBank | Sequence[str] | None,
+        min_score: float,
+    ) -> None:
+        self._source = source
+        self._min_score = min_score
+        self._new_stream: Callable[[], StreamingLocalizer] = lambda: StreamingLocalizer(
+            localizer, window=window, overlap=overlap, snippet_s=source.snippet_s, class_bank=class_bank
+        )
+        self._stream = self._new_stream()
+        self._first = 0  # the snippet at which this stream began
+        self._next = 0
+        self._last: FloatArray | None = None
+        self._told: list[Event] = []
+        self._n_final = 0
+        self._n_skipped = 0
+        self._said_behind_at = -window
+
+    @property
+    def _time_s(self) -> float:
+        return self._next * self._source.snippet_s
+
+    def start(self, *, waiting: int, skip: bool, speed: float) -> Event:
+        plan = self._stream.plan
+        return {
+            "event": "start",
+            "source": self._source.name,
+            "snippet_s": self._source.snippet_s,
+            "window": plan.window,
+            "overlap": plan.overlap,
+            "final_within_s": self._stream.delay_s,
+            "speed": speed,
+            "waiting": waiting,
+            "skip": skip,
+        }
+
+    def take(self, item: Incoming, *, behind_s: float, patience: int) -> Iterator[Event]:
+        """Take the next snippet that was not skipped."""
+        if item.step > self._next:
+            yield from self._skip_to(item.step)
+        features = item.features()
+        final = self._stream.push(features)
+        self._last, self._next = features, item.step + 1
+        yield from self._final(final)
+        if (
+            behind_s > patience * self._source.snippet_s
+            and item.step >= self._said_behind_at + self._stream.plan.window
+        ):
+            self._said_behind_at = item.step
+            yield {"event": "behind", "time_s": self._time_s, "behind_s": behind_s}
+
+    def tentative(self) -> Iterator[Event]:
+        """Tell what may still change, if it is not what was told last."""
+        segments = [self._segment(d) for d in self._stream.tentative() if d.score >= self._min_score]
+        if segments != self._told:
+            self._told = segments
+            yield {"event": "tentative", "time_s": self._time_s, "segments": segments}
+
+    def end(self) -> Iterator[Event]:
+        yield from self._final(self._stream.finish())
+        yield {
+            "event": "end",
+            "time_s": self._time_s,
+            "snippets": self._next,
+            "skipped": self._n_skipped,
+            "final": self._n_final,
+            "notes": list(self._source.notes()),
+        }
+
+    def _skip_to(self, step: int) -> Iterator[Event]:
+        n_missing = step - self._next
+        self._n_skipped += n_missing
+        span = [self._time_s, step * self._source.snippet_s]
+        yield {"event": "skipped", "time_s": span[1], "segment": span, "snippets": n_missing}
+        if self._last is None or n_missing >= self._stream.plan.window:
+            yield from self._final(self._stream.finish())
+            self._stream, self._first = self._new_stream(), step
+        else:
+            yield from self._final(self._stream.push(np.repeat(self._last[None], n_missing, axis=0)))
+        self._next = step
+
+    def _final(self, detections: Sequence[Detection]) -> Iterator[Event]:
+        for detection in detections:
+            if detection.score >= self._min_score:
+                self._n_final += 1
+                yield {"event": "final", "time_s": self._time_s, **self._segment(detection)}
+
+    def _segment(self, detection: Detection) -> Event:
+        began_s = self._first * self._source.snippet_s
+        return {
+            "label": detection.label,
+            "score": detection.score,
+            "segment": [began_s + detection.start_s, began_s + detection.end_s],
+        }

@@ -1,0 +1,127 @@
+"""Where the time went on the way from a video to its segments, stage by stage."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stale_edge.bundle import ClassBank, FeatureContract
+from stale_edge.config import DecodeConfig
+from stale_edge.runtime.base import BaseLocalizer
+from stale_edge.segments import Detection, FloatArray
+
+
+@dataclass
+class StageTimings:
+    """Seconds by stage, and of how much video.
+
+    decode_s: reading the video and turning pictures into RGB. encoder_s: preparing pictures and the visual encoder;
+    both are 0 for features. detector_s: the detector's network. postprocess_s: all else that makes segments of it.
+    """
+
+    video_s: float = 0.0
+    decode_s: float = 0.0
+    encoder_s: float = 0.0
+    detector_s: float = 0.0
+    postprocess_s: float = 0.0
+
+    STAGES = ("decode", "encoder", "detector", "postprocess")
+
+    @property
+    def total_s(self) -> float:
+        """All stages together."""
+        return sum(self.seconds(stage) for stage in self.STAGES)
+
+    def seconds(self, stage: str) -> float:
+        """Seconds of one of `STAGES`."""
+        return float(getattr(self, f"{stage}_s"))
+
+    def times_real_time(self, seconds: float) -> float | None:
+        """How many seconds of video a second of work does: 10 is ten times faster than playing; None: no work."""
+        return self.video_s / seconds if seconds > 0 else None
+
+    def add(self, other: "StageTimings") -> None:
+        """Add another video's."""
+        self.video_s += other.video_s
+        for stage in self.STAGES:
+            setattr(self, f"{stage}_s", self.seconds(stage) + other.seconds(stage))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values: seconds, and times real time, by stage and in total."""
+        spent = {**{stage: self.seconds(stage) for stage in self.STAGES}, "total": self.total_s}
+        return {
+            "video_s": self.video_s,
+            "seconds": spent,
+            "times_real_time": {stage: self.times_real_time(seconds) for stage, seconds in spent.items()},
+        }
+
+
+class MeasuredLocalizer(BaseLocalizer):
+    """A localizer that says how long its network and its post-processing took; it finds what the one inside finds.
+
+    Not safe to share between threads: the seconds of all calls add up in `timings`.
+    """
+
+    def __init__(self, inner: BaseLocalizer) -> None:
+        self._inner = inner
+        self.timings = StageTimings()
+        self.kept_logits: list[FloatArray] | None = None
+        """None; or a list that gets the class logits (K+1, T) of every call of the network in `detect`."""
+
+    @property
+    def class_bank(self) -> ClassBank:
+        """The inner localizer's."""
+        return self._inner.class_bank
+
+    @property
+    def feature_contract(self) -> FeatureContract:
+        """The inner localizer's."""
+        return self._inner.feature_contract
+
+    @property
+    def decode_config(self) -> DecodeConfig:
+        """The inner localizer's."""
+        return self._inner.decode_config
+
+    def detect(
+        self,
+        features: Any,
+        *,
+        duration_s: float,
+        class_bank: ClassBank | Sequence[str] | None = None,
+        video_label: str | None = None,
+        video_score: float | None = None,
+        window: int | None = None,
+        overlap: int | None = None,
+    ) -> list[Detection]:
+        """Detect as the inner localizer does; the seconds outside the network are post-processing."""
+        if window is not None:  # the windows come back here one by one
+            return super().detect(
+                features,
+                duration_s=duration_s,
+                class_bank=class_bank,
+                video_label=video_label,
+                video_score=video_score,
+                window=window,
+                overlap=overlap,
+            )
+        before, start = self.timings.detector_s, time.perf_counter()
+        found = super().detect(
+            features, duration_s=duration_s, class_bank=class_bank, video_label=video_label, video_score=video_score
+        )
+        self.timings.postprocess_s += time.perf_counter() - start - (self.timings.detector_s - before)
+        return found
+
+    def _run(self, features: FloatArray, class_embeddings: FloatArray) -> dict[str, FloatArray]:
+        start = time.perf_counter()
+        outputs = self._inner._run(features, class_embeddings)
+        self.timings.detector_s += time.perf_counter() - start
+        return outputs
+
+    def _run_for_decoding(self, features: FloatArray, class_embeddings: FloatArray) -> dict[str, FloatArray]:
+        start = time.perf_counter()
+        outputs = self._inner._run_for_decoding(features, class_embeddings)
+        self.timings.detector_s += time.perf_counter() - start
+        if self.kept_logits is not None:
+            self.kept_logits.append(outputs["class_logits"][0])
+        return outputs

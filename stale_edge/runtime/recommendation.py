@@ -1,0 +1,139 @@
+"""What `stale-edge bench --recommend` chose for a bundle on this machine; it lies in the user's cache.
+
+Not in the bundle: a bundle is sealed, and goes to machines of other kinds. The file's name says which bundle (its
+manifest), which machine (processor, instruction sets, versions of the runtimes) and how many threads, so that a choice
+made for anything else is not found.
+"""
+
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stale_edge.bundle import MANIFEST_NAME, Bundle
+from stale_edge.bundle.files import sha256_of, write_file_atomically
+from stale_edge.errors import BundleError
+
+AUTO = "auto"
+"""The runtime that stands for what was recommended."""
+FORMAT = "stale-edge-recommendation/1"
+_PACKAGES = ("stale-edge", "onnxruntime", "openvino", "torch")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What runs videos of about one length fastest, among what decides well enough."""
+
+    length: int
+    """T in snippets, as measured."""
+    runtime: str
+    precision: str
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """Runtime and precision."""
+        return self.runtime, self.precision
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """One choice a measured length, at least one; shortest first."""
+
+    choices: tuple[Choice, ...]
+
+    def choose(self, n_snippets: int) -> tuple[str, str]:
+        """Give runtime and precision for a video of `n_snippets` >= 1: those of the nearest length by ratio."""
+        return min(self.choices, key=lambda c: max(c.length, n_snippets) / min(c.length, n_snippets)).pair
+
+
+def recommendation_path(bundle: Bundle, *, threads: int) -> Path:
+    """Name the file of the choice for a bundle on this machine, under $XDG_CACHE_HOME or ~/.cache."""
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    # The XDG specification: a relative path there is to be ignored.
+    cache = Path(home) if Path(home).is_absolute() else Path.home() / ".cache"
+    manifest = sha256_of(bundle.path / MANIFEST_NAME)[:16]
+    return cache / "stale-edge" / "recommendations" / f"{manifest}-{machine_fingerprint()}-{threads}.json"
+
+
+def write_recommendation(
+    bundle: Bundle, recommendation: Recommendation, *, threads: int, reasons: Mapping[str, Any]
+) -> Path:
+    """Keep a choice where `load_bundle(runtime="auto")` finds it; an older one is replaced.
+
+    Args:
+        bundle: what it was made for.
+        recommendation: the choice.
+        threads: CPU threads that were measured.
+        reasons: JSON values that say why, for people.
+
+    Returns:
+        the file.
+
+    Raises:
+        OSError: the cache cannot be written.
+    """
+    path = recommendation_path(bundle, threads=threads)
+    values = {
+        "format": FORMAT,
+        "bundle": str(bundle.path.resolve()),
+        "threads": threads,
+        "choices": [vars(choice) for choice in recommendation.choices],
+        "reasons": dict(reasons),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file_atomically(path, (json.dumps(values, indent=2, allow_nan=False) + "\n").encode())
+    return path
+
+
+def read_recommendation(bundle: Bundle, *, threads: int) -> Recommendation:
+    """Read the choice for a bundle on this machine.
+
+    Raises:
+        BundleError: there is none for this bundle, machine and number of threads, or the file is damaged.
+    """
+    path = recommendation_path(bundle, threads=threads)
+    again = f"stale-edge bench {bundle.path} --device cpu --threads {threads} --recommend --data DIR"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values["format"] != FORMAT:
+            raise ValueError(f"its format is {values['format']!r}, not {FORMAT!r}")
+        choices = tuple(Choice(int(c["length"]), str(c["runtime"]), str(c["precision"])) for c in values["choices"])
+        if not choices or any(choice.length < 1 for choice in choices):
+            raise ValueError("it holds no choice for a length >= 1")
+    except FileNotFoundError as error:
+        raise BundleError(
+            f"{bundle.path}: nothing is recommended for this bundle on this machine with {threads} "
+            f"thread{'s' if threads > 1 else ''}: run {again}, or name a runtime"
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{path}: not a readable recommendation: {error}; make it again: {again}") from error
+    return Recommendation(tuple(sorted(choices, key=lambda choice: choice.length)))
+
+
+@functools.cache
+def machine_fingerprint() -> str:
+    """Name what a choice depends on besides the bundle: processor, instruction sets, versions of the runtimes."""
+    facts = [platform.system(), platform.machine(), *_processor()]
+    for package in _PACKAGES:
+        try:
+            facts.append(f"{package} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            facts.append(f"no {package}")
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
+
+
+def _processor() -> list[str]:
+    """Read model and instruction sets of the processor, where Linux tells them."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return [platform.processor()]
+    wanted = ("model name", "flags", "Features", "CPU implementer", "CPU part")
+    first = text.split("\n\n", 1)[0]
+    return [line for line in first.splitlines() if line.split(":")[0].strip() in wanted]

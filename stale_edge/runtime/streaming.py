@@ -1,0 +1,140 @@
+"""Detection while the video is still coming: snippets go in one by one, segments come out as soon as they are final."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stale_edge.bundle import ClassBank
+from stale_edge.errors import FeatureContractError
+from stale_edge.runtime.contract import checked_features, implied_duration_s
+from stale_edge.runtime.windows import Window, WindowedPass, WindowPlan
+from stale_edge.segments import Detection, FloatArray
+
+if TYPE_CHECKING:
+    from stale_edge.runtime.base import BaseLocalizer
+
+
+class StreamingLocalizer:
+    """Finds actions in a stream of snippets; every segment is reported as final once, none changes afterwards.
+
+    Windows lie as in `Localizer.detect(window=, overlap=)` and are joined alike, so after `finish` the final segments
+    are those of that call on the whole file. The network runs once a window; `tentative` runs it once more. Memory is
+    one window of features and the segments that reach into the last overlap, however long the stream is.
+
+        stream = StreamingLocalizer(load_bundle("bundle"), window=100)
+        for snippet in snippets:              # (C,) float32
+            for detection in stream.push(snippet):
+                print("final", detection)
+            print("so far", stream.tentative())
+        for detection in stream.finish():
+            print("final", detection)
+
+    Args:
+        localizer: detects in one window.
+        window, overlap: in snippets, see `WindowPlan`.
+        snippet_s: seconds a snippet stands for, finite, > 0; None: stride / fps of the feature contract.
+        class_bank: as in `Localizer.detect`.
+
+    Raises:
+        ValueError: window or overlap cannot be, or nobody says how long a snippet is.
+    """
+
+    def __init__(
+        self,
+        localizer: "BaseLocalizer",
+        *,
+        window: int,
+        overlap: int | None = None,
+        snippet_s: float | None = None,
+        class_bank: ClassBank | Sequence[str] | None = None,
+    ) -> None:
+        self._contract = localizer.feature_contract
+        seconds = implied_duration_s(self._contract, 1) if snippet_s is None else snippet_s
+        if seconds is None:
+            raise ValueError("the feature contract has no fps and stride: give snippet_s, the seconds of a snippet")
+        if isinstance(seconds, bool) or not math.isfinite(seconds) or seconds <= 0:
+            raise ValueError(f"snippet_s must be a finite number of seconds > 0; got {seconds!r}")
+        self.plan = WindowPlan.of(window, overlap)
+        self.snippet_s = float(seconds)
+        self.n_snippets = 0
+        """Snippets taken so far."""
+        self._windows = WindowedPass(localizer, self.plan, snippet_s=self.snippet_s, class_bank=class_bank)
+        self._n_windows = 0
+        self._ended = False
+        self._last: FloatArray = np.empty((self.plan.window, self._contract.channels), dtype=np.float32)  # a ring
+        self._tentative: tuple[int, list[Detection]] | None = None
+
+    @property
+    def delay_s(self) -> float:
+        """A segment is final at most this many seconds of video after its end: the length of a window."""
+        return self.plan.window * self.snippet_s
+
+    @property
+    def time_s(self) -> float:
+        """How much video has been taken, in seconds."""
+        return self.n_snippets * self.snippet_s
+
+    def push(self, features: Any) -> list[Detection]:
+        """Take the next snippet, or several in order.
+
+        Args:
+            features: (C,), or (n, C) with n >= 0, floating, as the feature contract says.
+
+        Returns:
+            The segments that are final now and have not been reported before, best first for each window.
+
+        Raises:
+            FeatureContractError: (a ValueError) a snippet does not fit; none of these was taken.
+            ValueError: the stream has ended.
+        """
+        if self._ended:
+            raise ValueError("this stream has ended: finish was called; another stream is another StreamingLocalizer")
+        array = np.asarray(features)
+        rows = array[None] if array.ndim == 1 else array
+        if rows.ndim == 2 and len(rows) == 0:
+            return []
+        if rows.ndim != 2:
+            raise FeatureContractError(f"push takes snippets, (C,) or (n, C); got shape {array.shape}")
+        try:
+            values = checked_features(rows, self._contract, any_length=True)
+        except FeatureContractError as error:
+            raise FeatureContractError(f"after snippet {self.n_snippets}: {error}") from error
+        found: list[Detection] = []
+        for value in values:
+            self._last[self.n_snippets % self.plan.window] = value
+            self.n_snippets += 1
+            window = self.plan.regular(self._n_windows)
+            if window.end == self.n_snippets:
+                found += self._windows.add(self._features_of(window), window)
+                self._n_windows += 1
+        return found
+
+    def tentative(self) -> list[Detection]:
+        """Return the segments that would become final if the stream ended here, best first; they may still change.
+
+        The network looks at the last window for this. Asking again before the next snippet costs nothing.
+        """
+        if self._tentative is None or self._tentative[0] != self.n_snippets:
+            window = self._open_window()
+            pending = self._windows.pending
+            found = pending if window is None else self._windows.preview(self._features_of(window), window)
+            self._tentative = (self.n_snippets, found)
+        return list(self._tentative[1])
+
+    def finish(self) -> list[Detection]:
+        """End the stream: return the segments that were not final yet, best first. It takes no snippet afterwards."""
+        window = None if self._ended else self._open_window()
+        self._ended = True
+        self._tentative = (self.n_snippets, [])
+        last = [] if window is None else self._windows.add(self._features_of(window), window)
+        return sorted(last + self._windows.finish(), key=lambda d: -d.score)
+
+    def _open_window(self) -> Window | None:
+        """Return the window that would end the stream here; None: a regular one has, or there is no snippet."""
+        seen = self.plan.regular(self._n_windows - 1).end if self._n_windows else 0
+        return None if seen == self.n_snippets else self.plan.last(self.n_snippets)
+
+    def _features_of(self, window: Window) -> FloatArray:
+        return self._last[np.arange(window.start, window.end) % self.plan.window]

@@ -1,0 +1,16 @@
+"""torch.export on the CPU, for .pt2 files. torch is imported when the first file is opened."""
+
+from pathlib import Path
+from typing import Any
+
+from stale_edge.runtime.torchscript_backend import TorchScriptBackend
+
+
+class TorchExportBackend(TorchScriptBackend):
+    """The program's module takes and returns what a TorchScript detector does."""
+
+    RUNTIME = "torch-export"
+
+    @staticmethod
+    def _load(torch: Any, path: Path) -> Any:
+        return torch.export.load(str(path)).module()

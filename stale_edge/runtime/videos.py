@@ -1,0 +1,142 @@
+"""Actions in a video as it is: decode, encode, detect, in constant memory where there are windows."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from stale_edge.bundle import ClassBank, FeatureContract, read_bundle
+from stale_edge.errors import BundleError, DataError
+from stale_edge.report.view import Thumbnail
+from stale_edge.runtime.contract import check_feature_spec
+from stale_edge.runtime.encoder import VisualEncoder, load_encoder
+from stale_edge.runtime.measured import MeasuredLocalizer
+from stale_edge.runtime.streaming import StreamingLocalizer
+from stale_edge.segments import Detection
+
+if TYPE_CHECKING:
+    from stale_edge.video import Snippet
+
+Progress = Callable[..., None]
+
+
+class VideoFindings(NamedTuple):
+    """What was found in a video.
+
+    detections: best first.
+    n_snippets: T.
+    span_s: seconds that its snippets cover; segments lie in [0, span_s].
+    notes: what could not be read of it, one sentence each.
+    thumbnails: small pictures of it, by rising time; none unless asked for.
+    """
+
+    detections: list[Detection]
+    n_snippets: int
+    span_s: float
+    notes: tuple[str, ...]
+    thumbnails: tuple[Thumbnail, ...]
+
+
+@dataclass(frozen=True)
+class VideoReader:
+    """Reads videos as a bundle's feature contract demands; the encoder is opened when the first one comes.
+
+    encoder: an encoder folder; None: the one in the bundle.
+    precision, threads: as in `load_encoder`.
+    """
+
+    bundle: Path
+    contract: FeatureContract
+    encoder: Path | None = None
+    precision: str = "fp32"
+    threads: int = 1
+
+    @cached_property
+    def opened(self) -> VisualEncoder:
+        """The encoder, held to the contract.
+
+        Raises:
+            BundleError: there is none, neither given nor in the bundle, or not in this precision.
+            FeatureContractError: it is not the contract's, and both values are named.
+            DataError: the contract does not say how videos are sampled.
+        """
+        if self.encoder is None and not read_bundle(self.bundle).manifest.of_role("visual_encoder"):
+            raise BundleError(
+                f"{self.bundle} takes features: it holds no visual encoder to read videos with; give --encoder, or "
+                "export the bundle with --encoder"
+            )
+        fps, stride = self.sampling
+        encoder = load_encoder(self.encoder or self.bundle, precision=self.precision, threads=self.threads)
+        check_feature_spec(self.contract, encoder.feature_spec(fps=fps, stride=stride))
+        return encoder
+
+    @property
+    def sampling(self) -> tuple[float, int]:
+        """Frames a second, and frames a snippet.
+
+        Raises:
+            DataError: the contract does not say.
+        """
+        if self.contract.fps is None or self.contract.stride is None:
+            raise DataError(
+                f"{self.bundle}: its feature contract does not say at which fps and stride videos are sampled; "
+                "extract features as for its training (stale-edge features), and give those"
+            )
+        return self.contract.fps, self.contract.stride
+
+    def detect(
+        self,
+        path: Path,
+        localizer: MeasuredLocalizer,
+        *,
+        class_bank: ClassBank,
+        window: int | None = None,
+        overlap: int | None = None,
+        thumbnails: bool = False,
+        progress: Progress | None = None,
+    ) -> VideoFindings:
+        """Find the actions in a video; the seconds are added to the localizer's timings.
+
+        Args:
+            path: a video file.
+            localizer: of this reader's bundle.
+            class_bank: the classes to look for.
+            window, overlap: as in `Localizer.detect`; with a window, memory does not grow with the video.
+            thumbnails: keep small pictures of it.
+            progress: called with (stage, seconds done, seconds announced, name).
+
+        Raises:
+            StaleEdgeError: no encoder, or it cannot be read as a video.
+        """
+        from stale_edge.video import ThumbnailStrip, Timings, open_video, snippet_features, watch_video
+
+        encoder, (fps, stride), spent = self.opened, self.sampling, Timings()
+        strip = ThumbnailStrip()
+        found: list[Detection] = []
+        with open_video(path, threads=self.threads) as source:
+            watch = watch_video(progress, source, path.stem)
+
+            def look(snippet: "Snippet") -> None:
+                if thumbnails:
+                    strip.add(snippet)
+                if watch is not None:
+                    watch(snippet)
+
+            blocks = snippet_features(source, encoder, rate=fps / stride, timings=spent, on_snippet=look)
+            if window is None:
+                features = np.concatenate(list(blocks))
+                n_snippets, span_s = len(features), len(features) * stride / fps
+                found = localizer.detect(features, duration_s=span_s, class_bank=class_bank)
+            else:
+                stream = StreamingLocalizer(localizer, window=window, overlap=overlap, class_bank=class_bank)
+                for block in blocks:
+                    found += stream.push(block)
+                found = sorted(found + stream.finish(), key=lambda detection: -detection.score)
+                n_snippets, span_s = stream.n_snippets, stream.n_snippets * stride / fps
+            notes = source.notes
+        localizer.timings.decode_s += spent.decode_s
+        localizer.timings.encoder_s += spent.encoder_s
+        return VideoFindings(found, n_snippets, span_s, notes, tuple(Thumbnail(*one) for one in strip.pictures))

@@ -1,0 +1,57 @@
+"""What a page shows of a video beside its detections: how sure the network was of each class, when."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+
+from stale_edge.report.view import ClassCurves
+from stale_edge.runtime.windows import WindowPlan
+from stale_edge.segments import FloatArray
+
+
+def class_probabilities(class_logits: FloatArray) -> FloatArray:
+    """Turn class logits (K+1, T), background last, into probabilities (K, T): softmax over classes and background."""
+    shares = np.exp(class_logits - class_logits.max(axis=0))
+    return np.asarray((shares / shares.sum(axis=0))[:-1], dtype=np.float32)
+
+
+def class_curves(
+    names: Sequence[str], parts: Sequence[FloatArray], *, n_snippets: int, plan: WindowPlan | None
+) -> ClassCurves:
+    """Join what the network said of each window to one curve a class.
+
+    Args:
+        names: of K classes.
+        parts: class logits (K+1, T) of the windows, in their order; T may be another number than a window's snippets.
+        n_snippets: of the whole video.
+        plan: where the windows lie; None: one part is the whole video.
+
+    Returns:
+        Without a plan a column for each of the network's steps, with one a column a snippet; each window speaks up to
+        its seam with the next.
+    """
+    if plan is None:
+        return ClassCurves(tuple(names), class_probabilities(parts[0]))
+    scores = np.empty((len(names), n_snippets), dtype=np.float32)
+    done = 0
+    windows = list(plan.cut(n_snippets))
+    for window, logits in zip(windows, parts, strict=True):
+        until = n_snippets if window is windows[-1] else round(window.seam)
+        inside = (np.arange(done, until) - window.start + 0.5) / (window.end - window.start)  # in [0, 1)
+        scores[:, done:until] = class_probabilities(logits)[:, (inside * logits.shape[1]).astype(np.int64)]
+        done = until
+    return ClassCurves(tuple(names), scores)
+
+
+def link_to(video: Path, page: Path | None) -> str:
+    """Write the address under which a page finds a video: relative to the page, or absolute where it is not known."""
+    if page is None:
+        return video.resolve().as_uri()
+    try:
+        relative = os.path.relpath(video.resolve(), page.resolve().parent)
+    except ValueError:  # another drive
+        return video.resolve().as_uri()
+    return quote(Path(relative).as_posix())
