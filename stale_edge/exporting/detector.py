@@ -1,23 +1,29 @@
 """One detector in memory -> artifact files, any row of the table of formats."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import onnx
 from torch import nn
 
+from stale_edge.exporting.calibration import Calibration
 from stale_edge.exporting.detector_graph import (
     float32_modules,
     graph_inputs,
     graph_outputs,
+    keeps_activations,
     linear_modules,
     model_config,
 )
-from stale_edge.exporting.formats import ArtifactFormat, check_arguments, find_format
+from stale_edge.exporting.folding import FeatureStatistics, fold_detector
+from stale_edge.exporting.formats import ArtifactFormat, Precision, check_arguments, find_format
 from stale_edge.exporting.onnx_export import check_graph, save_onnx, trace_onnx
 from stale_edge.exporting.onnx_graph import WeightCount, count_weights, nodes_with_weights
 from stale_edge.exporting.onnx_precision import halve_weights, quantize_weights
+from stale_edge.exporting.onnx_static import Range, measure_ranges, quantize_static
+from stale_edge.exporting.products import Product, decoding_products
+from stale_edge.exporting.torch_export import save_torch_export
 from stale_edge.exporting.torchscript import (
     count_script_weights,
     load_torchscript,
@@ -29,6 +35,7 @@ _ONNX_TYPES = {
     "fp32": onnx.TensorProto.FLOAT,
     "fp16": onnx.TensorProto.FLOAT16,
     "int8": onnx.TensorProto.INT8,
+    "int8-static": onnx.TensorProto.INT8,
 }
 
 
@@ -37,14 +44,20 @@ class DetectorExporter:
 
     Args:
         model: detector of this package, on the CPU, float32; it is not changed.
+        calibration: videos for int8; None: features are taken as they come, and there is no static int8.
 
     Raises:
         ValueError: the model cannot be deployed.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
+    def __init__(self, model: nn.Module, *, calibration: Calibration | None = None) -> None:
         self.config = model_config(model)
+        self.calibration = calibration
+        self.model = fold_detector(model)
+        # Only int8 gains from centred features; float32 stays what the checkpoint says to the last bits.
+        statistics = None if calibration is None else FeatureStatistics.of(calibration.features)
+        folds = statistics is not None and self.model is not model
+        self._int8_model = fold_detector(model, statistics) if folds else self.model
 
     def write(
         self,
@@ -53,6 +66,7 @@ class DetectorExporter:
         *,
         metadata: Mapping[str, str],
         keep_float32: Sequence[str] | None = None,
+        keep_nodes: Collection[str] | None = None,
     ) -> WeightCount:
         """Write one file and count its weights, from the file's own graph.
 
@@ -61,34 +75,82 @@ class DetectorExporter:
             path: the file.
             metadata: what the file says of itself, keys as in `stale_edge.bundle.onnx_metadata`.
             keep_float32: modules whose linear layers low precision leaves alone; None: `float32_modules`.
+            keep_nodes: products of an ONNX graph to leave alone, by name, in place of `keep_float32` (`search_layers`).
 
         Raises:
-            ValueError: a module to be kept does not exist, or a weight is too large for float16.
+            ValueError: a module to be kept does not exist, a weight is too large for float16, or static int8 without
+                calibration videos.
             ParityError: the graph breaks a promise.
         """
-        names = float32_modules(self.model, row.precision) if keep_float32 is None else tuple(keep_float32)
-        kept = linear_modules(self.model, names)
+        model = self._model(row.precision)
         if row.format == "torchscript":
-            save_torchscript(trace_torchscript(self.model, precision=row.precision, keep=kept), path, metadata=metadata)
+            kept = linear_modules(model, self._kept_modules(row.precision, keep_float32))
+            save_torchscript(trace_torchscript(model, precision=row.precision, keep=kept), path, metadata=metadata)
             return count_script_weights(load_torchscript(path), row.precision)
-        graph = self._in_precision(row, kept)
+        if row.format == "pt2":
+            return save_torch_export(model, path, metadata=metadata)
+        nodes = self._kept_nodes(row.precision, keep_float32) if keep_nodes is None else keep_nodes
+        graph = self.lowered(row.precision, nodes)
         check_graph(graph, inputs=graph_inputs(self.config), outputs=graph_outputs(self.config))
         save_onnx(graph, path, metadata=metadata)
         return count_weights(onnx.load(path).graph, _ONNX_TYPES[row.precision])
+
+    def float32_graph(self, precision: Precision) -> onnx.ModelProto:
+        """Give the float32 graph that a precision is made from."""
+        return self._float32 if self._model(precision) is self.model else self._float32_centred
+
+    def products(self, precision: Precision) -> tuple[Product, ...]:
+        """Find the products that a precision changes, among those that decoding needs."""
+        found = decoding_products(self.float32_graph(precision))
+        return found if precision == "int8-static" else tuple(product for product in found if product.weight)
+
+    def lowered(self, precision: Precision, keep_nodes: Collection[str]) -> onnx.ModelProto:
+        """Make the ONNX graph in a precision, some products left in float32.
+
+        Raises:
+            ValueError: a weight is too large for float16, or static int8 without calibration videos.
+        """
+        graph = self.float32_graph(precision)
+        if precision == "fp16":
+            return halve_weights(graph, keep_nodes=keep_nodes)
+        if precision == "int8":
+            return quantize_weights(graph, keep_nodes=keep_nodes)
+        if precision == "int8-static":
+            decoding = {product.node for product in self.products(precision)}
+            others = [node.name for node in graph.graph.node if node.name not in decoding]
+            return quantize_static(graph, self._ranges, weights_only=others, keep_nodes=keep_nodes)
+        copy = onnx.ModelProto()
+        copy.CopyFrom(graph)
+        return copy
 
     @cached_property
     def _float32(self) -> onnx.ModelProto:
         return trace_onnx(self.model)
 
-    def _in_precision(self, row: ArtifactFormat, kept: Mapping[str, nn.Linear]) -> onnx.ModelProto:
-        if row.precision == "fp32":
-            graph = onnx.ModelProto()
-            graph.CopyFrom(self._float32)
-            return graph
-        arrays = [module.weight.detach().numpy() for module in kept.values()]
-        nodes = nodes_with_weights(self._float32.graph, arrays)
-        lower = halve_weights if row.precision == "fp16" else quantize_weights
-        return lower(self._float32, keep_nodes=nodes)
+    @cached_property
+    def _float32_centred(self) -> onnx.ModelProto:
+        return trace_onnx(self._int8_model)
+
+    @cached_property
+    def _ranges(self) -> Mapping[str, Range]:
+        if self.calibration is None:
+            raise ValueError("static int8 takes its ranges from videos: give calibration videos to DetectorExporter")
+        return measure_ranges(self.float32_graph("int8-static"), self.calibration.feeds())
+
+    def _model(self, precision: Precision) -> nn.Module:
+        return self._int8_model if precision in ("int8", "int8-static") else self.model
+
+    def _kept_modules(self, precision: Precision, names: Sequence[str] | None) -> tuple[str, ...]:
+        return float32_modules(self._model(precision), precision) if names is None else tuple(names)
+
+    def _kept_nodes(self, precision: Precision, names: Sequence[str] | None) -> set[str]:
+        """Name the nodes of the modules that stay in float32, and the products of activations that do."""
+        modules = linear_modules(self._model(precision), self._kept_modules(precision, names))
+        graph = self.float32_graph(precision).graph
+        nodes = nodes_with_weights(graph, [module.weight.detach().numpy() for module in modules.values()])
+        if precision == "int8-static":
+            nodes |= keeps_activations(self.products(precision))
+        return nodes
 
 
 def export_detector(
@@ -99,6 +161,7 @@ def export_detector(
     path: Path,
     metadata: Mapping[str, str] | None = None,
     keep_float32: Sequence[str] | None = None,
+    calibration: Calibration | None = None,
 ) -> WeightCount:
     """Write one artifact of a detector in memory, without a checkpoint and without a bundle around it.
 
@@ -111,12 +174,14 @@ def export_detector(
         path: the file.
         metadata: what the file says of itself.
         keep_float32: modules whose linear layers low precision leaves alone; None: `float32_modules`.
+        calibration: videos for int8; needed for static int8.
 
     Raises:
         ValueError: no such row, an argument it does not take, or a model that cannot be deployed.
         ParityError: the graph breaks a promise.
     """
     row = find_format(format, precision)
-    given = {"metadata": metadata, "keep_float32": keep_float32}
+    given = {"metadata": metadata, "keep_float32": keep_float32, "calibration": calibration}
     check_arguments(row, [name for name, value in given.items() if value is not None])
-    return DetectorExporter(model).write(row, Path(path), metadata=metadata or {}, keep_float32=keep_float32)
+    exporter = DetectorExporter(model, calibration=calibration)
+    return exporter.write(row, Path(path), metadata=metadata or {}, keep_float32=keep_float32)

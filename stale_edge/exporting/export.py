@@ -6,37 +6,47 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from stale_edge.bundle import ClassBank, write_bundle
+from stale_edge.bundle.encoder_copy import copy_encoder
+from stale_edge.bundle.encoder_folder import ENCODER_FOLDER, EncoderBundle
 from stale_edge.bundle.onnx_metadata import graph_metadata
 from stale_edge.config import to_dict
 from stale_edge.data import read_split
 from stale_edge.errors import ParityError
+from stale_edge.exporting.calibration import calibrate_on
 from stale_edge.exporting.detector import DetectorExporter
 from stale_edge.exporting.detector_graph import float32_modules, graph_inputs, graph_outputs
-from stale_edge.exporting.formats import FORMATS, ArtifactFormat, select_formats
+from stale_edge.exporting.formats import DEFAULT_FORMATS, DEFAULT_PRECISIONS, TRITON, ArtifactFormat, select_formats
+from stale_edge.exporting.layer_search import LayerReport, search_layers
+from stale_edge.exporting.localizer import LocalizerFile, add_localizers, write_localizers
 from stale_edge.exporting.onnx_graph import WeightCount
 from stale_edge.exporting.parity import ArtifactParity, Reference, judge
 from stale_edge.exporting.parity_data import ParityData, simulated_data, validation_data
 from stale_edge.exporting.provenance import machine, versions
+from stale_edge.exporting.text_export import TEXT_ENCODER, add_text_files, judge_text_encoder, write_text_encoder
+from stale_edge.exporting.triton import TritonModel, add_repository, write_repository
 from stale_edge.model.checkpoint import Checkpoint, encode_classes, read_checkpoint
+from stale_edge.model.text import TextEncoder
 from stale_edge.runtime.backends import open_backend
 from stale_edge.training.evaluate import feature_contract
 
 Progress = Callable[[str, int, int], None]
 
-ALL_FORMATS = tuple(dict.fromkeys(row.format for row in FORMATS))
-ALL_PRECISIONS = tuple(dict.fromkeys(row.precision for row in FORMATS))
-
 
 @dataclass(frozen=True)
 class Artifact:
-    """One file of the bundle and how it compares with the model. weights: those in low precision, of all."""
+    """One file of the bundle and how it compares with the model.
+
+    weights: those in low precision, of all. layers: what was found layer by layer; None where nothing was searched.
+    """
 
     row: ArtifactFormat
     bytes: int
     weights: WeightCount
     parity: ArtifactParity
+    layers: LayerReport | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -51,6 +61,7 @@ class Artifact:
             "weights_low": self.weights.numbers_low if low else None,
             "weights_total": self.weights.numbers,
             "parity": self.parity.to_json(),
+            "layers": None if self.layers is None else self.layers.to_json(),
         }
 
 
@@ -59,29 +70,56 @@ class ExportReport:
     """What an export made and how it was judged.
 
     data: what decisions were compared on; gate_margins: how near they were to the other side.
+    text_encoder: the file that encodes further classes; None where there is none.
+    localizers: detectors with the decoding in the graph.
+    served: models of the repository for Triton.
+    encoder: the visual encoder in the bundle; None where there is none.
     """
 
     bundle: Path
     data: ParityData
     gate_margins: dict[str, float]
     artifacts: tuple[Artifact, ...]
+    text_encoder: Artifact | None = None
+    localizers: tuple[LocalizerFile, ...] = ()
+    served: tuple[TritonModel, ...] = ()
+    encoder: EncoderBundle | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        artifacts = [artifact.to_json() for artifact in self.artifacts]
-        return {"bundle": str(self.bundle), **_parity_json(self.data, self.gate_margins), "artifacts": artifacts}
+        return {
+            "bundle": str(self.bundle),
+            **_parity_json(self.data, self.gate_margins),
+            "artifacts": [artifact.to_json() for artifact in self.artifacts],
+            "localizers": [file.to_json() for file in self.localizers],
+            "triton": [model.to_json() for model in self.served],
+            "text_encoder": None if self.text_encoder is None else self.text_encoder.to_json(),
+            "encoder": None if self.encoder is None else self.encoder.manifest.fingerprint,
+        }
+
+    @property
+    def judged(self) -> tuple[Artifact, ...]:
+        """Every file that went through the gate."""
+        return self.artifacts if self.text_encoder is None else (*self.artifacts, self.text_encoder)
 
     def summary(self) -> str:
         """Say in a few lines what was made, for people."""
         lines = [f"{self.bundle}: parity judged on {self.data.description}"]
         if self.data.no_truth:
             lines.append(f"  average mAP was not compared: {self.data.no_truth}")
-        lines.append(_table([artifact.parity for artifact in self.artifacts]))
-        for artifact in self.artifacts:
+        lines.append(_table([artifact.parity for artifact in self.judged]))
+        for artifact in self.judged:
             size = f"  {artifact.row.file_name}: {artifact.bytes / 1e6:.2f} MB"
             counted = "" if artifact.row.precision == "fp32" else f", {artifact.weights.text(artifact.row.precision)}"
             note = f"; {artifact.row.note}" if artifact.row.note else ""
             lines.append(f"{size}{counted}{note}")
+        lines += [f"  {artifact.layers.to_text()}" for artifact in self.artifacts if artifact.layers is not None]
+        lines += [f"  {file.summary()}" for file in self.localizers]
+        lines += [f"  {model.summary()}" for model in self.served]
+        if self.encoder is not None:
+            lines.append(f"  {ENCODER_FOLDER}/: {self.encoder.manifest.name}, so that videos can be given as they are")
+        if self.text_encoder is None:
+            lines.append("  no text encoder: new classes need a class bank or the checkpoint (classes add --from)")
         return "\n".join(lines)
 
 
@@ -89,10 +127,13 @@ def export_checkpoint(
     checkpoint: Path | str,
     out: Path | str,
     *,
-    formats: Sequence[str] = ALL_FORMATS,
-    precisions: Sequence[str] = ALL_PRECISIONS,
+    formats: Sequence[str] = DEFAULT_FORMATS,
+    precisions: Sequence[str] = DEFAULT_PRECISIONS,
     classes: Path | str | Sequence[str] | None = None,
     data: Path | str | None = None,
+    text_encoder: bool = True,
+    encoder: Path | str | None = None,
+    layer_report: bool = False,
     progress: Progress | None = None,
 ) -> ExportReport:
     """Turn a checkpoint into a bundle, whole or not at all; an older bundle at `out` is replaced.
@@ -100,17 +141,23 @@ def export_checkpoint(
     Args:
         checkpoint: folder of a checkpoint.
         out: the bundle's folder.
-        formats: `onnx`, `torchscript`.
-        precisions: `fp32`, `fp16`, `int8`; every format is written in each.
+        formats: `onnx`, `torchscript`, `pt2`; `triton`, which brings `onnx` along.
+        precisions: `fp32`, `fp16`, `int8`, `int8-static`; every format is written in each that it comes in. Static int8
+            searches for the fewest products that must stay in float32.
         classes: names for the class bank, or a file with one a line; None: the checkpoint's vocabulary.
-        data: data set whose validation videos the gate decides on; None: simulated videos, without mAP.
+        data: data set whose validation videos the gate decides on, and whose training videos int8 takes its ranges
+            from; None: simulated videos, without mAP.
+        text_encoder: write the checkpoint's text encoder too, if it has one (CLIP ViT-B/32's: 254 MB).
+        encoder: folder of the visual encoder that the features came from, copied into the bundle, which then takes
+            videos; None: the bundle takes features alone.
+        layer_report: judge int8 layer by layer, and leave as few products in float32 as the decisions need.
         progress: called with (stage, done, total).
 
     Raises:
         ValueError: a format or precision that is not in the table.
         CheckpointError: the checkpoint cannot be used, or cannot encode a class name.
         DataError: the class file or the data set cannot be used.
-        FeatureContractError: the data set's features are of another kind than the checkpoint's.
+        FeatureContractError: the data set's features, or the encoder's, are of another kind than the checkpoint's.
         BundleError: something else than a bundle is at `out`, or it cannot be written.
         ParityError: an artifact decides differently from the model; nothing was written.
     """
@@ -126,28 +173,48 @@ def export_checkpoint(
         class_names=bank.names,
     )
     with write_bundle(Path(out), overwrite=True) as writer:
+        visual = None if encoder is None else copy_encoder(encoder, writer, contract=contract)
         judged_on = (
             simulated_data(loaded.model, contract=contract, bank=bank)
             if data is None
             else validation_data(Path(data), contract=contract, bank=bank, progress=progress)
         )
         reference = Reference(loaded.model, bank=bank, data=judged_on, decode_config=config.decode, progress=progress)
-        exporter = DetectorExporter(loaded.model)
+        rounds = any(row.precision in ("int8", "int8-static") for row in rows)
+        where = None if data is None else Path(data)
+        calibration = calibrate_on(where, judged_on, contract=contract, bank=bank) if rounds else None
+        exporter = DetectorExporter(loaded.model, calibration=calibration)
         artifacts = []
         for done, row in enumerate(rows):
             if progress is not None:
                 progress("export", done, len(rows))
             path = writer.folder / row.file_name
-            weights = exporter.write(row, path, metadata=metadata)
+            searched = row.precision == "int8-static" or (
+                layer_report and (row.format, row.precision) == ("onnx", "int8")
+            )
+            layers = search_layers(exporter, row, reference, progress=progress) if searched else None
+            kept = None if layers is None else layers.kept
+            weights = exporter.write(row, path, metadata=metadata, keep_nodes=kept)
             parity = _judge_file(reference, row, path, progress)
-            artifacts.append(Artifact(row, path.stat().st_size, weights, parity))
+            artifacts.append(Artifact(row, path.stat().st_size, weights, parity, layers))
         if progress is not None:
             progress("export", len(rows), len(rows))
-        refuse_failures([artifact.parity for artifact in artifacts], judged_on)
+        text = _text_artifact(loaded, reference, writer.folder, progress) if text_encoder else None
+        judged = artifacts if text is None else [*artifacts, text]
+        refuse_failures([artifact.parity for artifact in judged], judged_on)
+        localizers = write_localizers(rows, writer.folder, reference=reference, metadata=metadata, progress=progress)
+        served: tuple[TritonModel, ...] = ()
+        if TRITON in formats:
+            served = write_repository(rows, writer.folder, reference=reference, metadata=metadata, progress=progress)
+        report = ExportReport(
+            Path(out), judged_on, reference.gate_margins, tuple(artifacts), text, localizers, served, visual
+        )
         for artifact in artifacts:
-            quantized = artifact.weights.numbers_low if artifact.row.precision == "int8" else None
-            writer.add_detector(
+            int8 = artifact.row.precision in ("int8", "int8-static")
+            quantized = artifact.weights.numbers_low if int8 else None
+            writer.add_file(
                 artifact.row.file_name,
+                role="detector",
                 runtime=artifact.row.runtime,
                 precision=artifact.row.precision,
                 inputs=graph_inputs(config.model),
@@ -156,22 +223,28 @@ def export_checkpoint(
                 weights_total=artifact.weights.numbers,
                 note=artifact.row.note,
             )
+        add_localizers(writer, localizers, model=config.model, decode=config.decode)
+        add_repository(writer, served, config=config.model, n_classes=len(bank))
+        if text is not None:
+            add_text_files(writer, embed_dim=bank.width, weights=text.weights)
         writer.set_class_bank(bank)
-        report = ExportReport(Path(out), judged_on, reference.gate_margins, tuple(artifacts))
         writer.commit(
             architecture=config.model.architecture,
             feature_contract=contract,
             decode=config.decode,
             parity={
                 **_parity_json(judged_on, report.gate_margins),
-                "artifacts": {artifact.row.file_name: artifact.parity.to_json() for artifact in artifacts},
+                "artifacts": {artifact.row.file_name: artifact.parity.to_json() for artifact in report.judged},
+                "localizers": {file.parity.file: file.parity.to_json() for file in localizers},
+                "triton": {model.files[0]: model.to_json() for model in served},
             },
             provenance={
                 "checkpoint_sha256": loaded.sha256,
                 "config": to_dict(config),
                 "versions": versions(),
                 "machine": machine(),
-                "artifacts": {artifact.row.file_name: _how(artifact, loaded) for artifact in artifacts},
+                "calibration": None if calibration is None else calibration.description,
+                "artifacts": {artifact.row.file_name: _how(artifact, exporter.model) for artifact in report.judged},
             },
         )
     return report
@@ -203,6 +276,18 @@ def _judge_file(reference: Reference, row: ArtifactFormat, path: Path, progress:
         torch.set_num_threads(threads)
 
 
+def _text_artifact(
+    checkpoint: Checkpoint, reference: Reference, folder: Path, progress: Progress | None
+) -> Artifact | None:
+    """Write and judge the checkpoint's text encoder, if it has one that reads names."""
+    encoder = checkpoint.text_encoder
+    if not isinstance(encoder, TextEncoder):
+        return None
+    weights = write_text_encoder(encoder, folder)
+    parity = judge_text_encoder(reference, encoder, folder, model=checkpoint.model, progress=progress)
+    return Artifact(TEXT_ENCODER, (folder / TEXT_ENCODER.file_name).stat().st_size, weights, parity)
+
+
 def _class_bank(checkpoint: Checkpoint, classes: Path | str | Sequence[str] | None) -> ClassBank:
     """Choose the bundle's vocabulary; names that the checkpoint's bank lacks are encoded by its text encoder."""
     if classes is None:
@@ -223,11 +308,14 @@ def _parity_json(data: ParityData, gate_margins: dict[str, float]) -> dict[str, 
     }
 
 
-def _how(artifact: Artifact, checkpoint: Checkpoint) -> dict[str, Any]:
+def _how(artifact: Artifact, model: nn.Module) -> dict[str, Any]:
     low = artifact.row.precision != "fp32"
+    layers = artifact.layers
+    modules = float32_modules(model, artifact.row.precision)
+    kept = modules if layers is None else [found.product.name for found in layers.findings if found.kept]
     return {
         "how": artifact.row.how,
-        "kept_float32": list(float32_modules(checkpoint.model, artifact.row.precision)),
+        "kept_float32": list(kept),
         "weights": artifact.weights.text(artifact.row.precision) if low else None,
         "weight_bytes": artifact.weights.stored_bytes,
     }

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-Format = Literal["onnx", "torchscript"]
-Precision = Literal["fp32", "fp16", "int8"]
+Format = Literal["onnx", "torchscript", "pt2"]
+Precision = Literal["fp32", "fp16", "int8", "int8-static"]
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,16 @@ FORMATS: tuple[ArtifactFormat, ...] = (
         "products with constant weights in float16, all between them in float32", _SLOW_HALF,
     ),
     ArtifactFormat(
-        "onnx", "int8", "detector-int8.onnx", "onnxruntime", "", ("metadata", "keep_float32"),
+        "onnx", "int8", "detector-int8.onnx", "onnxruntime", "", ("metadata", "keep_float32", "calibration"),
         "MatMul and Gemm with constant weights in int8, one scale per output channel, activations scaled per call",
         _INT8,
+    ),
+    ArtifactFormat(
+        "onnx", "int8-static", "detector-int8-static.onnx", "onnxruntime", "",
+        ("metadata", "keep_float32", "calibration"),
+        "products of weights and of activations between QuantizeLinear and DequantizeLinear, ranges from training "
+        "videos, as few products in float32 as the decisions need",
+        "fastest with OpenVINO",
     ),
     ArtifactFormat(
         "torchscript", "fp32", "detector-fp32.torchscript.pt", "torchscript", "export", ("metadata",),
@@ -54,22 +61,53 @@ FORMATS: tuple[ArtifactFormat, ...] = (
         "fp16 saves size and is for GPUs; on a CPU it is several times slower than fp32",
     ),
     ArtifactFormat(
-        "torchscript", "int8", "detector-int8.torchscript.pt", "torchscript", "export", ("metadata", "keep_float32"),
+        "torchscript", "int8", "detector-int8.torchscript.pt", "torchscript", "export",
+        ("metadata", "keep_float32", "calibration"),
         "torch.ao.quantization.quantize_dynamic of nn.Linear, one scale per output channel, torch.jit.trace",
         f"runs on CPUs alone; {_INT8}",
     ),
+    ArtifactFormat(
+        "pt2", "fp32", "detector-fp32.pt2", "torch-export", "export", ("metadata",),
+        "torch.export", "",
+    ),
 )  # fmt: skip
+
+
+TRITON = "triton"
+"""A format made of the ONNX detectors, which come along: a model repository for a server, beside them in the bundle."""
+TRITON_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
+"""Not int8: activations are scaled per call, so an answer would depend on whose requests share the batch."""
+
+DEFAULT_FORMATS: tuple[Format, ...] = ("onnx", "torchscript")
+"""What an export writes when no format is named."""
+DEFAULT_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+"""What it writes them in when no precision is named; static int8 takes a search over layers, so it is asked for."""
 
 
 def select_formats(formats: Iterable[str], precisions: Iterable[str]) -> tuple[ArtifactFormat, ...]:
     """Choose the rows of the table for every given format in every given precision, in the table's order.
 
+    `triton` stands for the rows that its files are made of.
+
     Raises:
-        ValueError: a format or precision is not in the table, or none is given; what is allowed is listed.
+        ValueError: a format or precision is not in the table or none is given, or a format comes in none of the
+            precisions; what is allowed is listed.
     """
-    wanted_formats = _checked("format", formats, [row.format for row in FORMATS])
+    wanted_formats = _checked("format", formats, [*(row.format for row in FORMATS), TRITON])
     wanted_precisions = _checked("precision", precisions, [row.precision for row in FORMATS])
-    return tuple(row for row in FORMATS if row.format in wanted_formats and row.precision in wanted_precisions)
+    served = TRITON in wanted_formats
+    if served:
+        wanted_formats = wanted_formats - {TRITON} | {"onnx"}
+    rows = tuple(row for row in FORMATS if row.format in wanted_formats and row.precision in wanted_precisions)
+    left_out = wanted_formats - {row.format for row in rows}
+    if served and not wanted_precisions.intersection(TRITON_PRECISIONS):
+        left_out.add(TRITON)
+    if left_out:
+        raise ValueError(
+            f"{', '.join(sorted(left_out))} does not come in {', '.join(sorted(wanted_precisions))}. "
+            f"What can be exported: {_table()}"
+        )
+    return rows
 
 
 def find_format(format: str, precision: str) -> ArtifactFormat:
@@ -102,6 +140,10 @@ def _checked(what: str, given: Iterable[str], allowed: Iterable[str]) -> set[str
     unknown = [name for name in names if name not in known]
     if unknown or not names:
         got = ", ".join(map(repr, unknown)) or "none"
-        table = "; ".join(f"{row.format} {row.precision}" for row in FORMATS)
-        raise ValueError(f"{what} must be among {', '.join(known)}; got {got}. What can be exported: {table}")
+        raise ValueError(f"{what} must be among {', '.join(known)}; got {got}. What can be exported: {_table()}")
     return set(names)
+
+
+def _table() -> str:
+    kinds = [(row.format, row.precision) for row in FORMATS] + [(TRITON, precision) for precision in TRITON_PRECISIONS]
+    return "; ".join(" ".join(kind) for kind in kinds)

@@ -4,18 +4,20 @@ import contextlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from stale_edge.bundle.manifest import TensorSpec
 from stale_edge.errors import ParityError
 from stale_edge.exporting.detector_graph import (
     DetectorGraph,
+    dynamic_axes,
     example_inputs,
     expect_warnings,
-    fixed_length,
     graph_inputs,
     graph_outputs,
     in_eval_mode,
@@ -47,19 +49,43 @@ def trace_onnx(model: nn.Module) -> onnx.ModelProto:
         ParityError: the graph breaks a promise: an axis became static, a name or type differs, an operator is foreign.
     """
     config = model_config(model)
-    batch, length, classes = (torch.export.Dim(name) for name in ("B", "T", "K"))
-    snippets = {0: batch} if fixed_length(config) is not None else {0: batch, 1: length}
-    graph = DetectorGraph(model)
+    return record_onnx(
+        DetectorGraph(model),
+        example_inputs(config),
+        inputs=graph_inputs(config),
+        outputs=graph_outputs(config),
+        dynamic_shapes=dynamic_axes(config),
+    )
+
+
+def record_onnx(
+    graph: nn.Module,
+    example: tuple[Tensor, ...],
+    *,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    dynamic_shapes: tuple[dict[int, Any], ...],
+) -> onnx.ModelProto:
+    """Record a module as an ONNX graph, constants folded, checked against what is promised of it.
+
+    Args:
+        graph: its `forward` takes and gives tensors, in the order of `inputs` and `outputs`.
+        example: what it is traced with; no size of a dynamic axis may be 1, or equal another size.
+        dynamic_shapes: `torch.export.Dim` by axis, of every input.
+
+    Raises:
+        ParityError: the graph breaks a promise: an axis became static, a name or type differs, an operator is foreign.
+    """
     with in_eval_mode(graph), _quiet_exporter():
         program = torch.onnx.export(
             graph,
-            example_inputs(config),
+            example,
             dynamo=True,
             external_data=False,
             opset_version=OPSET,
-            input_names=[spec.name for spec in graph_inputs(config)],
-            output_names=[spec.name for spec in graph_outputs(config)],
-            dynamic_shapes=(snippets, {0: classes}),
+            input_names=[spec.name for spec in inputs],
+            output_names=[spec.name for spec in outputs],
+            dynamic_shapes=dynamic_shapes,
             verbose=False,
         )
     if program is None:
@@ -67,17 +93,17 @@ def trace_onnx(model: nn.Module) -> onnx.ModelProto:
     proto: onnx.ModelProto = program.model_proto
     fold_constants(proto)
     drop_unused(proto)
-    check_graph(proto, inputs=graph_inputs(config), outputs=graph_outputs(config))
+    check_graph(proto, inputs=inputs, outputs=outputs)
     return proto
 
 
-def save_onnx(proto: onnx.ModelProto, path: Path, *, metadata: Mapping[str, str]) -> None:
+def save_onnx(proto: onnx.ModelProto, path: Path, *, metadata: Mapping[str, str], graph_name: str = "detector") -> None:
     """Write a graph as one file: stripped of traces of this machine, with `metadata_props`, fully checked.
 
     Raises:
         onnx.checker.ValidationError: the graph is not valid ONNX, which is a bug of the exporter.
     """
-    _strip(proto)
+    _strip(proto, graph_name)
     onnx.helper.set_model_props(proto, dict(metadata))
     onnx.checker.check_model(proto, full_check=True)
     path.write_bytes(proto.SerializeToString(deterministic=True))
@@ -130,7 +156,7 @@ def _tensor_problems(value: onnx.ValueInfoProto, spec: TensorSpec) -> list[str]:
     """Compare one input or output with its promise, and give its symbolic axes the promised names."""
     tensor = value.type.tensor_type
     problems = []
-    if tensor.elem_type != onnx.TensorProto.FLOAT:
+    if tensor.elem_type != onnx.helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype)):
         problems.append(f"{spec.name} is {onnx.TensorProto.DataType.Name(tensor.elem_type)}; promised: {spec.dtype}")
     got = [size.dim_param or size.dim_value for size in tensor.shape.dim]
     if [name.replace(" ", "") if isinstance(name, str) else name for name in got] != list(spec.shape):
@@ -142,7 +168,7 @@ def _tensor_problems(value: onnx.ValueInfoProto, spec: TensorSpec) -> list[str]:
     return problems
 
 
-def _strip(proto: onnx.ModelProto) -> None:
+def _strip(proto: onnx.ModelProto, graph_name: str) -> None:
     """Remove what tells of this machine (source paths, stack traces) and say who made the file."""
     from stale_edge import __version__
 
@@ -151,7 +177,7 @@ def _strip(proto: onnx.ModelProto) -> None:
     proto.doc_string = ""
     del proto.metadata_props[:]
     graph = proto.graph
-    graph.name, graph.doc_string = "detector", ""
+    graph.name, graph.doc_string = graph_name, ""
     del graph.metadata_props[:]
     del graph.value_info[:]
     for item in (*all_nodes(graph), *graph.input, *graph.output, *graph.initializer):

@@ -39,8 +39,13 @@ class Weight:
 
 
 def weights(graph: onnx.GraphProto) -> Iterator[Weight]:
-    """Find every constant of two or more axes that a matrix product reads."""
+    """Find every constant of two or more axes that a matrix product reads, as it is or dequantized."""
     initializers = {tensor.name: tensor for tensor in graph.initializer}
+    initializers |= {
+        node.output[0]: initializers[node.input[0]]
+        for node in graph.node
+        if node.op_type == "DequantizeLinear" and node.input[0] in initializers
+    }
     for node in graph.node:
         if node.op_type not in MATMUL_LIKE:
             continue

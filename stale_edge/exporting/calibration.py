@@ -1,0 +1,65 @@
+"""Videos that int8 takes its ranges from."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from stale_edge.bundle import ClassBank, FeatureContract
+from stale_edge.data import open_data_set, resample
+from stale_edge.exporting.parity_data import ParityData
+from stale_edge.segments import FloatArray
+
+MOST_VIDEOS = 48
+"""Enough for stable extremes of activations; evenly spread over the training videos."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the detector sees in use, in small.
+
+    features: videos (T, C) float32, as the detector gets them.
+    class_embeddings: (K, D) float32.
+    """
+
+    features: tuple[FloatArray, ...]
+    class_embeddings: FloatArray
+    description: str
+
+    def feeds(self) -> Iterator[Mapping[str, FloatArray]]:
+        """Give the inputs of the graph, one video a call."""
+        for video in self.features:
+            yield {"features": video[None], "class_embeddings": self.class_embeddings}
+
+
+def calibrate_on(
+    data: Path | None, judged_on: ParityData, *, contract: FeatureContract, bank: ClassBank
+) -> Calibration:
+    """Choose calibration videos: training videos of a data set, so that none is judged that ranges were taken from.
+
+    Args:
+        data: the data set; None: there is none. Without training videos, every second one serves that the gate decides
+            on; the description says so.
+        judged_on: what the parity gate decides on.
+        contract: what the features must be, and what they are resampled to.
+        bank: the vocabulary of the bundle.
+    """
+    videos = () if data is None else _training_videos(data, contract)
+    if videos:
+        return Calibration(videos, bank.embeddings, f"{len(videos)} training videos")
+    videos = tuple(video.features for video in judged_on.videos[::2])
+    return Calibration(videos, bank.embeddings, f"{len(videos)} {judged_on.source} videos, which are judged too")
+
+
+def _training_videos(data: Path, contract: FeatureContract) -> tuple[FloatArray, ...]:
+    data_set = open_data_set(data)
+    if "training" not in data_set.annotations.subsets:
+        return ()
+    names = [name for name in data_set.videos("training") if name in data_set.features]
+    if not names:
+        return ()
+    chosen = [names[int(i)] for i in np.linspace(0, len(names) - 1, min(MOST_VIDEOS, len(names)))]
+    loaded = [np.asarray(data_set.load(name), np.float32) for name in chosen]
+    target = contract.resample_to
+    return tuple(video if target is None else resample(video, target) for video in loaded)

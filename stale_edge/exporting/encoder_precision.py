@@ -1,0 +1,125 @@
+"""int8 of a visual encoder: every product that can be, and as few left in float32 as the parity gate needs.
+
+CLIP's towers have a few channels of very large activations, which one scale for all rounds coarsely. Which products
+suffer is measured: what int8 does to the output of each, on pictures. The worst stay in float32 until features point
+where they should.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from stale_edge.exporting.onnx_graph import weights
+from stale_edge.exporting.onnx_precision import quantize_columns, quantize_weights
+from stale_edge.runtime.onnxruntime_backend import open_session
+from stale_edge.segments import FloatArray
+
+_LARGEST_SHARE = 0.5
+"""At most this part of the products stays in float32; a file with more of them is int8 by name alone."""
+_PICTURES = 8
+"""Pictures on which the harm to each product is measured; their activations are in memory together."""
+
+
+@dataclass(frozen=True)
+class QuantizedEncoder:
+    """An int8 graph. kept: names of the products left in float32, the worst first."""
+
+    proto: onnx.ModelProto
+    kept: tuple[str, ...]
+
+
+def quantize_encoder(
+    proto: onnx.ModelProto,
+    pixels: FloatArray,
+    wanted: FloatArray,
+    *,
+    min_cosine: float,
+    progress: Callable[..., None] | None = None,
+) -> QuantizedEncoder:
+    """Quantize an encoder's graph; products stay in float32 only where features would point elsewhere.
+
+    Their number doubles from try to try: none, one, two, four ..., up to half of all.
+
+    Args:
+        proto: float32 graph; it is not changed.
+        pixels, wanted: (N, 3, height, width) prepared pictures to try on, and (N, C) their features in float32.
+        min_cosine: the least cosine that is enough, on every picture. If none is enough, the last try is given back,
+            and whoever judges it will say so.
+        progress: called with (stage, done, total).
+    """
+    made = quantize_weights(proto)
+    if _least_cosine(made, pixels, wanted) >= min_cosine:
+        return QuantizedEncoder(made, ())
+    by_harm = sorted(product_errors(proto, pixels[:_PICTURES]).items(), key=lambda item: -item[1])
+    most, n_kept = int(len(by_harm) * _LARGEST_SHARE), 1
+    while True:
+        n_kept = min(n_kept, most)
+        kept = tuple(name for name, _ in by_harm[:n_kept])
+        if progress is not None:
+            progress("int8: leave products in float32", n_kept, most)
+        made = quantize_weights(proto, keep_nodes=kept)
+        if n_kept == most or _least_cosine(made, pixels, wanted) >= min_cosine:
+            return QuantizedEncoder(made, kept)
+        n_kept *= 2
+
+
+def product_errors(proto: onnx.ModelProto, pixels: FloatArray) -> dict[str, float]:
+    """Measure what int8 does to each product with a weight: the size of its error, as a part of its output's size.
+
+    Args:
+        proto: float32 graph.
+        pixels: (N, 3, height, width) prepared pictures.
+
+    Returns:
+        By name of the node, >= 0.
+    """
+    products = list(_products(proto))
+    inputs = list(dict.fromkeys(name for _, name, _ in products))
+    watched = onnx.ModelProto()
+    watched.CopyFrom(proto)
+    given = {value.name for value in watched.graph.output}
+    watched.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in inputs if name not in given)
+    session = open_session(watched.SerializeToString(), threads=1)
+    values = dict(zip(inputs, session.run(inputs, {"pixel_values": pixels}), strict=True))
+    errors = {}
+    for node, name, weight in products:
+        x = values[name].reshape(-1, weight.shape[0])
+        rounded, scales = quantize_columns(weight)
+        exact = x @ weight
+        error = _as_uint8(x) @ (rounded * scales) - exact
+        errors[node] = float(np.linalg.norm(error) / max(float(np.linalg.norm(exact)), 1e-30))
+    return errors
+
+
+def _products(proto: onnx.ModelProto) -> Iterator[tuple[str, str, NDArray[np.float32]]]:
+    """Walk the products that can be quantized: name of the node, of its input, and the weight (in, out)."""
+    for weight in weights(proto.graph):
+        node = weight.node
+        if node.op_type in ("MatMul", "Gemm") and weight.operand == 1 and len(weight.tensor.dims) == 2:
+            matrix = numpy_helper.to_array(weight.tensor)
+            transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+            yield node.name, node.input[0], matrix.T if transposed else matrix
+
+
+def _as_uint8(x: FloatArray) -> FloatArray:
+    """Round as ONNX's DynamicQuantizeLinear does, and give back what the integers stand for."""
+    low, high = min(0.0, float(x.min())), max(0.0, float(x.max()))
+    scale = (high - low) / 255 or 1.0
+    zero = round(-low / scale)
+    rounded: FloatArray = ((np.clip(np.rint(x / scale) + zero, 0, 255) - zero) * scale).astype(np.float32)
+    return rounded
+
+
+def _least_cosine(proto: onnx.ModelProto, pixels: FloatArray, wanted: FloatArray) -> float:
+    session = open_session(proto.SerializeToString(), threads=1)
+    least = 1.0
+    for start in range(0, len(pixels), _PICTURES):
+        (got,) = session.run(["image_embeds"], {"pixel_values": pixels[start : start + _PICTURES]})
+        expected = wanted[start : start + _PICTURES]
+        sizes = np.linalg.norm(got, axis=1) * np.linalg.norm(expected, axis=1)
+        least = min(least, float(((got * expected).sum(axis=1) / np.maximum(sizes, 1e-30)).min()))
+    return least

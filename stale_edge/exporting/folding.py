@@ -1,0 +1,280 @@
+"""The public network with its products of weights multiplied out where that leaves less to compute.
+
+Exact as far as algebra goes; only rounding differs. Its attention heads are as wide as its embedding and their
+projections have no bias. So a head's logits x Wq Wkᵀ yᵀ need one D x D matrix instead of two, and what it adds,
+P (y Wv) Wo, another; the memory itself serves as keys and values, in one product over all heads. That halves the
+weights and the products with weights, and nothing is copied from head to head.
+
+Given statistics, what reads the features themselves reads them centred and scaled, channel by channel: a shift of all
+keys by one vector changes no softmax, the attention weights of values sum to 1, and factors move into the weights. CLIP
+features share a large common part and one coordinate with a mean of 5.5; left in, they would take most of the range
+that int8 has.
+
+The mask transformer has a single query. Attention of one token to itself is a linear layer; the first layer's query is
+a constant; and with one query it is the query that goes through the projections of keys and values, not T snippets.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stale_edge.model import ReleaseStale
+from stale_edge.model.inputs import check_inputs
+from stale_edge.model.layers import attend, l2_normalize
+from stale_edge.model.output import StaleOutput
+from stale_edge.model.release import (
+    LOGIT_SCALE,
+    MASK_HEADS,
+    MaskDecoderLayer,
+    MaskEncoderLayer,
+    MaskTransformer,
+    PositionedAttention,
+    WideAttention,
+    directions,
+    release_gate,
+)
+from stale_edge.segments import FloatArray
+
+
+@dataclass(frozen=True)
+class FeatureStatistics:
+    """Of features like those that will be detected in: what int8 has to resolve.
+
+    mean: (C,) float32. deviation: (C,) float32, > 0.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    @classmethod
+    def of(cls, features: Iterable[FloatArray]) -> "FeatureStatistics":
+        """Measure videos (T, C) or (B, T, C); every snippet counts alike. A channel that never varies is not scaled."""
+        snippets = np.concatenate([video.reshape(-1, video.shape[-1]) for video in features]).astype(np.float64)
+        deviation = snippets.std(axis=0)
+        floor = max(float(np.median(deviation)) * 1e-2, np.finfo(np.float32).tiny)
+        deviation = np.where(deviation > floor, deviation, 1.0)
+        return cls(torch.from_numpy(snippets.mean(axis=0)).float(), torch.from_numpy(deviation).float())
+
+
+def fold_detector(model: nn.Module, statistics: FeatureStatistics | None = None) -> nn.Module:
+    """Give a detector that answers as `model` does, with fewer products where its architecture allows it.
+
+    Args:
+        model: detector of this package, in float32; it is not changed, and may share weights with what is returned.
+        statistics: of features; None: they are read as they are.
+
+    Returns:
+        A detector for inference, with the same `config`; `model` itself for architectures with nothing to fold.
+    """
+    return FoldedRelease(model, statistics) if isinstance(model, ReleaseStale) else model
+
+
+class FoldedRelease(nn.Module):
+    """`ReleaseStale`, evaluated with folded weights; inputs and outputs are the same."""
+
+    def __init__(self, model: ReleaseStale, statistics: FeatureStatistics | None = None) -> None:
+        super().__init__()
+        self.config = model.config
+        self.temporal = FoldedSelfAttention(model.temporal, statistics)
+        self.adaption = FoldedWideAttention(model.adaption)
+        self.background = model.background
+        self.masking = FoldedMaskTransformer(model.masking)
+        self.localizer = model.localizer
+
+    def forward(self, features: Tensor, class_embeddings: Tensor) -> StaleOutput:
+        """Localize and classify actions as `ReleaseStale.forward` does."""
+        config = self.config
+        check_inputs(
+            features,
+            class_embeddings,
+            channels=config.feature_channels,
+            dim=config.embed_dim,
+            length=config.temporal_scale,
+        )
+        embedding = self.temporal(features)  # (B, T, D)
+        masks = self.localizer(embedding).transpose(1, 2)  # (B, T, T)
+        snippets = embedding * release_gate(masks).unsqueeze(-1)
+        text = self.adaption(torch.cat([class_embeddings, self.background]).unsqueeze(0), snippets)  # (B, K + 1, D)
+        class_logits = (l2_normalize(text) * LOGIT_SCALE) @ directions(snippets).transpose(1, 2)  # (B, K + 1, T)
+        return StaleOutput(class_logits, masks, self.masking(features, embedding), embedding)
+
+
+class FoldedWideAttention(nn.Module):
+    """`WideAttention` to a memory, with one matrix a head before the attention and one after it."""
+
+    def __init__(self, wide: WideAttention) -> None:
+        super().__init__()
+        attention = wide.attention
+        if attention.from_memory:
+            query = attention.query.weight
+            key, value = attention.key_value.weight.chunk(2)
+        else:
+            query, key, value = attention.query_key_value.weight.chunk(3)
+        dim = query.shape[1]
+        self.n_heads = attention.n_heads
+        q, k, v = (_split(weight, 0, self.n_heads) for weight in (query, key, value))  # (heads, D in a head, D)
+        out = _split(attention.out.weight, 1, self.n_heads).transpose(0, 1)
+        # q_h k_hᵀ = x (Wqᵀ Wk) yᵀ; nn.Linear holds the transpose of what its input is multiplied by.
+        self.query = _linear((k.transpose(1, 2) @ q).flatten(0, 1) / dim**0.5)  # D -> heads * D
+        self.out = _linear(torch.cat(list(out @ v), dim=1), attention.out.bias)  # heads * D -> D
+        self.norm = wide.norm
+
+    def forward(self, queries: Tensor, memory: Tensor) -> Tensor:
+        """Let queries (1 or B, N, D) read from a memory (B, T, D); gives (B, N, D)."""
+        return cast(Tensor, self.norm(self.read(queries, memory) + queries))
+
+    def read(self, queries: Tensor, memory: Tensor) -> Tensor:
+        """Give what is added to the queries, (B, N, D)."""
+        asked = torch.unflatten(self.query(queries), -1, (self.n_heads, queries.shape[-1])).flatten(1, 2)
+        weights = torch.softmax(asked @ memory.transpose(1, 2), dim=-1)  # (B, N * heads, T)
+        read = torch.unflatten(weights @ memory, 1, (-1, self.n_heads)).flatten(2)  # (B, N, heads * D)
+        return cast(Tensor, self.out(read))
+
+
+class FoldedSelfAttention(nn.Module):
+    """`WideAttention` of features among themselves, which are centred and scaled for it."""
+
+    shift: Tensor | None
+    factor: Tensor | None
+
+    def __init__(self, wide: WideAttention, statistics: FeatureStatistics | None) -> None:
+        super().__init__()
+        self.attention = FoldedWideAttention(wide)
+        if statistics is None:
+            self.shift = self.factor = None
+            return
+        self.register_buffer("shift", -statistics.mean)
+        self.register_buffer("factor", 1 / statistics.deviation)
+        mean, deviation = statistics.mean.double(), statistics.deviation.double()
+        n_heads = self.attention.n_heads
+        # x = mean + deviation * z: the queries for keys z, and what the values z leave out.
+        query = _split(self.attention.query.weight, 0, n_heads)  # (heads, D of keys, D of queries)
+        weight = query * deviation[:, None] * deviation
+        self.attention.query = _linear(weight.flatten(0, 1), ((query @ mean) * deviation).flatten())
+        out = _split(self.attention.out.weight, 1, n_heads)  # (D, heads, D)
+        bias = self.attention.out.bias.detach().double() + (out @ mean).sum(dim=1)
+        self.attention.out = _linear((out * deviation).flatten(1), bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Give the embedding (B, T, D) of features (B, T, D)."""
+        z = features if self.shift is None or self.factor is None else (features + self.shift) * self.factor
+        return cast(Tensor, self.attention.norm(self.attention.read(z, z) + features))
+
+
+class FoldedMaskTransformer(nn.Module):
+    """`MaskTransformer` with the projections of its keys and values moved to its only query."""
+
+    position: Tensor
+    start: Tensor
+
+    def __init__(self, masking: MaskTransformer) -> None:
+        super().__init__()
+        self.register_buffer("position", masking.position, persistent=False)
+        self.project = masking.project
+        self.encoder = nn.ModuleList(FoldedEncoderLayer(cast(MaskEncoderLayer, layer)) for layer in masking.encoder)
+        self.encoder_norm = masking.encoder_norm
+        layers = [cast(MaskDecoderLayer, layer) for layer in masking.decoder]
+        query = masking.query.detach()
+        self.decoder = nn.ModuleList(FoldedDecoderLayer(layer, query) for layer in layers)
+        self.register_buffer("start", torch.zeros_like(query), persistent=False)
+        self.decoder_norm = masking.decoder_norm
+        self.mask_projection = masking.mask_projection
+
+    def forward(self, features: Tensor, embedding: Tensor) -> Tensor:
+        """Predict the foreground (B, T) of features and embedding (B, T, D)."""
+        memory = self.project(features)
+        for layer in self.encoder:
+            memory = layer(memory, self.position)
+        memory = self.encoder_norm(memory)
+        placed = memory + self.position
+        target = self.start  # (1, 1, D), a constant until it has read from a memory
+        for layer in self.decoder:
+            target = layer(target, memory, placed)
+        mask_embedding = self.mask_projection(self.decoder_norm(target))  # (B, 1, D)
+        return torch.sigmoid(embedding @ mask_embedding.transpose(1, 2)).squeeze(-1)
+
+
+class FoldedEncoderLayer(nn.Module):
+    """`MaskEncoderLayer` with queries and keys from one product."""
+
+    def __init__(self, layer: MaskEncoderLayer) -> None:
+        super().__init__()
+        attention = layer.self_attention
+        self.query_key = _linear(
+            torch.cat([attention.query.weight, attention.key.weight]),
+            torch.cat([attention.query.bias, attention.key.bias]),
+        )
+        self.value, self.out = attention.value, attention.out
+        self.norm1, self.norm2 = layer.norm1, layer.norm2
+        self.feedforward = layer.feedforward
+
+    def forward(self, x: Tensor, position: Tensor) -> Tensor:
+        normed = self.norm1(x)
+        q, k = self.query_key(normed + position).chunk(2, dim=-1)
+        x = x + self.out(attend(q, k, self.value(normed), n_heads=MASK_HEADS, dropout=0.0))
+        return x + cast(Tensor, self.feedforward(self.norm2(x)))
+
+
+class FoldedDecoderLayer(nn.Module):
+    """`MaskDecoderLayer` for one query (1, 1, D)."""
+
+    query: Tensor
+
+    def __init__(self, layer: MaskDecoderLayer, query: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("query", query, persistent=False)
+        itself = layer.self_attention
+        value, out = itself.value, itself.out
+        # Softmax over one key is 1.
+        self.self_attention = _linear(out.weight.double() @ value.weight.double(), out(value.bias))
+        self.cross_attention = SingleQueryAttention(layer.cross_attention)
+        self.norm1, self.norm2, self.norm3 = layer.norm1, layer.norm2, layer.norm3
+        self.feedforward = layer.feedforward
+
+    def forward(self, target: Tensor, memory: Tensor, placed: Tensor) -> Tensor:
+        """Refine target (1 or B, 1, D) by a memory (B, T, D), with and without positions; gives (B, 1, D)."""
+        target = target + self.self_attention(self.norm1(target))
+        target = target + self.cross_attention(self.norm2(target) + self.query, placed, memory)
+        return target + cast(Tensor, self.feedforward(self.norm3(target)))
+
+
+class SingleQueryAttention(nn.Module):
+    """`PositionedAttention` for one query: keys and values are the snippets as they are."""
+
+    def __init__(self, attention: PositionedAttention) -> None:
+        super().__init__()
+        dim = attention.query.weight.shape[1]
+        layers = (attention.query, attention.key, attention.value)
+        q, k, v = (_split(layer.weight, 0, MASK_HEADS) for layer in layers)  # (heads, D / heads, D)
+        bias = _split(attention.query.bias, 0, MASK_HEADS).unsqueeze(1)  # (heads, 1, D / heads)
+        scale = (dim // MASK_HEADS) ** -0.5
+        # The keys' bias adds the same to every logit of the query, so softmax takes it out.
+        self.query = _linear((k.transpose(1, 2) @ q).flatten(0, 1) * scale, (bias @ k).flatten() * scale)
+        out = _split(attention.out.weight, 1, MASK_HEADS).transpose(0, 1)  # (heads, D, D / heads)
+        # Attention weights sum to 1, so the values' bias comes through whole.
+        self.out = _linear(torch.cat(list(out @ v), dim=1), attention.out(attention.value.bias))
+
+    def forward(self, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Let one query (1 or B, 1, D) read values (B, T, D) by keys (B, T, D); gives (B, 1, D)."""
+        asked = torch.unflatten(self.query(query), -1, (MASK_HEADS, query.shape[-1])).flatten(1, 2)  # (B, heads, D)
+        weights = torch.softmax(asked @ keys.transpose(1, 2), dim=-1)  # (B, heads, T)
+        return cast(Tensor, self.out((weights @ values).flatten(1).unsqueeze(1)))
+
+
+def _split(weight: Tensor, axis: int, n_heads: int) -> Tensor:
+    """Part an axis of a weight into heads and their channels, in double precision."""
+    return torch.unflatten(weight.detach().double(), axis, (n_heads, -1))
+
+
+def _linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
+    """Hold a product made in double precision, (out, in) as `nn.Linear` has it, in float32."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        if bias is not None:
+            layer.bias.copy_(bias)
+    return layer

@@ -1,0 +1,256 @@
+"""Which products int8 may have: what each alone does to the decisions, and the fewest to leave in float32."""
+
+import time
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from stale_edge.exporting.calibration import Calibration
+from stale_edge.exporting.detector import DetectorExporter
+from stale_edge.exporting.formats import ArtifactFormat
+from stale_edge.exporting.onnx_graph import drop_unused
+from stale_edge.exporting.parity import BUDGETS, ArtifactParity, Budget, Progress, Reference, judge
+from stale_edge.exporting.products import DECODED, Product
+from stale_edge.runtime.onnxruntime_backend import open_session
+from stale_edge.segments import FloatArray
+
+SEARCH_BUDGET = BUDGETS["int8-static"]
+"""What the search aims at; the gate that a file must pass may be wider."""
+
+_TIMED_PAIRS = 9
+
+
+@dataclass(frozen=True)
+class LayerFinding:
+    """What a product does when it alone is in low precision.
+
+    signal_to_noise_db: of what it gives, over the calibration videos; infinite if nothing is lost.
+    milliseconds_saved: by it, in processor time of one video on one thread of ONNX Runtime, paired with float32.
+    flipped_snippets, matched_detections, map_change: as in `ArtifactParity`; map_change None without labels.
+    kept: whether the search leaves it in float32.
+    """
+
+    product: Product
+    signal_to_noise_db: float
+    milliseconds_saved: float
+    flipped_snippets: int
+    matched_detections: float
+    map_change: float | None
+    kept: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        values = asdict(self)
+        values["signal_to_noise_db"] = self.signal_to_noise_db if np.isfinite(self.signal_to_noise_db) else None
+        return {"name": self.product.name, **values.pop("product"), **values}
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """What the search found.
+
+    before, after: parity of the graph with all products in low precision, and without those that are kept.
+    met: whether `after` is within `budget`; if not even float32 everywhere is, nothing else can be either.
+    """
+
+    precision: str
+    budget: Budget
+    findings: tuple[LayerFinding, ...]
+    before: ArtifactParity
+    after: ArtifactParity
+    met: bool
+
+    @property
+    def kept(self) -> frozenset[str]:
+        """Names of the nodes that stay in float32."""
+        return frozenset(finding.product.node for finding in self.findings if finding.kept)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "precision": self.precision,
+            "budget": asdict(self.budget),
+            "met": self.met,
+            "before": self.before.to_json(),
+            "after": self.after.to_json(),
+            "layers": [finding.to_json() for finding in self.findings],
+        }
+
+    def to_text(self) -> str:
+        """Lay the findings out for people, the most harmful first."""
+        head = ("product", "weight", "S/N dB", "ms saved", "flipped", "matched", "mAP", "")
+        rows = [head]
+        for found in sorted(self.findings, key=_harm, reverse=True):
+            change = "" if found.map_change is None else f"{found.map_change:+.2f}"
+            shape = "activations" if found.product.weight is None else "x".join(map(str, found.product.weight))
+            rows.append(
+                (
+                    found.product.name,
+                    shape,
+                    f"{found.signal_to_noise_db:.1f}",
+                    f"{found.milliseconds_saved:+.2f}",
+                    str(found.flipped_snippets),
+                    f"{found.matched_detections:.2%}",
+                    change,
+                    "kept in float32" if found.kept else "",
+                )
+            )
+        widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+        lines = [
+            "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        ]
+        verdict = "within" if self.met else "NOT within"
+        aim = f"{self.budget.min_matched:.0%} matched, mAP within {self.budget.max_map_change:g} points"
+        first = (
+            f"{self.precision}, each product alone; all in low precision: {_said(self.before)}; "
+            f"{len(self.kept)} of {len(self.findings)} kept: {_said(self.after)}, {verdict} {aim}"
+        )
+        return "\n".join([first, *lines])
+
+
+def search_layers(
+    exporter: DetectorExporter,
+    row: ArtifactFormat,
+    reference: Reference,
+    *,
+    budget: Budget = SEARCH_BUDGET,
+    progress: Progress | None = None,
+) -> LayerReport:
+    """Judge every product alone, then keep as few in float32 as meet the budget.
+
+    Greedy: the one that does most harm alone is kept first, until the rest together is within the budget; then each
+    that was kept is given back if the budget still holds. Not every set is tried, so a smaller one may exist.
+
+    Args:
+        exporter: with calibration videos, on which signal-to-noise and time are measured.
+        row: the file, in ONNX.
+        reference: the model's decisions.
+        budget: what is aimed at.
+        progress: called with (stage, done, total).
+
+    Raises:
+        ValueError: the exporter has no calibration videos.
+    """
+    if exporter.calibration is None:
+        raise ValueError("int8 is searched layer by layer on calibration videos: give them to DetectorExporter")
+    graph, products = exporter.float32_graph(row.precision), exporter.products(row.precision)
+    lower = partial(exporter.lowered, row.precision)
+    names = [product.node for product in products]
+    findings: list[LayerFinding] = []
+    for done, product in enumerate(products):
+        if progress is not None:
+            progress(f"{row.precision}: layer by layer", done, len(products))
+        alone = lower([name for name in names if name != product.node])
+        parity = _parity(alone, row, reference)
+        ratio, saved = _compare(graph, alone, product.node, exporter.calibration)
+        findings.append(
+            LayerFinding(
+                product,
+                ratio,
+                saved,
+                parity.flipped_snippets,
+                parity.matched_detections,
+                _change(parity),
+                kept=False,
+            )
+        )
+    before = after = _parity(lower([]), row, reference)
+    kept: list[LayerFinding] = []
+    by_harm = sorted(findings, key=_harm, reverse=True)
+    while not within(after, budget) and len(kept) < len(by_harm):
+        if progress is not None:
+            progress(f"{row.precision}: search", len(kept), len(by_harm))
+        kept.append(by_harm[len(kept)])
+        after = _parity(lower([found.product.node for found in kept]), row, reference)
+    for found in reversed(kept[:-1]) if within(after, budget) else ():
+        fewer = [other for other in kept if other is not found]
+        parity = _parity(lower([other.product.node for other in fewer]), row, reference)
+        if within(parity, budget):
+            kept, after = fewer, parity
+    if progress is not None:
+        progress(f"{row.precision}: search", len(by_harm), len(by_harm))
+    chosen = {found.product.node for found in kept}
+    marked = [LayerFinding(**{**vars(found), "kept": found.product.node in chosen}) for found in findings]
+    return LayerReport(row.precision, budget, tuple(marked), before, after, within(after, budget))
+
+
+def within(parity: ArtifactParity, budget: Budget) -> bool:
+    """Tell whether decisions are within a budget's parts and mAP."""
+    change = _change(parity)
+    return (
+        parity.flipped_snippets <= budget.max_flipped * parity.n_snippets
+        and parity.matched_detections >= budget.min_matched
+        and (change is None or abs(change) <= budget.max_map_change)
+    )
+
+
+def _parity(proto: onnx.ModelProto, row: ArtifactFormat, reference: Reference) -> ArtifactParity:
+    session = open_session(proto.SerializeToString(), threads=1)
+    names = [value.name for value in proto.graph.output]
+
+    def run(features: FloatArray, class_embeddings: FloatArray) -> dict[str, FloatArray]:
+        feed = {"features": features, "class_embeddings": class_embeddings}
+        return dict(zip(names, session.run(names, feed), strict=True))
+
+    return judge(reference, run, row)
+
+
+def _compare(
+    graph: onnx.ModelProto, lowered: onnx.ModelProto, node: str, calibration: Calibration
+) -> tuple[float, float]:
+    """Measure a product's signal-to-noise ratio in decibels, and the milliseconds that its low precision saves."""
+    (name,) = next(each.output for each in graph.graph.node if each.name == node)
+    sessions = [open_session(_watching(proto, name), threads=1) for proto in (graph, lowered)]
+    signal = noise = 0.0
+    for feed in calibration.feeds():
+        exact, rounded = (session.run([name], dict(feed))[0].astype(np.float64) for session in sessions)
+        signal += float(np.square(exact).sum())
+        noise += float(np.square(exact - rounded).sum())
+    ratio = 10 * float(np.log10(signal / noise)) if noise > 0 and signal > 0 else float("inf")
+    feed = dict(next(iter(calibration.feeds())))
+    seconds: list[NDArray[np.float64]] = []
+    for _ in range(_TIMED_PAIRS):
+        pair = []
+        for session in sessions:
+            start = time.process_time()
+            session.run(list(DECODED), feed)
+            pair.append(time.process_time() - start)
+        seconds.append(np.array(pair))
+    exact_s, rounded_s = np.median(seconds, axis=0)
+    return ratio, 1e3 * float(exact_s - rounded_s)
+
+
+def _watching(proto: onnx.ModelProto, name: str) -> bytes:
+    """Let a graph give one more value, and only what decoding reads beside it."""
+    watched = onnx.ModelProto()
+    watched.CopyFrom(proto)
+    outputs = [value for value in watched.graph.output if value.name in DECODED]
+    del watched.graph.output[:]
+    watched.graph.output.extend(outputs)
+    if name not in DECODED:
+        watched.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
+    drop_unused(watched)
+    content: bytes = watched.SerializeToString()
+    return content
+
+
+def _harm(found: LayerFinding) -> tuple[float, int]:
+    return 1 - found.matched_detections, found.flipped_snippets
+
+
+def _change(parity: ArtifactParity) -> float | None:
+    if parity.average_mAP is None or parity.model_average_mAP is None:
+        return None
+    return parity.average_mAP - parity.model_average_mAP
+
+
+def _said(parity: ArtifactParity) -> str:
+    change = _change(parity)
+    return f"{parity.matched_detections:.1%} matched, {parity.flipped_snippets} of {parity.n_snippets} flipped" + (
+        "" if change is None else f", mAP {change:+.2f}"
+    )

@@ -1,0 +1,83 @@
+"""Detector and decoding in one graph: features of one video to segments in seconds, standard operators alone."""
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from stale_edge.bundle.manifest import TensorSpec, localizer_inputs, localizer_outputs
+from stale_edge.config import DecodeConfig, ModelConfig
+from stale_edge.exporting.decode_paper_graph import paper_decoder
+from stale_edge.exporting.decode_release_graph import release_decoder
+from stale_edge.exporting.detector_graph import fixed_length
+from stale_edge.exporting.graph_builder import GraphBuilder
+from stale_edge.exporting.onnx_export import check_graph
+from stale_edge.exporting.onnx_graph import drop_unused
+
+
+def localizer_graph(detector: onnx.ModelProto, *, model: ModelConfig, decode: DecodeConfig) -> onnx.ModelProto:
+    """Put the decoder behind a detector graph.
+
+    The detector's nodes stay as they are, so its numbers do too; the decoder computes as the C++ core does, in the same
+    types and order. So both find the same detections in the same order, and scores and seconds are equal to float32.
+
+    Args:
+        detector: graph in any precision, outputs as promised of detectors; it is not changed.
+        model: the detector's sizes.
+        decode: policy and settings; they are baked in.
+
+    Returns:
+        A graph with the inputs and outputs of `localizer_inputs` and `localizer_outputs`.
+
+    Raises:
+        ParityError: the graph breaks a promise.
+    """
+    merged = onnx.ModelProto()
+    merged.CopyFrom(detector)
+    graph = merged.graph
+    first = GraphBuilder("video_")
+    _read_one_video(first, graph)
+    builder = GraphBuilder("decode_")
+    class_logits, masks = (builder.op("Squeeze", name, builder.ints(0)) for name in ("class_logits", "masks"))
+    decoder = paper_decoder if decode.policy == "paper" else release_decoder
+    found = decoder(builder, class_logits, masks, decode)
+    n_snippets = builder.cast(builder.dim(masks, 1), np.float64)
+    segments = builder.op("Concat", *(builder.op("Unsqueeze", at, builder.ints(1)) for at in found[:2]), axis=1)
+    share = builder.op("Div", builder.cast(segments, np.float64), n_snippets)
+    seconds = builder.op("Mul", share, builder.cast("duration_s", np.float64))
+    for value, name, dtype in (
+        (seconds, "segments", np.float32),
+        (found.scores, "scores", np.float32),
+        (found.labels, "labels", np.int64),
+    ):
+        to = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        builder.nodes.append(helper.make_node("Cast", [value], [name], name=f"decode_{name}", to=to))
+    nodes = [*first.nodes, *graph.node, *builder.nodes]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend([*first.initializers, *builder.initializers])
+    inputs = localizer_inputs(channels=model.feature_channels, embed_dim=model.embed_dim, length=fixed_length(model))
+    outputs = localizer_outputs()
+    for values, specs in ((graph.input, inputs), (graph.output, outputs)):
+        del values[:]
+        values.extend(_value_info(spec) for spec in specs)
+    del graph.value_info[:]
+    drop_unused(merged)
+    check_graph(merged, inputs=inputs, outputs=outputs)
+    return merged
+
+
+def _read_one_video(g: GraphBuilder, detector: onnx.GraphProto) -> None:
+    """Let the detector read the video through a batch whose size is seen at run time only.
+
+    A runtime that knows the batch to be 1 chooses other kernels than for the detector's own file, and the last bits of
+    the logits change. The size is that of the durations that are not negative; of none, the graph cannot run.
+    """
+    there = g.op("GreaterOrEqual", "duration_s", g.constant(0.0, np.float32))
+    batch = g.op("Gather", "features", g.where_in_order(there), axis=0)
+    for node in detector.node:
+        node.input[:] = [batch if name == "features" else name for name in node.input]
+
+
+def _value_info(spec: TensorSpec) -> onnx.ValueInfoProto:
+    dtype = helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype))
+    return helper.make_tensor_value_info(spec.name, dtype, list(spec.shape))

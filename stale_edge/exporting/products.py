@@ -1,0 +1,53 @@
+"""The products of a detector's graph that decoding needs, with the modules that they come from."""
+
+from dataclasses import dataclass
+
+import onnx
+
+from stale_edge.exporting.onnx_graph import drop_unused
+from stale_edge.exporting.onnx_static import PRODUCTS
+
+DECODED = ("class_logits", "masks")
+"""Outputs that decoding reads."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """A product on the way to what decoding reads.
+
+    node: its name in the graph.
+    module: where it comes from, as in `named_modules()` of the detector.
+    weight: sizes of its constant operand; None for a product of activations.
+    """
+
+    node: str
+    module: str
+    weight: tuple[int, ...] | None
+
+    @property
+    def name(self) -> str:
+        """What people call it; a module has several products of activations."""
+        return self.module if self.weight is not None and self.module else f"{self.module} {self.node}".strip()
+
+
+def decoding_products(proto: onnx.ModelProto) -> tuple[Product, ...]:
+    """Find the products that `class_logits` and `masks` need, in the order of the graph."""
+    needed = onnx.ModelProto()
+    needed.CopyFrom(proto)
+    outputs = [value for value in needed.graph.output if value.name in DECODED]
+    del needed.graph.output[:]
+    needed.graph.output.extend(outputs)
+    drop_unused(needed)
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer}
+    return tuple(
+        Product(node.name, _module(node), shapes.get(node.input[1]))
+        for node in needed.graph.node
+        if node.op_type in PRODUCTS and node.input[0] not in shapes
+    )
+
+
+def _module(node: onnx.NodeProto) -> str:
+    """Name the module that a node was recorded in; the exporter notes its path of scopes, the last one an operator."""
+    scopes = {entry.key: entry.value for entry in node.metadata_props}.get("pkg.torch.onnx.name_scopes", "")
+    path = [part.strip(" '\"") for part in scopes.strip("[]").split(",")]
+    return path[-2].removeprefix("model").removeprefix(".") if len(path) >= 2 else ""

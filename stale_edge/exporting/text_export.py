@@ -1,0 +1,138 @@
+"""Text encoder of a checkpoint -> `text_encoder.onnx` and `tokenizer.json`, judged through the code that runs them."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from torch import nn
+
+from stale_edge.bundle import BundleWriter
+from stale_edge.bundle.text_contract import (
+    TEXT_ENCODER_NAME,
+    TOKENIZER_NAME,
+    text_encoder_inputs,
+    text_encoder_outputs,
+)
+from stale_edge.exporting.detector_graph import in_eval_mode
+from stale_edge.exporting.formats import ArtifactFormat
+from stale_edge.exporting.onnx_export import record_onnx, save_onnx
+from stale_edge.exporting.onnx_graph import WeightCount, count_weights
+from stale_edge.exporting.parity import ArtifactParity, Reference, judge, run_model
+from stale_edge.exporting.text_graph import TRACED_NAMES, TRACED_TOKENS, TextGraph, text_contract
+from stale_edge.model.text import TextEncoder, class_bank
+from stale_edge.runtime.text_encoder import BundleTextEncoder
+from stale_edge.segments import FloatArray
+
+TEXT_ENCODER = ArtifactFormat(
+    "onnx", "fp32", TEXT_ENCODER_NAME, "onnxruntime", "text", (),
+    "torch.onnx.export(dynamo=True), constants folded", "runs once for a new class, never for a video",
+)  # fmt: skip
+"""fp32 alone: it runs once for a class, so its time does not matter, and its error would stay in the bank for good."""
+
+PROBES = ("x", "Clean and jerk", "WALKING  the dog's", "Ćwiczenia na drążku", "跳高", "a b c d e f g h i j k l m n o p")
+"""Names beside the vocabulary: one token, capitals, double space, apostrophe, letters beyond ASCII, many words."""
+
+
+def write_text_encoder(encoder: TextEncoder, folder: Path) -> WeightCount:
+    """Write graph and tokenizer into a folder; no decision is judged here.
+
+    Raises:
+        ParityError: the graph breaks a promise: an axis became static, a name or type differs, an operator is foreign.
+    """
+    contract = text_contract(encoder)
+    tokens = min(TRACED_TOKENS, contract.max_tokens)
+    names, length = torch.export.Dim("K"), torch.export.Dim("L", min=2, max=contract.max_tokens)
+    proto = record_onnx(
+        TextGraph(encoder),
+        (torch.full((TRACED_NAMES, tokens), contract.end_id, dtype=torch.int64),),
+        inputs=text_encoder_inputs(),
+        outputs=text_encoder_outputs(embed_dim=encoder.dim),
+        dynamic_shapes=({0: names, 1: length},),
+    )
+    metadata = contract.to_metadata(fingerprint=encoder.fingerprint())
+    save_onnx(proto, folder / TEXT_ENCODER_NAME, metadata=metadata, graph_name="text_encoder")
+    tokenizer = json.loads(encoder.tokenizer.backend_tokenizer.to_str())
+    tokenizer.update(padding=None, truncation=None)  # what the last call left there; rows are never cut
+    text = json.dumps(tokenizer, ensure_ascii=False)
+    (folder / TOKENIZER_NAME).write_text(text + "\n", encoding="utf-8")
+    return count_weights(proto.graph, onnx.TensorProto.FLOAT)
+
+
+def add_text_files(writer: BundleWriter, *, embed_dim: int, weights: WeightCount) -> None:
+    """Announce the two files to a bundle in the making, in whose folder they stand."""
+    writer.add_file(
+        TEXT_ENCODER_NAME,
+        role="text_encoder",
+        runtime=TEXT_ENCODER.runtime,
+        precision=TEXT_ENCODER.precision,
+        inputs=text_encoder_inputs(),
+        outputs=text_encoder_outputs(embed_dim=embed_dim),
+        weights_total=weights.numbers,
+        note=TEXT_ENCODER.note,
+    )
+    writer.add_file(TOKENIZER_NAME, role="tokenizer")
+
+
+def judge_text_encoder(
+    reference: Reference,
+    encoder: TextEncoder,
+    folder: Path,
+    *,
+    model: nn.Module,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> ArtifactParity:
+    """Compare what was written with the checkpoint's encoder: token ids, embeddings, and what the detector decides.
+
+    Embeddings of the bundle's classes and of `PROBES` are compared, as a part of the largest number in them (at
+    least 1). Then the model itself runs on every video of the gate with the classes as the file embeds them, and its
+    decisions are judged as those of any fp32 artifact.
+
+    Args:
+        reference: the model's decisions with the bundle's class bank.
+        encoder: the checkpoint's.
+        folder: holds the two files.
+        model: the detector that `reference` judges by.
+    """
+    exported = BundleTextEncoder(folder / TEXT_ENCODER_NAME, folder / TOKENIZER_NAME)
+    names = [name for name in dict.fromkeys((*reference.bank.names, *PROBES)) if _fits(encoder, name)]
+    strange = [name for name in names if not np.array_equal(exported.tokenize([name])[0], _token_ids(encoder, name))]
+    wanted, got = class_bank(encoder, names).embeddings, exported.encode(names).embeddings
+    difference = float(np.abs(wanted - got).max()) / max(1.0, float(np.abs(wanted).max()))
+    embedded = exported.encode(reference.bank.names).embeddings
+
+    def run(features: FloatArray, class_embeddings: FloatArray) -> Mapping[str, FloatArray]:
+        # Batches of other sizes look for the last classes of the bank.
+        return run_model(model, features, embedded[-len(class_embeddings) :])._asdict()
+
+    with in_eval_mode(model):
+        parity = judge(reference, run, TEXT_ENCODER, progress=progress)
+    failures = [*parity.failures]
+    allowed = parity.budget.max_difference
+    if allowed is None or not difference <= allowed:
+        failures.append(f"class embeddings differ by {difference:.2g}, allowed {allowed}")
+    if strange:
+        failures.append(f"{TOKENIZER_NAME} reads {', '.join(map(repr, strange[:5]))} differently")
+    return dataclasses.replace(
+        parity,
+        max_difference={**parity.max_difference, "class_embeddings": difference},
+        failures=tuple(failures),
+    )
+
+
+def _fits(encoder: TextEncoder, name: str) -> bool:
+    """Say whether a probe has room behind the encoder's contexts."""
+    try:
+        encoder.tokenize([name])
+    except ValueError:
+        return False
+    return True
+
+
+def _token_ids(encoder: TextEncoder, name: str) -> list[int]:
+    """Give the checkpoint's own row of a name, without the contexts' places, which are inside the exported graph."""
+    (row,) = encoder.tokenize([name])[0].tolist()
+    return [row[0], *row[1 + len(encoder.contexts) :]]
