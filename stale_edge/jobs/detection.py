@@ -1,0 +1,147 @@
+"""Detections in many inputs, resumable: what `stale-edge detect --results` does."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+from stale_edge.bundle.files import sha256_of
+from stale_edge.bundle.manifest import MANIFEST_NAME
+from stale_edge.config import to_dict
+from stale_edge.data import read_annotations
+from stale_edge.errors import DataError
+from stale_edge.jobs.inputs import SourceState
+from stale_edge.jobs.journal import ErrorLog, read_record, still_holds, write_record
+from stale_edge.jobs.pool import ERROR, RayPool, Row, run_all
+from stale_edge.runtime.detect import DetectionRun, Detector, DetectSettings, Found, summarize
+from stale_edge.runtime.detect_inputs import Input, find_inputs
+from stale_edge.runtime.measured import StageTimings
+from stale_edge.segments import Detection
+
+Progress = Callable[..., None]
+"""Called with (stage, done, total, note)."""
+
+
+def detect_many(
+    settings: DetectSettings,
+    inputs: Sequence[Path],
+    results: Path,
+    *,
+    output_format: str = "json",
+    page: Path | None = None,
+    truth: Path | None = None,
+    pool: RayPool | None = None,
+    progress: Progress | None = None,
+) -> DetectionRun:
+    """Detect in many inputs; a second start does only what is missing or changed.
+
+    `results` gets one `<video>.json` an input as soon as it is done, and `errors.jsonl` when one failed. A result is
+    used again when bundle, settings and input are the same.
+
+    Args:
+        settings: bundle, classes and the rest.
+        inputs: videos, feature files, folders of either, or data set folders.
+        results: folder, made if missing.
+        output_format: what the text of the run is in; a page has neither pictures nor curves, which are not kept.
+        page, truth: as in `stale_edge.runtime.detect.detect_files`.
+        pool: None: this process.
+        progress: called with (stage, done, total, note).
+
+    Raises:
+        StaleEdgeError: as `stale_edge.runtime.detect.detect_files`.
+    """
+    if pool is not None:  # a cluster's processes may be somewhere else
+        inputs, results = [path.absolute() for path in inputs], results.absolute()
+        encoder = None if settings.encoder is None else settings.encoder.absolute()
+        settings = replace(settings, bundle=settings.bundle.absolute(), encoder=encoder)
+    items = find_inputs(inputs)
+    annotated = None if truth is None else read_annotations(truth)
+    identity = _identity(settings)
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{results}: cannot be made: {error.strerror or error}") from error
+    found: dict[str, Found] = {}
+    for item in items:
+        record = read_record(_file(results, item.video))
+        if still_holds(record, item.path, {**identity, "array": item.array}):
+            found[item.video] = _found(record or {})
+    waiting = [item for item in items if item.video not in found]
+    log = ErrorLog(results)
+    errors = []
+    any_video = any(item.is_video for item in waiting)
+    make = partial(DetectWorker, settings, results, identity, any_video)
+    for row in run_all(make, [_row(item) for item in waiting], pool=pool) if waiting else ():
+        if ERROR in row:
+            errors.append(row[ERROR])
+            log.add(row["video"], row["path"], row[ERROR])
+        else:
+            found[row["video"]] = _found(row)
+        if progress is not None:
+            progress("detect", len(found) + len(errors), len(items), row["video"])
+    in_order = [found[item.video] for item in items if item.video in found]
+    return summarize(in_order, errors, items, output_format=output_format, page=page, truth=annotated)
+
+
+class DetectWorker:
+    """Detects in one input after the other with one session."""
+
+    def __init__(self, settings: DetectSettings, results: Path, identity: Row, any_video: bool) -> None:
+        self._detector = Detector(settings)
+        if any_video:
+            self._detector.open_encoder()
+        self._results = results
+        self._identity = identity
+
+    def __call__(self, row: Row) -> Row:
+        """Write the result of an input, and return it."""
+        item = Input(**{**row, "source": Path(row["source"]), "path": Path(row["path"])})
+        found = self._detector.detect(item)
+        record = {
+            "video": item.video,
+            **self._identity,
+            "array": item.array,
+            "span_s": found.span_s,
+            "timings": asdict(found.timings),
+            "notes": list(found.notes),
+            "detections": [[d.label, float(d.score), float(d.start_s), float(d.end_s)] for d in found.detections],
+        }
+        write_record(_file(self._results, item.video), _state_of(item.path), record)
+        return record
+
+
+def _identity(settings: DetectSettings) -> Row:
+    """Say what decides the detections in an input, beside the input."""
+    plain = to_dict(replace(settings, bundle=Path(), encoder=None))
+    del plain["bundle"], plain["encoder"], plain["threads"]
+    manifests = {"bundle": settings.bundle, "encoder": settings.encoder}
+    hashes = {
+        name: None if folder is None or not (folder / MANIFEST_NAME).is_file() else sha256_of(folder / MANIFEST_NAME)
+        for name, folder in manifests.items()
+    }
+    return {"settings": plain, **hashes}
+
+
+@lru_cache(maxsize=8)
+def _state_of(path: Path) -> SourceState:
+    # A file with the features of many videos comes once a video.
+    return SourceState.of(path)
+
+
+def _file(results: Path, video: str) -> Path:
+    return results / f"{video}.json"
+
+
+def _row(item: Input) -> Row:
+    return {**asdict(replace(item, truth=None)), "source": str(item.source), "path": str(item.path)}
+
+
+def _found(record: dict[str, Any]) -> Found:
+    return Found(
+        record["video"],
+        [Detection(*values) for values in record["detections"]],
+        record["span_s"],
+        StageTimings(**record["timings"]),
+        tuple(record["notes"]),
+    )

@@ -1,0 +1,212 @@
+"""Snippet features of many videos, resumable: what `stale-edge features` does."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from stale_edge.bundle import read_bundle
+from stale_edge.bundle.encoder_folder import ENCODER_FOLDER, find_encoder
+from stale_edge.config import ExtractConfig, FeatureSpec, to_dict
+from stale_edge.data import read_feature_spec, write_feature_spec
+from stale_edge.data.feature_writer import write_features
+from stale_edge.data.folder import FEATURE_SPEC_FILE, FEATURES_FOLDER
+from stale_edge.errors import DataError, FeatureContractError
+from stale_edge.jobs.inputs import SourceState, VideoInput, find_videos
+from stale_edge.jobs.journal import ErrorLog, read_record, still_holds, write_record
+from stale_edge.jobs.pool import ERROR, RayPool, Row, run_all
+from stale_edge.runtime.encoder import load_encoder
+from stale_edge.video import Timings, open_video, snippet_features, snippet_rate, watch_video
+
+RECORDS_FOLDER = "sources"
+"""Where a record a video says what its features were made from."""
+
+Progress = Callable[..., None]
+"""Called with (stage, done, total, note)."""
+
+
+@dataclass(frozen=True)
+class FeatureJob:
+    """How features are made: everything that decides their values, and how fast."""
+
+    encoder: Path
+    out: Path
+    fps: float = ExtractConfig.fps
+    stride: int = ExtractConfig.stride
+    precision: str = "fp32"
+    batch: int = ExtractConfig.batch
+    threads: int = 1
+
+    @property
+    def features(self) -> Path:
+        """The folder of the feature files."""
+        return self.out / FEATURES_FOLDER
+
+    @property
+    def records(self) -> Path:
+        """The folder of the records."""
+        return self.out / RECORDS_FOLDER
+
+
+@dataclass(frozen=True)
+class ExtractionReport:
+    """What a run did.
+
+    extracted: of each video that was done, its record: `n_snippets`, `duration_s`, `decode_s`, `encoder_s`, `notes`.
+    unchanged: videos that were done before and have not changed since.
+    errors: one line for every video that could not be used; they stand in `errors.jsonl` too.
+    """
+
+    out: Path
+    spec: FeatureSpec
+    extracted: dict[str, Row]
+    unchanged: tuple[str, ...]
+    errors: dict[str, str]
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "out": str(self.out),
+            "feature_spec": to_dict(self.spec),
+            "extracted": self.extracted,
+            "unchanged": list(self.unchanged),
+            "errors": self.errors,
+            "seconds": self.seconds,
+        }
+
+
+def extract_all(
+    inputs: Sequence[Path], job: FeatureJob, *, pool: RayPool | None = None, progress: Progress | None = None
+) -> ExtractionReport:
+    """Extract the features of videos into a data set folder; a second start does only what is missing or changed.
+
+    `out` gets `feature_spec.json`, `features/<video>.npy`, `sources/<video>.json`, and `errors.jsonl` when a video
+    failed. A kill at any moment leaves whole files alone.
+
+    Args:
+        inputs: video files, and folders of them.
+        job: encoder, folder, frame rate and stride.
+        pool: None: this process.
+        progress: called with (stage, done, total, note).
+
+    Raises:
+        ValueError: fps, stride or batch is not allowed.
+        BundleError, VerificationError: the encoder cannot be used.
+        FeatureContractError: `out` holds features of another encoder, fps or stride; both values are named.
+        DataError: no video, two of one name, or `out` cannot be written.
+    """
+    start = time.perf_counter()
+    if pool is not None:  # a cluster's processes may be somewhere else
+        inputs = [path.absolute() for path in inputs]
+        job = replace(job, encoder=job.encoder.absolute(), out=job.out.absolute())
+    snippet_rate(job.fps, job.stride)
+    if job.batch < 1:
+        raise ValueError(f"batch must be an integer >= 1; got {job.batch!r}")
+    videos = find_videos(inputs)
+    spec, identity = prepare(job)
+    waiting = [item for item in videos if not _is_done(job, item, identity)]
+    there = tuple(item.video for item in videos if item not in waiting)
+    log = ErrorLog(job.out)
+    extracted: dict[str, Row] = {}
+    errors: dict[str, str] = {}
+    rows = [{"video": item.video, "path": str(item.path)} for item in waiting]
+    watch = progress if pool is None else None  # what happens inside a video is seen from its own process alone
+    results = run_all(partial(FeatureWorker, job, identity, watch), rows, pool=pool) if rows else iter(())
+    if progress is not None:
+        progress("features", len(there), len(videos), f"{len(there)} unchanged" if there else "")
+    for row in results:
+        if ERROR in row:
+            errors[row["video"]] = row[ERROR]
+            log.add(row["video"], row["path"], row[ERROR])
+        else:
+            extracted[row["video"]] = row
+        if progress is not None:
+            progress("features", len(there) + len(extracted) + len(errors), len(videos), row["video"])
+    return ExtractionReport(job.out, spec, extracted, there, errors, time.perf_counter() - start)
+
+
+def default_sampling(encoder: Path) -> tuple[float, int]:
+    """Choose fps and stride: those of the feature contract where the encoder is in a bundle, else `ExtractConfig`'s."""
+    if (encoder / ENCODER_FOLDER).is_dir():
+        contract = read_bundle(encoder).manifest.feature_contract
+        if contract.fps is not None and contract.stride is not None:
+            return contract.fps, contract.stride
+    return ExtractConfig.fps, ExtractConfig.stride
+
+
+def prepare(job: FeatureJob) -> tuple[FeatureSpec, Row]:
+    """Make the folder with its feature spec, or check that an older spec is the same.
+
+    Returns:
+        The spec, and what a record must say for its features to be the ones this job would make.
+    """
+    manifest = find_encoder(job.encoder).manifest
+    spec = FeatureSpec(manifest.fingerprint, manifest.embed_dim, float(job.fps), job.stride)
+    path = job.out / FEATURE_SPEC_FILE
+    try:
+        for folder in (job.features, job.records):
+            folder.mkdir(parents=True, exist_ok=True)
+            for left in folder.glob(".*.part"):  # by a run that was killed
+                left.unlink()
+    except OSError as error:
+        raise DataError(f"{job.out}: cannot be made: {error.strerror or error}") from error
+    if path.is_file():
+        held = to_dict(read_feature_spec(path))
+        wrong = [
+            f"{name} {held[name]!r}, asked for is {value!r}"
+            for name, value in to_dict(spec).items()
+            if held[name] != value
+        ]
+        if wrong:
+            raise FeatureContractError(f"{job.out} holds features with {'; '.join(wrong)}; choose another --out")
+    else:
+        write_feature_spec(path, spec, extra={"encoder_name": manifest.name})
+    identity = {"encoder": spec.encoder, "precision": job.precision, "fps": spec.fps, "stride": spec.stride}
+    return spec, identity
+
+
+class FeatureWorker:
+    """Extracts one video after the other with one session."""
+
+    def __init__(self, job: FeatureJob, identity: Row, progress: Progress | None = None) -> None:
+        self._job = job
+        self._progress = progress
+        self._identity = identity
+        self._encoder = load_encoder(job.encoder, precision=job.precision, threads=job.threads)
+
+    def __call__(self, row: Row) -> Row:
+        """Write a video's features and its record; returns the record."""
+        job, source = self._job, Path(row["path"])
+        state = SourceState.of(source)
+        rate, timings = snippet_rate(job.fps, job.stride), Timings()
+        target = job.features / f"{row['video']}.npy"
+        with (
+            open_video(source, threads=job.threads) as opened,
+            write_features(target, channels=self._encoder.embed_dim) as writer,
+        ):
+            look = watch_video(self._progress, opened, row["video"])
+            for block in snippet_features(
+                opened, self._encoder, rate=rate, batch=job.batch, timings=timings, on_snippet=look
+            ):
+                writer.add(block)
+        record = {
+            "video": row["video"],
+            "path": row["path"],
+            **self._identity,
+            "n_snippets": writer.n_snippets,
+            "duration_s": opened.end_s,
+            "span_s": writer.n_snippets / rate,
+            "decode_s": timings.decode_s,
+            "encoder_s": timings.encoder_s,
+            "notes": list(opened.notes),
+        }
+        write_record(job.records / f"{row['video']}.json", state, record)
+        return record
+
+
+def _is_done(job: FeatureJob, item: VideoInput, identity: Row) -> bool:
+    made = (job.features / f"{item.video}.npy").is_file()
+    return made and still_holds(read_record(job.records / f"{item.video}.json"), item.path, identity)

@@ -1,0 +1,51 @@
+"""What a run over many inputs leaves behind for people and for its next start: records, and one line an error."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from stale_edge.bundle.files import write_file_atomically
+from stale_edge.jobs.inputs import SourceState
+
+ERRORS_FILE = "errors.jsonl"
+
+
+class ErrorLog:
+    """`errors.jsonl`: one line for every input that failed in this run; there is no file when none did."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / ERRORS_FILE
+        self.path.unlink(missing_ok=True)
+
+    def add(self, video: str, path: str, error: str) -> None:
+        """Append a line and flush it to the disk, so that a kill loses nothing that was said."""
+        line = json.dumps({"video": video, "path": path, "error": error}, ensure_ascii=False)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def write_record(path: Path, source: SourceState, values: dict[str, Any]) -> None:
+    """Write, atomically, what was made of an input and what the input was like."""
+    state = {"bytes": source.bytes, "mtime_ns": source.mtime_ns, "sha256": source.sha256}
+    text = json.dumps({**values, "source": state}, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_file_atomically(path, text.encode())
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Read a record; None where there is none, or a half one."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return values if isinstance(values, dict) else None
+
+
+def still_holds(record: dict[str, Any] | None, source: Path, wanted: dict[str, Any]) -> bool:
+    """Say whether a record is of this very work on this very file: nothing is left to do."""
+    if record is None or any(record.get(key) != value for key, value in wanted.items()):
+        return False
+    state = SourceState.from_json(record.get("source"))
+    return state is not None and state.is_still(source)
