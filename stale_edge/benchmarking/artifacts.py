@@ -1,7 +1,9 @@
 """What a run without a bundle makes for itself, with PyTorch: a bundle of random weights, and counts of its work."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,11 +11,21 @@ from stale_edge.benchmarking.macs import count_macs
 from stale_edge.benchmarking.network import Network, TextTower
 from stale_edge.benchmarking.reference import build_detector, build_text_tower
 from stale_edge.benchmarking.rounds import Progress
+from stale_edge.benchmarking.subject import file_of
+from stale_edge.benchmarking.workloads import random_features
 from stale_edge.bundle import ClassBank, FeatureContract, graph_metadata, write_bundle
 from stale_edge.config import DecodeConfig, FeatureSpec
 from stale_edge.errors import MissingExtraError
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from stale_edge.exporting.calibration import Calibration
+
+CALIBRATION_VIDEOS = 2
+"""Ranges of random features need no more, and at T = 3000 every video of attention scores costs memory."""
 FORMAT_OF = {"onnxruntime": "onnx", "torchscript": "torchscript"}
+"""Runtime of a manifest entry -> format of the file, as the exporter calls it."""
 
 
 def make_bundle(
@@ -34,63 +46,125 @@ def make_bundle(
         MissingExtraError: torch, or what exports with it, is not installed.
     """
     try:
-        from stale_edge.exporting.detector import DetectorExporter
-        from stale_edge.exporting.detector_graph import fixed_length, graph_inputs, graph_outputs
-        from stale_edge.exporting.formats import find_format
+        from stale_edge.exporting.calibration import Calibration
+        from stale_edge.exporting.detector_graph import fixed_length
     except ImportError as error:
         raise MissingExtraError(
             "without a bundle, bench exports a network first, which needs torch, onnx and onnxscript: name a bundle, "
             'or pip install "stale-edge[train,export]"'
         ) from error
     model = build_detector(network, seed=seed)
-    length, decode = fixed_length(network.model), DecodeConfig()
-    spec = FeatureSpec(encoder="random numbers", channels=network.model.feature_channels)
-    contract = FeatureContract.from_spec(spec, length=length, resampling="linear" if length is not None else "none")
+    length, channels = fixed_length(network.model), network.model.feature_channels
+    spec = FeatureSpec(encoder="random numbers", channels=channels)
     generator = np.random.default_rng(seed)
     bank = ClassBank(
         tuple(f"class {k}" for k in range(network.n_classes)),
         generator.standard_normal((network.n_classes, network.model.embed_dim), dtype=np.float32),
         "random numbers",
     )
-    metadata = graph_metadata(
-        architecture=network.model.architecture, feature_contract=contract, decode=decode, class_names=bank.names
+    videos = tuple(random_features(length or 200, channels, seed=seed + 1 + i) for i in range(CALIBRATION_VIDEOS))
+    deployed = Deployed(
+        model,
+        bank,
+        FeatureContract.from_spec(spec, length=length, resampling="linear" if length is not None else "none"),
+        Calibration(videos, bank.embeddings, "random features"),
+        "random, for measuring time alone",
     )
-    exporter = DetectorExporter(model)
-    wanted = list(artifacts) or [("onnxruntime", "fp32")]
     stage = "export" if length is None else f"T = {length}: export"
+    write_unjudged(path, deployed, artifacts, stage=stage, progress=progress)
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What goes into a bundle: a detector on the CPU, its vocabulary, contract, videos for int8, and its origin."""
+
+    model: "nn.Module"
+    bank: ClassBank
+    contract: FeatureContract
+    calibration: "Calibration"
+    weights: str
+
+
+def write_unjudged(
+    path: Path, deployed: Deployed, artifacts: Sequence[tuple[str, str]], *, stage: str, progress: Progress
+) -> None:
+    """Write a bundle that no parity gate has seen, with the products in float32 that an exporter keeps unasked.
+
+    Args:
+        path: the bundle's folder, not yet there.
+        deployed: what is exported.
+        artifacts: (runtime, precision) that it will be run with; a bundle cannot be empty, so none means ONNX in fp32.
+        stage: what progress calls it.
+        progress: called as progress(stage, done, total, note).
+    """
+    from stale_edge.exporting.detector import DetectorExporter
+    from stale_edge.exporting.detector_graph import graph_inputs, graph_outputs, model_config
+    from stale_edge.exporting.formats import find_format
+
+    config, decode = model_config(deployed.model), DecodeConfig()
+    metadata = graph_metadata(
+        architecture=config.architecture,
+        feature_contract=deployed.contract,
+        decode=decode,
+        class_names=deployed.bank.names,
+    )
+    exporter = DetectorExporter(deployed.model, calibration=deployed.calibration)
+    files = list(dict.fromkeys(file_of(*pair) for pair in artifacts)) or [("onnxruntime", "fp32")]
     with write_bundle(path) as writer:
-        for done, (runtime, precision) in enumerate(wanted):
-            progress(stage, done, len(wanted), f"{runtime} {precision}")
+        for done, (runtime, precision) in enumerate(files):
+            progress(stage, done, len(files), f"{runtime} {precision}")
             row = find_format(FORMAT_OF[runtime], precision)
             weights = exporter.write(row, writer.folder / row.file_name, metadata=metadata)
-            writer.add_detector(
+            writer.add_file(
                 row.file_name,
+                role="detector",
                 runtime=runtime,
                 precision=precision,
-                inputs=graph_inputs(network.model),
-                outputs=graph_outputs(network.model),
-                weights_quantized=weights.numbers_low if precision == "int8" else None,
+                inputs=graph_inputs(config),
+                outputs=graph_outputs(config),
+                weights_quantized=weights.numbers_low if precision in ("int8", "int8-static") else None,
                 weights_total=weights.numbers,
                 note=row.note,
             )
-        writer.set_class_bank(bank)
+        writer.set_class_bank(deployed.bank)
         writer.commit(
-            architecture=network.model.architecture,
-            feature_contract=contract,
+            architecture=config.architecture,
+            feature_contract=deployed.contract,
             decode=decode,
-            provenance={"weights": "random, for measuring time alone"},
+            provenance={"weights": deployed.weights},
         )
-    progress(stage, len(wanted), len(wanted), "")
+    progress(stage, len(files), len(files), "")
 
 
-def detector_macs(network: Network, length: int) -> int:
-    """Count the multiply-accumulates of a detector at T = `length`, of the outputs that deployment needs."""
+def detector_macs(network: Network, length: int, *, folded: bool = True, foreground: bool = True) -> int:
+    """Count the multiply-accumulates of a detector at T = `length`, of the outputs that deployment needs.
+
+    Args:
+        network: whose sizes are counted.
+        length: T in snippets.
+        folded: as it is exported; else as it is trained.
+        foreground: count what only this output needs, which decoding does not read.
+    """
     import torch
+    from torch import nn
 
     from stale_edge.exporting.detector_graph import DetectorGraph
+    from stale_edge.exporting.folding import fold_detector
 
     network = network.at(length)
-    module = DetectorGraph(build_detector(network, seed=0)).eval()
+    model = build_detector(network, seed=0)
+    graph = DetectorGraph(fold_detector(model) if folded else model)
+
+    class ForDecoding(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.graph = graph
+
+        def forward(self, features: "Tensor", class_embeddings: "Tensor") -> "tuple[Tensor, ...]":
+            outputs: tuple[Tensor, ...] = self.graph(features, class_embeddings)
+            return outputs[:2]
+
+    module = (graph if foreground else ForDecoding()).eval()
     features = torch.zeros(1, length, network.model.feature_channels)
     return count_macs(module, (features, torch.ones(network.n_classes, network.model.embed_dim)))
 

@@ -1,5 +1,6 @@
 """Which rows a run measures, and in whose turn."""
 
+import importlib.util
 import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,11 @@ SUPPORTED: dict[Device, tuple[Combination, ...]] = {
         ("onnxruntime", "fp32"),
         ("onnxruntime", "fp16"),
         ("onnxruntime", "int8"),
+        ("onnxruntime", "int8-static"),
+        ("openvino", "fp32"),
+        ("openvino", "bf16"),
+        ("openvino", "int8-static"),
+        ("openvino", "int8-bf16"),
         ("torchscript", "fp32"),
         ("torchscript", "fp16"),
         ("torchscript", "int8"),
@@ -26,11 +32,20 @@ SUPPORTED: dict[Device, tuple[Combination, ...]] = {
 }
 # fp16 is a size and GPU artifact: on a CPU it is slower than fp32, so it is measured there only when asked for.
 DEFAULTS: dict[Device, tuple[Combination, ...]] = {
-    "cpu": (("pytorch", "fp32"), ("onnxruntime", "fp32"), ("onnxruntime", "int8"), ("torchscript", "fp32")),
+    "cpu": (
+        ("pytorch", "fp32"),
+        ("onnxruntime", "fp32"),
+        ("onnxruntime", "int8"),
+        ("openvino", "fp32"),
+        ("openvino", "bf16"),
+        ("openvino", "int8-static"),
+        ("openvino", "int8-bf16"),
+        ("torchscript", "fp32"),
+    ),
     "cuda": (("pytorch", "fp32"), ("torchscript", "fp32"), ("torchscript", "fp16")),
 }
-# What can take features to detections: a bundle's artifacts, on the CPU. By default only the one that devices run.
-LOCALIZER_RUNTIMES = ("onnxruntime", "torchscript")
+# What can take features to detections: a bundle's artifacts, on the CPU. By default only the one that is always there.
+LOCALIZER_RUNTIMES = ("onnxruntime", "openvino", "torchscript")
 
 
 @dataclass(frozen=True)
@@ -40,7 +55,7 @@ class RowPlan:
     variant: BenchVariant
     device: Device
     runtime: str
-    """`pytorch`, `onnxruntime`, `torchscript`, or `core` for the C++ post-processing."""
+    """`pytorch`, `onnxruntime`, `openvino`, `torchscript`, or `core` for the C++ post-processing."""
     precision: Precision
     length: int
     """T, in snippets."""
@@ -68,19 +83,21 @@ def plan_rows(
     Raises:
         ConfigError: no supported and available combination is left for the detector.
     """
+    runnable = [
+        pair for pair in SUPPORTED[device] if is_installed(pair[0]) and (available is None or pair in available)
+    ]
     chosen = [
         (runtime, precision)
-        for runtime, precision in (SUPPORTED if config.runtimes or config.precisions else DEFAULTS)[device]
+        for runtime, precision in runnable
         if (not config.runtimes or runtime in config.runtimes)
         and (not config.precisions or precision in config.precisions)
-        and (available is None or (runtime, precision) in available)
+        and (config.runtimes or config.precisions or _measured_unasked(device, (runtime, precision), config))
     ]
     if not chosen and {"detector", "localizer"} & set(config.variants):
-        possible = [pair for pair in SUPPORTED[device] if available is None or pair in available]
         raise ConfigError(
             f"no detector to measure on {device} with --runtimes {','.join(config.runtimes) or 'any'} and "
             f"--precisions {','.join(config.precisions) or 'any'}; "
-            f"there is {', '.join(f'{runtime} {precision}' for runtime, precision in possible) or 'none'}"
+            f"there is {', '.join(f'{runtime} {precision}' for runtime, precision in runnable) or 'none'}"
         )
     rows = []
     for variant in get_args(BenchVariant):
@@ -99,6 +116,18 @@ def plan_rows(
                 or (runtime in LOCALIZER_RUNTIMES if config.runtimes else runtime == LOCALIZER_RUNTIMES[0])
             ]
     return rows
+
+
+def is_installed(runtime: str) -> bool:
+    """Whether the optional package of a runtime is there; torch is asked for where it is needed."""
+    return runtime != "openvino" or importlib.util.find_spec("openvino") is not None
+
+
+def _measured_unasked(device: Device, pair: Combination, config: BenchConfig) -> bool:
+    """What is measured where neither runtimes nor precisions are chosen."""
+    if config.recommend:
+        return pair[1] != "fp16" or device == "cuda"
+    return pair in DEFAULTS[device]
 
 
 def turns(n_rows: int, rounds: int, *, seed: int) -> list[list[int]]:

@@ -19,7 +19,10 @@ NOTES = {
     "memory": "largest resident set of the row's process from its start to its end, interpreter and libraries included",
     "model_bytes": "of the weights where PyTorch runs the network, of the file where a bundle's artifact runs",
     "macs": "multiply-accumulates of matrix products and convolutions, attention included, counted by fvcore on the "
-    "PyTorch network at the row's length; quantized and converted artifacts are held to the same count",
+    "PyTorch network at the row's length, without what the row does not compute (see detector); the reference's is not "
+    "folded; quantized and converted artifacts are held to the same count",
+    "detector": "the outputs that decoding reads: detect drops what only `foreground` needs, where the runtime allows "
+    "it; PyTorch and TorchScript compute it too",
     "speedup": "median of the reference of the same device and length, divided by the row's median",
     "postprocess": "decodes made-up outputs of a trained detector, about one action in 40 snippets; random weights "
     "would leave it almost nothing to do",

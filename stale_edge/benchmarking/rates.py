@@ -3,7 +3,7 @@
 import importlib.util
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from stale_edge.benchmarking.jobs import Job
 from stale_edge.benchmarking.plan import Device
@@ -13,20 +13,22 @@ from stale_edge.config import Precision
 SIZE: dict[Device, int] = {"cpu": 1024, "cuda": 8192}
 """Rows and columns of the square matrices: large enough to reach the rate, small enough to be quick."""
 
-Engine = Literal["torch", "numpy", "onnxruntime"]
+Engine = Literal["torch", "numpy", "onnxruntime", "openvino"]
 Kind = tuple[Device, Precision]
 # Who can multiply in a precision. On a CPU nothing here multiplies in fp16; its rows are held against fp32.
 _ENGINES: dict[Kind, tuple[Engine, ...]] = {
-    ("cpu", "fp32"): ("torch", "numpy", "onnxruntime"),
+    ("cpu", "fp32"): ("torch", "numpy", "onnxruntime", "openvino"),
+    ("cpu", "bf16"): ("torch", "openvino"),
     ("cpu", "int8"): ("onnxruntime",),
     ("cuda", "fp32"): ("torch",),
     ("cuda", "fp16"): ("torch",),
 }
-# A product in ONNX Runtime needs a graph, which only the onnx package writes.
+# A product in ONNX Runtime or OpenVINO needs a graph, which only the onnx package writes.
 _PACKAGES: dict[Engine, tuple[str, ...]] = {
     "torch": ("torch",),
     "numpy": (),
     "onnxruntime": ("onnxruntime", "onnx"),
+    "openvino": ("openvino", "onnx"),
 }
 
 
@@ -48,13 +50,18 @@ def plan_products(kinds: Iterable[Kind]) -> list[Product]:
     """List the products that tell the rates of a run's devices and precisions; fp32 always, to fall back on."""
     wanted: dict[Kind, None] = {}
     for device, precision in kinds:
-        wanted |= {(device, "fp32"): None, (device, precision): None}
+        wanted |= {(device, "fp32"): None, (device, _product_of(precision)): None}
     return [
         Product(device, precision, engine)
         for device, precision in wanted
         for engine in _ENGINES.get((device, precision), ())
         if all(importlib.util.find_spec(package) for package in _PACKAGES[engine])
     ]
+
+
+def _product_of(precision: str) -> Precision:
+    """Name the precision whose matrix product a row is held against: int8 is int8, whoever scales it."""
+    return "int8" if precision in ("int8-static", "int8-bf16") else cast(Precision, precision)
 
 
 def product_job(product: Product, *, threads: int, cpus: Sequence[int], seed: int) -> Job:
@@ -85,7 +92,7 @@ class Rates:
         """Return the rate that a row is held against."""
         if self._peak is not None:
             return self._peak
-        return max(self._by_kind.get((device, precision), self._by_kind[device, "fp32"]).values())
+        return max(self._by_kind.get((device, _product_of(precision)), self._by_kind[device, "fp32"]).values())
 
     def to_json(self, kinds: Iterable[tuple[str, str]]) -> dict[str, Any]:
         """Describe where the rates of these devices and precisions come from."""
@@ -101,7 +108,9 @@ class Rates:
             },
             "held_against": {
                 f"{device} {precision}": {
-                    "precision": precision if (device, precision) in self._by_kind else "fp32",
+                    "precision": _product_of(precision)
+                    if (device, _product_of(precision)) in self._by_kind
+                    else "fp32",
                     "gmacs_per_second": self(device, precision) / 1e9,
                 }
                 for device, precision in dict.fromkeys(kinds)

@@ -12,10 +12,24 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from stale_edge.benchmarking.network import Network, TextTower
+from stale_edge.config import Precision
 from stale_edge.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+
+_NOT_LINEAR_IN_PUBLIC = (
+    "localizer.",
+    "masking.project",
+    "masking.encoder.0.self_attention.",
+    "masking.encoder.1.self_attention.",
+    "masking.decoder.0.self_attention.",
+    "masking.decoder.0.cross_attention.",
+    "masking.decoder.1.self_attention.",
+    "masking.decoder.1.cross_attention.",
+)
+"""Linear layers of `ReleaseStale` whose counterparts are convolutions or inside `nn.MultiheadAttention`."""
 
 
 def build_detector(network: Network, *, seed: int) -> "nn.Module":
@@ -87,8 +101,16 @@ def build_text_tower(tower: TextTower, n_classes: int, *, seed: int) -> tuple["n
     return module, (token_ids, attention_mask)
 
 
-def build_reference(network: Network, *, seed: int, device: str = "cpu") -> tuple[Callable[["Tensor"], object], int]:
+def build_reference(
+    network: Network, *, seed: int, device: str = "cpu", precision: Precision = "fp32"
+) -> tuple[Callable[["Tensor"], object], int]:
     """Put text tower and detector together as the public code does.
+
+    Args:
+        network: whose sizes are built.
+        seed: of the weights.
+        device: `cpu` or `cuda`.
+        precision: fp16 and int8 as the thesis makes them, by `quantize_as_thesis`, on the CPU alone.
 
     Returns:
         forward: features (B, T, C) on `device` to the detector's output, every class prompt encoded on the way.
@@ -104,12 +126,42 @@ def build_reference(network: Network, *, seed: int, device: str = "cpu") -> tupl
     tower, prompts = build_text_tower(network.text, network.n_classes, seed=seed)
     tower = tower.to(device)
     token_ids, attention_mask = (tensor.to(device) for tensor in prompts)
+    n_bytes = sum(quantize_as_thesis(module, precision) for module in (detector, tower))
 
     def forward(features: "Tensor") -> object:
         with written_out_attention():
             return detector(features, tower(token_ids, attention_mask))
 
-    return forward, weight_bytes(detector) + weight_bytes(tower)
+    return forward, n_bytes
+
+
+def quantize_as_thesis(module: "nn.Module", precision: Precision) -> int:
+    """Replace, in place, the linear layers that torch's dynamic quantization replaces in the public network.
+
+    The thesis asks it for linear layers and convolutions (STALE_cpu/stale_quantized_inference.py:62-64); it leaves
+    convolutions and the layers of `nn.MultiheadAttention` as they are. What stands for those here stays fp32 too.
+
+    Returns:
+        Bytes of the module's weights afterwards: 1 a number in int8, 2 in fp16, biases and all else 4.
+    """
+    if precision == "fp32":
+        return weight_bytes(module)
+    import torch
+    from torch import nn
+
+    layers = {
+        name: layer.weight.numel()
+        for name, layer in module.named_modules()
+        if isinstance(layer, nn.Linear) and not name.startswith(_NOT_LINEAR_IN_PUBLIC)
+    }
+    width = {"int8": 1, "fp16": 2}[precision]
+    n_bytes = weight_bytes(module) - (4 - width) * sum(layers.values())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch announces that its own way of quantizing will go
+        torch.ao.quantization.quantize_dynamic(  # type: ignore[no-untyped-call]
+            module, set(layers), dtype=torch.qint8 if precision == "int8" else torch.float16, inplace=True
+        )
+    return n_bytes
 
 
 @contextlib.contextmanager

@@ -156,7 +156,7 @@ def _measure_length(
             peaks = [contestant.worker.finish() for contestant in group]
     macs = _macs(subject, plans, length)
     return [
-        Measured(plan, contestant, peak["peak_rss_bytes"], peak["peak_device_bytes"], macs.get(plan.variant))
+        Measured(plan, contestant, peak["peak_rss_bytes"], peak["peak_device_bytes"], macs.get(_work(plan)))
         for plan, contestant, peak in zip(plans, group, peaks, strict=True)
     ]
 
@@ -182,21 +182,28 @@ def _bundle_for(
 
 
 def _macs(subject: Subject, plans: Sequence[RowPlan], length: int) -> Mapping[str, int]:
-    """Count the work of each variant; empty where there is no network to count."""
+    """Count the work of the rows, by `_work`; empty where there is no network to count."""
     variants = {plan.variant for plan in plans} - {"postprocess"}
     if subject.network is None or not variants or importlib.util.find_spec("fvcore") is None:
         return {}
     from stale_edge.benchmarking.artifacts import detector_macs, text_macs
 
     counts: dict[str, int] = {}
-    if {"reference", "detector", "localizer"} & variants:
-        counts["detector"] = detector_macs(subject.network, length)
-        seen = subject.localizer_length(length)
-        counts["localizer"] = counts["detector"] if seen == length else detector_macs(subject.network, seen)
+    for work in dict.fromkeys(_work(plan) for plan in plans if plan.variant in ("detector", "localizer")):
+        variant, _, whole = work.partition(" ")
+        seen = length if variant == "detector" else subject.localizer_length(length)
+        counts[work] = detector_macs(subject.network, seen, foreground=bool(whole))
     if subject.network.text is not None and {"reference", "text"} & variants:
         counts["text"] = text_macs(subject.network.text, subject.n_classes)
-        counts["reference"] = counts["text"] + counts.get("detector", 0)
+    if "reference" in variants and "text" in counts:
+        counts["reference"] = counts["text"] + detector_macs(subject.network, length, folded=False)
     return counts
+
+
+def _work(plan: RowPlan) -> str:
+    """Name what a row computes: detectors of ONNX files drop what only `foreground` needs, others cannot."""
+    whole = plan.variant in ("detector", "localizer") and plan.runtime not in ("onnxruntime", "openvino")
+    return f"{plan.variant} whole" if whole else plan.variant
 
 
 def _gpu_name(devices: Sequence[Device]) -> str | None:

@@ -5,13 +5,14 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from stale_edge.benchmarking.network import FULL_SIZE, Network, TextTower
-from stale_edge.benchmarking.plan import Combination
+from stale_edge.benchmarking.plan import SUPPORTED, Combination
 from stale_edge.bundle import ClassBank, Manifest, read_bundle
 from stale_edge.config import Config, from_dict
 from stale_edge.errors import BundleError, ConfigError, StaleEdgeError
+from stale_edge.runtime.backends import RUNTIMES, runtime_of
 
 DEFAULT_LENGTHS = (100, 200)
 
@@ -36,8 +37,13 @@ class Subject:
         """What the detector can be run with; None: everything can be made."""
         if self.manifest is None:
             return None
-        artifacts = [cast(Combination, (entry.runtime, entry.precision)) for entry in self.manifest.detectors]
-        return tuple(artifacts) if self.network is None else (("pytorch", "fp32"), ("pytorch", "fp16"), *artifacts)
+        files = {(entry.runtime, entry.precision) for entry in self.manifest.detectors}
+        artifacts = tuple(
+            pair
+            for pair in dict.fromkeys(pair for pairs in SUPPORTED.values() for pair in pairs)
+            if pair[0] in RUNTIMES and file_of(*pair) in files
+        )
+        return artifacts if self.network is None else (("pytorch", "fp32"), ("pytorch", "fp16"), *artifacts)
 
     def lengths(self, wanted: tuple[int, ...]) -> tuple[int, ...]:
         """Return the lengths to measure.
@@ -63,6 +69,12 @@ class Subject:
         """Return how many snippets the detector sees when it is given a video of `length`: resampling may change it."""
         contract = self.manifest.feature_contract if self.manifest is not None else None
         return contract.resample_to if contract is not None and contract.resample_to is not None else length
+
+
+def file_of(runtime: str, precision: str) -> tuple[str, str]:
+    """Name the detector file that a runtime runs in a precision, by the runtime and precision of its manifest entry."""
+    row = runtime_of(runtime, precision)
+    return row.files, row.precisions[precision]
 
 
 def network_subject(network: Network = FULL_SIZE) -> Subject:

@@ -14,6 +14,8 @@ from stale_edge.errors import MissingExtraError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+DECODED = ("class_logits", "masks")
+"""The outputs that decoding reads."""
 SNIPPET_S = 0.5
 """Seconds a snippet lasts in the benchmark's videos; only scales the times of its detections."""
 
@@ -90,7 +92,7 @@ def _pytorch(job: Job) -> Workload:
     inputs: tuple[Tensor, ...]
     features = torch.from_numpy(random_features(job.length, network.model.feature_channels, seed=job.seed))[None]
     if job.variant == "reference":
-        forward, n_bytes = reference.build_reference(network, seed=job.seed, device=job.device)
+        forward, n_bytes = reference.build_reference(network, seed=job.seed, device=job.device, precision=job.precision)
         inputs = (features,)
     elif job.variant == "text":
         if network.text is None:
@@ -99,7 +101,9 @@ def _pytorch(job: Job) -> Workload:
         module = module.to(job.device)
         forward, n_bytes = module, reference.weight_bytes(module)
     else:
-        detector = reference.build_detector(network, seed=job.seed).to(job.device)
+        from stale_edge.exporting.folding import fold_detector
+
+        detector = fold_detector(reference.build_detector(network, seed=job.seed)).to(job.device)
         classes = torch.from_numpy(random_features(network.n_classes, network.model.embed_dim, seed=job.seed + 1))
         if job.precision == "fp16":
             detector = _half(detector)
@@ -129,19 +133,31 @@ def _half(detector: "nn.Module") -> "nn.Module":
 
 
 def _bundle(job: Job) -> Workload:
-    """Run a bundle's artifact: the graph alone (`detector`), or from features to detections (`localizer`)."""
-    from stale_edge.bundle import read_bundle
+    """Run a bundle's artifact: the graph alone (`detector`), or from features to detections (`localizer`).
 
-    manifest = read_bundle(Path(job.bundle)).manifest
-    entry = next(e for e in manifest.detectors if (e.runtime, e.precision) == (job.runtime, job.precision))
-    features = random_features(job.length, manifest.feature_contract.channels, seed=job.seed)
+    Of the graph is run what decoding reads, as `detect` does.
+    """
+    from stale_edge.bundle import read_bundle
+    from stale_edge.runtime.backends import open_backend, runtime_of
+
+    bundle, row = read_bundle(Path(job.bundle)), runtime_of(job.runtime, job.precision)
+    entry = bundle.detector(runtime=row.files, precision=row.precisions[job.precision])
+    features = random_features(job.length, bundle.manifest.feature_contract.channels, seed=job.seed)
     if job.device == "cuda":
         return Workload(_torchscript_on_cuda(job, entry.path, features), entry.bytes)
+    if job.variant == "detector":
+        backend = open_backend(
+            bundle.checked_path(entry),
+            runtime=job.runtime,
+            precision=job.precision,
+            threads=job.threads,
+            outputs=DECODED,
+        )
+        embeddings = bundle.class_bank.embeddings
+        return Workload(lambda: backend.run(features[None], embeddings), entry.bytes)
     from stale_edge.runtime import load_bundle
 
     localizer = load_bundle(Path(job.bundle), runtime=job.runtime, precision=job.precision, threads=job.threads)
-    if job.variant == "detector":
-        return Workload(lambda: localizer.forward(features), entry.bytes)
     return Workload(lambda: localizer.detect(features, duration_s=job.length * SNIPPET_S), entry.bytes)
 
 
@@ -189,22 +205,24 @@ def _matrix_product(job: Job) -> Workload:
         return Workload(lambda: np.matmul(left, right, out=out), None)
     if job.runtime == "onnxruntime":
         return Workload(_onnx_product(job, left, right), None)
+    if job.runtime == "openvino":
+        return Workload(_openvino_product(job, left, right), None)
     import torch
 
     torch.set_num_threads(job.threads)
-    dtype = torch.float16 if job.precision == "fp16" else torch.float32
+    dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(job.precision, torch.float32)
     a, b = (torch.from_numpy(array).to(job.device, dtype) for array in (left, right))
     result = torch.empty_like(a)
     return Workload(lambda: torch.mm(a, b, out=result), None)
 
 
-def _onnx_product(job: Job, left: NDArray[Any], right: NDArray[Any]) -> Callable[[], object]:
+def _product_graph(precision: str, left: NDArray[Any], right: NDArray[Any]) -> bytes:
+    """Write the ONNX graph that multiplies `left` by the constant `right`."""
     import onnx
-    import onnxruntime
 
     kinds = {"fp32": (onnx.TensorProto.FLOAT, "MatMul"), "int8": (onnx.TensorProto.UINT8, "MatMulInteger")}
-    kind, operator = kinds[job.precision]
-    out = onnx.TensorProto.INT32 if job.precision == "int8" else kind
+    kind, operator = kinds[precision]
+    out = onnx.TensorProto.INT32 if precision == "int8" else kind
     shape = list(left.shape)
     graph = onnx.helper.make_graph(
         [onnx.helper.make_node(operator, ["left", "right"], ["product"])],
@@ -214,10 +232,33 @@ def _onnx_product(job: Job, left: NDArray[Any], right: NDArray[Any]) -> Callable
         [onnx.numpy_helper.from_array(right, "right")],
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+def _openvino_product(job: Job, left: NDArray[Any], right: NDArray[Any]) -> Callable[[], object]:
+    import openvino
+
+    settings = {
+        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[job.precision],
+        "INFERENCE_NUM_THREADS": job.threads,
+        "NUM_STREAMS": 1,
+    }
+    core = openvino.Core()
+    request = core.compile_model(
+        core.read_model(_product_graph("fp32", left, right)), "CPU", settings
+    ).create_infer_request()
+    return lambda: request.infer({"left": left}, share_inputs=True, share_outputs=True)
+
+
+def _onnx_product(job: Job, left: NDArray[Any], right: NDArray[Any]) -> Callable[[], object]:
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = job.threads
     options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        _product_graph(job.precision, left, right), options, providers=["CPUExecutionProvider"]
+    )
     return lambda: session.run(None, {"left": left})
 
 

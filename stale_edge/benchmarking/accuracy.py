@@ -1,0 +1,160 @@
+"""Whether a faster way to run a bundle still finds the same: judged on validation videos, torch-free."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stale_edge.benchmarking.rounds import Progress
+from stale_edge.data import DataSet, open_data_set
+from stale_edge.errors import BundleError, DataError, MissingExtraError
+from stale_edge.evaluation import mean_average_precision
+from stale_edge.evaluation.agreement import CONFIDENT, SAME_SEGMENT, count_matched
+from stale_edge.report.formats import to_layout
+from stale_edge.runtime import PrecisionWarning, load_bundle
+from stale_edge.runtime.contract import check_feature_spec
+from stale_edge.segments import Detection
+
+YARDSTICK = ("onnxruntime", "fp32")
+"""What a bundle is run with where nobody asks for anything else; all others are held against what it finds."""
+MAX_MAP_CHANGE = 0.3
+"""Points of average mAP, either way."""
+MIN_MATCHED = 0.98
+"""Part of the yardstick's detections that must be found again."""
+SUBSET = "validation"
+RULE = (
+    f"average mAP within {MAX_MAP_CHANGE:g} points of {' '.join(YARDSTICK)}, and at least {MIN_MATCHED:.0%} of its "
+    f"detections found again: same label, tIoU >= {SAME_SEGMENT:g}; detections below {CONFIDENT:g} of their video's "
+    "best score, the tail that soft-NMS leaves, are not matched"
+)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One way to run a bundle, and how its decisions compare with the yardstick's.
+
+    average_mAP, change: percent and points; None: it could not be run.
+    n_detections, matched: detections of the yardstick that are matched, and how many were found again.
+    reason: why it was kept or refused.
+    """
+
+    runtime: str
+    precision: str
+    kept: bool
+    reason: str
+    average_mAP: float | None = None  # noqa: N815 - the name in published result files
+    change: float | None = None
+    n_detections: int = 0
+    matched: int = 0
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """Runtime and precision."""
+        return self.runtime, self.precision
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class _Found:
+    detections: dict[str, list[Detection]]
+    average_map: float
+
+
+def judge_runtimes(
+    bundle: Path, data: Path, pairs: Sequence[tuple[str, str]], *, threads: int, progress: Progress
+) -> list[Judged]:
+    """Run the validation videos of a data set with every (runtime, precision), and keep by `RULE` what decides alike.
+
+    Args:
+        bundle: has an ONNX detector in fp32, the yardstick.
+        data: data set folder with annotated validation videos, features as the bundle takes them.
+        pairs: what to judge; the yardstick itself is kept.
+        threads: CPU threads.
+        progress: called as progress(stage, done, total, note).
+
+    Returns:
+        one entry a pair, in their order; what cannot be run is refused with its reason.
+
+    Raises:
+        BundleError: the bundle has no detector in fp32 for ONNX Runtime.
+        DataError, FeatureContractError: the data set cannot be used with it.
+    """
+    data_set = open_data_set(data)
+    try:
+        videos = [video for video in data_set.videos(SUBSET) if video in data_set.features]
+    except ValueError as error:
+        raise DataError(f"{data}: {error}") from error
+    if not any(data_set.annotations.videos[video].actions for video in videos):
+        raise DataError(
+            f"{data}: no {SUBSET} video has both features and annotated actions, so there is no mAP to keep"
+        )
+    yardstick = _run(bundle, YARDSTICK, data_set, videos, threads=threads, progress=progress)
+    if not any(yardstick.detections.values()):
+        raise DataError(f"{data}: {' '.join(YARDSTICK)} finds nothing in its {SUBSET} videos, so nothing can be judged")
+    judged = []
+    for pair in pairs:
+        if pair == YARDSTICK:
+            judged.append(_compare(pair, yardstick, yardstick))
+            continue
+        try:
+            found = _run(bundle, pair, data_set, videos, threads=threads, progress=progress)
+        except (BundleError, MissingExtraError) as error:
+            judged.append(Judged(*pair, kept=False, reason=f"cannot be run: {error}"))
+            continue
+        judged.append(_compare(pair, found, yardstick))
+    return judged
+
+
+def _run(
+    bundle: Path,
+    pair: tuple[str, str],
+    data_set: DataSet,
+    videos: Sequence[str],
+    *,
+    threads: int,
+    progress: Progress,
+) -> _Found:
+    runtime, precision = pair
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PrecisionWarning)  # whether it is slower is what is about to be measured
+        localizer = load_bundle(bundle, runtime=runtime, precision=precision, threads=threads)
+    check_feature_spec(localizer.feature_contract, data_set.feature_spec)
+    found = {}
+    for done, video in enumerate(videos):
+        progress("judge decisions", done, len(videos), f"{runtime} {precision}")
+        duration_s = data_set.annotations.videos[video].duration_s
+        found[video] = localizer.detect(data_set.load(video), duration_s=duration_s)
+    progress("judge decisions", len(videos), len(videos), f"{runtime} {precision}")
+    result = mean_average_precision(data_set.annotations.to_layout(), to_layout(found), subset=SUBSET)
+    return _Found(found, result.average_mAP)
+
+
+def _compare(pair: tuple[str, str], found: _Found, yardstick: _Found) -> Judged:
+    matches = [
+        count_matched(wanted, found.detections[video], confident=CONFIDENT)
+        for video, wanted in yardstick.detections.items()
+    ]
+    total, matched = sum(match.total for match in matches), sum(match.matched for match in matches)
+    change = found.average_map - yardstick.average_map
+    share = matched / total if total else 1.0
+    problems = []
+    if not abs(change) <= MAX_MAP_CHANGE:
+        problems.append(f"average mAP changes by {change:+.2f} points, allowed {MAX_MAP_CHANGE:g}")
+    if not share >= MIN_MATCHED:
+        problems.append(f"{share:.1%} of {total} detections found again, at least {MIN_MATCHED:.0%} must be")
+    kept = f"average mAP {change:+.2f} points, {share:.1%} of {total} detections found again"
+    if pair == YARDSTICK:
+        kept = "what all others are held against"
+    return Judged(
+        *pair,
+        kept=not problems,
+        reason="; ".join(problems) or kept,
+        average_mAP=found.average_map,
+        change=change,
+        n_detections=total,
+        matched=matched,
+    )

@@ -1,0 +1,105 @@
+"""A small `release` network that learned the demo's simulated task: without a bundle, decisions are judged on it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from stale_edge.benchmarking.artifacts import Deployed, write_unjudged
+from stale_edge.benchmarking.rounds import Progress
+from stale_edge.config import Config, ModelConfig, SimulateConfig, TextConfig, TrainConfig
+from stale_edge.data import DataSet, resample
+from stale_edge.data.folder import TEXT_ENCODER_FOLDER
+from stale_edge.errors import MissingExtraError
+
+CHANNELS = 128
+"""C and D; these and the numbers below are those of the demo."""
+N_VIDEOS, N_CLASSES, EPOCHS, LENGTH = 800, 40, 10, 100
+CALIBRATION_VIDEOS = 32
+DESCRIPTION = (
+    f"the validation videos of {N_VIDEOS} simulated ones, with a release network of width {CHANNELS} trained on the "
+    f"others for {EPOCHS} epochs, T = {LENGTH}, {N_CLASSES} classes; the same products in float32 as in the "
+    "network that is timed"
+)
+
+
+def make_judged_bundle(folder: Path, pairs: Sequence[tuple[str, str]], *, seed: int, progress: Progress) -> Path:
+    """Simulate data in `folder/data`, train on it, and write `folder/bundle`; one to two minutes on one core.
+
+    Args:
+        folder: an empty one.
+        pairs: (runtime, precision) that the bundle will be run with.
+        seed: of the task, the weights and the order.
+        progress: called as progress(stage, done, total, note).
+
+    Returns:
+        the bundle; its data set is beside it.
+
+    Raises:
+        MissingExtraError: torch, or what trains and exports with it, is not installed.
+    """
+    try:
+        from stale_edge.exporting.calibration import Calibration
+        from stale_edge.model.checkpoint import read_checkpoint
+        from stale_edge.model.small_text import small_text_encoder
+        from stale_edge.training import train
+        from stale_edge.training.evaluate import feature_contract
+        from stale_edge.training.simulated_data import simulate_with_encoder
+    except ImportError as error:
+        raise MissingExtraError(
+            "without a bundle, --recommend trains a small network to judge decisions on: name a bundle, or "
+            'pip install "stale-edge[train,export]"'
+        ) from error
+
+    def report(stage: str, done: int, total: int, note: str = "") -> None:
+        progress(f"network to judge decisions on: {stage}", done, total, note)
+
+    data = folder / "data"
+    small_text_encoder(data / TEXT_ENCODER_FOLDER, dim=CHANNELS, seed=seed)
+    data_set = simulate_with_encoder(
+        data,
+        text_encoder=str(data / TEXT_ENCODER_FOLDER),
+        config=SimulateConfig(n_videos=N_VIDEOS, n_classes=N_CLASSES, channels=CHANNELS, seed=seed),
+        progress=report,
+    )
+    checkpoint = read_checkpoint(train(training_config(seed), data, folder / "run", progress=report).last)
+    contract = feature_contract(checkpoint.config, checkpoint.feature_spec)
+    bank = checkpoint.class_bank
+    deployed = Deployed(
+        checkpoint.model,
+        bank,
+        contract,
+        Calibration(_training_videos(data_set), bank.embeddings, f"{CALIBRATION_VIDEOS} training videos"),
+        "trained on simulated data, for judging decisions alone",
+    )
+    write_unjudged(folder / "bundle", deployed, pairs, stage="network to judge decisions on: export", progress=progress)
+    return folder / "bundle"
+
+
+def training_config(seed: int) -> Config:
+    """Choose network and training: the public architecture, small; nothing is validated on the way."""
+    return Config(
+        model=ModelConfig(
+            architecture="release",
+            feature_channels=CHANNELS,
+            embed_dim=CHANNELS,
+            temporal_scale=LENGTH,
+            # A random tower has no language that a learned prompt could steer.
+            text=TextConfig(n_contexts=0),
+        ),
+        train=TrainConfig(
+            epochs=EPOCHS,
+            learning_rate=1e-3,
+            batch_size=16,
+            n_snippets=LENGTH,
+            validate_every=0,
+            seed=seed,
+            device="cpu",
+        ),
+    )
+
+
+def _training_videos(data_set: DataSet) -> tuple[np.ndarray, ...]:
+    names = data_set.videos("training")
+    chosen = [names[int(i)] for i in np.linspace(0, len(names) - 1, CALIBRATION_VIDEOS)]
+    return tuple(resample(np.asarray(data_set.load(name), np.float32), LENGTH) for name in chosen)

@@ -1,0 +1,170 @@
+"""`bench --recommend`: the fastest way to run a detector on this machine among those that decide well enough."""
+
+import dataclasses
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stale_edge.benchmarking.accuracy import RULE, YARDSTICK, Judged, judge_runtimes
+from stale_edge.benchmarking.network import FULL_SIZE, Network
+from stale_edge.benchmarking.plan import plan_rows
+from stale_edge.benchmarking.rounds import Progress
+from stale_edge.benchmarking.run import find_devices, run_benchmark
+from stale_edge.benchmarking.subject import Subject, bundle_subject, network_subject
+from stale_edge.benchmarking.table import format_ratio, format_seconds
+from stale_edge.bundle import read_bundle
+from stale_edge.config import BenchConfig
+from stale_edge.errors import ConfigError
+from stale_edge.runtime.backends import RUNTIMES
+from stale_edge.runtime.recommendation import Choice, Recommendation, write_recommendation
+
+COLUMNS = ("T", "fp32", "int8", "recommended", "", "median")
+INT8 = ("onnxruntime", "int8")
+
+
+def run_with_recommendation(
+    config: BenchConfig,
+    *,
+    bundle: Path | None = None,
+    data: Path | None = None,
+    text_encoder: Path | None = None,
+    network: Network = FULL_SIZE,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Judge decisions first, then measure, and keep the choice for this machine where `runtime="auto"` finds it.
+
+    Args:
+        config: as for `run_benchmark`; on the CPU. Without runtimes and precisions, everything that runs here is tried
+            but fp16, which is no faster than fp32 on a CPU.
+        bundle: what is chosen for. None: `network` is timed with random weights, and decisions are judged on a small
+            network that is trained on simulated data first; nothing is kept, since nothing could find it.
+        data: data set whose validation videos decide; for a bundle, and only for one.
+        text_encoder, network: as for `run_benchmark`.
+        progress: called as progress(stage, done, total, note).
+
+    Returns:
+        what `run_benchmark` returns, with `recommendation`: `rule`, `judged_on`, `runtimes` (one entry a way to run it:
+        `runtime`, `precision`, `kept`, `reason`, `average_mAP`, `change`, `n_detections`, `matched`), `lengths` (one
+        entry a length: `length`, `runtime`, `precision`, `median`, `speedup`, and `fp32_speedup`, `int8_speedup` of
+        ONNX Runtime; null where unknown) and `written`, the file of the choice or null.
+
+    Raises:
+        ConfigError: a bundle without data, data without a bundle, or what `run_benchmark` raises.
+        StaleEdgeError: as `judge_runtimes` and `run_benchmark`.
+    """
+    if (bundle is None) != (data is None):
+        wanted = "needs --data DIR, whose validation videos judge the bundle" if bundle else "takes --data for a bundle"
+        raise ConfigError(f"--recommend {wanted}")
+    if config.device != "cpu" or "detector" not in config.variants:
+        raise ConfigError("--recommend chooses how a detector runs on the CPU: use --device cpu and measure detectors")
+    config = dataclasses.replace(config, recommend=True)
+    subject = network_subject(network) if bundle is None else bundle_subject(bundle, text_encoder=text_encoder)
+    pairs = candidates(config, subject)
+    if bundle is not None and data is not None:
+        judged, judged_on = judge_runtimes(bundle, data, pairs, threads=config.threads, progress=progress), str(data)
+    else:
+        judged, judged_on = _judge_on_simulated(config, pairs, progress)
+    results = run_benchmark(config, bundle=bundle, text_encoder=text_encoder, network=network, progress=progress)
+    chosen = choose(results["rows"], judged)
+    described = {
+        "rule": RULE,
+        "judged_on": judged_on,
+        "runtimes": [one.to_json() for one in judged],
+        "lengths": chosen,
+        "written": None,
+    }
+    if bundle is not None and chosen:
+        choices = tuple(Choice(one["length"], one["runtime"], one["precision"]) for one in chosen)
+        file = write_recommendation(
+            read_bundle(bundle), Recommendation(choices), threads=config.threads, reasons=described
+        )
+        described["written"] = str(file)
+    return {**results, "recommendation": described}
+
+
+def candidates(config: BenchConfig, subject: Subject) -> list[tuple[str, str]]:
+    """List the (runtime, precision) that a run will time of what a bundle can be run with.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    find_devices(config.device)
+    rows = plan_rows(config, "cpu", 1, available=subject.available)
+    pairs: list[tuple[str, str]] = [
+        (row.runtime, row.precision) for row in rows if row.variant == "detector" and row.runtime in RUNTIMES
+    ]
+    if not pairs:
+        raise ConfigError("--recommend has nothing to choose from: of --runtimes, PyTorch runs no bundle")
+    return pairs
+
+
+def choose(rows: Sequence[Mapping[str, Any]], judged: Sequence[Judged]) -> list[dict[str, Any]]:
+    """Choose the fastest kept way for every length, by the median of its detector row: decoding is the same for all."""
+    kept = {one.pair for one in judged if one.kept}
+    chosen = []
+    for length in dict.fromkeys(row["length"] for row in rows):
+        by_pair = {
+            (row["runtime"], row["precision"]): row
+            for row in rows
+            if row["variant"] == "detector" and row["length"] == length and row["device"] == "cpu"
+        }
+        best = min((by_pair[pair] for pair in by_pair if pair in kept), key=_median, default=None)
+        if best is None:
+            continue
+        chosen.append(
+            {
+                "length": length,
+                "runtime": best["runtime"],
+                "precision": best["precision"],
+                "median": _median(best),
+                "speedup": best["speedup"],
+                "fp32_speedup": by_pair[YARDSTICK]["speedup"] if YARDSTICK in by_pair else None,
+                "int8_speedup": by_pair[INT8]["speedup"] if INT8 in by_pair else None,
+            }
+        )
+    return chosen
+
+
+def judged_lines(recommendation: Mapping[str, Any]) -> list[str]:
+    """Say one by one what was kept and what refused, and why."""
+    lines = [f"judged on {recommendation['judged_on']}", f"kept: {recommendation['rule']}"]
+    for one in recommendation["runtimes"]:
+        verdict = "kept" if one["kept"] else "REFUSED"
+        lines.append(f"  {one['runtime']} {one['precision']}: {verdict}: {one['reason']}")
+    if not recommendation["lengths"]:
+        lines.append("nothing that was measured may be recommended")
+    if recommendation["written"]:
+        lines.append(f"kept for this machine (detect --runtime auto): {recommendation['written']}")
+    return lines
+
+
+def recommendation_rows(recommendation: Mapping[str, Any]) -> list[list[str]]:
+    """Format `COLUMNS` of every length: ratios to the reference, of ONNX Runtime and of what is recommended."""
+    return [
+        [
+            str(one["length"]),
+            format_ratio(one["fp32_speedup"]),
+            format_ratio(one["int8_speedup"]),
+            format_ratio(one["speedup"]),
+            f"{one['runtime']} {one['precision']}",
+            format_seconds(one["median"]),
+        ]
+        for one in recommendation["lengths"]
+    ]
+
+
+def _judge_on_simulated(
+    config: BenchConfig, pairs: Sequence[tuple[str, str]], progress: Progress
+) -> tuple[list[Judged], str]:
+    from stale_edge.benchmarking.judged_network import DESCRIPTION, make_judged_bundle
+
+    with tempfile.TemporaryDirectory(prefix="stale-edge-recommend-") as folder:
+        made = dict.fromkeys([YARDSTICK, *pairs])
+        bundle = make_judged_bundle(Path(folder), list(made), seed=config.seed, progress=progress)
+        judged = judge_runtimes(bundle, Path(folder) / "data", pairs, threads=config.threads, progress=progress)
+    return judged, DESCRIPTION
+
+
+def _median(row: Mapping[str, Any]) -> float:
+    return float(row["seconds"]["median"])
