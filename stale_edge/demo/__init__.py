@@ -1,5 +1,5 @@
-"""The whole path on one machine: simulate, train, evaluate, export, check, detect, bench, report."""
+"""The whole path on one machine, on data made on the spot.
 
-from stale_edge.demo.run import run_demo
-
-__all__ = ["run_demo"]
+`run` works on simulated features, `video.run` on rendered videos. Nothing is imported here: the processes that render
+videos come by this file, and need no torch.
+"""

@@ -15,7 +15,10 @@ SCHEMA = "stale-edge-demo/1"
 
 @dataclass
 class Outcome:
-    """What the stages of one demo said, for the JSON and for the report."""
+    """What the stages of one demo said, for the JSON and for the report.
+
+    unseen, on_device: the open set, its names read by PyTorch's text encoder, and by the bundle's own without torch.
+    """
 
     out: Path
     seed: int
@@ -23,6 +26,7 @@ class Outcome:
     trained: TrainResult
     closed: EvaluationReport
     unseen: EvaluationReport
+    on_device: EvaluationReport
     exported: ExportReport
     bench: dict[str, Any]
     seconds: dict[str, float] = field(default_factory=dict)
@@ -44,7 +48,7 @@ class Outcome:
             "seed": self.seed,
             "features": "simulated",
             "closed_set": _accuracy(self.closed),
-            "open_set": _accuracy(self.unseen),
+            "open_set": {**_accuracy(self.unseen), "bundle_average_mAP": self.on_device.result.average_mAP},
             "precisions": precisions,
             "machine": self.bench["machine"],
             "bench": self.bench["rows"],

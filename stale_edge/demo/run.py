@@ -1,10 +1,7 @@
 """Run every stage of the demo in order, keep what each said, and write the report."""
 
 import json
-import shutil
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +10,17 @@ from stale_edge.config import BenchConfig
 from stale_edge.data.folder import TEXT_ENCODER_FOLDER
 from stale_edge.demo.outcome import Outcome
 from stale_edge.demo.report import write_report
+from stale_edge.demo.stages import make_room, timed
 from stale_edge.demo.world import make_data_set, training_config
 from stale_edge.errors import DataError
 from stale_edge.exporting import export_checkpoint
+from stale_edge.runtime import load_bundle, load_text_encoder
 from stale_edge.runtime.detect import detect_files
+from stale_edge.runtime.evaluate import evaluate_localizer
 from stale_edge.training import evaluate_checkpoint, train
 
 RESULT_FILE = "demo.json"
 REPORT_FILE = "report.html"
-_STARTED_FILE = "demo.started"
 BENCH_LENGTHS = (100, 200, 400)
 
 Progress = Callable[..., None]
@@ -47,51 +46,37 @@ def run_demo(out: Path, *, seed: int = 0, scale: float = 1.0, progress: Progress
         ParityError: an exported artifact decided differently; what was made before stays in `out`.
     """
     out = Path(out)
-    _make_room(out)
+    make_room(out)
     seconds: dict[str, float] = {}
     data, run, bundle = out / "data", out / "run", out / "bundle"
-    with _timed(seconds, "simulate"):
+    with timed(seconds, "simulate"):
         data_set = make_data_set(data, seed=seed, scale=scale, progress=progress)
-    with _timed(seconds, "train"):
+    with timed(seconds, "train"):
         trained = train(training_config(data_set, seed=seed), data, run, progress=progress)
-    with _timed(seconds, "evaluate"):
+    with timed(seconds, "evaluate"):
         closed = evaluate_checkpoint(trained.best, data, split=data / "splits" / "train.list", progress=progress)
         unseen = evaluate_checkpoint(trained.best, data, split=data / "splits" / "test.list", progress=progress)
-    with _timed(seconds, "export and check"):
+    with timed(seconds, "export and check"):
         exported = export_checkpoint(trained.best, bundle, classes=data_set.class_names, data=data, progress=progress)
-    with _timed(seconds, "detect"):
+    with timed(seconds, "evaluate the bundle on new classes"):
+        names = load_text_encoder(bundle).encode(data_set.split("test.list"))
+        on_device = evaluate_localizer(load_bundle(bundle), data_set, classes=names, progress=progress)
+    with timed(seconds, "detect"):
         features = [data_set.features.sources(video)[0].path for video in data_set.videos("validation")]
         detected = detect_files(bundle, features, progress=progress)
         if detected.errors:
             raise DataError("; ".join(detected.errors))
         (out / "detections.json").write_text(detected.text, encoding="utf-8")
-    with _timed(seconds, "bench"):
+    with timed(seconds, "bench"):
         bench = run_benchmark(
             BenchConfig(lengths=BENCH_LENGTHS, repeats=3, seed=seed),
             bundle=bundle,
             text_encoder=data / TEXT_ENCODER_FOLDER,
             progress=progress,
         )
-    outcome = Outcome(out, seed, data_set, trained, closed, unseen, exported, bench, seconds)
-    with _timed(seconds, "report"):
+    outcome = Outcome(out, seed, data_set, trained, closed, unseen, on_device, exported, bench, seconds)
+    with timed(seconds, "report"):
         write_report(outcome, out / REPORT_FILE)
     result = outcome.to_json()
     (out / RESULT_FILE).write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return result
-
-
-def _make_room(out: Path) -> None:
-    """Empty the folder of an earlier demo; touch nothing else."""
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / _STARTED_FILE).is_file())):
-        raise DataError(f"{out} exists and holds no demo; give a folder that is empty or does not exist yet")
-    if out.is_dir():
-        shutil.rmtree(out)
-    out.mkdir(parents=True)
-    (out / _STARTED_FILE).write_text("stale-edge demo writes into this folder and may replace it.\n", encoding="utf-8")
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    started = time.monotonic()
-    yield
-    seconds[stage] = round(time.monotonic() - started, 2)

@@ -1,0 +1,203 @@
+"""From nothing to detections in videos of actions that nothing was trained on: every stage, by the public functions."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from stale_edge.config import Config, ModelConfig, TextConfig, TrainConfig
+from stale_edge.data import DataSet, open_data_set
+from stale_edge.data.folder import SPLITS_FOLDER
+from stale_edge.demo.stages import make_room, timed
+from stale_edge.demo.video.actions import SEEN, UNSEEN
+from stale_edge.demo.video.clip import DIM, PREPROCESSING, train_clip
+from stale_edge.demo.video.outcome import VideoOutcome, judge, judge_together
+from stale_edge.demo.video.render import usable_cores
+from stale_edge.demo.video.report import write_video_report
+from stale_edge.demo.video.script import FPS
+from stale_edge.demo.video.world import (
+    CLOSED_PREFIX,
+    FULL_SIZE,
+    UNSEEN_PREFIX,
+    VIDEOS_FOLDER,
+    read_captioned,
+    render_captioned,
+    render_untrimmed,
+)
+from stale_edge.errors import DataError
+from stale_edge.exporting import export_checkpoint
+from stale_edge.exporting.encoder import export_encoder
+from stale_edge.jobs.features import FeatureJob, extract_all
+from stale_edge.model.text import TextEncoder, class_bank
+from stale_edge.runtime.detect import detect_files
+from stale_edge.runtime.measured import StageTimings
+from stale_edge.training import evaluate_checkpoint, train
+from stale_edge.video import ClipPreprocess
+
+STRIDE = 4
+"""Frames a snippet: two snippets a second."""
+CLIP_EPOCHS = 8
+EPOCHS = 16
+N_SNIPPETS = 100
+"""T that every video is resampled to."""
+DROPOUT = 0.3
+BATCH = 16
+"""Pictures encoded together."""
+RESULT_FILE = "demo.json"
+REPORT_FILE = "report.html"
+N_SHOWN = 4
+"""Videos that are detected in one by one, each into a page and subtitles."""
+
+Progress = Callable[..., None]
+"""Called with (stage, done, total) or (stage, done, total, note)."""
+
+
+def run_video_demo(out: Path, *, seed: int = 0, scale: float = 1.0, progress: Progress | None = None) -> dict[str, Any]:
+    """Render videos, teach a tiny CLIP, train STALE on some actions, and find others in videos never seen.
+
+    Everything stays in `out`: `captioned/` and `clip/` (what the tiny CLIP saw, and the CLIP), `encoder/`, `data/` (a
+    data set folder with `videos/`), `run/`, `bundle/` (the encoder inside), `detections/`, `demo.json`, `report.html`.
+
+    Args:
+        out: folder; must be empty, not exist, or hold an earlier demo, which is replaced.
+        seed: of the videos and of both trainings, >= 0.
+        scale: part of the videos, in (0, 1].
+        progress: called as the stages go on.
+
+    Returns:
+        JSON values, schema `stale-edge-demo-video/1`.
+
+    Raises:
+        DataError: `out` holds something that is no demo.
+        ParityError: an exported file decided differently; what was made before stays in `out`.
+    """
+    out = Path(out)
+    make_room(out)
+    seconds: dict[str, float] = {}
+    names = [actor.name for actor in (*SEEN, *UNSEEN)]
+    size = FULL_SIZE.scaled(scale)
+    captioned, clip, encoder, data, run, bundle = (
+        out / name for name in ("captioned", "clip", "encoder", "data", "run", "bundle")
+    )
+    with timed(seconds, "render videos"):
+        render_captioned(captioned, n_videos=size.captioned, seed=seed, progress=progress)
+        render_untrimmed(data, size=size, seed=seed, progress=progress)
+    with timed(seconds, "train the tiny CLIP"):
+        frames = read_captioned(captioned, ClipPreprocess.from_transformers(PREPROCESSING), progress=progress)
+        taught = train_clip(frames, clip, epochs=CLIP_EPOCHS, seed=seed, progress=progress)
+        del frames
+    with timed(seconds, "export the encoder"):
+        bank = class_bank(TextEncoder.load(clip), names)
+        pictures = data / VIDEOS_FOLDER / "train_000.mp4"
+        seeing = export_encoder(clip, encoder, bank=bank, video=pictures, progress=progress)
+    with timed(seconds, "extract features"):
+        job = FeatureJob(encoder, data, float(FPS), STRIDE, batch=BATCH, threads=usable_cores())
+        extracted = extract_all([data / VIDEOS_FOLDER], job, progress=progress)
+        if extracted.errors:
+            raise DataError("; ".join(extracted.errors.values()))
+        data_set = open_data_set(data)
+    with timed(seconds, "train STALE"):
+        trained = train(training_config(data, clip, seed=seed), data, run, progress=progress)
+    with timed(seconds, "evaluate"):
+        closed, unseen = (
+            judge(
+                evaluate_checkpoint(trained.best, data, split=data / SPLITS_FOLDER / split, progress=progress),
+                data_set,
+                classes=data_set.split(split),
+                seed=seed,
+            )
+            for split in ("train.list", "test.list")
+        )
+    with timed(seconds, "export and check"):
+        exported = export_checkpoint(trained.best, bundle, classes=names, data=data, encoder=encoder, progress=progress)
+    with timed(seconds, "detect"):
+        shown = _shown(data_set, UNSEEN_PREFIX) + _shown(data_set, CLOSED_PREFIX)
+        detected, timings = _detect(out / "detections", bundle, data_set, shown, progress)
+    outcome = VideoOutcome(
+        out=out,
+        seed=seed,
+        data_set=data_set,
+        clip=taught,
+        encoder=seeing,
+        trained=trained,
+        closed=closed,
+        unseen=unseen,
+        exported=exported,
+        detected=detected,
+        together=judge_together(detected, data_set),
+        timings=timings,
+        shown=shown,
+        seconds=seconds,
+    )
+    with timed(seconds, "report"):
+        write_video_report(outcome, out / REPORT_FILE)
+    result = outcome.to_json()
+    (out / RESULT_FILE).write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    return result
+
+
+def _shown(data_set: DataSet, prefix: str) -> tuple[str, ...]:
+    """Choose the videos with the most different actions, then the most; ties by name, never by what was found."""
+    annotations = data_set.annotations.videos
+
+    def interest(video: str) -> tuple[int, int, str]:
+        actions = annotations[video].actions
+        return -len({action.label for action in actions}), -len(actions), video
+
+    videos = [video for video in data_set.videos("validation") if video.startswith(prefix)]
+    return tuple(sorted(videos, key=interest)[: N_SHOWN // 2])
+
+
+def _detect(
+    out: Path, bundle: Path, data_set: DataSet, shown: tuple[str, ...], progress: Progress | None
+) -> tuple[dict[str, Any], StageTimings]:
+    """Detect in the mp4 files of every test video, all into one JSON; in a few into a page and subtitles too.
+
+    Returns:
+        The detections in ActivityNet's layout, and where the time went.
+    """
+    videos = data_set.root / VIDEOS_FOLDER
+    everything = [videos / f"{video}.mp4" for video in data_set.videos("validation")]
+    out.mkdir()
+    run = detect_files(bundle, everything, progress=progress)
+    if run.errors:
+        raise DataError("; ".join(run.errors))
+    (out / "detections.json").write_text(run.text, encoding="utf-8")
+    for video in shown:
+        for form in ("html", "srt"):
+            text = detect_files(bundle, [videos / f"{video}.mp4"], output_format=form).text
+            (out / f"{video}.{form}").write_text(text, encoding="utf-8")
+    return json.loads(run.text), run.total
+
+
+def training_config(data: Path, clip: Path, *, seed: int) -> Config:
+    """Choose the model and the training: small enough for a minute on two cores.
+
+    Args:
+        data: the data set folder; its `splits/train.list` is trained on.
+        clip: the tiny CLIP, whose text tower reads the class names.
+        seed: of weights and order.
+    """
+    return Config(
+        model=ModelConfig(
+            feature_channels=DIM,
+            embed_dim=DIM,
+            n_temporal_layers=1,
+            feedforward_dim=2 * DIM,
+            localizer_dim=64,
+            dropout=DROPOUT,
+            # Bare names, as in the captions: contexts would be learned on the seen classes alone.
+            text=TextConfig(source=str(clip), n_contexts=0),
+        ),
+        train=TrainConfig(
+            epochs=EPOCHS,
+            learning_rate=1e-3,
+            weight_decay=1e-3,
+            batch_size=16,
+            n_snippets=N_SNIPPETS,
+            validate_every=EPOCHS,  # once: nothing is chosen by the test videos
+            seed=seed,
+            device="cpu",
+        ),
+        classes=str(data / SPLITS_FOLDER / "train.list"),
+    )

@@ -1,0 +1,156 @@
+"""What the studies that train work on: a data set, given or simulated, and settings that fit it."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from stale_edge.bundle.class_bank import ClassBank
+from stale_edge.bundle.files import folder_beside, replace_folder
+from stale_edge.config import Config, ModelConfig, SimulateConfig, TextConfig, TrainConfig, to_dict, with_overrides
+from stale_edge.data import Annotations, DataSet, open_data_set
+from stale_edge.data.folder import CLASS_BANK_FILE, FEATURE_SPEC_FILE, TEXT_ENCODER_FOLDER
+from stale_edge.errors import DataError
+from stale_edge.model.small_text import small_text_encoder
+from stale_edge.model.text import TextEncoder
+from stale_edge.study.study import Progress, StudyOptions
+from stale_edge.study.subsets import sample_videos
+from stale_edge.training.simulated_data import simulate_with_encoder
+
+CHANNELS = 128
+"""C and D of simulated data: image and text share one space, as in CLIP."""
+N_VIDEOS = 600
+"""Videos of the data that a study simulates at scale 1, validation included."""
+SMALLEST_N_VIDEOS = 40
+N_CLASSES = 40
+EPOCHS, FULL_EPOCHS = 10, 15
+
+
+def open_world(options: StudyOptions, progress: Progress) -> DataSet:
+    """Open the data set of a study; without one, simulate it into `out/data`, once.
+
+    Of a given data set as many videos are taken as would be simulated, so that a scale takes the same time on any; all
+    of them with `full`. What is left out is left out of the annotations alone, and out of training by a list of videos.
+
+    Raises:
+        DataError: the data set cannot be opened, or `out/data` holds other data than these options ask for.
+    """
+    n_videos = options.videos or options.count(N_VIDEOS, 4 * N_VIDEOS, at_least=SMALLEST_N_VIDEOS)
+    if options.data is not None:
+        given = open_data_set(options.data)
+        everything = options.full and options.videos is None
+        return given if everything else restrict(given, n_videos, seed=options.seed)
+    config = SimulateConfig(
+        n_videos=n_videos, n_classes=min(N_CLASSES, max(8, n_videos // 15)), channels=CHANNELS, seed=options.seed
+    )
+    target = options.out / "data"
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with folder_beside(target) as made:
+            encoder = made / TEXT_ENCODER_FOLDER
+            small_text_encoder(encoder, dim=CHANNELS, seed=options.seed)
+            simulate_with_encoder(made, text_encoder=str(encoder), config=config, progress=progress)
+            replace_folder(made, target)
+    simulation = _simulation(target)
+    if simulation is None or simulation.get("parameters") != json.loads(json.dumps(to_dict(config))):
+        raise DataError(
+            f"{target}: holds other data than --scale and --seed ask for; choose another --out, or delete the folder"
+        )
+    return open_data_set(target)
+
+
+def restrict(data_set: DataSet, n_videos: int, *, seed: int) -> DataSet:
+    """Take about `n_videos` of the videos that have features: a part of each subset, with all of its classes."""
+    annotations = data_set.annotations
+    there = [video for video in annotations.videos if video in data_set.features]
+    if n_videos >= len(there):
+        return data_set
+    chosen: set[str] = set()
+    for subset in annotations.subsets:
+        videos = [video for video in there if annotations.videos[video].subset == subset]
+        if videos:
+            chosen.update(sample_videos(annotations, videos, n_videos / len(there), seed=seed))
+    kept = {video: entry for video, entry in annotations.videos.items() if video in chosen}
+    return dataclasses.replace(data_set, annotations=Annotations(kept))
+
+
+def describe_features(data_set: DataSet) -> str:
+    """Say in a caption's words whether features are simulated or come from videos."""
+    simulation = _simulation(data_set.root)
+    if simulation is None:
+        return f"real features of {data_set.root.name} (encoder: {data_set.feature_spec.encoder})"
+    return f"simulated features, {'invented' if simulation.get('annotations') == 'invented' else 'real'} annotations"
+
+
+def warn_of_simulation(data_set: DataSet) -> tuple[str, ...]:
+    """Give the note that every summary of simulated features carries."""
+    if not is_simulated(data_set):
+        return ()
+    return ("Features are simulated: differences between rows can be read, but no figure holds for real video.",)
+
+
+def is_simulated(data_set: DataSet) -> bool:
+    """Say whether a data set's features are simulated."""
+    return _simulation(data_set.root) is not None
+
+
+def training_config(data_set: DataSet, options: StudyOptions) -> Config:
+    """Choose the model and the training of a study.
+
+    With `full` those of the STALE paper; else the demo's: small enough for minutes on two cores. Classes are embedded
+    by what lies in the data set; without text encoder and class bank, one free embedding a class is learned.
+    Nothing is validated while training: the checkpoint of the last epoch is what a study evaluates, so no epoch is
+    chosen on the videos that the study reports.
+    """
+    return with_overrides(_chosen_config(data_set, options), options.settings)
+
+
+def _chosen_config(data_set: DataSet, options: StudyOptions) -> Config:
+    channels, (width, text) = data_set.feature_spec.channels, _text(data_set)
+    epochs = options.count(EPOCHS, FULL_EPOCHS)
+    if options.full:
+        return Config(
+            model=ModelConfig(feature_channels=channels, embed_dim=width or ModelConfig().embed_dim, text=text),
+            train=TrainConfig(epochs=epochs, validate_every=0, seed=options.seed),
+        )
+    dim = width or CHANNELS
+    return Config(
+        model=ModelConfig(
+            feature_channels=channels,
+            embed_dim=dim,
+            n_temporal_layers=1,
+            feedforward_dim=2 * dim,
+            localizer_dim=64,
+            # A few hundred videos are little: without strong dropout the model learns them by heart.
+            dropout=0.5,
+            text=text,
+        ),
+        train=TrainConfig(
+            epochs=epochs,
+            learning_rate=1e-3,
+            weight_decay=1e-3,
+            batch_size=16,
+            validate_every=0,
+            seed=options.seed,
+        ),
+    )
+
+
+def _text(data_set: DataSet) -> tuple[int | None, TextConfig]:
+    """Say how wide a data set's class embeddings are, None where it has none, and how classes are embedded."""
+    encoder, bank = data_set.root / TEXT_ENCODER_FOLDER, data_set.root / CLASS_BANK_FILE
+    if encoder.is_dir():
+        # A random tower has no language that a learned prompt could steer, and fresh contexts move every embedding.
+        text = TextConfig(n_contexts=0) if is_simulated(data_set) else TextConfig()
+        return TextEncoder.load(str(encoder)).dim, text
+    if bank.is_file():
+        return ClassBank.load(bank).width, TextConfig()
+    return None, TextConfig(encoder="none")
+
+
+def _simulation(root: Path) -> dict[str, object] | None:
+    """Read what `data.simulate` wrote about its data; None: they are not simulated."""
+    path = root / FEATURE_SPEC_FILE
+    if not path.is_file():
+        return None
+    simulation = json.loads(path.read_text(encoding="utf-8")).get("simulation")
+    return simulation if isinstance(simulation, dict) else None
