@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 
     from stale_edge.decoding import decode, soft_nms
     from stale_edge.evaluation import average_precision, mean_average_precision
-    from stale_edge.runtime import Localizer, load_bundle
+    from stale_edge.runtime import Localizer, StreamingLocalizer, load_bundle
     from stale_edge.segments import Detection
 
 _HOME = {
     "Detection": "stale_edge.segments",
     "Localizer": "stale_edge.runtime",
+    "StreamingLocalizer": "stale_edge.runtime",
     "average_precision": "stale_edge.evaluation",
     "decode": "stale_edge.decoding",
     "load_bundle": "stale_edge.runtime",
@@ -30,6 +31,7 @@ _HOME = {
 __all__ = [
     "Detection",
     "Localizer",
+    "StreamingLocalizer",
     "__version__",
     "average_precision",
     "decode",

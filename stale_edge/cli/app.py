@@ -7,13 +7,30 @@ import sys
 
 import typer
 
-from stale_edge.cli import benchmarking, bundles, data, demo, detecting, importing, training
+from stale_edge.cli import (
+    benchmarking,
+    bundles,
+    data,
+    demo,
+    detecting,
+    encoder,
+    features,
+    importing,
+    scoring,
+    studying,
+    training,
+    watching,
+)
 from stale_edge.errors import StaleEdgeError
 
 _EXTRAS = {
-    **dict.fromkeys(("torch", "transformers", "safetensors", "tokenizers", "fvcore", "accelerate"), "train"),
+    **dict.fromkeys(("torch", "transformers", "safetensors", "fvcore", "accelerate"), "train"),
     **dict.fromkeys(("onnx", "onnxscript"), "export"),
     **dict.fromkeys(("matplotlib", "jinja2"), "report"),
+    **dict.fromkeys(("av", "PIL"), "video"),
+    "ray": "ray",
+    "pyarrow": "parquet",
+    "tokenizers": "text",
 }
 """The extra that brings a package."""
 
@@ -31,8 +48,13 @@ data.register(app)
 training.register(app)
 importing.register(app)
 bundles.register(app)
+encoder.register(app)
+features.register(app)
 detecting.register(app)
+watching.register(app)
 benchmarking.register(app)
+scoring.register(app)
+studying.register(app)
 
 
 @app.callback(invoke_without_command=True)

@@ -31,18 +31,37 @@ def bench(
     lengths: Annotated[
         str, typer.Option(help="Video lengths in snippets: a,b,c or start:stop:step; 100,200 otherwise.")
     ] = "",
-    precisions: Annotated[str | None, typer.Option(help="Comma-separated: fp32, fp16, int8.")] = None,
-    runtimes: Annotated[str | None, typer.Option(help="Comma-separated: pytorch, onnxruntime, torchscript.")] = None,
+    precisions: Annotated[
+        str | None, typer.Option(help="Comma-separated: fp32, fp16, bf16, int8, int8-static, int8-bf16.")
+    ] = None,
+    runtimes: Annotated[
+        str | None, typer.Option(help="Comma-separated: pytorch, onnxruntime, openvino, torchscript.")
+    ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Trials per row, taken in turns.")] = 5,
     peak_tmacs: Annotated[
         float | None, typer.Option(help="Divide by this many tera MACs per second instead of the measured rate.")
     ] = None,
     json_path: JsonOption = None,
     plot: Annotated[Path | None, typer.Option(help="Write the latency curve to this PNG.")] = None,
+    recommend: Annotated[
+        bool,
+        typer.Option(
+            "--recommend",
+            help="Try all that runs here, keep what decides alike, and remember the fastest for this machine "
+            "(detect --runtime auto).",
+        ),
+    ] = False,
+    data: Annotated[
+        Path | None, typer.Option(help="Data set whose validation videos judge a bundle, for --recommend.")
+    ] = None,
     compare: Annotated[Path | None, typer.Option(help="Say what got slower since this earlier JSON.")] = None,
 ) -> None:
     """Measure time, memory and MACs per video length, each row in a process of its own, in turns."""
     from stale_edge.benchmarking import compare_results, parse_lengths, read_results, run_benchmark
+    from stale_edge.benchmarking.recommend import (
+        COLUMNS as RECOMMENDED,
+    )
+    from stale_edge.benchmarking.recommend import judged_lines, recommendation_rows, run_with_recommendation
     from stale_edge.benchmarking.table import COLUMNS, machine_line, table_rows
     from stale_edge.config import BenchConfig, from_dict
     from stale_edge.errors import ConfigError
@@ -55,13 +74,18 @@ def bench(
         "repeats": repeats,
         "peak_tmacs": peak_tmacs,
     }
+    if data is not None and not recommend:
+        raise typer.BadParameter("is read by --recommend alone", param_hint="--data")
     try:
         config = from_dict(BenchConfig, {**chosen, "lengths": parse_lengths(lengths) if lengths else ()})
     except ConfigError as error:
         raise typer.BadParameter(str(error)) from error
     earlier = read_results(compare) if compare is not None else None
     with progress_bar() as progress:
-        results = run_benchmark(config, bundle=bundle, progress=progress)
+        if recommend:
+            results = run_with_recommendation(config, bundle=bundle, data=data, progress=progress)
+        else:
+            results = run_benchmark(config, bundle=bundle, progress=progress)
     comparison = compare_results(earlier, results) if earlier is not None else None
     if comparison is not None:
         results = {**results, "comparison": comparison.to_json()}
@@ -69,6 +93,10 @@ def bench(
     out = console(json_path)
     out.print(machine_line(results), markup=False)
     out.print(table("", list(COLUMNS), table_rows(results)))
+    if recommend:
+        chosen = results["recommendation"]
+        out.print("\n".join(judged_lines(chosen)), markup=False)
+        out.print(table("times faster than the reference", list(RECOMMENDED), recommendation_rows(chosen)))
     if comparison is not None:
         out.print(comparison.to_text(), markup=False)
     if plot is not None:

@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
         epilog="Example: [bold]stale-edge classes list bundle[/bold]",
     )
     group.command("list", epilog="Example: [bold]stale-edge classes list bundle[/bold]")(list_)
-    group.command("add", epilog='Example: [bold]stale-edge classes add bundle "pole vault" --from run/best[/bold]')(add)
+    group.command("add", epilog='Example: [bold]stale-edge classes add bundle "pole vault" "juggling"[/bold]')(add)
     group.command("remove", epilog='Example: [bold]stale-edge classes remove bundle "pole vault"[/bold]')(remove)
     app.add_typer(group, name="classes")
 
@@ -27,11 +27,25 @@ def register(app: typer.Typer) -> None:
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder.")],
     out: Annotated[Path, typer.Option(help="Bundle folder to write.")],
-    formats: Annotated[str, typer.Option(help="Comma-separated: onnx, torchscript.")] = "onnx,torchscript",
-    precisions: Annotated[str, typer.Option(help="Comma-separated: fp32, fp16, int8.")] = "fp32,fp16,int8",
+    formats: Annotated[str, typer.Option(help="Comma-separated: onnx, torchscript, pt2, triton.")] = "onnx,torchscript",
+    precisions: Annotated[str, typer.Option(help="Comma-separated: fp32, fp16, int8, int8-static.")] = "fp32,fp16,int8",
     classes: Annotated[Path | None, typer.Option(help="File with class names, one a line.")] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Data set whose validation videos the parity gate decides on.")
+        Path | None,
+        typer.Option(
+            help="Data set whose validation videos the parity gate decides on; int8 learns ranges from others."
+        ),
+    ] = None,
+    layer_report: Annotated[
+        bool, typer.Option("--report", help="Judge int8 layer by layer; keep in float32 what the decisions need.")
+    ] = False,
+    text_encoder: Annotated[
+        bool,
+        typer.Option(help="Put the text encoder in, so that the bundle takes new classes; CLIP ViT-B/32's: 254 MB."),
+    ] = True,
+    encoder: Annotated[
+        Path | None,
+        typer.Option(help="Visual encoder folder to put in, so that the bundle takes videos as they are."),
     ] = None,
     json_path: JsonOption = None,
 ) -> None:
@@ -45,23 +59,37 @@ def export(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     with progress_bar() as progress:
-        report = export_checkpoint(checkpoint, out, **chosen, classes=classes, data=data, progress=progress)
+        report = export_checkpoint(
+            checkpoint,
+            out,
+            **chosen,
+            classes=classes,
+            data=data,
+            text_encoder=text_encoder,
+            encoder=encoder,
+            layer_report=layer_report,
+            progress=progress,
+        )
     write_json(report.to_json(), json_path)
     console(json_path).print(report.summary(), markup=False)
 
 
-def verify(bundle: Annotated[Path, typer.Argument(help="Bundle folder.")], json_path: JsonOption = None) -> None:
-    """Check every byte of a bundle against its manifest; exit 3 if one differs."""
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="Bundle, or folder of a visual encoder.")], json_path: JsonOption = None
+) -> None:
+    """Check every byte of a bundle or visual encoder against its manifest; exit 3 if one differs."""
     from stale_edge.bundle import verify_bundle
+    from stale_edge.bundle.encoder_folder import is_encoder, verify_encoder
 
-    verified = verify_bundle(bundle)
+    verified = verify_encoder(bundle) if is_encoder(bundle) else verify_bundle(bundle)
     files = [{"path": entry.path, "bytes": entry.bytes, "sha256": entry.sha256} for entry in verified.manifest.files]
     write_json({"bundle": str(bundle), "verified": True, "files": files}, json_path)
     console(json_path).print(f"{bundle}: {len(files)} files verified", markup=False)
 
 
 def inspect(
-    folder: Annotated[Path, typer.Argument(help="Bundle or checkpoint folder.")], json_path: JsonOption = None
+    folder: Annotated[Path, typer.Argument(help="Bundle, visual encoder or checkpoint folder.")],
+    json_path: JsonOption = None,
 ) -> None:
     """Show what a bundle holds (files, feature contract, classes, parity), or a checkpoint (parameters by block)."""
     if (folder / "config.json").is_file() and not (folder / "manifest.json").is_file():
@@ -70,8 +98,9 @@ def inspect(
         description = describe_checkpoint(folder)
     else:
         from stale_edge.bundle import describe_bundle
+        from stale_edge.bundle.encoder_folder import describe_encoder, is_encoder
 
-        description = describe_bundle(folder)
+        description = describe_encoder(folder) if is_encoder(folder) else describe_bundle(folder)
     write_json(description, json_path)
     out = console(json_path)
     for title, value in description.items():
@@ -100,20 +129,28 @@ def add(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Class names to add.")],
     source: Annotated[
         Path | None,
-        typer.Option("--from", help="Class bank (.npz) that has the embeddings, or a checkpoint with a text encoder."),
+        typer.Option(
+            "--from",
+            help="Class bank (.npz) that has the embeddings, or a checkpoint with a text encoder; the bundle's own "
+            "text encoder otherwise.",
+        ),
     ] = None,
     json_path: JsonOption = None,
 ) -> None:
     """Add classes: a row of the class bank each, no export, no retraining."""
-    from stale_edge.bundle import ClassBank, add_classes
+    from stale_edge.bundle import ClassBank, add_classes, read_bundle
     from stale_edge.errors import BundleError
 
-    if source is None:
+    if source is None and read_bundle(bundle).manifest.of_role("text_encoder"):
+        from stale_edge.runtime import load_text_encoder
+
+        bank = load_text_encoder(bundle).encode(names)
+    elif source is None:
         raise BundleError(
             f"{bundle} holds class embeddings but no text encoder, so it cannot embed {', '.join(names)} itself; "
             "give --from with a class bank (.npz) that has them, or with the checkpoint the bundle was made from"
         )
-    if source.suffix == ".npz":
+    elif source.suffix == ".npz":
         bank = ClassBank.load(source).select(names)
     else:
         from stale_edge.model.checkpoint import encode_classes, read_checkpoint

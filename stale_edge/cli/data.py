@@ -1,4 +1,4 @@
-"""`stale-edge data simulate`, `stale-edge data check`, `stale-edge score`."""
+"""`stale-edge data simulate`, `data shard`, `data check`, and `stale-edge score`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +19,9 @@ def register(app: typer.Typer) -> None:
         "simulate",
         epilog="Example: [bold]stale-edge data simulate --out data --videos 200 --classes 20 --seed 0[/bold]",
     )(simulate)
+    group.command("shard", epilog="Example: [bold]stale-edge data shard data --out shards --format parquet[/bold]")(
+        shard
+    )
     group.command("check", epilog="Example: [bold]stale-edge data check data[/bold]")(check)
     app.add_typer(group, name="data")
     app.command(
@@ -85,6 +88,27 @@ def check(
     out.print(f"{folder}: {len(problems)} problem{'' if len(problems) == 1 else 's'} found", markup=False)
     if problems:
         raise typer.Exit(1)
+
+
+def shard(
+    folder: Annotated[Path, typer.Argument(help="Data set folder: features/, annotations.json, …")],
+    out: Annotated[Path, typer.Option("--out", help="Data set folder to write; must not exist or be empty.")],
+    shard_format: Annotated[str, typer.Option("--format", help="tar (WebDataset), or parquet.")] = "tar",
+    shard_mb: Annotated[int, typer.Option(min=1, help="Megabytes of features a shard.")] = 256,
+    json_path: JsonOption = None,
+) -> None:
+    """Write a data set anew with many videos a file; `train`, `evaluate` and `detect` read it like the old one."""
+    from stale_edge.data.shard import FORMATS, shard_data_set
+
+    if shard_format not in FORMATS:
+        raise typer.BadParameter(f"must be one of {', '.join(FORMATS)}; got {shard_format}", param_hint="--format")
+    with progress_bar() as progress:
+        report = shard_data_set(
+            folder, out, shard_format=shard_format, shard_bytes=shard_mb * 1_000_000, progress=progress
+        )
+    write_json(report.to_json(), json_path)
+    size = f"{report.bytes / 1e6:.1f} MB"
+    console(json_path).print(f"{out}: {report.n_videos} videos in {len(report.shards)} shards, {size}", markup=False)
 
 
 def score(

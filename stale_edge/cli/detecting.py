@@ -2,11 +2,16 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stale_edge.cli.output import progress_bar, write_bytes
+from stale_edge.cli.many import ManyInputsCommand, RayOption, WorkersOption, ray_pool
+from stale_edge.cli.output import console, progress_bar, table, write_bytes, write_json
+from stale_edge.cli.windows import OverlapOption, WindowOption, check_window_options
+
+if TYPE_CHECKING:
+    from stale_edge.runtime.detect import DetectionRun
 
 
 class OutputFormat(StrEnum):
@@ -20,19 +25,27 @@ class OutputFormat(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    app.command("detect", epilog="Example: [bold]stale-edge detect bundle features/v_1.npy --format csv[/bold]")(detect)
+    app.command(
+        "detect",
+        cls=ManyInputsCommand,
+        epilog='Example: [bold]stale-edge detect bundle holiday.mp4 --classes "pole vault,high jump"[/bold]',
+    )(detect)
 
 
 def detect(
     bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
     inputs: Annotated[
         list[Path],
-        typer.Argument(metavar="INPUT...", help="Feature files (.npy, .npz, .h5), folders of them, data sets."),
+        typer.Argument(
+            metavar="INPUT...", help="Videos, feature files (.npy, .npz, .h5), folders of either, data sets."
+        ),
     ],
     classes: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE", help="Class names to look for: a file, one a line, or name,name,…; all otherwise."
+            metavar="FILE",
+            help="Class names to look for: a file, one a line, or name,name,…; the bundle's own otherwise. "
+            "New ones are read by its text encoder.",
         ),
     ] = None,
     output_format: Annotated[OutputFormat, typer.Option("--format", help="What to write.")] = OutputFormat.json,
@@ -40,29 +53,70 @@ def detect(
     duration: Annotated[
         float | None, typer.Option(help="Length of the video in seconds, where features and bundle do not tell it.")
     ] = None,
-    runtime: Annotated[str, typer.Option(help="onnxruntime, or torchscript, which needs torch.")] = "onnxruntime",
-    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8, as far as the bundle has it.")] = "fp32",
+    runtime: Annotated[
+        str,
+        typer.Option(help="onnxruntime, openvino, torchscript, torch-export; auto: what bench --recommend chose here."),
+    ] = "onnxruntime",
+    precision: Annotated[
+        str, typer.Option(help="fp32, fp16, bf16, int8, int8-static, int8-bf16, as far as bundle and runtime have it.")
+    ] = "fp32",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    window: WindowOption = None,
+    overlap: OverlapOption = None,
+    encoder: Annotated[
+        Path | None, typer.Option(help="Visual encoder folder that reads videos; the bundle's own otherwise.")
+    ] = None,
+    encoder_precision: Annotated[str, typer.Option(help="fp32, fp16 or int8, as far as the encoder has it.")] = "fp32",
+    truth: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Annotations (ActivityNet's layout) that html shows beside what was found."),
+    ] = None,
+    timings: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write as JSON where the time went, by video and stage.")
+    ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Keep one file a video there as it is done; the next start does only what is missing."
+        ),
+    ] = None,
+    ray: RayOption = None,
+    workers: WorkersOption = 2,
 ) -> None:
-    """Find which action happens when in the videos of the given features."""
-    from stale_edge.runtime.detect import class_list, detect_files
+    """Find which action happens when in videos, or in the videos of given features."""
+    from stale_edge.runtime.detect import DetectSettings, class_list, detect_files
 
     if duration is not None and not 0 < duration < float("inf"):
         raise typer.BadParameter("must be a finite number of seconds > 0", param_hint="--duration")
     if output_format is OutputFormat.srt and (len(inputs) > 1 or inputs[0].is_dir()):
-        raise typer.BadParameter("srt is made for one video; give one feature file", param_hint="--format")
+        raise typer.BadParameter("srt is made for one video; give one file", param_hint="--format")
+    if runtime == "auto" and precision != "fp32":
+        raise typer.BadParameter("is chosen by --runtime auto; leave it out", param_hint="--precision")
+    if ray is not None and results is None:
+        raise typer.BadParameter("needs --results DIR, where what was done stays", param_hint="--ray")
+    check_window_options(window, overlap)
+    settings = DetectSettings(
+        bundle,
+        classes=None if classes is None else class_list(classes),
+        duration_s=duration,
+        runtime=runtime,
+        precision=precision,
+        threads=threads,
+        window=window,
+        overlap=overlap,
+        encoder=encoder,
+        encoder_precision=encoder_precision,
+    )
+    wanted: dict[str, Any] = {"output_format": output_format.value, "page": out, "truth": truth}
     with progress_bar() as progress:
-        run = detect_files(
-            bundle,
-            inputs,
-            classes=None if classes is None else class_list(classes),
-            output_format=output_format.value,
-            duration_s=duration,
-            runtime=runtime,
-            precision=precision,
-            threads=threads,
-            progress=progress,
-        )
+        if results is None:
+            run = detect_files(**vars(settings), inputs=inputs, **wanted, progress=progress)
+        else:
+            from stale_edge.jobs.detection import detect_many
+
+            pool = ray_pool(ray, scratch=results, workers=workers, threads=threads)
+            run = detect_many(settings, inputs, results, **wanted, pool=pool, progress=progress)
+    _report(bundle, run, timings)
     if out is None:
         typer.echo(run.text, nl=False)
     else:
@@ -71,3 +125,23 @@ def detect(
         typer.echo(f"error: {error}", err=True)
     if run.errors:
         raise typer.Exit(1)
+
+
+def _report(bundle: Path, run: "DetectionRun", timings: Path | None) -> None:
+    """Say on standard error what is not a detection: new classes, what could not be read, where the time went."""
+    if run.encoded:
+        typer.echo(f"{bundle}: new classes, read by its text encoder: {', '.join(run.encoded)}", err=True)
+    for video, notes in run.notes.items():
+        for note in notes:
+            typer.echo(f"warning: {video}: {note}", err=True)
+    total = run.total
+    if run.has_videos:
+        spent = {**{stage: total.seconds(stage) for stage in total.STAGES}, "total": total.total_s}
+        rows = []
+        for stage, seconds in spent.items():
+            times = total.times_real_time(seconds)
+            rows.append([stage, f"{seconds:.3f}", "-" if times is None else f"{times:.1f}x"])
+        console(Path("-")).print(table(f"{total.video_s:.1f} s of video", ["stage", "s", "times real time"], rows))
+    if timings is not None:
+        videos = {video: one.to_json() for video, one in run.timings.items()}
+        write_json({"videos": videos, "total": total.to_json()}, timings)

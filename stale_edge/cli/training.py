@@ -1,5 +1,6 @@
 """`stale-edge train` and `stale-edge evaluate`."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stale_edge.cli.output import JsonOption, TiouOption, console, progress_bar, table, thresholds, write_json
+from stale_edge.cli.windows import OverlapOption, WindowOption, check_window_options
 
 if TYPE_CHECKING:
     from stale_edge.runtime.evaluate import EvaluationReport
@@ -29,6 +31,9 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one setting, e.g. train.epochs=3.")
     ] = None,
+    videos: Annotated[
+        Path | None, typer.Option("--videos", metavar="FILE", help="Train on these videos alone, one name a line.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     json_path: JsonOption = None,
 ) -> None:
@@ -37,6 +42,8 @@ def train(
     from stale_edge.training import train as run
 
     resolved = load_config(config, overrides or ())
+    if videos is not None:
+        resolved = dataclasses.replace(resolved, videos=str(videos))
     with progress_bar() as progress:
         result = run(resolved, data, out, resume=resume, progress=progress)
     if not result.leads:
@@ -52,6 +59,8 @@ def evaluate(
     scores: Annotated[Path | None, typer.Option(help="Video-level scores for score enhancement.")] = None,
     subset: Annotated[str, typer.Option(help="Subset of the annotations.")] = "validation",
     tiou: TiouOption = "0.5:0.95:0.05",
+    window: WindowOption = None,
+    overlap: OverlapOption = None,
     predictions: Annotated[Path | None, typer.Option(help="Also write the detections to this file.")] = None,
     json_path: JsonOption = None,
 ) -> None:
@@ -62,9 +71,18 @@ def evaluate(
     else:
         from stale_edge.training import evaluate_checkpoint as evaluate_model
     chosen = thresholds(tiou)
+    check_window_options(window, overlap)
     with progress_bar() as progress:
         report = evaluate_model(
-            model, data, split=split, scores=scores, subset=subset, tiou_thresholds=chosen, progress=progress
+            model,
+            data,
+            split=split,
+            scores=scores,
+            subset=subset,
+            tiou_thresholds=chosen,
+            window=window,
+            overlap=overlap,
+            progress=progress,
         )
     write_json(report.to_json(), json_path)
     if predictions is not None:

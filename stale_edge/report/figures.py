@@ -111,7 +111,7 @@ def latency_curve(results: Mapping[str, Any]) -> bytes:
         time_axes.fill_between(lengths, low, high, color=style["color"], alpha=0.15, linewidth=0)
         if all(row["peak_rss_bytes"] is not None for row in measured):
             memory_axes.plot(lengths, [row["peak_rss_bytes"] / 1e6 for row in measured], **style)
-        # Every runtime and precision of a network does the same work: one line a variant.
+        # One line a variant, of the first that is measured: others do the same work, or a little less of it.
         first = next(key for key in lines if key[0] == variant)
         if first == (variant, runtime, precision, device) and all(row["gmacs"] is not None for row in measured):
             work_axes.plot(lengths, [row["gmacs"] for row in measured], label=variant, **style)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from stale_edge.report.page import timeline_page
+from stale_edge.report.view import VideoView
 from stale_edge.segments import Detection
 
 Results = Mapping[str, Sequence[Detection]]
@@ -87,12 +88,18 @@ def to_srt(results: Results, *, durations: Mapping[str, float] | None = None) ->
     return "\n".join(blocks)
 
 
-def to_html(results: Results, *, durations: Mapping[str, float] | None = None) -> str:
+def to_html(
+    results: Results,
+    *,
+    durations: Mapping[str, float] | None = None,
+    views: Mapping[str, VideoView] | None = None,
+) -> str:
     """Write one self-contained page with a timeline a video: a lane a class, coloured by score, a threshold slider.
 
     Args:
         results: any number of videos.
         durations: lengths of the videos in seconds, > 0; without one, a timeline ends with its last detection.
+        views: the video itself, pictures of it, curves of class scores and annotated actions, where there are any.
 
     Raises:
         ValueError: a duration is not finite and > 0; others as `to_layout`.
@@ -104,7 +111,7 @@ def to_html(results: Results, *, durations: Mapping[str, float] | None = None) -
         if not math.isfinite(span) or span <= 0:
             raise ValueError(f"{video}: the duration must be a number of seconds > 0; got {span!r}")
         spans[video] = float(span)
-    return timeline_page(results, spans)
+    return timeline_page(results, spans, views)
 
 
 FORMATTERS: Mapping[str, Formatter] = {"json": to_json, "csv": to_csv, "srt": to_srt, "html": to_html}

@@ -1,116 +1,204 @@
-"""One HTML page with timelines of detections: no file, font or script from elsewhere, readable on screen and paper."""
+"""One HTML page with timelines of detections: no file, font or script from elsewhere but the videos it links."""
 
+import base64
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
+import numpy as np
+
+from stale_edge.report.view import ClassCurves, Thumbnail, Truth, VideoView
 from stale_edge.segments import Detection
 
-_LANE_PX = 26
-_TICKS = 6
-
-_STYLE = """
-:root { color-scheme: light dark; --back: #ffffff; --ink: #1b1f24; --faint: #6b7480; --lane: #f0f2f5; --line: #d5dae1;
-  --weak: #c9d8ef; --strong: #0b4ea2; }
-@media (prefers-color-scheme: dark) { :root { --back: #14171b; --ink: #e8eaed; --faint: #9aa4b0; --lane: #1e2329;
-  --line: #333b45; --weak: #24405f; --strong: #7fb6ff; } }
-@media print { :root { --back: #ffffff; --ink: #000000; --faint: #444444; --lane: #f4f4f4; --line: #bbbbbb;
-  --weak: #c9d8ef; --strong: #0b4ea2; } .controls { display: none; } section { break-inside: avoid; }
-  .segment { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
-body { margin: 2rem auto; max-width: 72rem; padding: 0 1rem; background: var(--back); color: var(--ink);
-  font: 15px/1.45 system-ui, sans-serif; }
-h1 { font-size: 1.4rem; } h2 { font-size: 1.05rem; margin: 1.8rem 0 .3rem; overflow-wrap: anywhere; }
-.note, .ticks { color: var(--faint); font-size: .85rem; }
-.controls { position: sticky; top: 0; background: var(--back); padding: .5rem 0; border-bottom: 1px solid var(--line);
-  z-index: 1; display: flex; gap: .8rem; align-items: center; }
-.lane { display: grid; grid-template-columns: 11rem 1fr; align-items: center; }
-.lane[hidden] { display: none; }
-.name { padding-right: .6rem; text-align: right; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-svg { display: block; width: 100%; background: var(--lane); border-bottom: 1px solid var(--back); }
-.segment { stroke: var(--back); stroke-width: 1; vector-effect: non-scaling-stroke; }
-.segment:hover, .segment:focus { stroke: var(--ink); stroke-width: 2; outline: none; }
-.ticks { margin-left: 11rem; display: flex; justify-content: space-between; font-variant-numeric: tabular-nums; }
-"""
-
-_SCRIPT = """
-const slider = document.getElementById("threshold"), shown = document.getElementById("value");
-const segments = [...document.querySelectorAll(".segment")];
-function update() {
-  const least = Number(slider.value);
-  shown.textContent = least.toFixed(2);
-  for (const segment of segments) segment.style.display = Number(segment.dataset.score) >= least ? "" : "none";
-  for (const lane of document.querySelectorAll(".lane"))
-    lane.hidden = [...lane.querySelectorAll(".segment")].every(segment => segment.style.display === "none");
-  const left = segments.filter(segment => segment.style.display !== "none").length;
-  document.getElementById("count").textContent = left + " of " + segments.length + " detections";
-}
-slider.addEventListener("input", update);
-update();
-"""
+SHOWN_AT_FIRST = 8
+"""The threshold starts where about so many detections a video are left; the slider brings the rest."""
+_PICTURES_IN_STRIP = 12
+_CURVE_POINTS = 160
+_MOST_TICKS = 9
+_TABLE = "<details><summary>As a table</summary><table></table></details>\n"
+"""The script fills it when it is opened: every row stands in the page once already, as a segment."""
+_TICK_STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800)
 
 
-def timeline_page(results: Mapping[str, Sequence[Detection]], spans: Mapping[str, float]) -> str:
+def timeline_page(
+    results: Mapping[str, Sequence[Detection]],
+    spans: Mapping[str, float],
+    views: Mapping[str, VideoView] | None = None,
+) -> str:
     """Build the page.
 
     Args:
         results: the detections of each video, finite, 0 <= start_s <= end_s.
         spans: what each timeline covers, in seconds from 0, > 0.
+        views: what else there is to show of a video; of none of them, None.
     """
-    best = max((d.score for detections in results.values() for d in detections), default=1.0)
-    top = max(1.0, float(best))
-    n_detections = sum(map(len, results.values()))
-    sections = "".join(_section(video, detections, spans[video], top) for video, detections in results.items())
+    views = views or {}
+    scores = sorted((d.score for detections in results.values() for d in detections), reverse=True)
+    top = max(1.0, float(scores[0]) if scores else 1.0)
+    wanted = SHOWN_AT_FIRST * len(results)
+    at_first = np.floor(100 * scores[wanted - 1]) / 100 if len(scores) > wanted else 0.0
+    sections = "".join(
+        _section(number, video, detections, spans[video], top, views.get(video, VideoView()))
+        for number, (video, detections) in enumerate(results.items(), 1)
+    )
+    folder = Path(__file__).parent
+    style = (folder / "page.css").read_text(encoding="utf-8")
+    script = (folder / "page.js").read_text(encoding="utf-8")
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>Detections</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<h1>Detected actions</h1>\n"
-        '<div class="controls"><label for="threshold">Score at least</label>'
-        f'<input id="threshold" type="range" min="0" max="{top:g}" step="0.01" value="0">'
-        f'<output id="value" for="threshold">0.00</output>'
-        f'<span class="note" id="count">{n_detections} of {n_detections} detections</span></div>\n'
-        f"{sections}<script>{_SCRIPT}</script>\n</body>\n</html>\n"
+        f"<title>Detected actions</title>\n<style>\n{style}</style>\n</head>\n<body>\n<h1>Detected actions</h1>\n"
+        f'<div class="controls"><label for="threshold">Score at least '
+        f'<input id="threshold" type="range" min="0" max="{top:g}" step="0.01" value="{at_first:.2f}"></label>'
+        f'<output id="value" for="threshold">{at_first:.2f}</output>'
+        f'<span class="note" id="count" role="status">{len(scores)} detections</span>{_legend(views)}</div>\n'
+        f"{sections}<script>\n{script}</script>\n</body>\n</html>\n"
     )
 
 
-def _section(video: str, detections: Sequence[Detection], span: float, top: float) -> str:
-    title = f'<section>\n<h2>{html.escape(video)} <span class="note">{clock(span)}</span></h2>\n'
-    if not detections:
-        return f'{title}<p class="note">Nothing was detected.</p>\n</section>\n'
-    lanes: dict[str, list[Detection]] = {}
-    for d in sorted(detections, key=lambda d: -d.score):  # best class first
-        lanes.setdefault(d.label, []).append(d)
-    rows = "".join(_lane(label, group, span, top) for label, group in lanes.items())
-    ticks = "".join(f"<span>{clock(span * i / (_TICKS - 1))}</span>" for i in range(_TICKS))
-    return f'{title}{rows}<div class="ticks">{ticks}</div>\n</section>\n'
-
-
-def _lane(label: str, detections: Sequence[Detection], span: float, top: float) -> str:
-    """Draw one class; the best segments are drawn last, so that nothing weaker lies on them."""
-    rects = "".join(_rect(d, span, top) for d in reversed(detections))
-    name = html.escape(label)
-    return (
-        f'<div class="lane"><div class="name" title="{name}">{name}</div>'
-        f'<svg viewBox="0 0 1000 {_LANE_PX}" height="{_LANE_PX}" preserveAspectRatio="none" role="img" '
-        f'aria-label="{name}">{rects}</svg></div>\n'
-    )
-
-
-def _rect(d: Detection, span: float, top: float) -> str:
-    x = 1000 * min(d.start_s / span, 1.0)
-    width = max(1000 * min(d.end_s / span, 1.0) - x, 1.0)  # a zero-length segment can still be seen and hovered
-    strength = 100 * min(max(d.score / top, 0.0), 1.0)
-    title = html.escape(f"{d.label} {d.score:.3f}: {clock(d.start_s)} to {clock(d.end_s)}")
-    return (
-        f'<rect class="segment" fill="#4a7fc1" tabindex="0" '
-        f'x="{x:.2f}" y="3" width="{width:.2f}" height="{_LANE_PX - 6}" '
-        f'style="fill: color-mix(in oklab, var(--strong) {strength:.0f}%, var(--weak))" '
-        f'data-score="{d.score:.6g}"><title>{title}</title></rect>'
-    )
-
-
-def clock(seconds: float) -> str:
-    """Write a time as people read it: `1:02:03.4`, `2:03.4`."""
-    tenths = round(seconds * 10)
-    minutes, rest = divmod(tenths, 600)
+def clock(seconds: float, *, tenths: bool = True) -> str:
+    """Write a time as people read it: `1:02:03.4`, `2:03.4`; without tenths `2:03`."""
+    count = round(seconds * 10)
+    minutes, rest = divmod(count, 600)
     hours, minutes = divmod(minutes, 60)
-    tail = f"{rest // 10:02d}.{rest % 10}"
+    tail = f"{rest // 10:02d}.{rest % 10}" if tenths else f"{rest // 10:02d}"
     return f"{hours}:{minutes:02d}:{tail}" if hours else f"{minutes}:{tail}"
+
+
+def _legend(views: Mapping[str, VideoView]) -> str:
+    parts = ['<i class="scores"></i>detected, by score']
+    if any(view.truth is not None for view in views.values()):
+        parts.append('<i class="annotated"></i>annotated')
+    if any(view.curves is not None for view in views.values()):
+        parts.append('<i class="sure"></i>score of the class at each moment')
+    return '<span class="legend">' + "".join(f"<span>{part}</span>" for part in parts) + "</span>"
+
+
+def _section(number: int, video: str, detections: Sequence[Detection], span: float, top: float, view: VideoView) -> str:
+    name = html.escape(video)
+    truth_known = " data-truth" if view.truth is not None else ""
+    head = (
+        f'<section class="video" data-duration="{span:.6g}"{truth_known} aria-labelledby="video-{number}">\n'
+        f'<header><h2 id="video-{number}">{name}</h2><span class="note">{clock(span)}</span>'
+        f'<span class="note count">{len(detections)} detections</span></header>\n'
+    )
+    player = "" if view.source is None else _player(view.source, name)
+    if not detections and not view.truth:
+        return f'{head}{player}<p class="note">Nothing was detected.</p>\n</section>\n'
+    lanes = "".join(
+        _lane(label, found, truth, span, top, _curve_of(label, view.curves))
+        for label, found, truth in _lanes(detections, view.truth or ())
+    )
+    ticks = _ticks(span)
+    step = ticks[1] if len(ticks) > 1 else span
+    labels = "".join(_tick(t, span, tenths=step < 1) for t in ticks)
+    return (
+        f'{head}{player}<div class="timeline" role="group" aria-label="Timeline of {name}: arrow keys move between '
+        f'segments, Enter plays one" style="--step:{100 * step / span:.4f}%">\n{_strip(view.thumbnails, span)}{lanes}'
+        f'<div class="axis" aria-hidden="true"><div class="name"></div><div class="track">{labels}</div></div>\n'
+        f'<div class="over"><div class="playhead" hidden></div></div><div class="peek" hidden></div>\n</div>\n'
+        f"{_TABLE if detections else ''}</section>\n"
+    )
+
+
+def _player(source: str, name: str) -> str:
+    where = html.escape(source)
+    return (
+        f'<video controls preload="metadata" playsinline src="{where}" aria-label="{name}"></video>\n'
+        f'<p class="note missing" hidden>The video is not where this page looks for it, or the browser cannot play it: '
+        f"{where}</p>\n"
+    )
+
+
+def _strip(thumbnails: Sequence[Thumbnail], span: float) -> str:
+    """Lay a few pictures over the timeline, each above its time; the others wait for the pointer."""
+    if not thumbnails:
+        return ""
+    cells = min(_PICTURES_IN_STRIP, len(thumbnails))
+    middles = [(cell + 0.5) * span / cells for cell in range(cells)]
+    chosen = [min(thumbnails, key=lambda t, m=middle: abs(t.time_s - m)) for middle in middles]  # type: ignore[misc]
+    shown = "".join(f'<img alt="" data-time="{t.time_s:.3f}" src="{_picture(t)}">' for t in chosen)
+    others = "".join(
+        f'<i hidden data-time="{t.time_s:.3f}" data-picture="{_picture(t)}"></i>' for t in thumbnails if t not in chosen
+    )
+    return f'<div class="strip"><div class="name"></div><div class="track thumbs">{shown}</div></div>{others}\n'
+
+
+def _picture(thumbnail: Thumbnail) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(thumbnail.jpeg).decode()}"
+
+
+def _lanes(
+    detections: Sequence[Detection], truth: Sequence[Truth]
+) -> Iterable[tuple[str, list[Detection], list[Truth]]]:
+    """Give every class a lane: annotated classes first, in order of time, then the others by their best score."""
+    found: dict[str, list[Detection]] = {t.label: [] for t in sorted(truth, key=lambda t: t.start_s)}
+    for d in sorted(detections, key=lambda d: -d.score):
+        found.setdefault(d.label, []).append(d)
+    for label, group in found.items():
+        yield label, group, [t for t in truth if t.label == label]
+
+
+def _lane(
+    label: str, detections: Sequence[Detection], truth: Sequence[Truth], span: float, top: float, curve: str
+) -> str:
+    """Draw one class; the best segments are drawn last, so that nothing weaker lies on them."""
+    name = html.escape(label)
+    marks = "".join(_truth(t, span) for t in truth)
+    segments = "".join(_segment(d, span, top) for d in reversed(detections))
+    kind = "track" + (" annotated" if truth else "") + (" curved" if curve else "")
+    return (
+        f'<div class="lane" data-label="{name}"><div class="name" title="{name}">{name}</div>'
+        f'<div class="{kind}">{curve}{marks}{segments}</div></div>\n'
+    )
+
+
+def _place(start_s: float, end_s: float, span: float) -> str:
+    left = 100 * min(start_s / span, 1.0)
+    return f"left:{left:.3f}%;width:{100 * min(end_s / span, 1.0) - left:.3f}%"
+
+
+def _segment(d: Detection, span: float, top: float) -> str:
+    strength = min(max(d.score / top, 0.0), 1.0)
+    said = html.escape(f"{d.label}, score {d.score:.2f}, {clock(d.start_s)} to {clock(d.end_s)}")
+    kind = "segment strong" if strength > 0.5 else "segment"
+    return (
+        f'<button class="{kind}" tabindex="-1" style="{_place(d.start_s, d.end_s, span)};'
+        f'--score:{strength:.3f}" data-start="{d.start_s:.3f}" data-end="{d.end_s:.3f}" data-score="{d.score:.6g}" '
+        f'aria-label="{said}"><span>{d.score:.2f}</span></button>'
+    )
+
+
+def _truth(t: Truth, span: float) -> str:
+    said = html.escape(f"annotated: {t.label}, {clock(t.start_s)} to {clock(t.end_s)}")
+    return (
+        f'<span class="truth" role="img" style="{_place(t.start_s, t.end_s, span)}" data-start="{t.start_s:.3f}" '
+        f'data-end="{t.end_s:.3f}" aria-label="{said}"></span>'
+    )
+
+
+def _curve_of(label: str, curves: ClassCurves | None) -> str:
+    """Draw a class's scores over time, of many snippets the highest of each group."""
+    if curves is None or label not in curves.names:
+        return ""
+    scores = np.asarray(curves.scores[curves.names.index(label)], dtype=np.float64)
+    groups = np.array_split(scores, min(len(scores), _CURVE_POINTS))
+    heights = [round(100 * (1 - min(max(float(group.max()), 0.0), 1.0))) for group in groups]
+    points = " ".join(f"{i},{height}" for i, height in enumerate(heights))
+    n = len(heights)
+    return (
+        f'<svg class="curve" viewBox="-.5 0 {n} 100" preserveAspectRatio="none" aria-hidden="true">'
+        f'<path d="M-1,101 L-1,{heights[0]} {points} {n},{heights[-1]} {n},101"/></svg>'
+    )
+
+
+def _tick(seconds: float, span: float, *, tenths: bool) -> str:
+    place = 100 * seconds / span
+    end = ' class="end"' if place > 97 else ""  # a label in the middle of the last tick would stick out
+    return f'<span{end} style="left:{place:.3f}%">{clock(seconds, tenths=tenths)}</span>'
+
+
+def _ticks(span: float) -> list[float]:
+    """Choose round times for the axis, from 0 on."""
+    step = next((s for s in _TICK_STEPS_S if span / s <= _MOST_TICKS), _TICK_STEPS_S[-1])
+    return [i * step for i in range(int(span / step) + 1)]

@@ -1,0 +1,66 @@
+"""`stale-edge encoder export`: a CLIP vision tower → an encoder folder that needs no torch."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stale_edge.cli.output import JsonOption, console, progress_bar, split_names, write_json
+
+_EXPORT = "[bold]stale-edge encoder export --from openai/clip-vit-base-patch32 --out encoder[/bold]"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    group = typer.Typer(
+        no_args_is_help=True,
+        help="Make the visual encoder that turns pictures into features.",
+        epilog=f"Example: {_EXPORT}",
+    )
+
+    @group.callback()
+    def _encoder() -> None:
+        """Keep `export` a command of its own, which Typer would otherwise fold into the group."""
+
+    group.command("export", epilog=f"Example: {_EXPORT}")(export)
+    app.add_typer(group, name="encoder")
+
+
+def export(
+    source: Annotated[
+        str, typer.Option("--from", metavar="NAME_OR_DIR", help="CLIP by hub name, or a local folder of that form.")
+    ],
+    out: Annotated[Path, typer.Option(help="Encoder folder to write.")],
+    precisions: Annotated[str, typer.Option(help="Comma-separated: fp32, fp16, int8.")] = "fp32,fp16,int8",
+    classes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Class bank (.npz) whose classes must stay told apart; random directions stand for classes otherwise."
+        ),
+    ] = None,
+    video: Annotated[
+        Path | None, typer.Option(help="Video whose pictures the parity gate decides on; simulated ones otherwise.")
+    ] = None,
+    json_path: JsonOption = None,
+) -> None:
+    """Turn a CLIP vision tower into ONNX; a file that sees something else is not written (exit code 3)."""
+    from stale_edge.bundle import ClassBank
+    from stale_edge.exporting.encoder import PRECISIONS, export_encoder
+
+    chosen = split_names(precisions)
+    unknown = [precision for precision in chosen if precision not in PRECISIONS]
+    if unknown or not chosen:
+        raise typer.BadParameter(
+            f"must be some of {', '.join(PRECISIONS)}; got {precisions}", param_hint="--precisions"
+        )
+    with progress_bar() as progress:
+        report = export_encoder(
+            source,
+            out,
+            precisions=chosen,
+            bank=None if classes is None else ClassBank.load(classes),
+            video=video,
+            progress=progress,
+        )
+    write_json(report.to_json(), json_path)
+    console(json_path).print(report.summary(), markup=False)

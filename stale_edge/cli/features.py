@@ -1,0 +1,83 @@
+"""`stale-edge features`: videos → a data set folder of snippet features, resumable."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stale_edge.cli.many import ManyInputsCommand, RayOption, WorkersOption, ray_pool
+from stale_edge.cli.output import JsonOption, console, progress_bar, table, write_json
+from stale_edge.config import ExtractConfig
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    app.command(
+        "features",
+        cls=ManyInputsCommand,
+        epilog="Example: [bold]stale-edge features videos/ --encoder encoder --out data --fps 16 --stride 8[/bold]",
+    )(features)
+
+
+def features(
+    videos: Annotated[list[Path], typer.Argument(metavar="VIDEO...", help="Video files, and folders of them.")],
+    encoder: Annotated[Path, typer.Option(help="Encoder folder, or a bundle that holds one.")],
+    out: Annotated[Path, typer.Option(help="Data set folder to write features/ and feature_spec.json into.")],
+    fps: Annotated[
+        float | None,
+        typer.Option(help=f"Frames a second that snippets are counted in; the bundle's own, or {ExtractConfig.fps:g}."),
+    ] = None,
+    stride: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help=f"Frames a snippet; the one in its middle is encoded; the bundle's own, or {ExtractConfig.stride}.",
+        ),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures encoded together.")] = ExtractConfig.batch,
+    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8, as far as the encoder has it.")] = "fp32",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    ray: RayOption = None,
+    workers: WorkersOption = 2,
+    json_path: JsonOption = None,
+) -> None:
+    """Extract CLIP features of videos; what is done and unchanged is skipped, a kill costs the video at hand."""
+    from stale_edge.jobs.features import FeatureJob, default_sampling, extract_all
+
+    if fps is not None and not 0 < fps < float("inf"):
+        raise typer.BadParameter("must be a finite number > 0", param_hint="--fps")
+    own_fps, own_stride = default_sampling(encoder)
+    job = FeatureJob(
+        encoder, out, fps or own_fps, stride or own_stride, precision=precision, batch=batch, threads=threads
+    )
+    with progress_bar() as progress:
+        report = extract_all(
+            videos, job, pool=ray_pool(ray, scratch=out, workers=workers, threads=threads), progress=progress
+        )
+    write_json(report.to_json(), json_path)
+    shown = console(json_path)
+    if report.extracted:
+        rows = [
+            [
+                video,
+                str(record["n_snippets"]),
+                f"{record['duration_s']:.1f}",
+                f"{record['decode_s']:.2f}",
+                f"{record['encoder_s']:.2f}",
+                f"{record['duration_s'] / max(record['decode_s'] + record['encoder_s'], 1e-9):.1f}x",
+            ]
+            for video, record in report.extracted.items()
+        ]
+        columns = ["video", "snippets", "length s", "decode s", "encoder s", "times real time"]
+        shown.print(table("", columns, rows))
+    shown.print(
+        f"{out}: {len(report.extracted)} extracted, {len(report.unchanged)} unchanged, {len(report.errors)} failed",
+        markup=False,
+    )
+    for video, record in report.extracted.items():
+        for note in record["notes"]:
+            typer.echo(f"warning: {video}: {note}", err=True)
+    for error in report.errors.values():
+        typer.echo(f"error: {error}", err=True)
+    if report.errors:
+        raise typer.Exit(1)

@@ -1,0 +1,148 @@
+"""`stale-edge watch`: detect in what is still coming, one line of JSON an event."""
+
+import json
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from stale_edge.cli.windows import OverlapOption, check_window_options
+
+if TYPE_CHECKING:
+    from stale_edge.runtime.live.sources import Peekable
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    app.command("watch", epilog="Example: [bold]stale-edge watch bundle holiday.mp4 --window 100 --speed 4[/bold]")(
+        watch
+    )
+
+
+def watch(
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A video or feature file, read as if live; - for a pipe (a video, or an .npy stream of rows); a "
+            "camera or URL as PyAV opens it.",
+        ),
+    ],
+    encoder: Annotated[Path | None, typer.Option(help="Encoder folder for videos; the bundle's own otherwise.")] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Class names to look for: a file, one a line, or name,name,…; the bundle's otherwise."
+        ),
+    ] = None,
+    window: Annotated[
+        int | None,
+        typer.Option(
+            metavar="SNIPPETS",
+            min=2,
+            help="Snippets the network sees at once; a segment is final at most this long after its end. What the "
+            "bundle resamples to otherwise, or 100.",
+        ),
+    ] = None,
+    overlap: OverlapOption = None,
+    speed: Annotated[
+        float,
+        typer.Option(
+            min=0, help="Times real time at which a file is read; 0: as fast as it comes, nothing is skipped."
+        ),
+    ] = 1.0,
+    min_score: Annotated[float, typer.Option(min=0, max=1, help="Tell nothing that scores less.")] = 0.0,
+    tentative: Annotated[bool, typer.Option(help="Also tell segments that may still change.")] = True,
+    waiting: Annotated[
+        int,
+        typer.Option(min=1, help="Snippets that may wait; when another comes, the oldest is skipped, or see --wait."),
+    ] = 8,
+    skip: Annotated[
+        bool | None,
+        typer.Option("--skip/--wait", help="Behind: skip, or let the source wait; pipes and --speed 0 wait otherwise."),
+    ] = None,
+    snippet: Annotated[
+        float | None, typer.Option(help="Seconds a snippet of features stands for, where the bundle does not tell.")
+    ] = None,
+    input_format: Annotated[
+        str | None, typer.Option(help="FFmpeg's name of the format, such as v4l2 for a camera.")
+    ] = None,
+    runtime: Annotated[str, typer.Option(help="As in detect.")] = "onnxruntime",
+    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8, of the detector.")] = "fp32",
+    encoder_precision: Annotated[str, typer.Option(help="fp32, fp16 or int8, of the encoder.")] = "fp32",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+) -> None:
+    """Find which action happens when, while it happens: JSON lines, tentative segments at once, final ones once.
+
+    Stopping it (Ctrl-C) ends the stream in order: what was still tentative becomes final.
+    """
+    from stale_edge.runtime.detect import class_list
+    from stale_edge.runtime.live import open_live
+    from stale_edge.runtime.live import watch as watch_source
+    from stale_edge.runtime.localizer import load_bundle
+    from stale_edge.runtime.text_encoder import choose_classes
+    from stale_edge.runtime.videos import VideoReader
+
+    if snippet is not None and not 0 < snippet < float("inf"):
+        raise typer.BadParameter("must be a finite number of seconds > 0", param_hint="--snippet")
+    if speed == float("inf"):
+        raise typer.BadParameter("must be finite; 0 is as fast as it comes", param_hint="--speed")
+    localizer = load_bundle(bundle, runtime=runtime, precision=precision, threads=threads)
+    contract = localizer.feature_contract
+    snippets = window or contract.resample_to or 100
+    check_window_options(snippets, overlap)
+    bank = (
+        localizer.class_bank
+        if classes is None
+        else choose_classes(bundle, localizer.class_bank, class_list(classes))[0]
+    )
+    reader = VideoReader(bundle, contract, encoder=encoder, precision=encoder_precision, threads=threads)
+    opened = open_live(
+        source,
+        reader,
+        snippet_s=snippet,
+        input_format=input_format,
+        pipe=cast("Peekable", sys.stdin.buffer) if source == "-" else None,
+    )
+    with _stop_on_signals() as stop:
+        events = watch_source(
+            localizer,
+            opened,
+            window=snippets,
+            overlap=overlap,
+            class_bank=bank,
+            tentative=tentative,
+            min_score=min_score,
+            waiting=waiting,
+            skip=skip,
+            speed=speed,
+            stop=stop,
+        )
+        for event in events:
+            sys.stdout.write(json.dumps(event, ensure_ascii=False, allow_nan=False) + "\n")
+            sys.stdout.flush()
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[threading.Event]:
+    """Let Ctrl-C and a termination end the stream in order; a second one ends the process."""
+    stop = threading.Event()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def handle(number: int, _frame: object) -> None:
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    try:
+        for number in before:
+            signal.signal(number, handle)
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
