@@ -1,0 +1,112 @@
+//! Features to detections in Rust without crates: ONNX Runtime runs the detector, the core's C ABI decodes.
+
+mod bundle;
+mod json;
+mod onnxruntime;
+mod stale_core;
+
+use std::path::Path;
+use std::process::exit;
+use std::time::Instant;
+
+use bundle::{read_features, Bundle};
+use json::quoted;
+use onnxruntime::Detector;
+
+const USAGE: &str = "stale_detect BUNDLE FEATURES.npy --duration SECONDS [--precision fp32|int8] [--repeat N]";
+
+struct Options {
+    paths: Vec<String>,
+    duration_s: f64,
+    precision: String,
+    repeat: usize,
+}
+
+fn options(arguments: &[String]) -> Result<Options, String> {
+    let mut options = Options { paths: vec![], duration_s: 0.0, precision: "fp32".to_string(), repeat: 0 };
+    let mut rest = arguments.iter();
+    while let Some(argument) = rest.next() {
+        if !argument.starts_with("--") {
+            options.paths.push(argument.clone());
+            continue;
+        }
+        let value = rest.next().ok_or(format!("{} needs a value", argument))?;
+        match argument.as_str() {
+            "--duration" => options.duration_s = value.parse().map_err(|_| format!("--duration must be a number; got {}", value))?,
+            "--repeat" => options.repeat = value.parse().map_err(|_| format!("--repeat must be a number; got {}", value))?,
+            "--precision" => options.precision = value.clone(),
+            "--graph" if value == "detector" => {}
+            "--graph" => return Err(format!("this program runs the detector with the core; got --graph {}", value)),
+            other => return Err(format!("unknown option {}", other)),
+        }
+    }
+    if options.paths.len() != 2 {
+        return Err("expected BUNDLE and FEATURES.npy".to_string());
+    }
+    if !options.duration_s.is_finite() || options.duration_s <= 0.0 {
+        return Err("--duration must be the length of the video in seconds, finite and > 0".to_string());
+    }
+    Ok(options)
+}
+
+fn run(options: &Options, api: onnxruntime::Api) -> Result<(), String> {
+    let bundle = Bundle::open(&options.paths[0])?;
+    let network = bundle.detector(&options.precision)?;
+    let classes = bundle.class_bank()?;
+    let settings = bundle.decode_settings()?;
+    let path = Path::new(&options.paths[1]);
+    let features = bundle.fitted(&read_features(path)?)?;
+
+    let detector = Detector::open(api, &network)?;
+    let (t, k) = (features.rows, classes.names.len());
+    let localize = || {
+        let (class_logits, masks) = detector.run(&features.values, t, &classes.embeddings.values, k)?;
+        stale_core::decode(&settings, &class_logits, &masks, k, t)
+    };
+
+    let seconds = |snippets: f64| snippets / t as f64 * options.duration_s;
+    let rows: Vec<String> = localize()?
+        .iter()
+        .map(|d| {
+            let label = quoted(&classes.names[d.label as usize]);
+            let (start, end) = (seconds(d.start), seconds(d.end));
+            format!("\n  {{\"label\": {}, \"score\": {}, \"segment\": [{}, {}]}}", label, d.score, start, end)
+        })
+        .collect();
+    let video = quoted(&path.file_stem().unwrap_or_default().to_string_lossy());
+    println!("{{\"version\": \"1.3\", \"results\": {{{}: [{}\n]}}, \"external_data\": {{}}}}", video, rows.join(","));
+
+    if options.repeat > 0 {
+        let mut milliseconds = vec![];
+        for i in 0..options.repeat + 3 {
+            let start = Instant::now();
+            localize()?;
+            if i >= 3 {
+                milliseconds.push(start.elapsed().as_secs_f64() * 1e3); // after three warm-ups
+            }
+        }
+        milliseconds.sort_by(|a, b| a.total_cmp(b));
+        eprintln!("milliseconds: {:.3}", milliseconds[milliseconds.len() / 2]);
+    }
+    Ok(())
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (api, version) = onnxruntime::open_library().unwrap_or_else(|problem| {
+        eprintln!("error: {}", problem);
+        exit(1);
+    });
+    if arguments == ["--version"] {
+        println!("ONNX Runtime {}", version);
+        return;
+    }
+    let options = options(&arguments).unwrap_or_else(|problem| {
+        eprintln!("{}; usage: {}", problem, USAGE);
+        exit(2);
+    });
+    if let Err(problem) = run(&options, api) {
+        eprintln!("error: {}", problem);
+        exit(1);
+    }
+}

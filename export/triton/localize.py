@@ -1,0 +1,87 @@
+"""Features to detections through a Triton server: localize.py http://HOST:8000 FEATURES.npy --duration SECONDS.
+
+The feature contract, the class names and the decode settings come from the server itself, so a client needs no bundle.
+Needs stale-edge (torch-free) for resampling and decoding; the rest is Python.
+"""
+
+import argparse
+import json
+import math
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+
+from stale_edge import decode
+from stale_edge.bundle import FORMAT, FeatureContract
+from stale_edge.config import DecodeConfig, from_dict
+from stale_edge.data import resample
+from stale_edge.runtime import checked_features
+
+TENSORS = ("class_logits", "masks")
+
+
+def described(url):
+    """Read what the served model says of itself: contract, class names, decode settings."""
+    with urllib.request.urlopen(f"{url}/config") as answer:
+        parameters = json.load(answer).get("parameters", {})
+    said = {key: value["string_value"] for key, value in parameters.items()}
+    if said.get("stale_edge.format") != FORMAT:
+        raise ValueError(f"{url} is of format {said.get('stale_edge.format')!r}; this program reads {FORMAT}")
+    contract = FeatureContract(**json.loads(said["stale_edge.feature_contract"]))
+    settings = from_dict(DecodeConfig, json.loads(said["stale_edge.decode"]))
+    return contract, json.loads(said["stale_edge.class_names"]), settings
+
+
+def infer(url, features):
+    """Run (1, T, C) float32 through the server, tensors as raw bytes behind the JSON header."""
+    given = features.tobytes()
+    tensor = {"name": "features", "shape": features.shape, "datatype": "FP32"}
+    header = {
+        "inputs": [{**tensor, "parameters": {"binary_data_size": len(given)}}],
+        "outputs": [{"name": name, "parameters": {"binary_data": True}} for name in TENSORS],
+    }
+    head = json.dumps(header).encode()
+    request = urllib.request.Request(f"{url}/infer", head + given)
+    request.add_header("Inference-Header-Content-Length", str(len(head)))
+    request.add_header("Content-Type", "application/octet-stream")
+    with urllib.request.urlopen(request) as answer:
+        content, length = answer.read(), int(answer.headers["Inference-Header-Content-Length"])
+    found, start = {}, length
+    for output in json.loads(content[:length])["outputs"]:
+        end = start + output["parameters"]["binary_data_size"]
+        found[output["name"]] = np.frombuffer(content[start:end], np.float32).reshape(output["shape"])
+        start = end
+    return tuple(found[name][0] for name in TENSORS)
+
+
+def main(server, model, path, duration_s):
+    if not (math.isfinite(duration_s) and duration_s > 0):
+        raise ValueError(f"the duration must be a finite number of seconds > 0; got {duration_s}")
+    url = f"{server.rstrip('/')}/v2/models/{model}"
+    contract, names, settings = described(url)
+    features = np.load(path, allow_pickle=False)
+    values = checked_features(features, contract, any_length=contract.resampling == "linear")
+    if values.ndim != 2:
+        raise ValueError(f"one video is asked for, features (T, C); got shape {values.shape}")
+    if contract.resample_to is not None:
+        values = resample(values, contract.resample_to)
+    class_logits, masks = infer(url, values[None])
+    rows = decode(class_logits, masks, class_names=names, duration_s=duration_s, config=settings)
+    found = [{"label": row.label, "score": row.score, "segment": [row.start_s, row.end_s]} for row in rows]
+    print(json.dumps({"version": "1.3", "results": {path.stem: found}, "external_data": {}}, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("server", help="http://HOST:PORT")
+    parser.add_argument("features", type=Path)
+    parser.add_argument("--duration", type=float, required=True, help="length of the video in seconds")
+    parser.add_argument("--model", default="stale-edge-fp32")
+    arguments = parser.parse_args()
+    try:
+        main(arguments.server, arguments.model, arguments.features, arguments.duration)
+    except (OSError, ValueError, KeyError, urllib.error.URLError) as error:
+        sys.exit(f"localize: {' '.join(str(error).split())}")
