@@ -1,0 +1,215 @@
+"""Measure what windows do to long videos: to mAP on the demo's videos, to time and memory at full size.
+
+    python bench/windows.py quality DEMO [--together 8] [--json FILE]
+    python bench/windows.py growth [--lengths 1000,3000] [--window 200] [--overlap 100] [--repeats 5] [--json FILE]
+
+`quality` takes a folder that `stale-edge demo --out DEMO` wrote: its validation videos one by one, those longer than
+the window, and glued together, eight at a time, to videos of a quarter of an hour. Windows are compared with one pass
+over the whole video, resampled as the bundle says, and (the network takes any length) as it is.
+
+`growth` times `Localizer.detect(window=, overlap=)` of a full-size `release` network with random weights (200 classes,
+ONNX Runtime fp32, one thread) on feature files that are mapped into memory; lengths take turns, each in a process of
+its own; medians of processor seconds. Random weights find about as many segments as a window may hold, which is the
+most that joining can cost.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+
+from stale_edge import Detection, Localizer, load_bundle, mean_average_precision
+from stale_edge.data import DataSet, open_data_set, open_features
+from stale_edge.decoding import decode
+from stale_edge.report.formats import to_layout
+
+PLANS = ((100, 50), (150, 75), (150, 37), (200, 100), (200, 50), (300, 150))
+
+
+class Video(NamedTuple):
+    """Features and actions of one video; a snippet is taken for a second."""
+
+    features: np.ndarray
+    actions: list[tuple[str, float, float]]
+
+
+def glue(data_set: DataSet, names: list[str]) -> Video:
+    """Put videos one after the other."""
+    features, actions, offset = [], [], 0.0
+    for name in names:
+        x, annotation = data_set.load(name), data_set.annotations.videos[name]
+        scale = len(x) / annotation.duration_s
+        actions += [(a.label, offset + a.start_s * scale, offset + a.end_s * scale) for a in annotation.actions]
+        features.append(x)
+        offset += len(x)
+    return Video(np.concatenate(features), actions)
+
+
+def average_map(videos: Mapping[str, Video], detect: Callable[[np.ndarray], list[Detection]]) -> dict[str, float]:
+    """Detect in videos and score the result, in percent."""
+    database = {
+        name: {
+            "duration": float(len(video.features)),
+            "subset": "validation",
+            "annotations": [{"label": label, "segment": [start, end]} for label, start, end in video.actions],
+        }
+        for name, video in videos.items()
+    }
+    found = {name: detect(video.features) for name, video in videos.items()}
+    result = mean_average_precision({"database": database}, to_layout(found)).to_json()
+    return {"average_mAP": result["average_mAP"], "mAP@0.5": result["mAP"][0]}
+
+
+def quality(demo: Path, *, together: int) -> dict:
+    """Compare windows with whole videos."""
+    data_set, localizer = open_data_set(demo / "data"), load_bundle(demo / "bundle")
+    names = list(data_set.videos("validation"))
+    single = {name: glue(data_set, [name]) for name in names}
+    order = np.random.default_rng(0).permutation(names).tolist()
+    glued = {
+        f"glued {i // together}": glue(data_set, order[i : i + together])
+        for i in range(0, len(order) - together + 1, together)
+    }
+
+    def whole(x: np.ndarray) -> list[Detection]:
+        return localizer.detect(x, duration_s=float(len(x)))
+
+    def as_it_is(x: np.ndarray) -> list[Detection]:
+        outputs = localizer.forward(x)
+        return decode(
+            outputs["class_logits"],
+            outputs["masks"],
+            class_names=localizer.class_bank.names,
+            duration_s=float(len(x)),
+            config=localizer.decode_config,
+        )
+
+    def row(videos: Mapping[str, Video], window: int, overlap: int) -> dict:
+        def windowed(x: np.ndarray) -> list[Detection]:
+            return localizer.detect(x, duration_s=float(len(x)), window=window, overlap=overlap)
+
+        return {"window": window, "overlap": overlap, "videos": len(videos), **average_map(videos, windowed)}
+
+    longer = {window: {n: v for n, v in single.items() if len(v.features) > window} for window, _ in PLANS}
+    return {
+        "single": {
+            "videos": len(single),
+            "whole": average_map(single, whole),
+            "windows": [row(single, *plan) for plan in PLANS],
+        },
+        "glued": {
+            "videos": len(glued),
+            "snippets": [len(video.features) for video in glued.values()],
+            "whole": average_map(glued, whole),
+            "whole, not resampled": average_map(glued, as_it_is),
+            "windows": [row(glued, *plan) for plan in PLANS],
+        },
+        "longer than the window": [
+            {**row(longer[window], window, overlap), "whole": average_map(longer[window], whole)}
+            for window, overlap in PLANS
+            if longer[window]
+        ],
+    }
+
+
+def growth(lengths: list[int], *, window: int, overlap: int, repeats: int) -> dict:
+    """Time windows at full size, lengths in turns, each in a process of its own."""
+    from stale_edge.benchmarking.artifacts import make_bundle
+    from stale_edge.benchmarking.network import FULL_SIZE
+
+    seconds: dict[int, list[float]] = {length: [] for length in lengths}
+    peaks: dict[int, list[int]] = {length: [] for length in lengths}
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = Path(folder) / "bundle"
+        make_bundle(bundle, FULL_SIZE.at(window), [("onnxruntime", "fp32")], seed=0, progress=lambda *_: None)
+        for length in lengths:
+            x = np.random.default_rng(length).standard_normal((length, FULL_SIZE.model.feature_channels))
+            np.save(Path(folder) / f"{length}.npy", x.astype(np.float32))
+        for _ in range(repeats):
+            for length in lengths:
+                arguments = ["one", bundle, Path(folder) / f"{length}.npy", window, overlap]
+                done = subprocess.run(
+                    [sys.executable, __file__, *map(str, arguments)], capture_output=True, text=True, check=True
+                )
+                result = json.loads(done.stdout)
+                seconds[length].append(result["cpu_s"])
+                peaks[length].append(result["peak_rss_bytes"])
+    rows = [
+        {
+            "length": length,
+            "median_cpu_s": statistics.median(seconds[length]),
+            "cpu_s": seconds[length],
+            "peak_rss_bytes": max(peaks[length]),
+        }
+        for length in lengths
+    ]
+    first, last = rows[0], rows[-1]
+    return {
+        "window": window,
+        "overlap": overlap,
+        "rows": rows,
+        "time_ratio": last["median_cpu_s"] / first["median_cpu_s"],
+        "memory_ratio": last["peak_rss_bytes"] / first["peak_rss_bytes"],
+    }
+
+
+def one(bundle: Path, features: Path, window: int, overlap: int) -> dict:
+    """Time one pass, after one over a single window that warms up."""
+    localizer: Localizer = load_bundle(bundle)
+    x = open_features(features)
+    localizer.detect(x[:window], duration_s=float(window), window=window, overlap=overlap)
+    began = time.process_time()
+    found = localizer.detect(x, duration_s=float(len(x)), window=window, overlap=overlap)
+    cpu_s = time.process_time() - began
+    status = Path("/proc/self/status").read_text()
+    peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+    return {"cpu_s": cpu_s, "peak_rss_bytes": 1024 * peak, "detections": len(found)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    what = parser.add_subparsers(dest="what", required=True)
+    asked = what.add_parser("quality")
+    asked.add_argument("demo", type=Path)
+    asked.add_argument("--together", type=int, default=8)
+    grown = what.add_parser("growth")
+    grown.add_argument("--lengths", default="1000,3000")
+    grown.add_argument("--window", type=int, default=200)
+    grown.add_argument("--overlap", type=int, default=100)
+    grown.add_argument("--repeats", type=int, default=5)
+    single = what.add_parser("one")
+    for name, kind in (("bundle", Path), ("features", Path), ("window", int), ("overlap", int)):
+        single.add_argument(name, type=kind)
+    for command in (asked, grown):
+        command.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    if arguments.what == "one":
+        print(json.dumps(one(arguments.bundle, arguments.features, arguments.window, arguments.overlap)))
+        return
+    if arguments.what == "quality":
+        report = quality(arguments.demo, together=arguments.together)
+    else:
+        lengths = [int(text) for text in arguments.lengths.split(",")]
+        report = growth(lengths, window=arguments.window, overlap=arguments.overlap, repeats=arguments.repeats)
+    machine = {"processor": platform.processor() or platform.machine(), "load": os.getloadavg()[0]}
+    report = {"schema": f"stale-edge-bench-windows-{arguments.what}/1", "machine": machine, **report}
+    text = json.dumps(report, indent=2) + "\n"
+    print(text, end="")
+    if arguments.json:
+        arguments.json.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
