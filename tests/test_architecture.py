@@ -14,11 +14,11 @@ PACKAGE = Path(__file__).resolve().parent.parent / "stale_edge"
 ROWS = [
     {"cli"},
     {"demo", "study"},
-    {"benchmarking"},
+    {"benchmarking", "jobs"},
     {"exporting"},
     {"training"},
     {"model", "runtime"},
-    {"data", "decoding", "evaluation", "report"},
+    {"data", "decoding", "evaluation", "report", "video"},
     {"bundle"},
     {"config", "segments", "errors", "_core"},
 ]

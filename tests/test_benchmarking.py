@@ -118,7 +118,8 @@ def _names(config: BenchConfig, **kwargs: Any) -> list[str]:
     return [f"{row.variant} {row.runtime} {row.precision}" for row in plan_rows(config, "cpu", 100, **kwargs)]
 
 
-def test_default_rows() -> None:
+def test_default_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stale_edge.benchmarking.plan.is_installed", lambda runtime: runtime != "openvino")
     assert _names(BenchConfig()) == [
         "reference pytorch fp32",
         "detector pytorch fp32",
@@ -130,7 +131,23 @@ def test_default_rows() -> None:
         "localizer onnxruntime int8",
         "postprocess core fp32",
     ]
+    with pytest.raises(ConfigError, match="there is pytorch fp32, onnxruntime fp32"):
+        _names(BenchConfig(runtimes=("openvino",)))
     assert all(set(DEFAULTS[device]) <= set(SUPPORTED[device]) for device in SUPPORTED)
+
+
+def test_rows_of_openvino_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stale_edge.benchmarking.plan.is_installed", lambda _: True)
+    ways = ("fp32", "bf16", "int8-static", "int8-bf16")
+    assert [f"detector openvino {p}" for p in ways] == _names(BenchConfig())[4:8]
+    names = _names(BenchConfig(runtimes=("openvino",), variants=("localizer",)))
+    assert names == [f"localizer openvino {p}" for p in ways]
+
+
+def test_a_recommendation_tries_all_but_half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stale_edge.benchmarking.plan.is_installed", lambda _: True)
+    names = _names(BenchConfig(recommend=True, variants=("detector",)))
+    assert names == [f"detector {runtime} {p}" for runtime, p in SUPPORTED["cpu"] if p != "fp16"]
 
 
 def test_filters_choose_detectors_and_keep_the_reference() -> None:
@@ -158,8 +175,8 @@ def test_impossible_filters_say_what_there_is() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"runtimes": ["tflite"]}, "pytorch, onnxruntime, torchscript"),
-        ({"precisions": ["fp8"]}, "fp32, fp16, int8"),
+        ({"runtimes": ["tflite"]}, "pytorch, onnxruntime, openvino, torchscript"),
+        ({"precisions": ["fp8"]}, "fp32, fp16, bf16, int8, int8-static, int8-bf16"),
         ({"lengths": [0]}, "integers >= 1"),
         ({"lengths": [100, 100]}, "all differ"),
         ({"threads": 0}, "integer >= 1"),
@@ -296,6 +313,8 @@ def test_utilization_is_against_the_fastest_engine() -> None:
     rates = Rates(products, peak_tmacs=None)
     assert rates("cpu", "fp32") == 1024**3 / 0.5
     assert rates("cpu", "int8") == rates("cpu", "fp32")  # nothing was measured in int8: said so, and held against fp32
+    with_int8 = Rates([*products, (Product("cpu", "int8", "onnxruntime"), fast)], peak_tmacs=None)
+    assert with_int8.to_json([("cpu", "int8-static")])["held_against"]["cpu int8-static"]["precision"] == "int8"
     described = rates.to_json([("cpu", "int8")])
     assert described["held_against"]["cpu int8"]["precision"] == "fp32"
     assert Rates([], peak_tmacs=8.2)("cuda", "fp16") == pytest.approx(8.2e12)

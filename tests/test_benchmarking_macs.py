@@ -92,15 +92,15 @@ def test_text_tower_by_hand() -> None:
 
 
 def test_full_size_detector_by_hand() -> None:
-    """Every product of the release network that an output needs, T = 100, K = 200, D = 512."""
+    """Every product of the folded release network that an output needs, T = 100, K = 200, D = 512."""
     t, d, k = 100, 512, 201  # background included
     wide, heads = 4 * d, 4  # four heads, each as wide as the embedding
-    temporal = 3 * t * d * wide + 2 * heads * t * t * d + t * wide * d
+    temporal = 2 * t * d * wide + 2 * heads * t * t * d
     localizer = t * (3 * d) * (d // 2) + t * (d // 2) * t
-    adaption = k * d * wide + 2 * t * d * wide + 2 * heads * k * t * d + k * wide * d
+    adaption = 2 * k * d * wide + 2 * heads * k * t * d
     classifier = k * t * d
     encoder = 2 * (4 * t * d * d + 2 * t * t * d + 2 * t * d)
-    decoder = 2 * (4 * d * d + 2 * d + (2 * d * d + 2 * t * d * d) + 2 * t * d + 2 * d)
+    decoder = 2 * (d * d + 2 * (2 * d * d) + 2 * (2 * t * d) + 2 * d)  # two heads of one query that read D channels
     foreground = t * d * d + encoder + decoder + 3 * d * d + t * d
     by_hand = temporal + localizer + adaption + classifier + foreground
     assert detector_macs(FULL_SIZE, 100) == by_hand

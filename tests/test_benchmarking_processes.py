@@ -18,6 +18,7 @@ from stale_edge.benchmarking.jobs import Job
 from stale_edge.benchmarking.network import Network, TextTower
 from stale_edge.benchmarking.processes import Worker
 from stale_edge.benchmarking.subject import Subject, bundle_subject, network_of, network_subject
+from stale_edge.benchmarking.workloads import build_workload
 from stale_edge.bundle import ClassBank, read_bundle
 from stale_edge.config import BenchConfig, Config, ModelConfig, TextConfig, to_dict
 from stale_edge.errors import ConfigError, StaleEdgeError
@@ -25,7 +26,7 @@ from stale_edge.errors import ConfigError, StaleEdgeError
 pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
 
-from stale_edge.benchmarking.artifacts import make_bundle
+from stale_edge.benchmarking.artifacts import detector_macs, make_bundle
 from stale_edge.benchmarking.reference import build_detector, build_reference, build_text_tower
 
 LENGTH = 12
@@ -69,6 +70,22 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("bench") / "tiny-bundle"
     make_bundle(path, TINY, [("onnxruntime", "fp32")], seed=0, progress=_silent)
     return path
+
+
+def test_a_made_bundle_has_one_file_for_all_who_run_it(tmp_path: Path) -> None:
+    """OpenVINO runs ONNX Runtime's files, the fp32 one in bf16 too; static int8 takes ranges from random features."""
+    pytest.importorskip("openvino")
+    path = tmp_path / "bundle"
+    asked = [("openvino", p) for p in ("fp32", "bf16", "int8-static", "int8-bf16")] + [("onnxruntime", "int8-static")]
+    make_bundle(path, TINY, asked, seed=0, progress=_silent)
+    files = {entry.path: entry for entry in read_bundle(path).manifest.detectors}
+    assert set(files) == {"detector-fp32.onnx", "detector-int8-static.onnx"}
+    assert files["detector-int8-static.onnx"].weights_quantized
+    assert set(bundle_subject(path).available or ()) == {("onnxruntime", "fp32"), *asked}
+    for runtime, precision in asked:
+        for variant in ("detector", "localizer"):
+            job = _product(variant=variant, runtime=runtime, precision=precision, bundle=str(path), length=LENGTH)
+            build_workload(job).call()
 
 
 def test_a_worker_answers_until_it_is_finished(worker: Worker) -> None:
@@ -193,6 +210,7 @@ def test_run_on_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
         peak_tmacs=1.0,
         variants=("reference", "detector", "text"),
         runtimes=("onnxruntime",),
+        precisions=("fp32", "fp16", "int8"),
     )
     seen: list[tuple[str, int, int]] = []
     results = run_benchmark(
@@ -204,7 +222,9 @@ def test_run_on_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [row["precision"] for row in (fp32, fp16, int8)] == ["fp32", "fp16", "int8"]
     assert reference["speedup"] == 1.0
     assert fp32["speedup"] == pytest.approx(reference["seconds"]["median"] / fp32["seconds"]["median"])
-    assert fp32["gmacs"] == int8["gmacs"] == pytest.approx(reference["gmacs"] - text["gmacs"])
+    whole, folded = (detector_macs(TINY, LENGTH, folded=folded) / 1e9 for folded in (False, True))
+    assert reference["gmacs"] == pytest.approx(text["gmacs"] + whole)
+    assert 0 < fp32["gmacs"] == int8["gmacs"] < folded < whole  # what only foreground needs is not run, so not counted
     assert fp32["gmacs_per_second"] == pytest.approx(fp32["gmacs"] / fp32["seconds"]["median"])
     assert fp32["utilization"] == pytest.approx(fp32["gmacs_per_second"] / 1000)  # of 1 tera MACs a second
     assert reference["model_bytes"] > text["model_bytes"] > 0
@@ -216,11 +236,13 @@ def test_run_on_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_run_on_a_bundle(bundle: Path) -> None:
+    pytest.importorskip("openvino")
     config = BenchConfig(repeats=1)
     results = run_benchmark(config, bundle=bundle)
     _check(results, config)
     assert [(row["variant"], row["runtime"]) for row in results["rows"]] == [
         ("detector", "onnxruntime"),
+        *[("detector", "openvino")] * 2,  # fp32 and bf16, of the same file
         ("localizer", "onnxruntime"),
         ("postprocess", "core"),
     ]
@@ -230,7 +252,7 @@ def test_run_on_a_bundle(bundle: Path) -> None:
     assert detector["gmacs"] is detector["speedup"] is detector["utilization"] is None
     assert results["protocol"]["reference"].startswith("not measured: the bundle's manifest does not hold the config")
     rates = results["protocol"]["utilization"]["gmacs_per_second"]["cpu fp32"]
-    assert rates.keys() >= {"numpy", "torch", "onnxruntime"}
+    assert rates.keys() >= {"numpy", "torch", "onnxruntime", "openvino"}
     assert results["protocol"]["utilization"]["held_against"]["cpu fp32"]["gmacs_per_second"] == max(rates.values())
 
 
@@ -250,7 +272,7 @@ def test_subjects_without_torch(bundle: Path, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(StaleEdgeError, match=r"name a bundle, or pip install \"stale-edge\[train,export\]\""):
         network_subject()
     subject = bundle_subject(bundle)
-    assert subject.available == (("onnxruntime", "fp32"),)
+    assert subject.available == (("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"))
     assert subject.no_reference == "torch is not installed; a reference is a PyTorch network"
     assert subject.n_classes == len(read_bundle(bundle).class_bank) == 5
 

@@ -2,11 +2,20 @@
 
 import copy
 import json
+from pathlib import Path
 
 import pytest
 import tiny
 
-from stale_edge.bundle import FeatureContract, Manifest, TensorSpec, detector_inputs, detector_outputs, read_bundle
+from stale_edge.bundle import (
+    Bundle,
+    FeatureContract,
+    Manifest,
+    TensorSpec,
+    detector_inputs,
+    detector_outputs,
+    read_bundle,
+)
 from stale_edge.bundle.manifest import is_sealed, sealed_text
 from stale_edge.config import DecodeConfig, FeatureSpec
 from stale_edge.errors import BundleError, ConfigError
@@ -75,6 +84,13 @@ def _drop(*keys):
     return change
 
 
+def _turn(index, role, **changes):
+    def change(values) -> None:
+        values["files"][index].update(role=role, **changes)
+
+    return change
+
+
 BAD = {
     "another version": (_set("format", "stale-edge-bundle/2"), "format 'stale-edge-bundle/2'"),
     "no version": (_drop("format"), "format None"),
@@ -99,10 +115,22 @@ BAD = {
     "runtime": (_set("files", 0, "runtime", None), r"files\[0\].runtime must be a non-empty string"),
     "runtime of the bank": (_set("files", 2, "runtime", "numpy"), "must be null for a class bank"),
     "shape": (_set("files", 0, "inputs", 0, "shape", ["B", 0, 8]), "sizes >= 1 and symbolic names"),
-    "no inputs": (_set("files", 0, "inputs", []), "needs inputs and outputs"),
+    "no inputs": (_set("files", 0, "inputs", []), "a detector needs inputs and outputs"),
+    "localizer without precision": (_turn(0, "localizer", precision=None), "precision must be a non-empty string"),
+    "text encoder without outputs": (_turn(0, "text_encoder", outputs=[]), "a text encoder needs inputs and outputs"),
+    "tokenizer with precision": (_turn(2, "tokenizer", precision="fp32"), "must be null for a tokenizer; got 'fp32'"),
+    "tokenizer with inputs": (
+        _turn(0, "tokenizer", runtime=None, precision=None, outputs=[]),
+        "a tokenizer has neither inputs nor outputs",
+    ),
+    "visual encoder with half a signature": (_turn(0, "visual_encoder", outputs=[]), "needs inputs and outputs"),
+    "visual encoder's own manifest with a runtime": (
+        _turn(2, "visual_encoder", runtime="onnxruntime"),
+        "must be null for a file without inputs and outputs",
+    ),
     "impossible count": (_set("files", 1, "weights_quantized", 56), "56 weights quantized of 55"),
     "no class bank": (_drop("files", 2), "exactly one class bank; the manifest lists none"),
-    "two of a kind": (_set("files", 1, "precision", "fp32"), "two detectors for onnxruntime fp32"),
+    "two of a kind": (_set("files", 1, "precision", "fp32"), "two files of role detector for onnxruntime fp32"),
     "listed twice": (_set("files", 1, "path", "detector-fp32.onnx"), "lists a file twice"),
     "twice but for case": (_set("files", 1, "path", "Detector-FP32.onnx"), "lists a file twice"),
     "climbs": (_set("files", 0, "path", "../detector.onnx"), r"outside the bundle: '\.\./detector\.onnx'"),
@@ -116,6 +144,32 @@ BAD = {
     "the manifest itself": (_set("files", 0, "path", "manifest.json"), "no file of a bundle can be called"),
     "provenance": (_set("provenance", []), "provenance must be a JSON object"),
 }
+
+
+def test_every_role_has_its_place(values) -> None:
+    more = copy.deepcopy(values)
+    graph, bank = more["files"][0], more["files"][2]
+    more["files"] += [
+        {**graph, "path": "localizer-fp32.onnx", "role": "localizer"},
+        {**graph, "path": "text_encoder.onnx", "role": "text_encoder"},
+        {**bank, "path": "tokenizer.json", "role": "tokenizer"},
+        {**bank, "path": "encoder/manifest.json", "role": "visual_encoder"},
+        {**graph, "path": "encoder/encoder-fp32.onnx", "role": "visual_encoder"},
+        {**graph, "path": "triton/stale/1/model.onnx", "role": "model_repository", "runtime": "triton"},
+        {**bank, "path": "triton/stale/config.pbtxt", "role": "model_repository"},
+    ]
+    bundle = Bundle(Path("b"), Manifest.from_json(more))
+    assert bundle.file("localizer", precision="fp32").path == "localizer-fp32.onnx"
+    assert bundle.file("tokenizer").path == "tokenizer.json"
+    assert bundle.file("class_bank") == bundle.manifest.class_bank
+    assert [entry.path for entry in bundle.manifest.of_role("visual_encoder")] == [
+        "encoder/manifest.json",
+        "encoder/encoder-fp32.onnx",
+    ]
+    with pytest.raises(BundleError, match="no int8 localizer; it has: onnxruntime fp32"):
+        bundle.file("localizer", precision="int8")
+    with pytest.raises(BundleError, match="has no tokenizer; it has: no tokenizer"):
+        Bundle(Path("b"), Manifest.from_json(values)).file("tokenizer")
 
 
 @pytest.mark.parametrize("case", BAD, ids=str)

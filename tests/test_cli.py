@@ -30,7 +30,15 @@ COMMANDS = [
     ["classes", "add"],
     ["classes", "remove"],
     ["detect"],
+    ["watch"],
     ["bench"],
+    ["scores"],
+    ["scores", "train"],
+    ["scores", "predict"],
+    ["scores", "convert"],
+    ["study"],
+    ["study", "data-efficiency"],
+    ["study", "open-set"],
 ]
 
 
@@ -61,6 +69,8 @@ def test_every_help_ends_with_an_example(run: Run, command: list[str]) -> None:
         ["export", "run", "--out", "bundle", "--formats", ""],
         ["data", "simulate", "--out", "data", "--classes", "100000"],
         ["detect", "bundle", "v.npy", "--duration", "inf"],
+        ["detect", "bundle", "v.npy", "--overlap", "5"],
+        ["evaluate", "bundle", "--data", "data", "--window", "10", "--overlap", "6"],
         ["bench", "--device", "tpu"],
         ["bench", "--device", "cpu", "--threads", "0"],
         ["bench", "--device", "cpu", "--lengths", "100,abc"],

@@ -8,7 +8,7 @@ import numpy as np
 import oracle
 import pytest
 
-from stale_edge.data import FeatureFolder, check_features, read_features, resample
+from stale_edge.data import FeatureFolder, check_features, open_features, read_features, resample
 from stale_edge.errors import DataError, FeatureContractError, MissingExtraError
 
 RNG = np.random.default_rng(0)
@@ -207,6 +207,37 @@ def test_the_real_clip_features(shared_data: Path) -> None:
     assert np.linalg.norm(features, axis=1).mean() == pytest.approx(10.28, abs=0.01)
     with pytest.raises(DataError, match=r"clip_vitb32_5fps, .*resnet34"):
         read_features(path)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_an_npy_file_is_opened_without_being_read(tmp_path: Path, dtype) -> None:
+    path = write(tmp_path / "v_1.npy", features=FEATURES.astype(dtype))
+    for opened in (open_features(path), FeatureFolder(tmp_path).open("1")):
+        assert isinstance(opened, np.memmap)
+        assert not opened.flags.writeable
+        np.testing.assert_array_equal(opened, FEATURES.astype(dtype))
+    np.testing.assert_array_equal(open_features(write(tmp_path / "v_2.npz", features=FEATURES)), FEATURES)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (np.zeros((3, 4), np.int64), "must be float32 or float16; got int64"),
+        (np.zeros((0, 4), np.float32), "empty|not a readable feature file"),
+        (np.zeros(4, np.float32), r"shape \(T, C\); got \(4,\)"),
+        (np.array([[None]]), "not a readable feature file"),
+        (b"text that is no array", "not a readable feature file"),
+        (None, "no such feature file"),
+    ],
+)
+def test_what_cannot_be_opened_is_named(tmp_path: Path, content, said) -> None:
+    path = tmp_path / "v_1.npy"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        np.save(path, content, allow_pickle=True)
+    with pytest.raises((DataError, FeatureContractError), match=rf"v_1\.npy: .*({said})"):
+        open_features(path)
 
 
 # --- a folder of files ---

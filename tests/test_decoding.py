@@ -217,3 +217,13 @@ def test_bad_arguments_are_named(change: dict[str, Any], message: str, policy: s
     class_logits, masks = arguments.pop("class_logits"), arguments.pop("masks")
     with pytest.raises(ValueError, match=message):
         decode(class_logits, masks, **arguments)
+
+
+def test_masks_may_end_a_rounding_above_one() -> None:
+    """Vectorised sigmoids do; anything more is no probability."""
+    logits = np.array([[9, 9], [0, 0]], np.float32)
+    above = np.nextafter(np.float32(1), np.float32(2))
+    (found,) = decode(logits, np.full((2, 2), above), class_names=["run"], duration_s=4.0)
+    assert (found.start_s, found.end_s) == (0.0, 4.0)
+    with pytest.raises(ValueError, match=r"masks row 0, snippet 0 is 1\.00001"):
+        decode(logits, np.full((2, 2), 1.00001, np.float32), class_names=["run"], duration_s=4.0)

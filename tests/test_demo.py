@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from stale_edge.demo import run_demo
-from stale_edge.demo.run import _make_room
+from stale_edge.demo.run import run_demo
+from stale_edge.demo.stages import make_room
 from stale_edge.errors import DataError
 
 
@@ -23,7 +23,7 @@ def test_a_file_is_no_folder_for_a_demo(tmp_path: Path) -> None:
 
 
 def test_an_earlier_demo_is_replaced(tmp_path: Path) -> None:
-    _make_room(tmp_path / "demo")
+    make_room(tmp_path / "demo")
     (tmp_path / "demo" / "report.html").write_text("old")
-    _make_room(tmp_path / "demo")
+    make_room(tmp_path / "demo")
     assert [path.name for path in (tmp_path / "demo").iterdir()] == ["demo.started"]

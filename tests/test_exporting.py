@@ -1,11 +1,14 @@
 """Exported artifacts and bundles: what graphs promise, that they agree with the model, that failures write nothing."""
 
+import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -19,26 +22,30 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from stale_edge.bundle import verify_bundle
-from stale_edge.config import ModelConfig
+from stale_edge.bundle import read_onnx_metadata, remove_classes, verify_bundle
+from stale_edge.config import DecodeConfig, ModelConfig
 from stale_edge.errors import BundleError, CheckpointError, ParityError
 from stale_edge.exporting import (
-    FORMATS,
     DetectorExporter,
     ExportReport,
     detector,
     export,
     export_checkpoint,
     export_detector,
+    localizer,
 )
+from stale_edge.exporting.calibration import Calibration
 from stale_edge.exporting.detector_graph import graph_inputs, graph_outputs
-from stale_edge.exporting.formats import find_format
+from stale_edge.exporting.formats import DEFAULT_PRECISIONS, ArtifactFormat, find_format, select_formats
+from stale_edge.exporting.localizer_graph import localizer_graph
 from stale_edge.exporting.onnx_export import OPSET, check_graph
 from stale_edge.exporting.onnx_precision import halve_weights, quantize_columns, quantize_weights
 from stale_edge.exporting.torchscript import METADATA_FILE, load_torchscript, trace_torchscript
 from stale_edge.model import build_model
 from stale_edge.runtime.backends import open_backend
 
+LONG = 1000
+"""Snippets; no segment of these tests is as long."""
 OUTPUTS = ("class_logits", "masks", "foreground")
 PRECISIONS = ("fp32", "fp16", "int8")
 TOLERANCE = {"fp32": 1e-5, "fp16": 2e-2, "int8": 0.35}
@@ -52,6 +59,10 @@ class Exported(NamedTuple):
     report: ExportReport
 
 
+ROWS = select_formats(["onnx", "torchscript", "pt2"], DEFAULT_PRECISIONS)
+"""Static int8 has a file of tests of its own."""
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
@@ -63,7 +74,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     root = tmp_path_factory.mktemp("exported")
     checkpoint = case.save_checkpoint(root / "checkpoint", case.trained_model())
     data = case.save_data(root / "data")
-    report = export_checkpoint(checkpoint, root / "bundle", data=data)
+    report = export_checkpoint(checkpoint, root / "bundle", formats=["onnx", "torchscript", "pt2"], data=data)
     return Exported(checkpoint, data, root / "bundle", report)
 
 
@@ -73,8 +84,9 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
     torch.manual_seed(1)
     model = build_model(case.RELEASE).eval()
     folder = tmp_path_factory.mktemp("release")
-    exporter = DetectorExporter(model)
-    for row in FORMATS:
+    features = tuple(np.random.default_rng(0).standard_normal((3, 14, case.CHANNELS)).astype(np.float32))
+    exporter = DetectorExporter(model, calibration=Calibration(features, case.bank().embeddings, "toy"))
+    for row in ROWS:
         exporter.write(row, folder / row.file_name, metadata={})
     return model, folder
 
@@ -101,16 +113,20 @@ def inputs(n_videos: int, n_snippets: int, n_classes: int, seed: int = 0) -> tup
 def test_the_bundle_holds_every_row_of_the_table_and_verifies(exported: Exported) -> None:
     bundle = verify_bundle(exported.bundle)
     assert [(d.path, d.runtime, d.precision) for d in bundle.manifest.detectors] == [
-        (row.file_name, row.runtime, row.precision) for row in FORMATS
+        (row.file_name, row.runtime, row.precision) for row in ROWS
     ]
-    expected = {"manifest.json", "class_bank.npz", *(row.file_name for row in FORMATS)}
+    localizers = {"localizer-fp32.onnx", "localizer-int8.onnx"}
+    assert {entry.path for entry in bundle.manifest.of_role("localizer")} == localizers
+    expected = {"manifest.json", "class_bank.npz", *localizers, *(row.file_name for row in ROWS)}
     assert {path.name for path in exported.bundle.iterdir()} == expected  # one file each: no .data beside it
     assert bundle.class_bank.names == case.NAMES
 
 
 def test_the_manifest_says_where_it_comes_from_and_how_it_was_judged(exported: Exported) -> None:
     manifest = verify_bundle(exported.bundle).manifest
-    assert set(manifest.provenance) == {"checkpoint_sha256", "config", "versions", "machine", "artifacts"}
+    fields = {"checkpoint_sha256", "config", "versions", "machine", "calibration", "artifacts"}
+    assert set(manifest.provenance) == fields
+    assert manifest.provenance["calibration"] == "8 validation videos, which are judged too"
     assert manifest.provenance["config"]["model"]["embed_dim"] == case.CHANNELS
     assert manifest.provenance["versions"]["torch"] == torch.__version__
     assert manifest.provenance["machine"]["cpu"]
@@ -122,13 +138,16 @@ def test_the_manifest_says_where_it_comes_from_and_how_it_was_judged(exported: E
     assert manifest.parity["data"]["source"] == "validation"
     assert manifest.parity["artifacts"] == {a.row.file_name: a.parity.to_json() for a in exported.report.artifacts}
     assert all(parity["passed"] for parity in manifest.parity["artifacts"].values())
+    for parity in manifest.parity["localizers"].values():
+        assert (parity["n_videos"], parity["different"], parity["passed"]) == (16, [], True)
+        assert parity["n_detections"] >= 16
     contract = manifest.feature_contract
     assert (contract.length, contract.resampling, contract.resample_to) == (None, "linear", case.LENGTH)
 
 
 def test_the_report_is_json_and_prints_the_budget(exported: Exported) -> None:
     values = json.loads(json.dumps(exported.report.to_json(), allow_nan=False))
-    assert [artifact["file"] for artifact in values["artifacts"]] == [row.file_name for row in FORMATS]
+    assert [artifact["file"] for artifact in values["artifacts"]] == [row.file_name for row in ROWS]
     by_file = {artifact["file"]: artifact for artifact in values["artifacts"]}
     for name, artifact in by_file.items():
         assert artifact["bytes"] == (exported.bundle / name).stat().st_size
@@ -199,14 +218,13 @@ def test_onnx_holds_nothing_that_no_output_needs(exported: Exported, precision: 
 
 
 @pytest.mark.parametrize("size", [(1, 1, 1), (1, 2, 3), (2, 37, 5), (3, 37, 1), (1, 300, 11), (5, 1, 2)], ids=str)
-@pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("runtime", ["onnxruntime", "torchscript"])
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.file_name)
 def test_artifacts_equal_the_model_on_sizes_they_were_not_traced_with(
-    exported: Exported, runtime: str, precision: str, size: tuple[int, int, int]
+    exported: Exported, row: ArtifactFormat, size: tuple[int, int, int]
 ) -> None:
-    row = find_format("onnx" if runtime == "onnxruntime" else "torchscript", precision)
+    precision = row.precision
     features, class_embeddings = inputs(*size)
-    got = open_backend(exported.bundle / row.file_name, runtime=runtime).run(features, class_embeddings)
+    got = open_backend(exported.bundle / row.file_name, runtime=row.runtime).run(features, class_embeddings)
     expected = eager(case.trained_model(), features, class_embeddings)
     for name in OUTPUTS:
         assert got[name].shape == expected[name].shape
@@ -365,6 +383,20 @@ def test_torchscript_carries_the_metadata_of_the_onnx_file(exported: Exported) -
     assert json.loads(extra[METADATA_FILE]) == expected
 
 
+def test_torch_export_carries_the_metadata_and_nothing_of_this_machine(exported: Exported) -> None:
+    path = exported.bundle / "detector-fp32.pt2"
+    extra = {METADATA_FILE: ""}
+    torch.export.load(path, extra_files=extra)
+    metadata = {entry.key: entry.value for entry in graph(exported, "fp32").metadata_props}
+    assert json.loads(extra[METADATA_FILE]) == metadata
+    with zipfile.ZipFile(path) as archive:
+        content = b"".join(archive.read(name) for name in archive.namelist())
+    assert str(Path(__file__).resolve().parent.parent).encode() not in content
+    assert b"site-packages" not in content
+    with pytest.raises(BundleError, match=r"torch .* cannot load it"):
+        open_backend(exported.bundle / "class_bank.npz", runtime="torch-export")
+
+
 def test_torchscript_half_precision_is_half_precision(exported: Exported) -> None:
     module = load_torchscript(exported.bundle / "detector-fp16.torchscript.pt")
     kinds = {name: value.dtype for name, value in module.named_parameters() if value.ndim == 2}
@@ -428,7 +460,7 @@ def test_the_release_has_a_fixed_length(release: tuple[nn.Module, Path], precisi
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 7), (5, 1)], ids=str)
-@pytest.mark.parametrize("format", ["onnx", "torchscript"])
+@pytest.mark.parametrize("format", ["onnx", "torchscript", "pt2"])
 def test_the_release_equals_its_model(release: tuple[nn.Module, Path], format: str, size: tuple[int, int]) -> None:
     model, folder = release
     row = find_format(format, "fp32")
@@ -496,6 +528,15 @@ def test_a_broken_promise_is_named(exported: Exported, spoil: Callable[[onnx.Mod
         check_graph(proto, inputs=graph_inputs(case.PAPER), outputs=graph_outputs(case.PAPER))
 
 
+def test_an_edit_of_the_classes_reaches_every_graph(exported: Exported, tmp_path: Path) -> None:
+    bundle = shutil.copytree(exported.bundle, tmp_path / "bundle")
+    remove_classes(bundle, ["jump"])
+    verify_bundle(bundle)
+    for name in ("detector-int8.onnx", "localizer-int8.onnx"):
+        metadata = read_onnx_metadata(bundle / name)
+        assert json.loads(metadata["stale_edge.class_names"]) == ["run", "swim"]
+
+
 # --- failures write nothing
 
 
@@ -535,6 +576,20 @@ def test_a_broken_artifact_leaves_the_old_bundle(
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     export_checkpoint(exported.checkpoint, out, **quick)  # an old bundle is replaced by a good one
     assert verify_bundle(out).manifest.detectors[0].runtime == "torchscript"
+
+
+def test_a_localizer_that_decides_differently_writes_nothing(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def strict(*args: object, decode: DecodeConfig, **kwargs: object) -> onnx.ModelProto:
+        return localizer_graph(*args, decode=dataclasses.replace(decode, min_snippets=LONG), **kwargs)
+
+    monkeypatch.setattr(detector, "trace_onnx", lambda _: graph(exported, "fp32"))
+    monkeypatch.setattr(localizer, "localizer_graph", strict)
+    quick = {"formats": ["onnx"], "precisions": ["fp32"], "data": exported.data}
+    with pytest.raises(ParityError, match=r"decides differently.*nothing was written: localizer-fp32.onnx in v0, v1"):
+        export_checkpoint(exported.checkpoint, tmp_path / "bundle", **quick)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_interrupted_export_leaves_nothing(

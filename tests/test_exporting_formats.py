@@ -1,17 +1,17 @@
 """The table of formats and precisions."""
 
 import re
-from typing import get_args
 
 import pytest
 
-from stale_edge.exporting.formats import FORMATS, Format, Precision, check_arguments, find_format, select_formats
+from stale_edge.exporting.formats import FORMATS, check_arguments, find_format, select_formats
 from stale_edge.runtime.backends import RUNTIMES
 
 
-def test_every_format_comes_in_every_precision_once() -> None:
+def test_every_format_comes_once_in_each_of_its_precisions() -> None:
     kinds = [(row.format, row.precision) for row in FORMATS]
-    assert sorted(kinds) == sorted((f, p) for f in get_args(Format) for p in get_args(Precision))
+    every = [(format, precision) for format in ("onnx", "torchscript") for precision in ("fp32", "fp16", "int8")]
+    assert kinds == [*every[:3], ("onnx", "int8-static"), *every[3:], ("pt2", "fp32")]
 
 
 def test_files_are_called_as_the_bundle_contract_says() -> None:
@@ -19,14 +19,16 @@ def test_files_are_called_as_the_bundle_contract_says() -> None:
         "detector-fp32.onnx",
         "detector-fp16.onnx",
         "detector-int8.onnx",
+        "detector-int8-static.onnx",
         "detector-fp32.torchscript.pt",
         "detector-fp16.torchscript.pt",
         "detector-int8.torchscript.pt",
+        "detector-fp32.pt2",
     ]
 
 
 def test_every_runtime_is_one_that_load_bundle_has() -> None:
-    assert {row.runtime for row in FORMATS} == set(RUNTIMES)
+    assert {row.runtime for row in FORMATS} == {runtime.files for runtime in RUNTIMES.values()}
 
 
 def test_slow_half_precision_is_said() -> None:
@@ -44,11 +46,20 @@ def test_select_takes_every_combination_in_the_order_of_the_table() -> None:
     ]
 
 
+def test_triton_stands_for_the_onnx_rows_that_it_is_made_of() -> None:
+    assert select_formats(["triton"], ["fp32"]) == select_formats(["onnx"], ["fp32"])
+    assert select_formats(["triton", "onnx", "pt2"], ["fp32", "int8"]) == select_formats(
+        ["onnx", "pt2"], ["fp32", "int8"]
+    )
+
+
 @pytest.mark.parametrize(
     ("formats", "precisions", "said"),
     [
-        (["openvino"], ["fp32"], "format must be among onnx, torchscript; got 'openvino'"),
-        (["onnx"], ["bf16"], "precision must be among fp32, fp16, int8; got 'bf16'"),
+        (["openvino"], ["fp32"], "format must be among onnx, torchscript, pt2, triton; got 'openvino'"),
+        (["onnx", "pt2"], ["int8"], "pt2 does not come in int8. What can be exported: onnx fp32"),
+        (["triton"], ["int8"], "triton does not come in int8"),
+        (["onnx"], ["bf16"], "precision must be among fp32, fp16, int8, int8-static; got 'bf16'"),
         (["onnx"], ["int4", "fp32"], "got 'int4'"),
         ([], ["fp32"], "got none"),
         (["onnx"], [], "got none"),

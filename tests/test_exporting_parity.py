@@ -13,10 +13,10 @@ from oracle import gate_margin_by_loops
 from stale_edge.bundle import ClassBank, FeatureContract
 from stale_edge.config import DecodeConfig, FeatureSpec, ModelConfig
 from stale_edge.errors import DataError, FeatureContractError, ParityError
+from stale_edge.evaluation.agreement import count_matched
 from stale_edge.exporting.detector_graph import TRACED_BATCH, TRACED_CLASSES, TRACED_LENGTH
 from stale_edge.exporting.export import refuse_failures
 from stale_edge.exporting.formats import find_format
-from stale_edge.exporting.matching import count_matched
 from stale_edge.exporting.parity import BUDGETS, Outputs, Reference, gate_margin, gate_open, judge
 from stale_edge.exporting.parity_data import shape_cases, simulated_data, validation_data
 from stale_edge.model import build_model

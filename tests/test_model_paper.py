@@ -213,7 +213,7 @@ def test_every_parameter_is_trained() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"temporal": "cnn"}, {"temporal": "ms-tcn"}, {"masking": "cnn"}, {"masking": "none"}],
+    [{}, {"temporal": "cnn"}, {"temporal": "ms-tcn"}, {"temporal": "none"}, {"masking": "cnn"}, {"masking": "none"}],
     ids=lambda changes: "-".join(changes.values()) or "paper",
 )
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")

@@ -1,10 +1,12 @@
 """Text encoder and small random towers."""
 
+import shutil
 from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
 from stale_edge.errors import CheckpointError
@@ -120,6 +122,15 @@ def test_a_missing_name_without_network_is_one_clear_error(monkeypatch: pytest.M
 def test_a_folder_in_another_format_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="not in transformers' format"):
         TextEncoder.load(tmp_path)
+
+
+def test_a_tower_that_lacks_weights_is_refused_and_not_made_up(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "tower")
+    weights = load_file(tmp_path / "tower" / "model.safetensors")
+    del weights["text_projection.weight"]
+    save_file(weights, tmp_path / "tower" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"1 weights are missing, such as text_projection.weight"):
+        TextEncoder.load(tmp_path / "tower")
 
 
 def test_damaged_contexts_are_refused(folder: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from test_model_release import public_state_dict
 from torch import Tensor
 
 from stale_edge.bundle import ClassBank
-from stale_edge.config import DecodeConfig
+from stale_edge.config import DecodeConfig, Policy
 from stale_edge.data import resample
 from stale_edge.errors import BundleError, CheckpointError, DataError
 from stale_edge.model import (
@@ -437,6 +437,39 @@ def test_golden_through_import_and_onnx(golden_bundle: tuple[Path, Path], golden
     wanted = {"class_logits": case["score_maps"], "masks": case["masks"], "foreground": case["soft_mask"]}
     for name, value in wanted.items():
         np.testing.assert_allclose(outputs[name], value, atol=GOLDEN_TOLERANCE, rtol=0, err_msg=name)
+
+
+@pytest.mark.parametrize("policy", ["paper", "release"])
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_golden_localizer_finds_what_detector_and_core_find(
+    golden_bundle: tuple[Path, Path], golden: Path, precision: str, policy: Policy
+) -> None:
+    import onnx
+
+    from stale_edge.decoding import decode_arrays
+    from stale_edge.exporting.localizer_graph import localizer_graph
+    from stale_edge.exporting.onnx_precision import quantize_weights
+    from stale_edge.runtime.onnxruntime_backend import open_session
+
+    config = DecodeConfig(policy=policy)
+    proto = onnx.load(golden_bundle[1] / "detector-fp32.onnx")
+    proto = quantize_weights(proto) if precision == "int8" else proto
+    model = read_checkpoint(golden_bundle[0]).config.model
+    merged = localizer_graph(proto, model=model, decode=config)
+    detector, localizer = (open_session(graph.SerializeToString(), threads=1) for graph in (proto, merged))
+    case = np.load(golden / "release_forward_T100_seed1.npz")
+    for noise in (0.0, 0.3, 3.0):
+        rng = np.random.default_rng(0)
+        features = case["features"] + noise * rng.standard_normal(case["features"].shape, dtype=np.float32)
+        feeds = {"features": features[None], "class_embeddings": case["text"]}
+        class_logits, masks = detector.run(["class_logits", "masks"], feeds)
+        wanted = decode_arrays(class_logits[0], masks[0], config=config)
+        duration = np.array([120.5], dtype=np.float32)
+        segments, scores, labels = localizer.run(None, {**feeds, "duration_s": duration})
+        assert len(labels) > 20
+        assert labels.tolist() == wanted.labels.tolist()
+        np.testing.assert_allclose(segments, wanted.segments / len(features) * duration, rtol=1e-6, atol=1e-5)
+        np.testing.assert_allclose(scores, wanted.scores, rtol=1e-6, atol=1e-37)
 
 
 def test_another_length_is_resampled_and_the_manifest_says_so(

@@ -219,6 +219,32 @@ def test_a_data_set_knows_how_long_its_videos_are(bundle, root) -> None:
     assert [row["segment"] for row in found["v_both"]] == [[d.start_s, d.end_s] for d in wanted]
 
 
+def test_windows_reach_the_localizer(bundle, root, tmp_path) -> None:
+    """Two files and a data set, each in windows of ten snippets; a memory map gives what the array gives."""
+    localizer = load_bundle(bundle)
+    two = tmp_path / "two"
+    two.mkdir()
+    x = tiny.features(60)
+    np.save(two / "v_1.npy", x)
+    np.savez(two / "v_2.npz", features=x)
+    wanted = [list(d[2:]) for d in localizer.detect(x, duration_s=12.0, window=10, overlap=3)]
+    found = json.loads(detect_files(bundle, [two], window=10, overlap=3).text)["results"]
+    assert [row["segment"] for row in found["v_1"]] == wanted
+    assert [row["segment"] for row in found["v_2"]] == wanted
+    assert wanted != [list(d[2:]) for d in localizer.detect(x, duration_s=12.0)]
+    report = evaluate_localizer(localizer, open_data_set(root), window=10, overlap=3)
+    both = localizer.detect(np.load(root / "features" / "v_both.npy"), duration_s=12.0, window=10, overlap=3)
+    assert [row["score"] for row in report.predictions["results"]["v_both"]] == [d.score for d in both]
+    assert evaluate_bundle(bundle, root, window=10, overlap=3).result == report.result
+    with pytest.raises(ValueError, match="give window too"):
+        detect_files(bundle, [two], overlap=3)
+    x[33, 0] = np.nan
+    np.save(two / "v_1.npy", x)
+    run = detect_files(bundle, [two], window=10, overlap=3)
+    assert list(json.loads(run.text)["results"]) == ["v_2"]
+    assert run.errors[0].startswith(f"{two / 'v_1'}: snippets 28 to 38: features must be finite")
+
+
 def test_chosen_classes_and_formats(bundle, root, tmp_path) -> None:
     one = root / "features" / "v_jump.npy"
     rows = detect_files(bundle, [one], classes=["jump"], output_format="csv").text.splitlines()

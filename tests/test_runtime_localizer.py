@@ -16,7 +16,14 @@ from stale_edge import Localizer, load_bundle
 from stale_edge.bundle import ClassBank, add_classes
 from stale_edge.data import resample
 from stale_edge.decoding import decode
-from stale_edge.errors import BundleError, ClassBankError, FeatureContractError, StaleEdgeError, VerificationError
+from stale_edge.errors import (
+    BundleError,
+    ClassBankError,
+    FeatureContractError,
+    MissingExtraError,
+    StaleEdgeError,
+    VerificationError,
+)
 from stale_edge.runtime import PrecisionWarning, check_feature_spec, open_backend
 
 SAME_ARITHMETIC = 1e-5
@@ -306,8 +313,10 @@ def test_fp16_runs_on_a_cpu_and_says_that_it_does_not_pay(path) -> None:
 def test_what_the_bundle_has_is_listed(path) -> None:
     with pytest.raises(BundleError, match="no torchscript fp32 detector; it has: onnxruntime fp32, onnxruntime fp16"):
         load_bundle(path, runtime="torchscript")
-    with pytest.raises(BundleError, match="no onnxruntime fp8 detector"):
+    with pytest.raises(BundleError, match="onnxruntime runs detectors in fp32, fp16, int8, int8-static; got 'fp8'"):
         load_bundle(path, precision="fp8")
+    with pytest.raises(BundleError, match=r"detectors with onnxruntime, openvino, torchscript.*; got 'tflite'"):
+        load_bundle(path, runtime="tflite")
     with pytest.raises(BundleError, match="does not exist"):
         load_bundle(path / "nowhere")
 
@@ -358,7 +367,13 @@ def test_a_detector_that_is_not_what_the_manifest_says(path, tmp_path) -> None:
     renamed = tiny.model(metadata=metadata)
     renamed.graph.output[2].name = renamed.graph.node[-1].output[0] = "actionness"
     _replace_detector(bundle, renamed)
+    localizer = load_bundle(bundle)
+    assert localizer.detect(tiny.features(9), duration_s=3.0), "what decoding reads is as promised"
     with pytest.raises(BundleError, match=r"outputs are \['actionness', 'class_logits', 'masks'\], promised"):
+        localizer.forward(tiny.features(9))
+    renamed.graph.output[1].name = renamed.graph.node[-3].output[0] = "boxes"
+    _replace_detector(bundle, renamed)
+    with pytest.raises(BundleError, match="the graph has no output masks; it has actionness, boxes, class_logits"):
         load_bundle(bundle)
 
     _replace_detector(bundle, tiny.model(metadata={**metadata, "stale_edge.format": "stale-edge-bundle/0"}))
@@ -371,7 +386,7 @@ def test_a_detector_that_is_not_what_the_manifest_says(path, tmp_path) -> None:
         load_bundle(bundle)
 
     _replace_detector(bundle, b"not onnx")
-    with pytest.raises(BundleError, match=r"ONNX Runtime .* cannot load it"):
+    with pytest.raises(BundleError, match=r"not an ONNX model|cut short"):
         load_bundle(bundle)
 
 
@@ -390,8 +405,42 @@ def test_torchscript_files_that_are_none(tmp_path) -> None:
     (tmp_path / "x.pt").write_bytes(b"no")
     with pytest.raises(BundleError, match=r"x\.pt: torch .* cannot load it"):
         open_backend(tmp_path / "x.pt", runtime="torchscript")
-    with pytest.raises(ValueError, match="runtime must be one of onnxruntime, torchscript; got 'tflite'"):
+    with pytest.raises(BundleError, match="got 'tflite'"):
         open_backend(tmp_path / "x.pt", runtime="tflite")
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", SAME_ARITHMETIC), ("bf16", 0.1)])
+def test_openvino_runs_the_onnx_files(path, precision, tolerance) -> None:
+    """bf16 has 8 bits of mantissa where the processor has it."""
+    ours, theirs = load_bundle(path), load_bundle(path, runtime="openvino", precision=precision)
+    assert (theirs.runtime, theirs.precision) == ("openvino", precision)
+    for x in (tiny.features(13), tiny.features(4, batch=3)):
+        found, wanted = theirs.forward(x), ours.forward(x)
+        assert list(found) == list(wanted)
+        for name, value in wanted.items():
+            np.testing.assert_allclose(found[name], value, atol=tolerance)
+    if precision == "fp32":
+        _assert_same(theirs.detect(tiny.features(9), duration_s=3.0), ours.detect(tiny.features(9), duration_s=3.0))
+
+
+def test_openvino_files_that_are_none(tmp_path) -> None:
+    (tmp_path / "x.onnx").write_bytes(b"no")
+    with pytest.raises(BundleError, match=r"x\.onnx: OpenVINO .* cannot load it"):
+        open_backend(tmp_path / "x.onnx", runtime="openvino")
+    with pytest.raises(BundleError, match="openvino runs detectors in fp32, bf16, int8-static, int8-bf16; got 'fp16'"):
+        open_backend(tmp_path / "x.onnx", runtime="openvino", precision="fp16")
+
+
+def test_without_openvino_the_extra_is_named(path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(MissingExtraError, match=r"stale-edge\[openvino\]"):
+        load_bundle(path, runtime="openvino")
+
+
+def test_detect_loads_only_what_decoding_reads(path) -> None:
+    backend = load_bundle(path)._decoding
+    assert backend.outputs is not None
+    assert [spec.name for spec in backend.outputs] == ["class_logits", "masks"]
 
 
 def test_without_torch_only_torchscript_is_missing(tmp_path) -> None:

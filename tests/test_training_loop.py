@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +16,8 @@ import pytest
 import torch
 from training_data import CHANNELS, CLASSES, small_config, write_data_set
 
-from stale_edge.config import Config, from_dict, to_dict
+from stale_edge.config import Config, FeatureSpec, from_dict, to_dict
+from stale_edge.data import write_feature_spec
 from stale_edge.errors import ConfigError, DataError, FeatureContractError, TrainingError
 from stale_edge.model import load_checkpoint, read_checkpoint, small_text_encoder
 from stale_edge.training import TorchLocalizer, evaluate_checkpoint, train
@@ -218,6 +221,20 @@ def test_a_finished_run_can_be_lengthened_but_not_changed(encoded: Path, undistu
     assert (tmp_path / "run" / "state.pt").read_bytes() == before
 
 
+def test_features_of_another_encoder_or_rate_do_not_go_on(encoded: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(encoded, tmp_path / "data")
+    channels = small_config().model.feature_channels
+    write_feature_spec(data / "feature_spec.json", FeatureSpec("one", channels, 16.0, 8))
+    train(small_config(epochs=1), data, tmp_path / "run")
+    for spec, said in (
+        (FeatureSpec("other", channels, 16.0, 8), "feature_spec.encoder was 'one', is 'other'"),
+        (FeatureSpec("one", channels, 8.0, 4), "feature_spec.fps was 16.0, is 8.0; feature_spec.stride was 8, is 4"),
+    ):
+        write_feature_spec(data / "feature_spec.json", spec)
+        with pytest.raises(TrainingError, match=re.escape(said)):
+            train(small_config(), data, tmp_path / "run", resume=True)
+
+
 def test_a_folder_that_holds_something_is_not_overwritten(encoded: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(TrainingError, match="already holds files"):
@@ -368,6 +385,21 @@ def test_settings_that_do_not_fit_say_what_to_do(
 ) -> None:
     with pytest.raises(error, match=words):
         train(_with(small_config(), **changes), banked, tmp_path / "run")
+
+
+def test_a_list_of_videos_is_all_that_is_trained_on(banked: Path, tmp_path: Path) -> None:
+    (tmp_path / "videos.list").write_text("video_3\nvideo_0\n")
+    config = _with(small_config(epochs=1), videos=str(tmp_path / "videos.list"))
+    assert train(config, banked, tmp_path / "run").records[0]["videos"] == 2
+    (tmp_path / "videos.list").write_text("video_0\nvideo_2\n")  # video_2 is for validation
+    with pytest.raises(DataError, match=r"1 of 2 videos are not in subset 'training' .*video_2"):
+        train(config, banked, tmp_path / "other")
+
+
+def test_without_validation_the_best_epoch_is_the_last(banked: Path, tmp_path: Path) -> None:
+    result = train(small_config(epochs=2, validate_every=0), banked, tmp_path / "run")
+    assert (result.best_epoch, result.average_mAP) == (2, None)
+    assert "average_mAP" not in result.records[-1]
 
 
 @pytest.mark.parametrize("broken", ["no features", "no actions"])

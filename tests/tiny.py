@@ -18,6 +18,7 @@ from stale_edge.bundle import (
     graph_metadata,
     write_bundle,
 )
+from stale_edge.bundle.encoder_copy import copy_encoder
 from stale_edge.bundle.manifest import sealed_text
 from stale_edge.config import DecodeConfig
 
@@ -65,10 +66,10 @@ def bank(names: tuple[str, ...] = NAMES, *, fingerprint: str = FINGERPRINT, seed
     return ClassBank(names, np.array(rows, dtype=np.float32), fingerprint)
 
 
-def contract(*, length: int | None = None, resample_to: int | None = 16) -> FeatureContract:
+def contract(*, length: int | None = None, resample_to: int | None = 16, stride: int = 5) -> FeatureContract:
     """Feature contract of the tiny detector; `length` fixes T, `resample_to=None` leaves features as they come."""
     resampling = "none" if resample_to is None else "linear"
-    return FeatureContract("tiny-encoder", CHANNELS, 25.0, 5, length, resampling, length or resample_to)
+    return FeatureContract("tiny-encoder", CHANNELS, 25.0, stride, length, resampling, length or resample_to)
 
 
 def model(*, length: int | None = None, metadata: dict[str, str] | None = None, seed: int = 0) -> onnx.ModelProto:
@@ -114,13 +115,15 @@ def write(
     names: tuple[str, ...] = NAMES,
     length: int | None = None,
     resample_to: int | None = 16,
+    stride: int = 5,
     precisions: tuple[str, ...] = ("fp32",),
     torchscript: bool = False,
     overwrite: bool = False,
     seed: int = 0,
+    encoder: Path | None = None,
 ) -> Path:
     """Write a bundle of the tiny detector; every precision is the same fp32 arithmetic under another name."""
-    feature_contract = contract(length=length, resample_to=resample_to)
+    feature_contract = contract(length=length, resample_to=resample_to, stride=stride)
     metadata = graph_metadata(
         architecture="release" if length else "paper",
         feature_contract=feature_contract,
@@ -136,10 +139,14 @@ def write(
             name = f"detector-{precision}.onnx"
             onnx.save(model(length=length, metadata=metadata, seed=seed), writer.folder / name)
             quantized = {"weights_quantized": 48, "weights_total": 55} if precision == "int8" else {}
-            writer.add_detector(name, runtime="onnxruntime", precision=precision, **signature, **quantized)
+            writer.add_file(name, role="detector", runtime="onnxruntime", precision=precision, **signature, **quantized)
         if torchscript:
             _save_torchscript(writer.folder / "detector-fp32.torchscript.pt", seed=seed)
-            writer.add_detector("detector-fp32.torchscript.pt", runtime="torchscript", precision="fp32", **signature)
+            writer.add_file(
+                "detector-fp32.torchscript.pt", role="detector", runtime="torchscript", precision="fp32", **signature
+            )
+        if encoder is not None:
+            copy_encoder(encoder, writer, contract=feature_contract)
         writer.set_class_bank(bank(names))
         writer.commit(
             architecture="release" if length else "paper",

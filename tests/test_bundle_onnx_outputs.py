@@ -1,0 +1,101 @@
+"""ONNX files with fewer outputs: the answers stay, what nobody needs goes, and bad files are named."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import tiny
+from onnx import TensorProto, helper, numpy_helper
+
+from stale_edge.bundle.onnx_outputs import with_outputs
+from stale_edge.errors import BundleError
+
+
+@pytest.fixture
+def detector(tmp_path: Path) -> Path:
+    path = tmp_path / "detector.onnx"
+    onnx.save(tiny.model(metadata={"stale_edge.format": "x"}), path)
+    return path
+
+
+def _run(model: bytes, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, feed), strict=True))
+
+
+def test_kept_outputs_answer_alike_and_the_rest_is_gone(detector: Path) -> None:
+    feed = {"features": tiny.features(9, batch=2), "class_embeddings": tiny.bank().embeddings}
+    pruned = with_outputs(detector, ["class_logits", "masks"])
+    whole, some = _run(detector.read_bytes(), feed), _run(pruned, feed)
+    assert list(some) == ["class_logits", "masks"]
+    for name, value in some.items():
+        np.testing.assert_array_equal(value, whole[name])
+    model = onnx.load_from_string(pruned)
+    onnx.checker.check_model(model, full_check=True)
+    assert {node.op_type for node in model.graph.node} == {"MatMul", "Transpose", "Sub", "Add", "Concat", "Sigmoid"}
+    assert [(entry.key, entry.value) for entry in model.metadata_props] == [("stale_edge.format", "x")]
+
+
+def test_weights_that_only_a_dropped_output_reads_go(detector: Path) -> None:
+    model = onnx.load_from_string(with_outputs(detector, ["masks"]))
+    assert [tensor.name for tensor in model.graph.initializer] == ["projection"]
+
+
+def test_all_outputs_give_the_file_itself(detector: Path) -> None:
+    assert with_outputs(detector, ["class_logits", "masks", "foreground"]) == detector.read_bytes()
+
+
+def test_what_the_body_of_a_loop_reads_stays(tmp_path: Path) -> None:
+    def constant(name: str, value: np.ndarray) -> onnx.TensorProto:
+        return numpy_helper.from_array(value, name)
+
+    body = helper.make_graph(
+        [helper.make_node("Add", ["sum", "step"], ["next"]), helper.make_node("Identity", ["go"], ["still"])],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("sum", TensorProto.FLOAT, [1]),
+        ],
+        [
+            helper.make_tensor_value_info("still", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("next", TensorProto.FLOAT, [1]),
+        ],
+    )
+    graph = helper.make_graph(
+        [
+            helper.make_node("Mul", ["x", "three"], ["step"]),
+            helper.make_node("Loop", ["trips", "yes", "x"], ["total"], body=body),
+            helper.make_node("Neg", ["x"], ["other"]),
+        ],
+        "loop",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("total", "other")],
+        [
+            constant("three", np.array([3], np.float32)),
+            constant("trips", np.array(4, np.int64)),
+            constant("yes", np.array(True)),
+        ],
+    )
+    path = tmp_path / "loop.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
+    found = _run(with_outputs(path, ["total"]), {"x": np.array([2], np.float32)})
+    assert {name: value.tolist() for name, value in found.items()} == {"total": [2.0 + 4 * 6]}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"", "holds no graph"), (b"PK\x03\x04 not a model", "not an ONNX model|cut short"), (None, "cut short")],
+)
+def test_bad_files_are_named(detector: Path, content: bytes | None, said: str) -> None:
+    detector.write_bytes(detector.read_bytes()[:-3] if content is None else content)
+    with pytest.raises(BundleError, match=said):
+        with_outputs(detector, ["masks"])
+
+
+def test_an_output_that_is_not_there_is_named(detector: Path) -> None:
+    with pytest.raises(BundleError, match="no output boxes; it has class_logits, foreground, masks"):
+        with_outputs(detector, ["masks", "boxes"])

@@ -1,0 +1,77 @@
+"""Folded weights: fewer products, the same answers."""
+
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+
+from stale_edge.benchmarking.macs import count_macs
+from stale_edge.config import ModelConfig
+from stale_edge.exporting.detector import DetectorExporter
+from stale_edge.exporting.folding import FeatureStatistics, fold_detector
+from stale_edge.exporting.formats import find_format
+from stale_edge.model import build_model
+
+
+def _release(length: int, dim: int = 32) -> torch.nn.Module:
+    torch.manual_seed(length)
+    config = ModelConfig(architecture="release", temporal_scale=length, feature_channels=dim, embed_dim=dim)
+    model = build_model(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():  # biases and norms start at 0 and 1, where a forgotten one would not show
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return model
+
+
+@pytest.mark.parametrize(("batch", "length", "classes"), [(1, 1, 1), (2, 7, 3), (3, 37, 5)])
+def test_folded_release_answers_alike(batch: int, length: int, classes: int) -> None:
+    model = _release(length)
+    features, embeddings = torch.randn(batch, length, 32), torch.randn(classes, 32)
+    with torch.no_grad():
+        expected, folded = model(features, embeddings), fold_detector(model).eval()(features, embeddings)
+    for name, wanted, got in zip(expected._fields, expected, folded, strict=True):
+        torch.testing.assert_close(got, wanted, atol=2e-5, rtol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_features_may_be_centred_and_scaled_on_the_way() -> None:
+    model = _release(21)
+    features = torch.randn(2, 21, 32) * 0.3 + torch.randn(32)
+    features[..., 5] += 20  # as CLIP features have one
+    features[..., 6] = 0.25  # a channel that never varies
+    embeddings = torch.randn(4, 32)
+    statistics = FeatureStatistics.of([features.numpy()])
+    with torch.no_grad():
+        expected, folded = model(features, embeddings), fold_detector(model, statistics).eval()(features, embeddings)
+    assert statistics.deviation[6] == 1
+    for name, wanted, got in zip(expected._fields, expected, folded, strict=True):
+        torch.testing.assert_close(got, wanted, atol=1e-4, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_folding_leaves_less_to_compute_and_to_store() -> None:
+    model = _release(64, dim=64)
+    inputs = torch.randn(1, 64, 64), torch.randn(5, 64)
+    folded = fold_detector(model).eval()
+    assert count_macs(folded, inputs) < 0.75 * count_macs(model, inputs)
+    sizes = [sum(parameter.numel() for parameter in module.parameters()) for module in (folded, model)]
+    assert sizes[0] < 0.7 * sizes[1]
+
+
+def test_folding_keeps_the_config_and_the_model() -> None:
+    model = _release(8)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert fold_detector(model).config == model.config  # type: ignore[comparison-overlap]
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_architectures_with_nothing_to_fold_stay() -> None:
+    model = build_model(ModelConfig(feature_channels=16, embed_dim=16))
+    assert fold_detector(model) is model
+
+
+def test_exported_files_are_folded(tmp_path: Path) -> None:
+    model = _release(9)
+    DetectorExporter(model).write(find_format("onnx", "fp32"), tmp_path / "detector.onnx", metadata={})
+    shapes = [tuple(tensor.dims) for tensor in onnx.load(tmp_path / "detector.onnx").graph.initializer]
+    assert (32, 3 * 4 * 32) not in shapes, "queries, keys and values of the wide attention were not folded"
+    assert shapes.count((32, 4 * 32)) == shapes.count((4 * 32, 32)) == 2
