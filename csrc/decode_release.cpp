@@ -88,7 +88,8 @@ bool release_longest_run(const float* mask, std::size_t T, float threshold, Rele
 }
 
 // stale_inference.py:208: the peak of the mask without the first snippet of the run and without its last two. Where that
-// leaves nothing (runs of three snippets, only when T < 150) the script stops with an error; here the whole run counts.
+// leaves nothing the script stops with an error; here the whole run counts. That takes a run of three snippets, which spans two
+// and passes :201 (more than 0.02 of T) only when T < 100, or one of two snippets and T < 50.
 float release_mask_peak(const float* mask, const ReleaseRegion& run) {
   if (run.start + 1 < run.end - 1) return highest_in(mask, run.start + 1, run.end - 1);
   return highest_in(mask, run.start, run.end + 1);
