@@ -9,6 +9,7 @@ of 24,000 snippets flipped, where ONNX Runtime flips 40).
 import importlib
 import threading
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ class OpenVinoBackend:
             "NUM_STREAMS": 1,
             "PERFORMANCE_HINT": "LATENCY",
         }
-        core = openvino.Core()
+        core = _core()
         try:
             model = core.read_model(str(path) if outputs is None else with_outputs(path, outputs))
             self._compiled = core.compile_model(model, "CPU", settings)
@@ -58,6 +59,16 @@ class OpenVinoBackend:
         request = self._requests.request
         request.infer({"features": features, "class_embeddings": class_embeddings})
         return {name: np.array(request.get_tensor(name).data, dtype=np.float32) for name in self._names}
+
+
+@cache
+def _core() -> Any:
+    """Make OpenVINO's entry point, once in a process and never released.
+
+    OpenVINO 2026.4's CPU plugin gives the thread that made it a stack for signal handlers. Released by another thread,
+    or before another one that was made later, it leaves that stack unmapped: the next Ctrl-C is a segmentation fault.
+    """
+    return importlib.import_module("openvino").Core()
 
 
 def _specs(ports: Any) -> tuple[TensorSpec, ...]:

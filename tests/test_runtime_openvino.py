@@ -1,0 +1,35 @@
+"""OpenVINO beside the rest of a process: what it must leave alone."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+
+INTERRUPTED = """
+import os, signal, sys, threading
+from stale_edge.runtime import load_bundle
+
+opened = [load_bundle(sys.argv[1], runtime="openvino") for _ in range(2)]
+if sys.argv[2] == "in order":
+    del opened[0], opened[0]
+else:
+    thread = threading.Thread(target=opened.clear)
+    thread.start()
+    thread.join()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.parametrize("closed", ["in order", "by a thread"])
+def test_a_signal_after_closing_localizers_reaches_python(tmp_path: Path, closed: str) -> None:
+    """OpenVINO's CPU plugin could leave a freed signal stack behind, and Ctrl-C became a segmentation fault."""
+    pytest.importorskip("openvino")
+    tiny.write(tmp_path / "bundle")
+    command = [sys.executable, "-c", INTERRUPTED, str(tmp_path / "bundle"), closed]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
