@@ -11,6 +11,7 @@ INTERRUPTED = """
 import os, signal, sys, threading
 from stale_edge.runtime import load_bundle
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 opened = [load_bundle(sys.argv[1], runtime="openvino") for _ in range(2)]
 if sys.argv[2] == "in order":
     del opened[0], opened[0]
