@@ -207,8 +207,8 @@ def test_the_tiny_clip_is_read_like_the_real_one(tmp_path: Path) -> None:
     import torch
     from transformers import CLIPModel, CLIPTokenizer
 
-    from stale_edge.exporting.encoder import load_vision_tower
     from stale_edge.model.text import TextEncoder
+    from stale_edge.model.vision import load_vision_tower
 
     rng = np.random.default_rng(0)
     actors = captioned_actors()[:8]

@@ -13,9 +13,17 @@ from stale_edge.benchmarking.jobs import Job
 from stale_edge.benchmarking.reference import quantize_as_thesis
 from stale_edge.config import ModelConfig
 from stale_edge.model.release import ReleaseStale
-from stale_edge.study import FinishedRun, Run, Spread, StudyOptions, compute_efficiency, quantization
+from stale_edge.study import (
+    FinishedRun,
+    Run,
+    Spread,
+    StudyOptions,
+    compute_efficiency,
+    quantization_tables,
+)
 from stale_edge.study.public_size import NEVER_USED_SHAPES, NOT_IN_CPU_VARIANT, public_size
-from stale_edge.study.quantization import FOLDED, PRECISIONS, THESIS
+from stale_edge.study.quantization import PRECISIONS
+from stale_edge.study.quantization_tables import FOLDED, THESIS
 from stale_edge.study.timing import LENGTHS, SMALL, chosen_lengths, chosen_network, chosen_seeds, time_jobs
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
@@ -160,8 +168,8 @@ def test_factors_are_means_over_lengths() -> None:
         rows = {f"cpu; {THESIS}; {p}": (fast if p == "int8" else slow) for p in PRECISIONS}
         rows |= {f"cpu; {FOLDED}; {p}": 0.1 for p in PRECISIONS}
         runs.append(timed({"length": length, "seed": 0, "devices": ["cpu"]}, rows))
-    seconds = quantization._by_row(runs, lambda row: row["seconds"]["median"])
-    factors = {str(row["what"]): row for row in quantization._factor_rows(seconds, {}, {})}
+    seconds = quantization_tables.by_row(runs, lambda row: row["seconds"]["median"])
+    factors = {str(row["what"]): row for row in quantization_tables.factor_rows(seconds, {}, {})}
     own = factors["fp32 / int8, text tower inside: time"]
     assert own["own"] == Spread(2.5, pytest.approx(0.7071, abs=1e-4), 2)
     assert own["published"] == 2.73
@@ -177,7 +185,7 @@ def test_the_change_in_map_is_against_the_trained_network() -> None:
         f"cpu; {FOLDED}; int8": {"average_mAP": 19.5, "bytes": 10**6},
         f"cpu; {THESIS}; int8": {"average_mAP": 20.5, "bytes": 2 * 10**6},
     }
-    folded, thesis = quantization._accuracy_rows([result])
+    folded, thesis = quantization_tables.accuracy_rows([result])
     assert folded["change"] == Spread(-0.5, None, 1)
     assert thesis["change"] == Spread(0.5, None, 1)
     assert thesis["megabytes"] == 2.0

@@ -1,13 +1,10 @@
 """A CLIP vision tower -> an encoder folder: ONNX in fp32, fp16 and int8, each judged by the parity gate first."""
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
@@ -21,7 +18,7 @@ from stale_edge.bundle.encoder_folder import (
     write_encoder,
 )
 from stale_edge.bundle.files import sha256_of
-from stale_edge.errors import CheckpointError, ConfigError, ParityError
+from stale_edge.errors import ParityError
 from stale_edge.exporting.detector_graph import in_eval_mode
 from stale_edge.exporting.encoder_parity import (
     MIN_COSINE,
@@ -35,10 +32,9 @@ from stale_edge.exporting.onnx_export import record_onnx, save_onnx
 from stale_edge.exporting.onnx_graph import WeightCount, count_weights
 from stale_edge.exporting.onnx_precision import halve_weights
 from stale_edge.exporting.provenance import machine, versions
-from stale_edge.model.text import quiet_transformers
+from stale_edge.model.vision import VisionTower, load_vision_tower
 from stale_edge.runtime.encoder import VisualEncoder
 from stale_edge.segments import FloatArray
-from stale_edge.video import ClipPreprocess
 
 PRECISIONS = ("fp32", "fp16", "int8")
 _LOW_TYPE = {"fp32": onnx.TensorProto.FLOAT, "fp16": onnx.TensorProto.FLOAT16, "int8": onnx.TensorProto.INT8}
@@ -48,73 +44,9 @@ _NOTES = {
     "int8": "int8 activations are scaled per call, so a picture's feature depends a little on its batch",
 }
 _RECORDED_BATCH = 2
-_DECIDING_CONFIG = (
-    "hidden_act",
-    "hidden_size",
-    "image_size",
-    "layer_norm_eps",
-    "num_attention_heads",
-    "num_hidden_layers",
-    "patch_size",
-    "projection_dim",
-)
-"""Settings of a vision tower that change its features beside the weights."""
-_PICTURES_PER_BATCH = 8
 
 Progress = Callable[..., None]
 """Called with (stage, done, total)."""
-
-
-@dataclass(frozen=True)
-class VisionTower:
-    """A CLIP vision tower in memory, with the preprocessing that belongs to it.
-
-    Raises:
-        CheckpointError: pictures are not prepared to the size that the tower takes.
-    """
-
-    name: str
-    model: nn.Module
-    """A `transformers.CLIPVisionModelWithProjection` in eval mode, float32, on the CPU."""
-    preprocess: ClipPreprocess
-
-    def __post_init__(self) -> None:
-        if self.preprocess.output_size != self.image_size:
-            raise CheckpointError(
-                f"{self.name}: pictures are prepared to {self.preprocess.output_size} pixels, the tower takes "
-                f"{self.image_size}; its preprocessor_config.json belongs to another model"
-            )
-
-    @property
-    def image_size(self) -> tuple[int, int]:
-        """Height and width of what the tower takes."""
-        config: Any = self.model.config
-        return int(config.image_size), int(config.image_size)
-
-    @property
-    def embed_dim(self) -> int:
-        """C, width of a feature."""
-        config: Any = self.model.config
-        return int(config.projection_dim)
-
-    def fingerprint(self) -> str:
-        """Hash weights, settings and preprocessing; `sha256:` and hexadecimal."""
-        config: Any = self.model.config
-        settings = {name: getattr(config, name) for name in _DECIDING_CONFIG}
-        digest = hashlib.sha256(
-            json.dumps({"config": settings, "preprocess": self.preprocess.to_json()}, sort_keys=True).encode()
-        )
-        for name, weight in sorted(self.model.named_parameters()):
-            digest.update(f"{name} {tuple(weight.shape)}".encode())
-            digest.update(weight.detach().float().contiguous().numpy().tobytes())
-        return f"sha256:{digest.hexdigest()}"
-
-    @torch.no_grad()
-    def embed(self, pixels: FloatArray) -> FloatArray:
-        """Encode prepared pictures (N, 3, height, width) with PyTorch; gives (N, C) float32."""
-        batches = np.array_split(pixels, max(1, -(-len(pixels) // _PICTURES_PER_BATCH)))
-        rows = [self.model(pixel_values=torch.from_numpy(batch)).image_embeds.numpy() for batch in batches]
-        return np.concatenate(rows)
 
 
 class EncoderGraph(nn.Module):
@@ -176,61 +108,6 @@ class EncoderReport:
             low += f"; {len(left)} products stay in float32, int8 would harm them most" if left else ""
             lines += [f"  {parity.text()}", f"    {entry.bytes / 1e6:.1f} MB{low}"]
         return "\n".join(lines)
-
-
-def load_vision_tower(source: str | Path) -> VisionTower:
-    """Load a `CLIPVisionModelWithProjection` and its preprocessing.
-
-    Args:
-        source: hub name such as `openai/clip-vit-base-patch32`, or a local folder in transformers' format, of the
-            vision tower alone or of a whole CLIP.
-
-    Raises:
-        CheckpointError: there is none, it cannot be read, or it lacks weights of the tower; what failed is said.
-    """
-    from transformers.image_processing_base import ImageProcessingMixin
-
-    try:
-        with quiet_transformers():
-            model, lacking = _load_model(str(source))
-            settings, _ = ImageProcessingMixin.get_image_processor_dict(str(source))
-            preprocess = ClipPreprocess.from_transformers(settings)
-    except ConfigError as error:
-        raise CheckpointError(f"{source}: {error}") from error
-    except Exception as error:  # transformers raises OSError, ValueError, SafetensorError, KeyError ... for bad folders
-        where = (
-            "the folder is not in transformers' format"
-            if Path(source).is_dir()
-            else "no such local folder, and no such model in the hub or its cache (or no network)"
-        )
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"cannot load the CLIP vision tower {str(source)!r}: {where}: {reason}") from error
-    if lacking:
-        raise CheckpointError(
-            f"{source}: not a CLIP vision tower with projection: {len(lacking)} weights are missing, "
-            f"such as {', '.join(lacking[:3])}"
-        )
-    name = Path(source).resolve().name if Path(source).is_dir() else str(source)
-    return VisionTower(name, model, preprocess)
-
-
-def _load_model(source: str) -> tuple[nn.Module, list[str]]:
-    """Load the tower, and name the weights that its file lacks, which transformers would make up."""
-    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection, PretrainedConfig
-    from transformers.utils import logging
-
-    values, _ = PretrainedConfig.get_config_dict(source)
-    config = None
-    if "vision_config" in values:  # a whole CLIP: what it says of the common space holds for its towers
-        common = {key: values[key] for key in ("projection_dim",) if key in values}
-        config = CLIPVisionConfig(**{**values["vision_config"], **common})
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # it lists the text tower's weights as unexpected
-    try:
-        model, found = CLIPVisionModelWithProjection.from_pretrained(source, config=config, output_loading_info=True)
-    finally:
-        logging.set_verbosity(verbosity)
-    return model.float().eval(), sorted(map(str, found["missing_keys"]))
 
 
 def export_encoder(

@@ -18,20 +18,27 @@ from stale_edge.data import DataSet
 from stale_edge.exporting import export_checkpoint
 from stale_edge.model.checkpoint import read_checkpoint
 from stale_edge.model.text import TextEncoder
-from stale_edge.report.curves import Line, Panel
 from stale_edge.runtime.evaluate import evaluate_localizer
 from stale_edge.runtime.localizer import Localizer, PrecisionWarning, load_bundle
-from stale_edge.study.public_size import public_size
 from stale_edge.study.published import (
     THESIS_FIGURE_4,
-    THESIS_GPU,
-    THESIS_GPU_OVER_INT8,
-    THESIS_INT8_MEMORY_FACTOR,
-    THESIS_INT8_SPEEDUP,
+)
+from stale_edge.study.quantization_tables import (
+    ACCURACY,
+    FACTORS,
+    FOLDED,
+    FOLDED_CUDA,
+    PLOT_CAPTION,
+    THESIS,
+    TIMES,
+    accuracy_rows,
+    by_row,
+    factor_rows,
+    panels_of,
+    row_key,
+    time_rows,
 )
 from stale_edge.study.study import (
-    Cell,
-    Column,
     FinishedRun,
     Plot,
     Progress,
@@ -39,7 +46,6 @@ from stale_edge.study.study import (
     StudyOptions,
     Summary,
     Table,
-    spread,
 )
 from stale_edge.study.subsets import write_names
 from stale_edge.study.timing import (
@@ -58,10 +64,6 @@ from stale_edge.training.classes import bank_for
 from stale_edge.training.evaluate import feature_contract
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
-THESIS, FOLDED = "text tower inside, torch", "text tower folded away, ONNX Runtime"
-"""The thesis' way: torch's dynamic quantization of a network that encodes every class prompt in each forward pass.
-The kit's: class embeddings are an input, so only the detector is left to run, and to quantize."""
-FOLDED_CUDA = "text tower folded away, torch"
 
 
 class Quantization:
@@ -118,10 +120,10 @@ class Quantization:
             )
         jobs: dict[str, Job] = {}
         for precision in PRECISIONS:
-            jobs[_key("cpu", THESIS, precision)] = pytorch_job(
+            jobs[row_key("cpu", THESIS, precision)] = pytorch_job(
                 "reference", self.network, device="cpu", length=length, precision=precision, seed=seed
             )
-            jobs[_key("cpu", FOLDED, precision)] = Job(
+            jobs[row_key("cpu", FOLDED, precision)] = Job(
                 variant="detector",
                 device="cpu",
                 runtime="onnxruntime",
@@ -133,7 +135,7 @@ class Quantization:
             )
         if "cuda" in run.parameters["devices"]:
             for way, variant in ((THESIS, "reference"), (FOLDED_CUDA, "detector")):
-                jobs[_key("cuda", way, "fp32")] = pytorch_job(
+                jobs[row_key("cuda", way, "fp32")] = pytorch_job(
                     variant, self.network, device="cuda", length=length, precision="fp32", seed=seed
                 )
         # Utilization is the other study's: a given rate leaves out the matrix products.
@@ -159,7 +161,7 @@ class Quantization:
         export_checkpoint(trained, bundle, formats=("onnx",), precisions=PRECISIONS, classes=names, text_encoder=False)
         sizes = {entry.precision: entry.bytes for entry in read_bundle(bundle).manifest.detectors}
         for precision in PRECISIONS:
-            result[_key("cpu", FOLDED, precision)] = {
+            result[row_key("cpu", FOLDED, precision)] = {
                 "average_mAP": average(_load(bundle, precision)),
                 "bytes": sizes[precision],
             }
@@ -178,7 +180,7 @@ class Quantization:
                 feature_contract=feature_contract(checkpoint.config, checkpoint.feature_spec),
                 decode_config=checkpoint.config.decode,
             )
-            result[_key("cpu", THESIS, precision)] = {"average_mAP": average(quantized), "bytes": n_bytes}
+            result[row_key("cpu", THESIS, precision)] = {"average_mAP": average(quantized), "bytes": n_bytes}
         return result
 
     def summarise(self, finished: Sequence[FinishedRun]) -> Summary:
@@ -186,9 +188,9 @@ class Quantization:
         features = describe_features(self._opened())
         timed = [done for done in finished if done.run.parameters["kind"] == "time"]
         measured = [done.result for done in finished if done.run.parameters["kind"] == "accuracy"]
-        seconds = _by_row(timed, lambda row: row["seconds"]["median"])
-        memory = _by_row(timed, lambda row: row["peak_bytes"])
-        weights = _by_row(timed, lambda row: row["model_bytes"])
+        seconds = by_row(timed, lambda row: row["seconds"]["median"])
+        memory = by_row(timed, lambda row: row["peak_bytes"])
+        weights = by_row(timed, lambda row: row["model_bytes"])
         n_seeds = len({done.run.parameters["seed"] for done in timed})
         caption = (
             f"Forward pass of one video of random features, {describe_network(self.network)}; CPU rows on one thread; "
@@ -208,11 +210,11 @@ class Quantization:
             title="Quantization (thesis, Figure 4 c)",
             features=features,
             tables=(
-                Table("times", caption, _TIMES, tuple(_time_rows(seconds, memory, weights))),
-                Table("factors", factors, _FACTORS, tuple(_factor_rows(seconds, memory, weights))),
-                Table("accuracy", accuracy, _ACCURACY, tuple(_accuracy_rows(measured))),
+                Table("times", caption, TIMES, tuple(time_rows(seconds, memory, weights))),
+                Table("factors", factors, FACTORS, tuple(factor_rows(seconds, memory, weights))),
+                Table("accuracy", accuracy, ACCURACY, tuple(accuracy_rows(measured))),
             ),
-            plots=(Plot("quantization", _PLOT_CAPTION, tuple(_panels(seconds))),),
+            plots=(Plot("quantization", PLOT_CAPTION, tuple(panels_of(seconds))),),
             notes=self._notes(seconds),
         )
 
@@ -242,159 +244,3 @@ def _load(bundle: Path, precision: Precision) -> Localizer:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PrecisionWarning)
         return load_bundle(bundle, precision=precision)
-
-
-def _key(device: str, way: str, precision: str) -> str:
-    return f"{device}; {way}; {precision}"
-
-
-_Rows = dict[tuple[str, str, str], dict[int, list[float]]]
-
-
-def _by_row(timed: Sequence[FinishedRun], value: Any) -> _Rows:
-    """Collect a value by (device, way, precision), then by length, one a seed."""
-    found: _Rows = {}
-    for done in timed:
-        for key, row in done.result["rows"].items():
-            number = value(row)
-            if number is not None:
-                device, way, precision = key.split("; ")
-                lengths = found.setdefault((device, way, precision), {})
-                lengths.setdefault(int(done.run.parameters["length"]), []).append(float(number))
-    return found
-
-
-def _time_rows(seconds: _Rows, memory: _Rows, weights: _Rows) -> list[dict[str, Cell]]:
-    rows: list[dict[str, Cell]] = [
-        {"way": "V100S fp32, published", "length": point.length, "seconds": point.seconds}
-        for point in THESIS_GPU
-        if point.seconds is not None
-    ]
-    for key, lengths in seconds.items():
-        device, way, precision = key
-        rows += [
-            {
-                "way": f"{device} {precision}, {way}",
-                "length": length,
-                "seconds": spread(lengths[length]),
-                "megabytes": weights[key][length][0] / 1e6 if key in weights else None,
-                "memory": spread([value / 1e6 for value in memory[key][length]]) if key in memory else None,
-            }
-            for length in sorted(lengths)
-        ]
-    return rows
-
-
-def _factor_rows(seconds: _Rows, memory: _Rows, weights: _Rows) -> list[dict[str, Cell]]:
-    """Compare fp32 with int8 in both ways, and int8 on the CPU with fp32 on CUDA."""
-    rows: list[dict[str, Cell]] = []
-
-    def add(what: str, over: tuple[str, str, str], under: tuple[str, str, str], published: float | None = None) -> None:
-        for name, values in (("time", seconds), ("peak memory", memory), ("bytes of weights", weights)):
-            ratios = _ratios(values, over, under)
-            if ratios:
-                rows.append(
-                    {
-                        "what": f"{what}: {name}",
-                        "shortest": ratios[0],
-                        "longest": ratios[-1],
-                        "own": spread(ratios),
-                        "published": published if name == "time" else None,
-                    }
-                )
-
-    add("fp32 / int8, text tower inside", ("cpu", THESIS, "fp32"), ("cpu", THESIS, "int8"), THESIS_INT8_SPEEDUP)
-    size = public_size(100, cpu_variant=True)
-    rows.append(
-        {
-            "what": "fp32 / int8, the thesis' class, image tower and all: bytes, from shapes",
-            "own": size.bytes(4) / size.bytes(1),
-            "published": THESIS_INT8_MEMORY_FACTOR,
-        }
-    )
-    add("fp32 / int8, text tower folded away", ("cpu", FOLDED, "fp32"), ("cpu", FOLDED, "int8"))
-    add("folding alone, fp32", ("cpu", THESIS, "fp32"), ("cpu", FOLDED, "fp32"))
-    add("folding and int8 together", ("cpu", THESIS, "fp32"), ("cpu", FOLDED, "int8"))
-    gpu = _ratios(seconds, ("cpu", THESIS, "int8"), ("cuda", THESIS, "fp32"))
-    rows.append(
-        {
-            "what": "int8 on the CPU / fp32 on the GPU, text tower inside: time",
-            "own": spread(gpu) if gpu else None,
-            "published": THESIS_GPU_OVER_INT8,
-        }
-    )
-    return rows
-
-
-def _ratios(values: _Rows, over: tuple[str, str, str], under: tuple[str, str, str]) -> list[float]:
-    """Divide two rows length by length, shortest first; nothing where one was not measured."""
-    if over not in values or under not in values:
-        return []
-    shared = sorted(set(values[over]) & set(values[under]))
-    return [spread(values[over][n]).mean / spread(values[under][n]).mean for n in shared]
-
-
-def _accuracy_rows(measured: Sequence[Mapping[str, Any]]) -> list[dict[str, Cell]]:
-    rows: list[dict[str, Cell]] = []
-    if not measured:
-        return rows
-    for key in measured[0]:
-        if key == "torch fp32":
-            continue
-        _, way, precision = key.split("; ")
-        rows.append(
-            {
-                "way": f"{precision}, {way}",
-                "average_mAP": spread([result[key]["average_mAP"] for result in measured]),
-                "change": spread([result[key]["average_mAP"] - result["torch fp32"] for result in measured]),
-                "megabytes": measured[0][key]["bytes"] / 1e6,
-            }
-        )
-    return rows
-
-
-def _panels(seconds: _Rows) -> list[Panel]:
-    """Draw Figure 4 c, and beside it the same with the text tower folded away."""
-    panels = []
-    for way in dict.fromkeys(way for _, way, _ in seconds):
-        lines = []
-        for (device, own_way, precision), lengths in seconds.items():
-            if own_way == way:
-                cells = [spread(lengths[length]) for length in sorted(lengths)]
-                lines.append(
-                    Line(
-                        f"{precision}, {device}",
-                        tuple(float(length) for length in sorted(lengths)),
-                        tuple(cell.mean for cell in cells),
-                        tuple(cell.std or 0.0 for cell in cells),
-                    )
-                )
-        if way == THESIS:
-            ends = [(float(p.length), p.seconds) for p in THESIS_GPU if p.seconds is not None]
-            x, y = zip(*ends, strict=True)
-            lines.append(Line("fp32, V100S (thesis)", x, y, published=True))
-        panels.append(Panel(way, "snippets", "forward pass, s", tuple(lines)))
-    return panels
-
-
-_PLOT_CAPTION = "Forward pass of one video by its length, CPU on one thread; dashed: what the thesis prints (V100S)"
-_TIMES = (
-    Column("way", "way"),
-    Column("length", "snippets"),
-    Column("seconds", "forward pass, s", 3),
-    Column("megabytes", "weights, MB"),
-    Column("memory", "peak memory, MB", 0),
-)
-_FACTORS = (
-    Column("what", "factor"),
-    Column("shortest", "shortest", 2),
-    Column("longest", "longest", 2),
-    Column("own", "mean", 2),
-    Column("published", "published", 2),
-)
-_ACCURACY = (
-    Column("way", "way"),
-    Column("average_mAP", "average mAP", 2),
-    Column("change", "change against torch fp32", 2),
-    Column("megabytes", "weights, MB", 2),
-)
