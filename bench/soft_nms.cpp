@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdio>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "soft_nms_textbook.hpp"
@@ -14,7 +15,7 @@ namespace {
 struct Case {
   const char* kind;
   double span;      // starts are uniform in [0, span)
-  double shortest;  // lengths are uniform in [shortest, longest)
+  double shortest;  // lengths are uniform in [shortest, longest), "mixed" ones are so in their logarithm
   double longest;
   std::size_t n;
   std::int64_t top_k;
@@ -36,7 +37,8 @@ int main() {
       {"short", 100, 0.5, 10, 2000, stale::kNoLimit}, {"short", 100, 0.5, 10, 10000, 200},
       {"sparse", 3000, 1, 30, 2000, stale::kNoLimit}, {"sparse", 3000, 1, 30, 10000, 200},
       {"disjoint", 1e6, 1, 30, 2000, stale::kNoLimit}, {"nested", 1, 50, 100, 2000, stale::kNoLimit},
-      {"nested", 1, 50, 100, 10000, 200},
+      {"nested", 1, 50, 100, 10000, 200},             {"mixed", 3000, 1, 1000, 2000, stale::kNoLimit},
+      {"mixed", 3000, 1, 1000, 10000, 200},
   };
   const stale::SoftNmsMethod methods[] = {stale::SoftNmsMethod::gaussian, stale::SoftNmsMethod::linear,
                                           stale::SoftNmsMethod::hard};
@@ -56,7 +58,9 @@ int main() {
         for (std::size_t i = 0; i < c.n; ++i) {
           const double start = unit(random) * c.span;
           segments.push_back(start);
-          segments.push_back(start + c.shortest + unit(random) * (c.longest - c.shortest));
+          const double share = unit(random);
+          segments.push_back(start + (c.kind == std::string("mixed") ? c.shortest * std::pow(c.longest / c.shortest, share)
+                                                                     : c.shortest + share * (c.longest - c.shortest)));
           scores.push_back(unit(random));
         }
         std::vector<stale::Pick> slow;

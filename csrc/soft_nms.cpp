@@ -1,8 +1,9 @@
 // Soft-NMS that does not touch every pair.
 //
-// Candidates of similar length that lie close in time share a block. A pick changes only candidates it overlaps, so only
-// blocks whose span it overlaps are updated, each by one straight loop that the compiler turns into vector instructions;
-// the best candidate is found through the blocks' best keys. When most candidates are gone, the rest moves together.
+// Candidates are sorted by class of length and inside a class by time, so the ones that a pick may overlap are a short stretch
+// in each class. Stretches are updated in blocks, each by one straight loop that the compiler turns into vector
+// instructions; the best candidate is found through the best keys of groups of blocks. When most candidates are gone, the
+// rest moves together.
 //
 // The gaussian rule is a product of exponentials; its logarithm is a sum, so the key of a candidate is
 // log(score) - sum(tiou^2) / sigma, and exp is called once a pick instead of once a pair.
@@ -17,170 +18,209 @@
 namespace stale {
 namespace {
 
-constexpr std::size_t kBlock = 16;  // candidates; of 16, 32 and 64 the fastest for some thousand candidates
-constexpr std::size_t kLanes = 8;   // independent maxima in the loop over a block, for any vector width
-constexpr int kLengthClasses = 8;   // each holds lengths within a factor of two, the last all shorter ones
+constexpr std::size_t kBlock = 8;          // candidates; as many independent maxima, for any vector width
+constexpr std::size_t kGroup = 16;         // blocks
+constexpr std::size_t kLengthClasses = 4;  // each holds lengths within a factor of four, the last all shorter ones
 
 constexpr double kGone = -std::numeric_limits<double>::infinity();
 constexpr double kLogOfZero = -1e300;  // finite, so that it is not kGone
 
-template <SoftNmsMethod method>
 class Candidates {
  public:
   Candidates(const double* segments, const double* scores, std::size_t n, const SoftNmsParameters& parameters)
-      : p_(parameters), scores_(scores), floor_(method == SoftNmsMethod::gaussian ? log_of(p_.min_score) : p_.min_score) {
+      : p_(parameters), scores_(scores), floor_(key_of(p_.min_score)) {
+    // A hard threshold of zero is reached by every pair, also by those that do not overlap.
+    reaches_all_ = p_.method == SoftNmsMethod::hard && p_.tiou_threshold <= 0.0;
     place(segments, n);
     summarize();
   }
 
   // The next pick; gone afterwards, and everything it overlaps decayed. False when nothing is left.
   bool pick_next(Pick& pick) {
-    if (best_ == kGone) return false;
-    const std::size_t at = find_best();
+    const double best = highest(group_best_.data(), group_best_.size());
+    if (best == kGone) return false;
+    const std::size_t at = find(best);
     const double start = starts_[at];
     const double end = ends_[at];
-    pick = {static_cast<std::int64_t>(rows_[at]), score_of(best_, rows_[at])};
+    pick = {static_cast<std::int64_t>(rows_[at]), score_of(best, rows_[at])};
     keys_[at] = kGone;
     ends_[at] = starts_[at];  // of zero length, it overlaps nothing and stays gone
 
-    // A hard threshold of zero is reached by every pair, also by those that do not overlap.
-    const bool every_block = method == SoftNmsMethod::hard && p_.tiou_threshold <= 0.0;
-    best_ = kGone;
-    for (std::size_t b = 0; b < block_best_.size(); ++b) {
-      const bool overlaps = (block_start_[b] < end) & (start < block_end_[b]);
-      if (overlaps || every_block || b == at / kBlock) block_best_[b] = decay(b, start, end);
-      best_ = std::max(best_, block_best_[b]);
+    if (reaches_all_) {
+      decay(0, block_best_.size(), start, end);
+    } else {
+      decay_overlapped(start, end);
     }
     if (--until_tidy_ == 0) tidy();
     return true;
   }
 
  private:
-  static double log_of(double score) { return score > 0.0 ? std::log(score) : kLogOfZero; }
+  double key_of(double score) const {
+    if (p_.method != SoftNmsMethod::gaussian) return score;
+    return score > 0.0 ? std::log(score) : kLogOfZero;
+  }
 
-  // Where the best key is; of equal ones the lowest row.
-  std::size_t find_best() const {
+  // Undecayed scores come back as they went in, not through log and exp.
+  double score_of(double key, std::uint32_t row) const {
+    if (p_.method != SoftNmsMethod::gaussian) return key;
+    return key == key_of(scores_[row]) ? scores_[row] : std::exp(key);
+  }
+
+  // The cell of time that holds `time`; never falls as time rises, whatever is rounded.
+  std::size_t cell_of(double time) const {
+    const double cell = (time - first_) * cells_per_time_;
+    return cell >= 1.0 ? static_cast<std::size_t>(std::min(cell, static_cast<double>(n_cells_ - 1))) : 0;
+  }
+
+  // Sorts candidates by class of length and cell of time. One counting sort.
+  void place(const double* segments, std::size_t n) {
+    double last = kGone;
+    double longest = 0.0;
+    first_ = std::numeric_limits<double>::infinity();
+    for (std::size_t i = 0; i < n; ++i) {
+      first_ = std::min(first_, segments[2 * i]);
+      last = std::max(last, segments[2 * i]);
+      longest = std::max(longest, segments[2 * i + 1] - segments[2 * i]);
+    }
+    n_cells_ = 1 + n / 8;
+    cells_per_time_ = last > first_ ? static_cast<double>(n_cells_) / (last - first_) : 0.0;
+    std::vector<std::uint32_t> slots(n);
+    begins_.assign(kLengthClasses * n_cells_ + 2, 0);
+    std::size_t n_live = 0;
+    for (std::size_t i = 0; i < n; ++i) {
+      if (scores_[i] < p_.min_score) continue;
+      const double length = segments[2 * i + 1] - segments[2 * i];
+      std::size_t length_class = 0;
+      for (double limit = longest / 4.0; length_class + 1 < kLengthClasses && length < limit; limit /= 4.0) ++length_class;
+      const std::size_t cell = cell_of(segments[2 * i]);
+      reach_[length_class] = std::max(reach_[length_class], cell_of(segments[2 * i + 1]) - cell);
+      slots[i] = static_cast<std::uint32_t>(length_class * n_cells_ + cell);
+      ++begins_[slots[i] + 2];
+      ++n_live;
+    }
+    for (std::size_t s = 2; s < begins_.size(); ++s) begins_[s] += begins_[s - 1];
+    resize(n_live);
+    for (std::size_t i = 0; i < n; ++i) {
+      if (scores_[i] < p_.min_score) continue;
+      const std::size_t at = begins_[slots[i] + 1]++;  // in the end, where the next slot begins
+      starts_[at] = segments[2 * i];
+      ends_[at] = segments[2 * i + 1];
+      keys_[at] = key_of(scores_[i]);
+      rows_[at] = static_cast<std::uint32_t>(i);
+    }
+  }
+
+  // Makes room for n candidates in whole groups; the rest of the last group is gone from the start.
+  void resize(std::size_t n) {
+    const std::size_t n_groups = std::max<std::size_t>(1, (n + kGroup * kBlock - 1) / (kGroup * kBlock));
+    group_best_.assign((n_groups + 3) / 4 * 4, kGone);
+    block_best_.resize(n_groups * kGroup);
+    starts_.resize(n_groups * kGroup * kBlock);
+    ends_.resize(starts_.size());
+    keys_.resize(starts_.size());
+    rows_.resize(starts_.size());
+    for (std::size_t i = n; i < keys_.size(); ++i) {
+      starts_[i] = ends_[i] = 0.0;
+      keys_[i] = kGone;
+    }
+    // Counting what is left takes as long as some picks; seldom enough, it does not show.
+    until_tidy_ = picks_between_tidying_ = std::max<std::size_t>(16, keys_.size() / 256);
+  }
+
+  // The highest of n values, n a multiple of four: four maxima, since one alone would wait for itself.
+  static double highest(const double* values, std::size_t n) {
+    std::array<double, 4> best{values[0], values[1], values[2], values[3]};
+    for (std::size_t i = 4; i < n; i += 4) {
+      for (std::size_t lane = 0; lane < 4; ++lane) best[lane] = std::max(best[lane], values[i + lane]);
+    }
+    return std::max(std::max(best[0], best[1]), std::max(best[2], best[3]));
+  }
+
+  void summarize() {
+    for (std::size_t b = 0; b < block_best_.size(); ++b) block_best_[b] = highest(&keys_[b * kBlock], kBlock);
+    for (std::size_t b = 0; b < block_best_.size(); b += kGroup) group_best_[b / kGroup] = highest(&block_best_[b], kGroup);
+  }
+
+  // Where a key that is somebody's stands; of equal ones the lowest row.
+  std::size_t find(double key) const {
     std::size_t at = keys_.size();
-    for (std::size_t b = 0; b < block_best_.size(); ++b) {
-      if (block_best_[b] != best_) continue;
-      for (std::size_t i = b * kBlock; i < (b + 1) * kBlock; ++i) {
-        if (keys_[i] == best_ && (at == keys_.size() || rows_[i] < rows_[at])) at = i;
+    for (std::size_t g = 0; g * kGroup < block_best_.size(); ++g) {
+      if (group_best_[g] < key) continue;
+      for (std::size_t b = g * kGroup; b < (g + 1) * kGroup; ++b) {
+        if (block_best_[b] < key) continue;
+        for (std::size_t i = b * kBlock; i < (b + 1) * kBlock; ++i) {
+          if (keys_[i] == key && (at == keys_.size() || rows_[i] < rows_[at])) at = i;
+        }
       }
     }
     return at;
   }
 
-  // Undecayed scores come back as they went in, not through log and exp.
-  double score_of(double key, std::uint32_t row) const {
-    if constexpr (method != SoftNmsMethod::gaussian) return key;
-    return key == log_of(scores_[row]) ? scores_[row] : std::exp(key);
-  }
-
-  // Puts candidates into the order of blocks: by class of length, and inside a class by time. One counting sort.
-  void place(const double* segments, std::size_t n) {
-    double first = std::numeric_limits<double>::infinity();
-    double last = -first;
-    double longest = 0.0;
-    for (std::size_t i = 0; i < n; ++i) {
-      first = std::min(first, segments[2 * i]);
-      last = std::max(last, segments[2 * i]);
-      longest = std::max(longest, segments[2 * i + 1] - segments[2 * i]);
-    }
-    const std::size_t n_cells = 1 + n / 8;
-    const double per_cell = last > first ? static_cast<double>(n_cells) / (last - first) : 0.0;
-    const int longest_exponent = exponent(longest);
-    const auto cell_of = [&](std::size_t i) {
-      const double start = segments[2 * i];
-      const int shorter = longest_exponent - exponent(segments[2 * i + 1] - start);
-      const auto length_class = static_cast<std::size_t>(std::min(shorter, kLengthClasses - 1));
-      const auto cell = static_cast<std::size_t>((start - first) * per_cell);
-      return length_class * n_cells + std::min(cell, n_cells - 1);
-    };
-    std::vector<std::uint32_t> cells(n);
-    std::vector<std::uint32_t> begins(kLengthClasses * n_cells + 1, 0);
-    std::size_t n_live = 0;
-    for (std::size_t i = 0; i < n; ++i) {
-      if (scores_[i] < p_.min_score) continue;
-      cells[i] = static_cast<std::uint32_t>(cell_of(i));
-      ++begins[cells[i] + 1];
-      ++n_live;
-    }
-    for (std::size_t c = 1; c < begins.size(); ++c) begins[c] += begins[c - 1];
-    resize(n_live);
-    for (std::size_t i = 0; i < n; ++i) {
-      if (scores_[i] < p_.min_score) continue;
-      const std::size_t at = begins[cells[i]]++;
-      starts_[at] = segments[2 * i];
-      ends_[at] = segments[2 * i + 1];
-      keys_[at] = method == SoftNmsMethod::gaussian ? log_of(scores_[i]) : scores_[i];
-      rows_[at] = static_cast<std::uint32_t>(i);
-    }
-  }
-
-  static int exponent(double length) {
-    int result = 0;
-    std::frexp(length, &result);
-    return length > 0.0 ? result : std::numeric_limits<int>::min() / 2;
-  }
-
-  // Makes room for n candidates in whole blocks; the rest of the last block is gone from the start.
-  void resize(std::size_t n) {
-    const std::size_t size = (n + kBlock - 1) / kBlock * kBlock;
-    starts_.resize(size);
-    ends_.resize(size);
-    keys_.resize(size);
-    rows_.resize(size);
-    block_start_.resize(size / kBlock);
-    block_end_.resize(size / kBlock);
-    block_best_.resize(size / kBlock);
-    until_tidy_ = picks_between_tidying();
-    for (std::size_t i = n; i < size; ++i) {
-      starts_[i] = ends_[i] = n > 0 ? starts_[n - 1] : 0.0;
-      keys_[i] = kGone;
-      rows_[i] = 0;
-    }
-  }
-
-  void summarize() {
-    best_ = kGone;
-    for (std::size_t b = 0; b < block_best_.size(); ++b) {
-      block_start_[b] = std::numeric_limits<double>::infinity();
-      block_end_[b] = -std::numeric_limits<double>::infinity();
-      block_best_[b] = kGone;
-      for (std::size_t i = b * kBlock; i < (b + 1) * kBlock; ++i) {
-        if (keys_[i] == kGone) continue;
-        block_start_[b] = std::min(block_start_[b], starts_[i]);
-        block_end_[b] = std::max(block_end_[b], ends_[i]);
-        block_best_[b] = std::max(block_best_[b], keys_[i]);
-      }
-      best_ = std::max(best_, block_best_[b]);
-    }
-  }
-
-  // Counting what is left takes as long as some picks; seldom enough, it does not show.
-  std::size_t picks_between_tidying() const { return std::max<std::size_t>(16, block_best_.size() / 8); }
-
-  // Moves what is left together once more than half is gone.
+  // Moves what is left together once more than half is gone. Where candidates hardly fade, looks less and less often.
   void tidy() {
     std::size_t n_live = 0;
     for (const double key : keys_) n_live += static_cast<std::size_t>(key != kGone);
-    until_tidy_ = picks_between_tidying();
-    if (2 * n_live > keys_.size()) return;
-    std::size_t to = 0;
-    for (std::size_t i = 0; i < keys_.size(); ++i) {
-      if (keys_[i] == kGone) continue;
-      starts_[to] = starts_[i];
-      ends_[to] = ends_[i];
-      keys_[to] = keys_[i];
-      rows_[to] = rows_[i];
-      ++to;
+    if (2 * n_live > keys_.size()) {
+      until_tidy_ = picks_between_tidying_ *= 2;
+      return;
     }
+    std::size_t to = 0;
+    std::size_t i = 0;
+    for (std::size_t slot = 0; slot + 1 < begins_.size(); ++slot) {
+      const std::size_t end = begins_[slot + 1];
+      begins_[slot] = static_cast<std::uint32_t>(to);
+      for (; i < end; ++i) {
+        if (keys_[i] == kGone) continue;
+        starts_[to] = starts_[i];
+        ends_[to] = ends_[i];
+        keys_[to] = keys_[i];
+        rows_[to] = rows_[i];
+        ++to;
+      }
+    }
+    begins_.back() = static_cast<std::uint32_t>(to);
     resize(n_live);
     summarize();
   }
 
-  // Decays one block by the pick [start, end) and returns its best key.
-  double decay(std::size_t b, double start, double end) {
+  // A candidate that overlaps [start, end) starts in a cell no later than that of `end`, and ends in one no earlier than that
+  // of `start`, so it starts at most the reach of its class before that.
+  void decay_overlapped(double start, double end) {
+    const std::size_t first_cell = cell_of(start);
+    const std::size_t last_cell = cell_of(end);
+    std::size_t done = 0;  // a block may hold two classes
+    for (std::size_t c = 0; c < kLengthClasses; ++c) {
+      const std::uint32_t* begins = begins_.data() + c * n_cells_;
+      const std::size_t from = std::max<std::size_t>(done, begins[first_cell - std::min(first_cell, reach_[c])] / kBlock);
+      const std::size_t to = (begins[last_cell + 1] + kBlock - 1) / kBlock;
+      if (from >= to) continue;
+      decay(from, to, start, end);
+      done = to;
+    }
+  }
+
+  // Decays the blocks in [from, to), of which there is at least one, by the pick [start, end).
+  void decay(std::size_t from, std::size_t to, double start, double end) {
+    switch (p_.method) {
+      case SoftNmsMethod::gaussian:
+        for (std::size_t b = from; b < to; ++b) block_best_[b] = decay_block<SoftNmsMethod::gaussian>(b, start, end);
+        break;
+      case SoftNmsMethod::linear:
+        for (std::size_t b = from; b < to; ++b) block_best_[b] = decay_block<SoftNmsMethod::linear>(b, start, end);
+        break;
+      case SoftNmsMethod::hard:
+        for (std::size_t b = from; b < to; ++b) block_best_[b] = decay_block<SoftNmsMethod::hard>(b, start, end);
+        break;
+    }
+    for (std::size_t g = from / kGroup; g <= (to - 1) / kGroup; ++g) {
+      group_best_[g] = highest(&block_best_[g * kGroup], kGroup);
+    }
+  }
+
+  // Decays one block and returns its best key.
+  template <SoftNmsMethod method>
+  double decay_block(std::size_t b, double start, double end) {
     const double* starts = starts_.data() + b * kBlock;
     const double* ends = ends_.data() + b * kBlock;
     double* keys = keys_.data() + b * kBlock;
@@ -188,61 +228,49 @@ class Candidates {
     const double threshold = p_.tiou_threshold;
     const double sharpness = 1.0 / p_.sigma;
     const double floor = floor_;
-    std::array<double, kLanes> best;
-    best.fill(kGone);
-    for (std::size_t i = 0; i < kBlock; i += kLanes) {
-      for (std::size_t lane = 0; lane < kLanes; ++lane) {
-        const double s = starts[i + lane];
-        const double e = ends[i + lane];
-        double shared = (e < end ? e : end) - (s > start ? s : start);
-        shared = shared > 0.0 ? shared : 0.0;
-        double either = (e - s) + length - shared;
-        constexpr double tiny = std::numeric_limits<double>::min();
-        either = either > tiny ? either : tiny;
-        const double tiou = shared / either;
-        double key = keys[i + lane];
-        if constexpr (method == SoftNmsMethod::gaussian) {
-          key -= tiou * tiou * sharpness;
-        } else if constexpr (method == SoftNmsMethod::linear) {
-          const double lost = tiou >= threshold ? tiou : 0.0;
-          key *= 1.0 - lost;
-        } else {
-          const double suppressed = key < 0.0 ? key : 0.0;
-          key = tiou >= threshold ? suppressed : key;
-        }
-        key = key < floor ? kGone : key;
-        keys[i + lane] = key;
-        best[lane] = key > best[lane] ? key : best[lane];
+    for (std::size_t i = 0; i < kBlock; ++i) {
+      const double s = starts[i];
+      const double e = ends[i];
+      double shared = (e < end ? e : end) - (s > start ? s : start);
+      shared = shared > 0.0 ? shared : 0.0;
+      double either = (e - s) + length - shared;
+      either = shared > 0.0 ? either : 1.0;  // it may be zero
+      const double tiou = shared / either;
+      double key = keys[i];
+      if constexpr (method == SoftNmsMethod::gaussian) {
+        key -= tiou * tiou * sharpness;
+      } else if constexpr (method == SoftNmsMethod::linear) {
+        const double lost = tiou >= threshold ? tiou : 0.0;
+        key *= 1.0 - lost;
+      } else {
+        const double suppressed = key < 0.0 ? key : 0.0;
+        key = tiou >= threshold ? suppressed : key;
       }
+      key = key >= floor ? key : kGone;  // also what was gone and is no number now
+      keys[i] = key;
     }
-    return *std::max_element(best.begin(), best.end());
+    return highest(keys, kBlock);
   }
 
   SoftNmsParameters p_;
   const double* scores_;
   double floor_;
-  double best_ = kGone;         // the highest key of all
+  bool reaches_all_;            // a pick decays also what it does not overlap
   std::size_t until_tidy_ = 0;  // picks until the next look at what is gone
+  std::size_t picks_between_tidying_ = 0;
+  // Cells of equal time from the first start to the last one.
+  std::size_t n_cells_ = 1;
+  double first_ = 0.0;
+  double cells_per_time_ = 0.0;
+  std::array<std::size_t, kLengthClasses> reach_{};  // the most cells from start to end, in each class
+  std::vector<std::uint32_t> begins_;                // where each cell of each class begins, then the end
   std::vector<double> starts_;
   std::vector<double> ends_;
   std::vector<double> keys_;
   std::vector<std::uint32_t> rows_;
-  std::vector<double> block_start_;  // the earliest start and the latest end in each block
-  std::vector<double> block_end_;
   std::vector<double> block_best_;  // the highest key in each block
+  std::vector<double> group_best_;  // and in each group of blocks
 };
-
-template <SoftNmsMethod method>
-std::vector<Pick> soft_nms_of(const double* segments, const double* scores, std::size_t n, const SoftNmsParameters& p) {
-  std::vector<Pick> picks;
-  if (n == 0 || p.top_k == 0) return picks;
-  Candidates<method> candidates(segments, scores, n, p);
-  Pick pick{};
-  while ((p.top_k == kNoLimit || picks.size() < static_cast<std::size_t>(p.top_k)) && candidates.pick_next(pick)) {
-    picks.push_back(pick);
-  }
-  return picks;
-}
 
 }  // namespace
 
@@ -251,15 +279,15 @@ std::vector<Pick> soft_nms(const double* segments, const double* scores, std::si
   check_segments(segments, n, "segments");
   check_scores(scores, n);
   if (n >= std::numeric_limits<std::uint32_t>::max()) fail("too many candidates: " + std::to_string(n));
-  switch (parameters.method) {
-    case SoftNmsMethod::gaussian:
-      return soft_nms_of<SoftNmsMethod::gaussian>(segments, scores, n, parameters);
-    case SoftNmsMethod::linear:
-      return soft_nms_of<SoftNmsMethod::linear>(segments, scores, n, parameters);
-    case SoftNmsMethod::hard:
-      return soft_nms_of<SoftNmsMethod::hard>(segments, scores, n, parameters);
+  std::vector<Pick> picks;
+  if (n == 0 || parameters.top_k == 0) return picks;
+  Candidates candidates(segments, scores, n, parameters);
+  Pick pick{};
+  while ((parameters.top_k == kNoLimit || picks.size() < static_cast<std::size_t>(parameters.top_k)) &&
+         candidates.pick_next(pick)) {
+    picks.push_back(pick);
   }
-  fail("method must be gaussian, linear or hard");
+  return picks;
 }
 
 }  // namespace stale
