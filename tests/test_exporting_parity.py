@@ -1,5 +1,6 @@
 """The parity gate: what it measures, and that it fails when it should."""
 
+import copy
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
@@ -151,6 +152,47 @@ def test_a_failure_on_other_sizes_alone_is_found(reference: Reference) -> None:
     parity = judge(reference, run, FP32)
     assert parity.flipped_snippets == 0
     assert any("snippets flip on batches of other sizes" in failure for failure in parity.failures)
+
+
+def _tied(reference: Reference) -> tuple[Reference, Outputs]:
+    """One video in which two snippets propose overlapping segments with scores that a rounding error parts."""
+    length, n_classes = case.LENGTH, len(case.bank().names)
+    logits = np.full((1, n_classes + 1, length), -4, np.float32)
+    logits[:, -1] = 8
+    masks = np.zeros((1, length, length), np.float32)
+    for snippet, end, logit in ((4, 12, 6.0), (5, 10, np.nextafter(np.float32(6), np.float32(0)))):
+        logits[0, 0, snippet], logits[0, -1, snippet] = logit, -4
+        masks[0, snippet, 3:end] = 0.9
+    outputs = Outputs(logits, masks, np.ones((1, length), np.float32))
+    tied = copy.copy(reference)
+    tied.shapes, tied.videos = [], [dataclasses.replace(reference.videos[0], outputs=outputs)]
+    tied.data = dataclasses.replace(reference.data, videos=reference.data.videos[:1], truth=None)
+    tied.detections, tied.average_map = [tied.decode(0, outputs)], None
+    return tied, outputs
+
+
+def test_either_outcome_of_a_near_tie_is_the_models(reference: Reference) -> None:
+    """Soft-NMS picks one first and decays the other: a rounding error moves scores by 0.3, which is no other decision."""
+    tied, outputs = _tied(reference)
+    logits = outputs.class_logits.copy()
+    logits[0, 0, 4] = np.nextafter(np.nextafter(np.float32(6), np.float32(0)), np.float32(0))
+    picked_first = [tied.decode(0, made)[0].end_s for made in (outputs, outputs._replace(class_logits=logits))]
+    assert picked_first[0] != picked_first[1]
+    parity = judge(tied, lambda *_: outputs._replace(class_logits=logits)._asdict(), FP32)
+    assert (parity.failures, parity.near_ties) == ((), 1)
+    assert parity.matched_detections == 1.0
+    assert 0 < parity.max_score_difference <= 1e-4
+    assert judge(tied, lambda *_: outputs._asdict(), FP32).near_ties == 0
+
+
+def test_a_near_tie_excuses_no_other_score(reference: Reference) -> None:
+    tied, outputs = _tied(reference)
+
+    def run(*_: FloatArray) -> Mapping[str, FloatArray]:
+        return outputs._replace(masks=np.where(outputs.masks > 0, np.float32(0.88), 0).astype(np.float32))._asdict()
+
+    failures = judge(tied, run, FP32).failures
+    assert any(failure.startswith("scores differ by 0.02") for failure in failures), failures
 
 
 def test_gate_margins_are_those_of_the_loops() -> None:
