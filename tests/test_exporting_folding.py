@@ -1,6 +1,7 @@
 """Folded weights: fewer products, the same answers."""
 
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from stale_edge.benchmarking.macs import count_macs
 from stale_edge.config import ModelConfig
+from stale_edge.exporting import folding_paper
 from stale_edge.exporting.detector import DetectorExporter
 from stale_edge.exporting.folding import FeatureStatistics, fold_detector
 from stale_edge.exporting.formats import find_format
@@ -64,8 +66,71 @@ def test_folding_keeps_the_config_and_the_model() -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
-def test_architectures_with_nothing_to_fold_stay() -> None:
-    model = build_model(ModelConfig(feature_channels=16, embed_dim=16))
+PAPERS = {
+    "full": {},
+    "two mask layers": {"n_mask_layers": 2},
+    "convolutions": {"temporal": "cnn", "masking": "cnn"},
+    "nothing but a localizer": {"temporal": "none", "masking": "none"},
+}
+
+
+def _paper(**choices: Any) -> torch.nn.Module:
+    torch.manual_seed(3)
+    sizes = {"feature_channels": 32, "embed_dim": 32, "feedforward_dim": 48, "localizer_dim": 16, "dynamic_channels": 4}
+    model = build_model(ModelConfig(**{**sizes, **choices})).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+        model.adaption.alpha.fill_(0.5)  # 1e-3 would hide what the adaption does
+    return model
+
+
+@pytest.mark.parametrize("choices", PAPERS.values(), ids=PAPERS)
+@pytest.mark.parametrize(("batch", "length", "classes"), [(1, 1, 1), (3, 37, 5)])
+def test_folded_paper_answers_alike(choices: dict[str, Any], batch: int, length: int, classes: int) -> None:
+    model = _paper(**choices)
+    features, embeddings = torch.randn(batch, length, 32), torch.randn(classes, 32)
+    with torch.no_grad():
+        expected, folded = model(features, embeddings), fold_detector(model)(features, embeddings)
+    assert 0 < expected.masks.mean() < 1
+    for name, wanted, got in zip(expected._fields, expected, folded, strict=True):
+        torch.testing.assert_close(got, wanted, atol=2e-5, rtol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_the_folded_paper_hides_the_background_as_the_model_does() -> None:
+    """Gated-off snippets are no keys; with all of them off, attention is what it is without a gate."""
+    for bias in (-9.0, 9.0):
+        model = _paper()
+        with torch.no_grad():
+            model.masking.query_weights[-1].bias.fill_(bias)
+            inputs = torch.randn(2, 21, 32), torch.randn(4, 32)
+            expected, folded = model(*inputs), fold_detector(model)(*inputs)
+        assert bool((expected.foreground > 0.5).all()) == (bias > 0)
+        torch.testing.assert_close(folded.class_logits, expected.class_logits, atol=2e-5, rtol=1e-5)
+
+
+def test_masks_made_in_chunks_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    folded = fold_detector(_paper())
+    inputs = torch.randn(2, 21, 32), torch.randn(4, 32)
+    with torch.no_grad():
+        whole = folded(*inputs).masks
+        monkeypatch.setattr(folding_paper, "CHUNK_ELEMENTS", 1000)
+        torch.testing.assert_close(folded(*inputs).masks, whole)
+
+
+def test_folding_the_paper_leaves_the_model_alone() -> None:
+    model = _paper().train()
+    parts, before = dict(model.named_modules()), {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    folded = fold_detector(model)
+    assert folded is not model
+    assert folded.config is model.config
+    assert dict(model.named_modules()) == parts
+    assert all(module.training for module in parts.values())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_foreign_model_stays() -> None:
+    model = torch.nn.Linear(2, 2)
     assert fold_detector(model) is model
 
 
@@ -75,3 +140,15 @@ def test_exported_files_are_folded(tmp_path: Path) -> None:
     shapes = [tuple(tensor.dims) for tensor in onnx.load(tmp_path / "detector.onnx").graph.initializer]
     assert (32, 3 * 4 * 32) not in shapes, "queries, keys and values of the wide attention were not folded"
     assert shapes.count((32, 4 * 32)) == shapes.count((4 * 32, 32)) == 2
+
+
+def test_exported_files_of_the_paper_are_folded(tmp_path: Path) -> None:
+    model = _paper()
+    DetectorExporter(model).write(find_format("onnx", "fp32"), tmp_path / "detector.onnx", metadata={})
+    graph = onnx.load(tmp_path / "detector.onnx").graph
+    shapes = [tuple(tensor.dims) for tensor in graph.initializer]
+    assert (32, 20 * 4) in shapes, "the mask queries of all heads do not ask snippets directly"
+    assert not {(32, 3 * 32), (32, 2 * 32)} & set(shapes), "queries, keys and values are made in one and cut apart"
+    assert sum(node.op_type == "Softmax" for node in graph.node) == 5, (
+        "constant queries attend to each other in the graph"
+    )

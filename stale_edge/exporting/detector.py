@@ -54,10 +54,11 @@ class DetectorExporter:
         self.config = model_config(model)
         self.calibration = calibration
         self.model = fold_detector(model)
-        # Only int8 gains from centred features; float32 stays what the checkpoint says to the last bits.
-        statistics = None if calibration is None else FeatureStatistics.of(calibration.features)
-        folds = statistics is not None and self.model is not model
-        self._int8_model = fold_detector(model, statistics) if folds else self.model
+        # Only int8 gains from centred features; float32 stays what the checkpoint says to the last bits. The paper's
+        # network centres its features itself.
+        self._int8_model = self.model
+        if calibration is not None and self.config.architecture == "release":
+            self._int8_model = fold_detector(model, FeatureStatistics.of(calibration.features))
 
     def write(
         self,

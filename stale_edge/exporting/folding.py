@@ -22,7 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stale_edge.model import ReleaseStale
+from stale_edge.exporting.folded_linear import linear, split_heads
+from stale_edge.exporting.folding_paper import fold_paper
+from stale_edge.model import PaperStale, ReleaseStale
 from stale_edge.model.inputs import check_inputs
 from stale_edge.model.layers import attend, l2_normalize
 from stale_edge.model.output import StaleOutput
@@ -65,12 +67,14 @@ def fold_detector(model: nn.Module, statistics: FeatureStatistics | None = None)
 
     Args:
         model: detector of this package, in float32; it is not changed, and may share weights with what is returned.
-        statistics: of features; None: they are read as they are.
+        statistics: of features, for the public network; None: they are read as they are.
 
     Returns:
-        A detector for inference, with the same `config`; `model` itself for architectures with nothing to fold.
+        A detector for inference, with the same `config`; `model` itself if it is of neither architecture.
     """
-    return FoldedRelease(model, statistics) if isinstance(model, ReleaseStale) else model
+    if isinstance(model, ReleaseStale):
+        return FoldedRelease(model, statistics)
+    return fold_paper(model) if isinstance(model, PaperStale) else model
 
 
 class FoldedRelease(nn.Module):
@@ -116,11 +120,11 @@ class FoldedWideAttention(nn.Module):
             query, key, value = attention.query_key_value.weight.chunk(3)
         dim = query.shape[1]
         self.n_heads = attention.n_heads
-        q, k, v = (_split(weight, 0, self.n_heads) for weight in (query, key, value))  # (heads, D in a head, D)
-        out = _split(attention.out.weight, 1, self.n_heads).transpose(0, 1)
+        q, k, v = (split_heads(weight, 0, self.n_heads) for weight in (query, key, value))  # (heads, D in a head, D)
+        out = split_heads(attention.out.weight, 1, self.n_heads).transpose(0, 1)
         # q_h k_hᵀ = x (Wqᵀ Wk) yᵀ; nn.Linear holds the transpose of what its input is multiplied by.
-        self.query = _linear((k.transpose(1, 2) @ q).flatten(0, 1) / dim**0.5)  # D -> heads * D
-        self.out = _linear(torch.cat(list(out @ v), dim=1), attention.out.bias)  # heads * D -> D
+        self.query = linear((k.transpose(1, 2) @ q).flatten(0, 1) / dim**0.5)  # D -> heads * D
+        self.out = linear(torch.cat(list(out @ v), dim=1), attention.out.bias)  # heads * D -> D
         self.norm = wide.norm
 
     def forward(self, queries: Tensor, memory: Tensor) -> Tensor:
@@ -152,12 +156,12 @@ class FoldedSelfAttention(nn.Module):
         mean, deviation = statistics.mean.double(), statistics.deviation.double()
         n_heads = self.attention.n_heads
         # x = mean + deviation * z: the queries for keys z, and what the values z leave out.
-        query = _split(self.attention.query.weight, 0, n_heads)  # (heads, D of keys, D of queries)
+        query = split_heads(self.attention.query.weight, 0, n_heads)  # (heads, D of keys, D of queries)
         weight = query * deviation[:, None] * deviation
-        self.attention.query = _linear(weight.flatten(0, 1), ((query @ mean) * deviation).flatten())
-        out = _split(self.attention.out.weight, 1, n_heads)  # (D, heads, D)
+        self.attention.query = linear(weight.flatten(0, 1), ((query @ mean) * deviation).flatten())
+        out = split_heads(self.attention.out.weight, 1, n_heads)  # (D, heads, D)
         bias = self.attention.out.bias.detach().double() + (out @ mean).sum(dim=1)
-        self.attention.out = _linear((out * deviation).flatten(1), bias)
+        self.attention.out = linear((out * deviation).flatten(1), bias)
 
     def forward(self, features: Tensor) -> Tensor:
         """Give the embedding (B, T, D) of features (B, T, D)."""
@@ -204,7 +208,7 @@ class FoldedEncoderLayer(nn.Module):
     def __init__(self, layer: MaskEncoderLayer) -> None:
         super().__init__()
         attention = layer.self_attention
-        self.query_key = _linear(
+        self.query_key = linear(
             torch.cat([attention.query.weight, attention.key.weight]),
             torch.cat([attention.query.bias, attention.key.bias]),
         )
@@ -230,7 +234,7 @@ class FoldedDecoderLayer(nn.Module):
         itself = layer.self_attention
         value, out = itself.value, itself.out
         # Softmax over one key is 1.
-        self.self_attention = _linear(out.weight.double() @ value.weight.double(), out(value.bias))
+        self.self_attention = linear(out.weight.double() @ value.weight.double(), out(value.bias))
         self.cross_attention = SingleQueryAttention(layer.cross_attention)
         self.norm1, self.norm2, self.norm3 = layer.norm1, layer.norm2, layer.norm3
         self.feedforward = layer.feedforward
@@ -249,32 +253,17 @@ class SingleQueryAttention(nn.Module):
         super().__init__()
         dim = attention.query.weight.shape[1]
         layers = (attention.query, attention.key, attention.value)
-        q, k, v = (_split(layer.weight, 0, MASK_HEADS) for layer in layers)  # (heads, D / heads, D)
-        bias = _split(attention.query.bias, 0, MASK_HEADS).unsqueeze(1)  # (heads, 1, D / heads)
+        q, k, v = (split_heads(layer.weight, 0, MASK_HEADS) for layer in layers)  # (heads, D / heads, D)
+        bias = split_heads(attention.query.bias, 0, MASK_HEADS).unsqueeze(1)  # (heads, 1, D / heads)
         scale = (dim // MASK_HEADS) ** -0.5
         # The keys' bias adds the same to every logit of the query, so softmax takes it out.
-        self.query = _linear((k.transpose(1, 2) @ q).flatten(0, 1) * scale, (bias @ k).flatten() * scale)
-        out = _split(attention.out.weight, 1, MASK_HEADS).transpose(0, 1)  # (heads, D, D / heads)
+        self.query = linear((k.transpose(1, 2) @ q).flatten(0, 1) * scale, (bias @ k).flatten() * scale)
+        out = split_heads(attention.out.weight, 1, MASK_HEADS).transpose(0, 1)  # (heads, D, D / heads)
         # Attention weights sum to 1, so the values' bias comes through whole.
-        self.out = _linear(torch.cat(list(out @ v), dim=1), attention.out(attention.value.bias))
+        self.out = linear(torch.cat(list(out @ v), dim=1), attention.out(attention.value.bias))
 
     def forward(self, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Let one query (1 or B, 1, D) read values (B, T, D) by keys (B, T, D); gives (B, 1, D)."""
         asked = torch.unflatten(self.query(query), -1, (MASK_HEADS, query.shape[-1])).flatten(1, 2)  # (B, heads, D)
         weights = torch.softmax(asked @ keys.transpose(1, 2), dim=-1)  # (B, heads, T)
         return cast(Tensor, self.out((weights @ values).flatten(1).unsqueeze(1)))
-
-
-def _split(weight: Tensor, axis: int, n_heads: int) -> Tensor:
-    """Part an axis of a weight into heads and their channels, in double precision."""
-    return torch.unflatten(weight.detach().double(), axis, (n_heads, -1))
-
-
-def _linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
-    """Hold a product made in double precision, (out, in) as `nn.Linear` has it, in float32."""
-    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
-    with torch.no_grad():
-        layer.weight.copy_(weight)
-        if bias is not None:
-            layer.bias.copy_(bias)
-    return layer

@@ -20,6 +20,8 @@ from stale_edge.exporting.onnx_precision import quantize_columns
 PRODUCTS = ("MatMul", "Gemm")
 _LEAST_RANGE = 1e-12
 """Keeps the scale of a tensor that is always 0 a number."""
+_SKEWED = 0.25
+"""A range whose negative part is a smaller part of the positive one (after GELU) is not made symmetric for it."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,8 @@ def quantize_static(
 ) -> onnx.ModelProto:
     """Quantize the operands of products to int8 with constant scales.
 
-    Weights have one scale an output channel; activations have one scale, symmetric, or from 0 where they are never
-    negative (after Softmax, Relu and Sigmoid).
+    Weights have one scale an output channel; activations have one scale, symmetric, or from the lowest value where they
+    are never or hardly negative (after Softmax, Relu, Sigmoid and GELU), which symmetry would cost a bit.
 
     Args:
         proto: float32 graph; it is not changed.
@@ -121,10 +123,12 @@ class _Rewriter:
         if name not in self.made:
             self.made.add(name)
             found = self.ranges[name]
-            if found.low >= 0:
-                scale, zero = max(found.high, _LEAST_RANGE) / 255, np.array(0, np.uint8)
+            low, high = min(found.low, 0.0), max(found.high, -found.low, _LEAST_RANGE)
+            if -low < _SKEWED * high:
+                scale = (high - low) / 255
+                zero = np.array(round(-low / scale), np.uint8)
             else:
-                scale, zero = max(-found.low, found.high, _LEAST_RANGE) / 127, np.array(0, np.int8)
+                scale, zero = high / 127, np.array(0, np.int8)
             parameters = self._store(name, np.array(scale, np.float32), zero)
             self._node("QuantizeLinear", [name, *parameters], f"{name}_int8")
             self._node("DequantizeLinear", [f"{name}_int8", *parameters], f"{name}_rounded")

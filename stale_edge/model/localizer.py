@@ -55,7 +55,7 @@ class ActionMaskLocalizer(nn.Module):
             (B, R, T) in [0, 1].
         """
         base = self.base(embedding)  # (B, T, width)
-        position = _positions(embedding)  # (T, 1)
+        position = positions(embedding)  # (T, 1)
         ones = torch.ones_like(base[..., :1])
         inputs = torch.cat([base, position.expand_as(ones), ones], dim=-1).transpose(1, 2)  # (B, width + 2, T)
         weights = self.controller(embedding)  # (B, T, number of weights of the tiny network)
@@ -82,7 +82,7 @@ class ActionMaskLocalizer(nn.Module):
         return torch.sigmoid(logits)
 
 
-def _positions(embedding: Tensor) -> Tensor:
+def positions(embedding: Tensor) -> Tensor:
     """Place T snippets (B, T, D) in their video: (T, 1), evenly spaced around 0 over POSITION_SCALE."""
     length = embedding.shape[1]
     # Counted: torch.arange in a recorded graph would stay on the device that it was recorded on.
