@@ -30,7 +30,7 @@ std::string shape_text(const py::array& array) {
 
 std::size_t rows_of_segments(const Doubles& array, const char* name) {
   if (array.ndim() != 2 || array.shape(1) != 2) {
-    stale::fail(std::string(name) + " must have shape (N, 2), [start, end) a row; got " + shape_text(array));
+    stale::fail({name, " must have shape (N, 2), [start, end) a row; got ", shape_text(array)});
   }
   return static_cast<std::size_t>(array.shape(0));
 }
@@ -39,17 +39,17 @@ stale::SoftNmsMethod method_named(const std::string& name) {
   if (name == "gaussian") return stale::SoftNmsMethod::gaussian;
   if (name == "linear") return stale::SoftNmsMethod::linear;
   if (name == "hard") return stale::SoftNmsMethod::hard;
-  stale::fail("method must be 'gaussian', 'linear' or 'hard'; got '" + name + "'");
+  stale::fail({"method must be 'gaussian', 'linear' or 'hard'; got '", name, "'"});
 }
 
 stale::Regions regions_named(const std::string& name) {
   if (name == "runs") return stale::Regions::runs;
   if (name == "hull") return stale::Regions::hull;
-  stale::fail("regions must be 'runs' or 'hull'; got '" + name + "'");
+  stale::fail({"regions must be 'runs' or 'hull'; got '", name, "'"});
 }
 
 std::int64_t limit_of(const std::optional<std::int64_t>& top_k) {
-  if (top_k && *top_k < 0) stale::fail("top_k must be >= 0, or None for no limit; got " + std::to_string(*top_k));
+  if (top_k && *top_k < 0) stale::fail({"top_k must be >= 0, or None for no limit; got ", *top_k});
   return top_k.value_or(stale::kNoLimit);
 }
 
@@ -71,8 +71,7 @@ std::pair<Ints, Floats> soft_nms(const Doubles& segments, const Doubles& scores,
                                  double tiou_threshold, double min_score, const std::optional<std::int64_t>& top_k) {
   const std::size_t n = rows_of_segments(segments, "segments");
   if (scores.ndim() != 1 || static_cast<std::size_t>(scores.shape(0)) != n) {
-    stale::fail("scores must have shape (N,) with one score a segment, here (" + std::to_string(n) + ",); got " +
-                shape_text(scores));
+    stale::fail({"scores must have shape (N,) with one score a segment, here (", n, ",); got ", shape_text(scores)});
   }
   const stale::SoftNmsParameters parameters{method_named(method), sigma, tiou_threshold, min_score, limit_of(top_k)};
   const double* segment_data = segments.data();
@@ -94,7 +93,7 @@ std::pair<Ints, Floats> soft_nms(const Doubles& segments, const Doubles& scores,
 }
 
 Ints mask_segments(const Floats& mask, double threshold, const std::string& regions, std::int64_t min_snippets) {
-  if (mask.ndim() != 1) stale::fail("mask must have shape (T,); got " + shape_text(mask));
+  if (mask.ndim() != 1) stale::fail({"mask must have shape (T,); got ", shape_text(mask)});
   const stale::Regions kind = regions_named(regions);
   const float* data = mask.data();
   const auto length = static_cast<std::size_t>(mask.shape(0));
@@ -121,11 +120,11 @@ struct Outputs {
 
 Outputs network_outputs(const Floats& class_logits, const Floats& masks) {
   if (class_logits.ndim() != 2 || class_logits.shape(0) < 2 || class_logits.shape(1) < 1) {
-    stale::fail("class_logits must have shape (K + 1, T) with K >= 1 and T >= 1; got " + shape_text(class_logits));
+    stale::fail({"class_logits must have shape (K + 1, T) with K >= 1 and T >= 1; got ", shape_text(class_logits)});
   }
   const py::ssize_t T = class_logits.shape(1);
   if (masks.ndim() != 2 || masks.shape(0) != T || masks.shape(1) != T) {
-    stale::fail("masks must have shape (T, T) with the T = " + std::to_string(T) + " of class_logits; got " + shape_text(masks));
+    stale::fail({"masks must have shape (T, T) with the T = ", T, " of class_logits; got ", shape_text(masks)});
   }
   return {class_logits.data(), masks.data(), static_cast<std::size_t>(class_logits.shape(0) - 1),
           static_cast<std::size_t>(T)};

@@ -11,16 +11,13 @@ void check_segments(const double* segments, std::size_t n, const char* name) {
     const double start = segments[2 * i];
     const double end = segments[2 * i + 1];
     if (!std::isfinite(start) || !std::isfinite(end)) {
-      fail(std::string(name) + " row " + std::to_string(i) + " is [" + text(start) + ", " + text(end) +
-           "]; both ends must be finite");
+      fail({name, " row ", i, " is [", start, ", ", end, "]; both ends must be finite"});
     }
     if (end < start) {
-      fail(std::string(name) + " row " + std::to_string(i) + " is [" + text(start) + ", " + text(end) +
-           "]; the end must not precede the start");
+      fail({name, " row ", i, " is [", start, ", ", end, "]; the end must not precede the start"});
     }
     if (!std::isfinite(end - start)) {
-      fail(std::string(name) + " row " + std::to_string(i) + " is [" + text(start) + ", " + text(end) +
-           "]; its length must be finite");
+      fail({name, " row ", i, " is [", start, ", ", end, "]; its length must be finite"});
     }
   }
 }
@@ -28,30 +25,29 @@ void check_segments(const double* segments, std::size_t n, const char* name) {
 void check_scores(const double* scores, std::size_t n) {
   for (std::size_t i = 0; i < n; ++i) {
     if (!std::isfinite(scores[i]) || scores[i] < 0.0) {
-      fail("scores row " + std::to_string(i) + " is " + text(scores[i]) + "; scores must be finite and >= 0");
+      fail({"scores row ", i, " is ", scores[i], "; scores must be finite and >= 0"});
     }
   }
 }
 
 void check_soft_nms(const SoftNmsParameters& p) {
   if (!(std::isfinite(p.sigma) && p.sigma > 0.0)) {
-    fail("sigma must be a finite number > 0; got " + text(p.sigma));
+    fail({"sigma must be a finite number > 0; got ", p.sigma});
   }
   if (!(p.tiou_threshold >= 0.0 && p.tiou_threshold <= 1.0)) {
-    fail("tiou_threshold must be in [0, 1]; got " + text(p.tiou_threshold));
+    fail({"tiou_threshold must be in [0, 1]; got ", p.tiou_threshold});
   }
   if (!(std::isfinite(p.min_score) && p.min_score >= 0.0)) {
-    fail("min_score must be a finite number >= 0; got " + text(p.min_score));
+    fail({"min_score must be a finite number >= 0; got ", p.min_score});
   }
   if (p.top_k < 0 && p.top_k != kNoLimit) {
-    fail("top_k must be >= 0, or nothing for no limit; got " + std::to_string(p.top_k));
+    fail({"top_k must be >= 0, or nothing for no limit; got ", p.top_k});
   }
 }
 
 void check_network_output(const float* class_logits, const float* masks, std::size_t n_classes, std::size_t n_snippets) {
   if (n_classes == 0 || n_snippets == 0) {
-    fail("class_logits must have shape (K + 1, T) with K >= 1 and T >= 1; got (" + std::to_string(n_classes + 1) + ", " +
-         std::to_string(n_snippets) + ")");
+    fail({"class_logits must have shape (K + 1, T) with K >= 1 and T >= 1; got (", n_classes + 1, ", ", n_snippets, ")"});
   }
   constexpr float kLargest = std::numeric_limits<float>::max();
   const std::size_t T = n_snippets;
@@ -62,8 +58,7 @@ void check_network_output(const float* class_logits, const float* masks, std::si
     if (n_bad == 0) continue;
     for (std::size_t t = 0; t < T; ++t) {
       if (!std::isfinite(row[t])) {
-        fail("class_logits row " + std::to_string(k) + ", snippet " + std::to_string(t) + " is " + text(row[t]) +
-             "; logits must be finite");
+        fail({"class_logits row ", k, ", snippet ", t, " is ", row[t], "; logits must be finite"});
       }
     }
   }
@@ -76,8 +71,7 @@ void check_network_output(const float* class_logits, const float* masks, std::si
     if (n_bad == 0) continue;
     for (std::size_t t = 0; t < T; ++t) {
       if (!(row[t] >= 0.0F && row[t] <= kMost)) {
-        fail("masks row " + std::to_string(i) + ", snippet " + std::to_string(t) + " is " + text(row[t]) +
-             "; masks must lie in [0, 1] (apply the sigmoid first)");
+        fail({"masks row ", i, ", snippet ", t, " is ", row[t], "; masks must lie in [0, 1] (apply the sigmoid first)"});
       }
     }
   }

@@ -2,16 +2,25 @@
 #pragma once
 
 #include <cstddef>
+#include <initializer_list>
 #include <string>
 
 #include "stale_core.hpp"
 
 namespace stale {
 
-[[noreturn]] void fail(const std::string& message);
+// A part of a message: words, or a number that is written as a user would type it. Borrows the words.
+struct Part {
+  Part(const char* words) : words(words) {}                // NOLINT(google-explicit-constructor): parts are written in a row
+  Part(const std::string& words) : words(words.c_str()) {}  // NOLINT(google-explicit-constructor)
+  template <typename Number>
+  Part(Number number) : number(static_cast<double>(number)) {}  // NOLINT(google-explicit-constructor)
 
-// A number as a user would type it.
-std::string text(double value);
+  const char* words = nullptr;  // null: a number
+  double number = 0.0;
+};
+
+[[noreturn]] void fail(std::initializer_list<Part> message);
 
 void check_segments(const double* segments, std::size_t n, const char* name);
 void check_scores(const double* scores, std::size_t n);

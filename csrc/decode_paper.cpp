@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "checks.hpp"
+#include "order.hpp"
 #include "overlap.hpp"
 #include "softmax.hpp"
 #include "stale_core.hpp"
@@ -35,24 +36,26 @@ std::vector<Vote> top_votes(const float* class_logits, std::size_t n_classes, st
   for (std::size_t t = 0; t < T; ++t) {
     worth_a_look[t] = static_cast<float>(p.class_threshold * softmax.sums[t] * (1.0 - 1e-6));
   }
-  std::vector<Vote> votes;
+  const auto wanted = static_cast<std::size_t>(p.top_snippets);
+  std::vector<Vote> votes;  // a heap with the last of the best in front
   for (std::size_t k = 0; k < n_classes; ++k) {
     const float* weights = softmax.weights.data() + k * T;
     for (std::size_t t = 0; t < T; ++t) {
       if (weights[t] < worth_a_look[t]) continue;
-      const double probability = static_cast<double>(weights[t]) / softmax.sums[t];
-      if (probability > p.class_threshold) {
-        votes.push_back({probability, static_cast<std::uint32_t>(t), static_cast<std::uint32_t>(k)});
+      const Vote vote{static_cast<double>(weights[t]) / softmax.sums[t], static_cast<std::uint32_t>(t),
+                      static_cast<std::uint32_t>(k)};
+      if (!(vote.probability > p.class_threshold)) continue;
+      if (votes.size() < wanted) {
+        votes.push_back(vote);
+      } else {
+        if (!ranks_before(vote, votes.front())) continue;
+        std::pop_heap(votes.begin(), votes.end(), ranks_before);
+        votes.back() = vote;
       }
+      std::push_heap(votes.begin(), votes.end(), ranks_before);
     }
   }
-  const auto wanted = static_cast<std::size_t>(p.top_snippets);
-  if (votes.size() > wanted) {
-    std::nth_element(votes.begin(), votes.begin() + static_cast<std::ptrdiff_t>(wanted), votes.end(), ranks_before);
-    votes.resize(wanted);
-  }
-  std::sort(votes.begin(), votes.end(), ranks_before);
-  return votes;
+  return in_order(votes, ranks_before);
 }
 
 // Finds the regions of one mask at all thresholds in one walk over the mask.
@@ -63,9 +66,11 @@ std::vector<Vote> top_votes(const float* class_logits, std::size_t n_classes, st
 class RegionFinder {
  public:
   explicit RegionFinder(const DecodeParameters& p) : regions_(p.regions), min_snippets_(p.min_snippets) {
-    for (std::size_t i = 0; i < p.n_mask_thresholds; ++i) thresholds_.push_back(static_cast<float>(p.mask_thresholds[i]));
-    std::sort(thresholds_.begin(), thresholds_.end());
-    thresholds_.erase(std::unique(thresholds_.begin(), thresholds_.end()), thresholds_.end());
+    for (std::size_t i = 0; i < p.n_mask_thresholds; ++i) {  // they ascend, each once
+      const auto threshold = static_cast<float>(p.mask_thresholds[i]);
+      const auto at = std::lower_bound(thresholds_.begin(), thresholds_.end(), threshold);
+      if (at == thresholds_.end() || *at != threshold) thresholds_.insert(at, threshold);
+    }
     opened_.resize(thresholds_.size());
     peaks_.resize(thresholds_.size());
   }
@@ -172,14 +177,14 @@ class Proposals {
 
 void check_parameters(const DecodeParameters& p) {
   if (!(p.class_threshold >= 0.0 && p.class_threshold < 1.0)) {
-    fail("class_threshold must be in [0, 1); got " + text(p.class_threshold));
+    fail({"class_threshold must be in [0, 1); got ", p.class_threshold});
   }
-  if (p.top_snippets < 1) fail("top_snippets must be >= 1; got " + std::to_string(p.top_snippets));
-  if (p.min_snippets < 1) fail("min_snippets must be >= 1; got " + std::to_string(p.min_snippets));
-  if (p.n_mask_thresholds == 0) fail("mask_thresholds must hold at least one number");
+  if (p.top_snippets < 1) fail({"top_snippets must be >= 1; got ", p.top_snippets});
+  if (p.min_snippets < 1) fail({"min_snippets must be >= 1; got ", p.min_snippets});
+  if (p.n_mask_thresholds == 0) fail({"mask_thresholds must hold at least one number"});
   for (std::size_t i = 0; i < p.n_mask_thresholds; ++i) {
     if (!(p.mask_thresholds[i] >= 0.0 && p.mask_thresholds[i] < 1.0)) {
-      fail("mask_thresholds row " + std::to_string(i) + " is " + text(p.mask_thresholds[i]) + "; it must be in [0, 1)");
+      fail({"mask_thresholds row ", i, " is ", p.mask_thresholds[i], "; it must be in [0, 1)"});
     }
   }
   check_soft_nms(p.soft_nms);
@@ -202,8 +207,7 @@ std::vector<Detection> decode_paper(const float* class_logits, const float* mask
     cut[vote.snippet] = true;
   }
 
-  std::vector<Vote> by_label = votes;
-  std::stable_sort(by_label.begin(), by_label.end(), [](const Vote& a, const Vote& b) { return a.label < b.label; });
+  const std::vector<Vote> by_label = in_order(votes, [](const Vote& a, const Vote& b) { return a.label < b.label; });
   std::vector<Detection> detections;
   Proposals proposals(n_snippets);
   for (std::size_t first = 0; first < by_label.size();) {
@@ -228,8 +232,7 @@ std::vector<Detection> decode_paper(const float* class_logits, const float* mask
     first = last;
   }
 
-  std::stable_sort(detections.begin(), detections.end(),
-                   [](const Detection& a, const Detection& b) { return a.score > b.score; });
+  detections = in_order(detections, [](const Detection& a, const Detection& b) { return a.score > b.score; });
   const std::int64_t limit = parameters.soft_nms.top_k;
   if (limit != kNoLimit && detections.size() > static_cast<std::size_t>(limit)) {
     detections.resize(static_cast<std::size_t>(limit));

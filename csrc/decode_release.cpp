@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "checks.hpp"
+#include "order.hpp"
 #include "overlap.hpp"
 #include "softmax.hpp"
 #include "stale_core.hpp"
@@ -165,8 +166,7 @@ std::vector<ReleaseProposal> release_proposals(const float* class_logits, const 
   // stale_inference.py:176-181. The script asks for at least ten snippets; of fewer, all are taken.
   std::vector<std::size_t> snippets(T);
   for (std::size_t t = 0; t < T; ++t) snippets[t] = t;
-  std::stable_sort(snippets.begin(), snippets.end(),
-                   [&](std::size_t a, std::size_t b) { return best_scores[a] > best_scores[b]; });
+  snippets = in_order(snippets, [&](std::size_t a, std::size_t b) { return best_scores[a] > best_scores[b]; });
   snippets.resize(std::min(T, kReleaseTopSnippets));
 
   std::vector<ReleaseProposal> proposals;
@@ -194,7 +194,7 @@ std::vector<ReleaseProposal> release_proposals(const float* class_logits, const 
     }
   }
   const auto key = [](const ReleaseProposal& p) { return std::tie(p.start, p.end, p.class_score, p.mask_score); };
-  std::sort(proposals.begin(), proposals.end(), [&](const auto& a, const auto& b) { return key(a) < key(b); });
+  proposals = in_order(proposals, [&](const auto& a, const auto& b) { return key(a) < key(b); });
   const auto same = [&](const auto& a, const auto& b) { return key(a) == key(b); };
   proposals.erase(std::unique(proposals.begin(), proposals.end(), same), proposals.end());
   return proposals;
@@ -212,12 +212,12 @@ std::vector<Detection> decode_release(const float* class_logits, const float* ma
   }
   // utils/postprocess_utils.py:64. Class regions often share one score, and then the script's order is chance: rows come out of a
   // Python set (stale_inference.py:227) and pass an unstable sort. Here the later end goes first, then the later start.
-  std::stable_sort(candidates.begin(), candidates.end(), [](const auto& a, const auto& b) {
+  candidates = in_order(candidates, [](const auto& a, const auto& b) {
     return std::tie(a.score, a.end, a.start) > std::tie(b.score, b.end, b.start);
   });
   if (candidates.size() > 1) candidates = release_soft_nms(std::move(candidates));
   // Decayed scores can rise, so the picks are not in order: utils/postprocess_utils.py:130.
-  std::stable_sort(candidates.begin(), candidates.end(), [](const auto& a, const auto& b) { return a.score > b.score; });
+  candidates = in_order(candidates, [](const auto& a, const auto& b) { return a.score > b.score; });
   std::vector<Detection> detections;
   for (const ReleaseCandidate& c : candidates) {
     detections.push_back({c.proposal->label, c.score, static_cast<double>(c.proposal->start),

@@ -1,5 +1,6 @@
 // The only file of the core that throws or writes numbers as text: where there are no exceptions and no streams, another one
 // takes its place (export/wasm/host.cpp).
+#include <cmath>
 #include <locale>
 #include <sstream>
 #include <stdexcept>
@@ -8,13 +9,20 @@
 
 namespace stale {
 
-void fail(const std::string& message) { throw std::invalid_argument(message); }
-
-std::string text(double value) {
+void fail(std::initializer_list<Part> message) {
+  constexpr double kAllDigits = 1e15;  // whole numbers up to here are rows, counts and the like
   std::ostringstream out;
   out.imbue(std::locale::classic());
-  out << value;
-  return out.str();
+  for (const Part& part : message) {
+    if (part.words != nullptr) {
+      out << part.words;
+    } else if (std::fabs(part.number) < kAllDigits && part.number == std::floor(part.number)) {
+      out << static_cast<long long>(part.number);
+    } else {
+      out << part.number;
+    }
+  }
+  throw std::invalid_argument(out.str());
 }
 
 }  // namespace stale

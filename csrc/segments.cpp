@@ -19,11 +19,11 @@ void tiou(const double* segments, std::size_t n, const double* others, std::size
 
 std::vector<SnippetSegment> mask_segments(const float* mask, std::size_t length, double threshold, Regions regions,
                                           std::int64_t min_snippets) {
-  if (!std::isfinite(threshold)) fail("threshold must be finite; got " + text(threshold));
-  if (min_snippets < 1) fail("min_snippets must be >= 1; got " + std::to_string(min_snippets));
+  if (!std::isfinite(threshold)) fail({"threshold must be finite; got ", threshold});
+  if (min_snippets < 1) fail({"min_snippets must be >= 1; got ", min_snippets});
   for (std::size_t t = 0; t < length; ++t) {
     if (!std::isfinite(mask[t])) {
-      fail("mask row " + std::to_string(t) + " is " + text(mask[t]) + "; it must be finite");
+      fail({"mask row ", t, " is ", mask[t], "; it must be finite"});
     }
   }
   std::vector<SnippetSegment> found;

@@ -278,7 +278,7 @@ std::vector<Pick> soft_nms(const double* segments, const double* scores, std::si
   check_soft_nms(parameters);
   check_segments(segments, n, "segments");
   check_scores(scores, n);
-  if (n >= std::numeric_limits<std::uint32_t>::max()) fail("too many candidates: " + std::to_string(n));
+  if (n >= std::numeric_limits<std::uint32_t>::max()) fail({"too many candidates: ", n});
   std::vector<Pick> picks;
   if (n == 0 || parameters.top_k == 0) return picks;
   Candidates candidates(segments, scores, n, parameters);

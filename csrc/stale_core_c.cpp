@@ -5,7 +5,6 @@
 #include <exception>
 #include <new>
 #include <stdexcept>
-#include <string>
 
 #include "checks.hpp"
 #include "stale_core.h"
@@ -36,7 +35,7 @@ stale_status guarded(char* error, std::size_t error_size, Function&& function) {
 }
 
 void need(bool given, const char* name) {
-  if (!given) stale::fail(std::string(name) + " must not be null");
+  if (!given) stale::fail({name, " must not be null"});
 }
 
 stale::SoftNmsParameters soft_nms_parameters(const stale_soft_nms_parameters& p) {
@@ -45,7 +44,7 @@ stale::SoftNmsParameters soft_nms_parameters(const stale_soft_nms_parameters& p)
     case STALE_SOFT_NMS_GAUSSIAN: method = stale::SoftNmsMethod::gaussian; break;
     case STALE_SOFT_NMS_LINEAR: method = stale::SoftNmsMethod::linear; break;
     case STALE_SOFT_NMS_HARD: method = stale::SoftNmsMethod::hard; break;
-    default: stale::fail("method must be 0 (gaussian), 1 (linear) or 2 (hard); got " + std::to_string(p.method));
+    default: stale::fail({"method must be 0 (gaussian), 1 (linear) or 2 (hard); got ", p.method});
   }
   return {method, p.sigma, p.tiou_threshold, p.min_score, p.top_k};
 }
@@ -53,7 +52,7 @@ stale::SoftNmsParameters soft_nms_parameters(const stale_soft_nms_parameters& p)
 stale::Regions regions_of(std::int32_t value) {
   if (value == STALE_REGIONS_RUNS) return stale::Regions::runs;
   if (value == STALE_REGIONS_HULL) return stale::Regions::hull;
-  stale::fail("regions must be 0 (runs) or 1 (hull); got " + std::to_string(value));
+  stale::fail({"regions must be 0 (runs) or 1 (hull); got ", value});
 }
 
 stale_status give(const std::vector<stale::Detection>& found, stale_detection* detections, std::size_t capacity,
@@ -154,7 +153,7 @@ stale_status stale_take_video_label(stale_detection* detections, size_t count, i
                                     char* error, size_t error_size) {
   return guarded(error, error_size, [&] {
     need(detections != nullptr || count == 0, "detections");
-    if (!std::isfinite(video_score)) stale::fail("video_score must be finite; got " + stale::text(video_score));
+    if (!std::isfinite(video_score)) stale::fail({"video_score must be finite; got ", video_score});
     for (std::size_t i = 0; i < count; ++i) {
       if (detections[i].score <= video_score) detections[i].label = video_label;
     }

@@ -9,7 +9,8 @@
 extern "C" {
 
 __attribute__((import_module("host"), import_name("fail"), noreturn)) void host_fail(const char* text, std::size_t size);
-// Writes at most 32 ASCII characters and returns how many.
+// Writes at most kNumberSize ASCII characters and returns how many.
+constexpr std::size_t kNumberSize = 32;
 __attribute__((import_module("host"), import_name("number_text"))) std::size_t host_number_text(double value, char* text);
 
 extern unsigned char __heap_base;  // where the linker's data and stack end
@@ -43,11 +44,17 @@ void operator delete(void*) noexcept {}
 
 namespace stale {
 
-void fail(const std::string& message) { host_fail(message.data(), message.size()); }
-
-std::string text(double value) {
-  char characters[32];
-  return std::string(characters, host_number_text(value, characters));
+void fail(std::initializer_list<Part> message) {
+  char text[512];  // the core's longest message has half of that
+  std::size_t size = 0;
+  for (const Part& part : message) {
+    if (part.words == nullptr) {
+      if (size + kNumberSize <= sizeof text) size += host_number_text(part.number, text + size);
+    } else {
+      for (const char* c = part.words; *c != '\0' && size < sizeof text; ++c) text[size++] = *c;
+    }
+  }
+  host_fail(text, size);
 }
 
 }  // namespace stale

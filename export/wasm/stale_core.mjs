@@ -18,7 +18,8 @@ export async function loadCore(source) {
       throw new Error(new TextDecoder().decode(bytes(pointer, size)));
     },
     number_text(value, pointer) {
-      return new TextEncoder().encodeInto(String(Math.fround(value) === value ? value : value.toPrecision(6)), bytes(pointer, 32)).written;
+      const exact = Number.isInteger(value) || Math.fround(value) === value;
+      return new TextEncoder().encodeInto(exact ? String(value) : value.toPrecision(6), bytes(pointer, 32)).written;
     },
   };
   const module = source instanceof WebAssembly.Module ? source : await WebAssembly.compile(source);

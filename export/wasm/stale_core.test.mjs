@@ -33,6 +33,27 @@ test("bad input throws with its row and leaves the core usable", () => {
   assertWanted(core.decode(settings, logits, masks, 1, 4));
 });
 
+// The module carries its own exp and log. One class, one mask a snippet: after soft-NMS a score is
+// score * exp(-sum(tiou^2) / sigma).
+test("decayed scores are those of exp and log", () => {
+  const T = 400;
+  const slanted = new Float32Array(2 * T).map((_, i) => (i < T ? 4 : 0) - (i % T) / 500);
+  const nested = new Float32Array(T * T).map((_, i) => (i % T <= Math.floor(i / T) ? 1 : 0)); // [0, i + 1)
+  const undecayed = new Map(
+    core.decode({ ...settings, soft_nms: "hard", tiou_threshold: 1, min_score: 0, top_snippets: T, max_detections: T },
+      slanted, nested, 1, T).map(({ end, score }) => [end, score]));
+  const tiou = (a, b) => Math.min(a, b) / Math.max(a, b);
+  for (const sigma of [0.5, 0.05, 1e-3, 1.4e-3]) {
+    const found = core.decode({ ...settings, sigma, min_score: 0, top_snippets: T, max_detections: 3 }, slanted, nested, 1, T);
+    assert.equal(found.length, 3);
+    found.forEach(({ end, score }, i) => {
+      const lost = found.slice(0, i).reduce((sum, pick) => sum + tiou(end, pick.end) ** 2 / sigma, 0);
+      const expected = undecayed.get(end) * Math.exp(-lost);
+      assert.ok(Math.abs(score - expected) <= 1e-12 * expected, `sigma ${sigma}: ${score} instead of ${expected}`);
+    });
+  }
+});
+
 test("wrong sizes and unknown settings are refused", () => {
   assert.throws(() => core.decode(settings, logits, masks, 2, 4), /got 8 and 16 numbers/);
   assert.throws(() => core.decode({ ...settings, regions: "holes" }, logits, masks, 1, 4), /regions must be one of runs, hull/);
