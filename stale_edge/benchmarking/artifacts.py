@@ -146,27 +146,35 @@ def detector_macs(network: Network, length: int, *, folded: bool = True, foregro
         foreground: count what only this output needs, which decoding does not read.
     """
     import torch
-    from torch import nn
 
     from stale_edge.exporting.detector_graph import DetectorGraph
     from stale_edge.exporting.folding import fold_detector
 
     network = network.at(length)
     model = build_detector(network, seed=0)
-    graph = DetectorGraph(fold_detector(model) if folded else model)
+    if folded:
+        model = fold_detector(model)
+    module = DetectorGraph(model).eval() if foreground else for_decoding(model)
+    features = torch.zeros(1, length, network.model.feature_channels)
+    return count_macs(module, (features, torch.ones(network.n_classes, network.model.embed_dim)))
+
+
+def for_decoding(detector: "nn.Module") -> "nn.Module":
+    """Reduce a detector to the outputs that decoding reads, class logits and masks."""
+    from torch import nn
+
+    from stale_edge.exporting.detector_graph import DetectorGraph
 
     class ForDecoding(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.graph = graph
+            self.whole = DetectorGraph(detector)  # not `graph`: a recorded module has one of its own
 
         def forward(self, features: "Tensor", class_embeddings: "Tensor") -> "tuple[Tensor, ...]":
-            outputs: tuple[Tensor, ...] = self.graph(features, class_embeddings)
+            outputs: tuple[Tensor, ...] = self.whole(features, class_embeddings)
             return outputs[:2]
 
-    module = (graph if foreground else ForDecoding()).eval()
-    features = torch.zeros(1, length, network.model.feature_channels)
-    return count_macs(module, (features, torch.ones(network.n_classes, network.model.embed_dim)))
+    return ForDecoding().eval()
 
 
 def text_macs(tower: TextTower, n_classes: int) -> int:

@@ -2,10 +2,14 @@
 
 The process answers each line with one line: `{"error": text}`, or what the question asks for.
 
-    (start)                        {"model_bytes": int | null}      built, not yet run
+    (start)                        {"model_bytes": int | null, "about": {...}}      built, not yet run
     {"do": "warm"}                 {"seconds": [...], "stable": bool}
     {"do": "trial", "calls": n, "refresh": bool}
                                    {"seconds": [...]}               n timed calls, after one that is not if so asked
+    {"do": "prepare", "batch": n, "check": bool}
+                                   what `Batches.prepare` returns    of throughput alone, as is the next
+    {"do": "window", "batch": n, "start": t, "seconds": s}
+                                   {"begun": t, "ends": [...]}
     {"do": "finish"}               {"peak_rss_bytes": int | null, "peak_device_bytes": int | null}, then it ends
 """
 
@@ -32,7 +36,10 @@ TRIAL_RULE = (
     f"{LONG_CALL_SECONDS:g} s or more, that fetching is nothing beside it, and all calls are timed"
 )
 
-JobVariant = Literal["reference", "detector", "text", "localizer", "postprocess", "matrix-product"]
+JobVariant = Literal[
+    "reference", "detector", "text", "localizer", "postprocess", "matrix-product", "compile", "throughput"
+]
+"""`compile` writes what a `detector` of another process will run; `throughput` runs batches."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,10 @@ class Job:
     n_classes: int = 0
     """K of post-processing's input."""
     seed: int = 0
+    scratch: str = ""
+    """Of PyTorch's compilers: the folder they write to."""
+    artifact: str = ""
+    """Of AOTInductor: the file that `compile` writes and `detector` runs."""
 
 
 def is_stable(seconds: list[float]) -> bool:

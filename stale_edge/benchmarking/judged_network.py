@@ -1,4 +1,4 @@
-"""A small `release` network that learned the demo's simulated task: without a bundle, decisions are judged on it."""
+"""A small network that learned the demo's simulated task: without a bundle, decisions are judged on it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 
 from stale_edge.benchmarking.artifacts import Deployed, write_unjudged
 from stale_edge.benchmarking.rounds import Progress
-from stale_edge.config import Config, ModelConfig, SimulateConfig, TextConfig, TrainConfig
+from stale_edge.config import Architecture, Config, ModelConfig, SimulateConfig, TextConfig, TrainConfig
 from stale_edge.data import DataSet, resample
 from stale_edge.data.folder import TEXT_ENCODER_FOLDER
 from stale_edge.errors import MissingExtraError
@@ -16,19 +16,26 @@ CHANNELS = 128
 """C and D; these and the numbers below are those of the demo."""
 N_VIDEOS, N_CLASSES, EPOCHS, LENGTH = 800, 40, 10, 100
 CALIBRATION_VIDEOS = 32
-DESCRIPTION = (
-    f"the validation videos of {N_VIDEOS} simulated ones, with a release network of width {CHANNELS} trained on the "
-    f"others for {EPOCHS} epochs, T = {LENGTH}, {N_CLASSES} classes; the same products in float32 as in the "
-    "network that is timed"
-)
 
 
-def make_judged_bundle(folder: Path, pairs: Sequence[tuple[str, str]], *, seed: int, progress: Progress) -> Path:
-    """Simulate data in `folder/data`, train on it, and write `folder/bundle`; one to two minutes on one core.
+def describe(architecture: Architecture) -> str:
+    """Say what decisions are judged on."""
+    return (
+        f"the validation videos of {N_VIDEOS} simulated ones, with a {architecture} network of width {CHANNELS} "
+        f"trained on the others for {EPOCHS} epochs, T = {LENGTH}, {N_CLASSES} classes; the same products in float32 "
+        "as in the network that is timed"
+    )
+
+
+def make_judged_bundle(
+    folder: Path, pairs: Sequence[tuple[str, str]], *, architecture: Architecture, seed: int, progress: Progress
+) -> Path:
+    """Simulate data in `folder/data`, train on it, and write `folder/bundle`; one to three minutes on one core.
 
     Args:
         folder: an empty one.
         pairs: (runtime, precision) that the bundle will be run with.
+        architecture: of the network that is timed.
         seed: of the task, the weights and the order.
         progress: called as progress(stage, done, total, note).
 
@@ -62,7 +69,7 @@ def make_judged_bundle(folder: Path, pairs: Sequence[tuple[str, str]], *, seed: 
         config=SimulateConfig(n_videos=N_VIDEOS, n_classes=N_CLASSES, channels=CHANNELS, seed=seed),
         progress=report,
     )
-    checkpoint = read_checkpoint(train(training_config(seed), data, folder / "run", progress=report).last)
+    checkpoint = read_checkpoint(train(training_config(architecture, seed), data, folder / "run", progress=report).last)
     contract = feature_contract(checkpoint.config, checkpoint.feature_spec)
     bank = checkpoint.class_bank
     deployed = Deployed(
@@ -76,11 +83,11 @@ def make_judged_bundle(folder: Path, pairs: Sequence[tuple[str, str]], *, seed: 
     return folder / "bundle"
 
 
-def training_config(seed: int) -> Config:
-    """Choose network and training: the public architecture, small; nothing is validated on the way."""
+def training_config(architecture: Architecture, seed: int) -> Config:
+    """Choose network and training: an architecture, small; nothing is validated on the way."""
     return Config(
         model=ModelConfig(
-            architecture="release",
+            architecture=architecture,
             feature_channels=CHANNELS,
             embed_dim=CHANNELS,
             temporal_scale=LENGTH,

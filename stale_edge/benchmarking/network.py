@@ -1,9 +1,10 @@
 """Which network is measured: sizes alone, since time does not depend on the values of weights."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from stale_edge.config import ModelConfig
+from stale_edge.config import Architecture, ModelConfig
 
 
 @dataclass(frozen=True)
@@ -55,3 +56,9 @@ class Network:
 
 FULL_SIZE = Network(model=ModelConfig(architecture="release"), n_classes=200)
 """What the thesis timed: the network of the public code, CLIP ViT-B/32's text tower, 200 ActivityNet prompts."""
+
+FULL_SIZES: Mapping[Architecture, Network] = {
+    "release": FULL_SIZE,
+    "paper": Network(model=ModelConfig(architecture="paper"), n_classes=200),
+}
+"""The same text tower and prompts with the full size of either architecture."""

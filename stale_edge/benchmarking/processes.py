@@ -26,6 +26,8 @@ class Worker:
 
     def __init__(self, job: Job, *, name: str) -> None:
         self.name = name
+        self.about: dict[str, float] = {}
+        """What the process said of its job when it was built, beside the bytes of its model."""
         self._errors = tempfile.TemporaryFile(mode="w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         environment = os.environ | dict.fromkeys(_THREAD_VARIABLES, str(job.threads))
         environment |= {"TOKENIZERS_PARALLELISM": "false", "OMP_DYNAMIC": "FALSE", "MKL_DYNAMIC": "FALSE"}
@@ -46,22 +48,36 @@ class Worker:
 
     def ready(self) -> int | None:
         """Wait until the job is built; return the bytes of its model, if it has one."""
-        answer = self._receive()["model_bytes"]
-        return None if answer is None else int(answer)
+        answer = self._receive()
+        self.about = answer["about"]
+        return None if answer["model_bytes"] is None else int(answer["model_bytes"])
 
     def warm_up(self) -> tuple[list[float], bool]:
         """Run until times are stable; return the seconds of each call, and whether they became stable."""
-        answer = self._ask(do="warm")
+        answer = self.ask(do="warm")
         return answer["seconds"], answer["stable"]
 
     def trial(self, calls: int, *, refresh: bool) -> list[float]:
         """Return the seconds of each of `calls` timed calls, after one that is not timed if `refresh`."""
-        seconds: list[float] = self._ask(do="trial", calls=calls, refresh=refresh)["seconds"]
+        seconds: list[float] = self.ask(do="trial", calls=calls, refresh=refresh)["seconds"]
         return seconds
+
+    def ask(self, **question: Any) -> dict[str, Any]:
+        """Ask what `jobs.py` lists, and wait for the answer."""
+        self._send(question)
+        return self._receive()
+
+    def tell(self, **question: Any) -> None:
+        """Ask without waiting, so that several processes are at work at once; `hear` gives the answer."""
+        self._send(question)
+
+    def hear(self) -> dict[str, Any]:
+        """Wait for the answer to what was told."""
+        return self._receive()
 
     def finish(self) -> dict[str, int | None]:
         """Return `peak_rss_bytes` and `peak_device_bytes`, and end the process."""
-        answer = self._ask(do="finish")
+        answer = self.ask(do="finish")
         self.close()
         return answer
 
@@ -87,10 +103,6 @@ class Worker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _ask(self, **question: Any) -> dict[str, Any]:
-        self._send(question)
-        return self._receive()
 
     def _send(self, values: dict[str, Any]) -> None:
         pipe = self._pipe("stdin")

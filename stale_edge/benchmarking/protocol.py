@@ -77,6 +77,11 @@ def _notes_of_this_run(
     notes = {}
     if any(m.plan.precision == "fp16" and m.plan.device == "cpu" for m in measured):
         notes["fp16 on a CPU"] = "is a size and GPU artifact: slower than fp32 here"
+    if any(m.plan.runtime in ("torch-compile", "aot-inductor") for m in measured):
+        notes["peers"] = (
+            "torch.compile and AOTInductor are compiled for one length and a batch of one, weights as constants; held "
+            "against the trained detector in eager fp32 first; the memory of torch.compile includes compiling"
+        )
     for entry in subject.manifest.detectors if subject.manifest is not None else ():
         if (entry.runtime, entry.precision) not in SUPPORTED["cpu"]:
             notes[entry.path] = f"not measured: bench does not run {entry.runtime} {entry.precision}"

@@ -30,6 +30,8 @@ def run_with_recommendation(
     data: Path | None = None,
     text_encoder: Path | None = None,
     network: Network = FULL_SIZE,
+    peers: bool = False,
+    throughput: bool = False,
     progress: Progress,
 ) -> dict[str, Any]:
     """Judge decisions first, then measure, and keep the choice for this machine where `runtime="auto"` finds it.
@@ -40,7 +42,7 @@ def run_with_recommendation(
         bundle: what is chosen for. None: `network` is timed with random weights, and decisions are judged on a small
             network that is trained on simulated data first; nothing is kept, since nothing could find it.
         data: data set whose validation videos decide; for a bundle, and only for one.
-        text_encoder, network: as for `run_benchmark`.
+        text_encoder, network, peers, throughput: as for `run_benchmark`.
         progress: called as progress(stage, done, total, note).
 
     Returns:
@@ -64,8 +66,16 @@ def run_with_recommendation(
     if bundle is not None and data is not None:
         judged, judged_on = judge_runtimes(bundle, data, pairs, threads=config.threads, progress=progress), str(data)
     else:
-        judged, judged_on = _judge_on_simulated(config, pairs, progress)
-    results = run_benchmark(config, bundle=bundle, text_encoder=text_encoder, network=network, progress=progress)
+        judged, judged_on = _judge_on_simulated(config, pairs, network, progress)
+    results = run_benchmark(
+        config,
+        bundle=bundle,
+        text_encoder=text_encoder,
+        network=network,
+        peers=peers,
+        throughput=throughput,
+        progress=progress,
+    )
     chosen = choose(results["rows"], judged)
     described = {
         "rule": RULE,
@@ -155,15 +165,17 @@ def recommendation_rows(recommendation: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _judge_on_simulated(
-    config: BenchConfig, pairs: Sequence[tuple[str, str]], progress: Progress
+    config: BenchConfig, pairs: Sequence[tuple[str, str]], network: Network, progress: Progress
 ) -> tuple[list[Judged], str]:
-    from stale_edge.benchmarking.judged_network import DESCRIPTION, make_judged_bundle
+    from stale_edge.benchmarking.judged_network import describe, make_judged_bundle
 
     with tempfile.TemporaryDirectory(prefix="stale-edge-recommend-") as folder:
         made = dict.fromkeys([YARDSTICK, *pairs])
-        bundle = make_judged_bundle(Path(folder), list(made), seed=config.seed, progress=progress)
+        bundle = make_judged_bundle(
+            Path(folder), list(made), architecture=network.model.architecture, seed=config.seed, progress=progress
+        )
         judged = judge_runtimes(bundle, Path(folder) / "data", pairs, threads=config.threads, progress=progress)
-    return judged, DESCRIPTION
+    return judged, describe(network.model.architecture)
 
 
 def _median(row: Mapping[str, Any]) -> float:

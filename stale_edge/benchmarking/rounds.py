@@ -28,6 +28,12 @@ class Contestant:
     trials: list[list[float]] = field(default_factory=list)
     """Seconds of every timed call, by trial."""
 
+    def warm_up(self) -> None:
+        """Run until times are stable, and choose how many calls a trial makes."""
+        seconds, self.stable = self.worker.warm_up()
+        typical = stdlib_statistics.median(seconds[-3:])
+        self.calls, self.refresh = calls_per_trial(typical), needs_refresh(typical)
+
     @property
     def median_s(self) -> float:
         """Median over all timed calls."""
@@ -47,9 +53,7 @@ def contestants(jobs: Sequence[tuple[str, Job]], *, progress: Progress, stage: s
             contestant.model_bytes = contestant.worker.ready()
         for done, contestant in enumerate(group):  # only now that nobody else is at work
             progress(stage, done, len(group), contestant.name)
-            seconds, contestant.stable = contestant.worker.warm_up()
-            typical = stdlib_statistics.median(seconds[-3:])
-            contestant.calls, contestant.refresh = calls_per_trial(typical), needs_refresh(typical)
+            contestant.warm_up()
         progress(stage, len(group), len(group), "")
         yield group
 

@@ -7,20 +7,24 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from stale_edge.benchmarking.compare import SCHEMA
 from stale_edge.benchmarking.jobs import Job
 from stale_edge.benchmarking.machine import allowed_cpus, choose_cpus, load_average, machine_card
 from stale_edge.benchmarking.network import FULL_SIZE, Network
+from stale_edge.benchmarking.peers import Peer, built_peers, plan_peers
 from stale_edge.benchmarking.plan import Device, RowPlan, plan_rows, without
 from stale_edge.benchmarking.protocol import describe_protocol
 from stale_edge.benchmarking.rates import Rates, plan_products, product_job
 from stale_edge.benchmarking.rounds import Contestant, Progress, contestants, run_rounds
 from stale_edge.benchmarking.rows import Measured, to_rows
 from stale_edge.benchmarking.subject import Subject, bundle_subject, has_torch, network_subject
-from stale_edge.config import BenchConfig
+from stale_edge.benchmarking.throughput import RULE, measure_throughput
+from stale_edge.config import BenchConfig, BenchVariant
 from stale_edge.errors import ConfigError, StaleEdgeError
+
+_VARIANTS = get_args(BenchVariant)
 
 
 def run_benchmark(
@@ -29,6 +33,8 @@ def run_benchmark(
     bundle: Path | None = None,
     text_encoder: Path | None = None,
     network: Network = FULL_SIZE,
+    peers: bool = False,
+    throughput: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Measure time, memory and work of every variant at every length, and say on what machine and how.
@@ -40,6 +46,9 @@ def run_benchmark(
         text_encoder: folder of the text encoder of the bundle, so that its reference has the right size. None: a bundle
             with D = 512 is taken to come from CLIP's ViT-B, others are measured without a reference.
         network: sizes of what is measured without a bundle.
+        peers: also time the folded detector in PyTorch bf16, torch.compile and AOTInductor, on the CPU.
+        throughput: also count the videos per second of the detectors in ONNX Runtime and OpenVINO, by
+            `throughput.SETUPS`.
         progress: called as progress(stage, done, total, note).
 
     Returns:
@@ -47,6 +56,10 @@ def run_benchmark(
         `threads`, `length`, `repeats`, `seconds` (`median`, `p90`, `min`, `max`, `std`), `peak_rss_bytes`,
         `model_bytes`, `gmacs`, `gmacs_per_second`, `utilization`, `speedup`. What cannot be known is null: post-
         processing has no model and no products, and without a reference there is no speedup.
+        With `peers` also `peers`, one entry a peer and length: `variant`, `device`, `runtime`, `precision`, `length`,
+        `compile_seconds` (cold; null for eager), `mask_difference` and `snippets_apart` from the trained detector in
+        eager fp32, and `not_measured`, the reason why `rows` lacks it, or null.
+        With `throughput` also `throughput`: the `rule`, and `rows` as `measure_throughput` returns them.
 
     Raises:
         ConfigError: a length, runtime, precision or number of threads that cannot be measured.
@@ -59,18 +72,32 @@ def run_benchmark(
     subject = bundle_subject(bundle, text_encoder=text_encoder) if bundle is not None else network_subject(network)
     lengths = subject.lengths(config.lengths)
     plans = {length: _plan(config, subject, devices, length) for length in lengths}
-    kinds = [(plan.device, plan.precision) for rows in plans.values() for plan in rows if plan.variant != "postprocess"]
+    peer_plans = {length: plan_peers(config, devices, length) if peers else [] for length in lengths}
+    planned = [plan for of_length in (plans, peer_plans) for rows in of_length.values() for plan in rows]
+    kinds = [(plan.device, plan.precision) for plan in planned if plan.variant != "postprocess"]
     cpus = choose_cpus(config.threads)
     machine, started = machine_card() | {"load_average_before": load_average()}, time.monotonic()
     clock = datetime.now(UTC).isoformat(timespec="seconds")
     products = plan_products(kinds) if config.peak_tmacs is None and kinds else []
     jobs = [(p.name, product_job(p, threads=config.threads, cpus=cpus or (), seed=config.seed)) for p in products]
     measured: list[Measured] = []
+    tried: list[Peer] = []
+    counted: list[dict[str, Any]] = []
     with contestants(jobs, progress=progress, stage="warm up matrix products") as product_group:
         for length in lengths:
-            measured += _measure_length(config, subject, plans[length], length, cpus, product_group, progress)
+            network_at = subject.network_at(length)
+            with _bundle_for(subject, network_at, plans[length], seed=config.seed, progress=progress) as made:
+                with built_peers(
+                    peer_plans[length], network_at, config=config, cpus=cpus or (), progress=progress
+                ) as built:
+                    measured += _measure_length(
+                        config, subject, plans[length], length, cpus, made, built, product_group, progress
+                    )
+                tried += built
+                if throughput:
+                    counted += measure_throughput(plans[length], made, config=config, progress=progress)
     rates = Rates(list(zip(products, product_group, strict=True)), peak_tmacs=config.peak_tmacs)
-    return {
+    results: dict[str, Any] = {
         "schema": SCHEMA,
         "machine": machine | {"load_average_after": load_average(), "gpu": _gpu_name(devices)},
         "protocol": describe_protocol(
@@ -83,6 +110,11 @@ def run_benchmark(
         },
         "rows": to_rows(measured, config=config, rates=rates),
     }
+    if peers:
+        results["peers"] = [peer.to_json() for peer in tried]
+    if throughput:
+        results["throughput"] = {"rule": RULE, "rows": counted}
+    return results
 
 
 def find_devices(wanted: str) -> tuple[Device, ...]:
@@ -125,39 +157,44 @@ def _measure_length(
     plans: Sequence[RowPlan],
     length: int,
     cpus: Sequence[int] | None,
+    bundle: Path,
+    peers: Sequence[Peer],
     product_group: Sequence[Contestant],
     progress: Progress,
 ) -> list[Measured]:
     network, at = subject.network_at(length), f"T = {length}"
-    with _bundle_for(subject, network, plans, seed=config.seed, progress=progress) as bundle:
-        jobs = [
-            (
-                plan.name,
-                Job(
-                    variant=plan.variant,
-                    device=plan.device,
-                    runtime=plan.runtime,
-                    precision=plan.precision,
-                    length=length,
-                    threads=config.threads,
-                    cpus=tuple(cpus or ()),
-                    network=network if plan.runtime == "pytorch" else None,
-                    bundle="" if plan.runtime == "pytorch" else str(bundle),
-                    n_classes=subject.n_classes,
-                    seed=config.seed,
-                ),
-            )
-            for plan in plans
-        ]
-        with contestants(jobs, progress=progress, stage=f"{at}: warm up") as group:
-            run_rounds(
-                [*group, *product_group], config.repeats, seed=config.seed, progress=progress, stage=f"{at}: measure"
-            )
-            peaks = [contestant.worker.finish() for contestant in group]
-    macs = _macs(subject, plans, length)
+    jobs = [
+        (
+            plan.name,
+            Job(
+                variant=plan.variant,
+                device=plan.device,
+                runtime=plan.runtime,
+                precision=plan.precision,
+                length=length,
+                threads=config.threads,
+                cpus=tuple(cpus or ()),
+                network=network if plan.runtime == "pytorch" else None,
+                bundle="" if plan.runtime == "pytorch" else str(bundle),
+                n_classes=subject.n_classes,
+                seed=config.seed,
+            ),
+        )
+        for plan in plans
+    ]
+    with contestants(jobs, progress=progress, stage=f"{at}: warm up") as group:
+        entries = list(zip(plans, group, strict=True))
+        entries += [(peer.plan, peer.contestant) for peer in peers if peer.contestant is not None]
+        entries.sort(key=lambda entry: (entry[0].device, _VARIANTS.index(entry[0].variant)))
+        everyone = [contestant for _, contestant in entries]
+        run_rounds(
+            [*everyone, *product_group], config.repeats, seed=config.seed, progress=progress, stage=f"{at}: measure"
+        )
+        peaks = [contestant.worker.finish() for contestant in everyone]
+    macs = _macs(subject, [plan for plan, _ in entries], length)
     return [
         Measured(plan, contestant, peak["peak_rss_bytes"], peak["peak_device_bytes"], macs.get(_work(plan)))
-        for plan, contestant, peak in zip(plans, group, peaks, strict=True)
+        for (plan, contestant), peak in zip(entries, peaks, strict=True)
     ]
 
 
@@ -201,8 +238,8 @@ def _macs(subject: Subject, plans: Sequence[RowPlan], length: int) -> Mapping[st
 
 
 def _work(plan: RowPlan) -> str:
-    """Name what a row computes: detectors of ONNX files drop what only `foreground` needs, others cannot."""
-    whole = plan.variant in ("detector", "localizer") and plan.runtime not in ("onnxruntime", "openvino")
+    """Name what a row computes: most drop what only `foreground` needs, others cannot."""
+    whole = plan.variant in ("detector", "localizer") and plan.runtime in ("pytorch", "torchscript")
     return f"{plan.variant} whole" if whole else plan.variant
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stale_edge.benchmarking.network import FULL_SIZE, Network, TextTower
+from stale_edge.benchmarking.network import FULL_SIZE, FULL_SIZES, Network, TextTower
 from stale_edge.benchmarking.plan import SUPPORTED, Combination
 from stale_edge.bundle import ClassBank, Manifest, read_bundle
 from stale_edge.config import Config, from_dict
@@ -88,7 +88,7 @@ def network_subject(network: Network = FULL_SIZE) -> Subject:
             "without a bundle, bench makes a network with PyTorch, which is not installed: name a bundle, "
             'or pip install "stale-edge[train,export]"'
         )
-    size = "full-size " if network == FULL_SIZE else ""
+    size = "full-size " if network in FULL_SIZES.values() else ""
     title = f"a {size}{network.model.architecture} network with random weights and {network.n_classes} classes"
     return Subject(title, network, network.n_classes, no_reference="" if network.text else "no text tower is known")
 

@@ -5,10 +5,15 @@ from typing import Any
 
 COLUMNS = ("what", "T", "median", "speedup", "util", "peak MB", "size MB")
 """Seven, so that a table fits 80 columns; the JSON has the rest."""
+THROUGHPUT_COLUMNS = ("detector", "T", "latency")
+"""Before one column for each setup."""
 
 
 def table_rows(results: Mapping[str, Any]) -> list[list[str]]:
-    """Format the rows of a run, one list of `COLUMNS` each, in the order measured; what is unknown is a dash."""
+    """Format the rows of a run, one list of `COLUMNS` each, in the order measured; what is unknown is a dash.
+
+    Peers that could not be measured come last.
+    """
     return [
         [
             f"{row['variant']} {row['runtime']} {row['precision']}" + ("" if row["device"] == "cpu" else " on CUDA"),
@@ -20,7 +25,81 @@ def table_rows(results: Mapping[str, Any]) -> list[list[str]]:
             format_megabytes(row["model_bytes"]),
         ]
         for row in results["rows"]
+    ] + [
+        [f"{peer['variant']} {peer['runtime']} {peer['precision']}", str(peer["length"]), "not measured"]
+        + ["-"] * (len(COLUMNS) - 3)
+        for peer in results.get("peers", ())
+        if peer["not_measured"]
     ]
+
+
+def peer_lines(results: Mapping[str, Any]) -> list[str]:
+    """Say how long each peer took to compile, and why those that were not measured were not."""
+    return [
+        f"{peer['runtime']} {peer['precision']}, T = {peer['length']}: "
+        + (
+            f"not measured: {peer['not_measured']}"
+            if peer["not_measured"]
+            else f"compiled in {format_seconds(peer['compile_seconds'])}"
+        )
+        for peer in results.get("peers", ())
+        if peer["not_measured"] or peer["compile_seconds"] is not None
+    ]
+
+
+def throughput_table(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Format videos per second next to the latency, one row a product and length.
+
+    Returns:
+        columns: `THROUGHPUT_COLUMNS`, then one a setup: the batch of one session on one thread, and what has two cores.
+        rows: the latency is the median of one video in the detector's row of `results`; what was not measured, a dash;
+            what `--recommend` chose for a length has a star.
+    """
+    latencies = {
+        (row["runtime"], row["precision"], row["length"]): row["seconds"]["median"]
+        for row in results["rows"]
+        if (row["variant"], row["device"]) == ("detector", "cpu")
+    }
+    chosen = {
+        (one["runtime"], one["precision"], one["length"])
+        for one in results.get("recommendation", {}).get("lengths", ())
+    }
+    setups: dict[str, None] = {}
+    rates: dict[tuple[str, str, int], dict[str, str]] = {}
+    for row in results["throughput"]["rows"]:
+        key, setup, rate = (row["runtime"], row["precision"], row["length"]), _setup(row), row["videos_per_second"]
+        setups[setup] = None
+        rates.setdefault(key, {})[setup] = "-" if rate is None else _rate(rate["median"])
+    rows = [
+        [
+            f"{key[0]} {key[1]}" + (" *" if key in chosen else ""),
+            str(key[2]),
+            format_seconds(latencies[key]),
+            *(of_setup[setup] for setup in setups),
+        ]
+        for key, of_setup in rates.items()
+    ]
+    return [*THROUGHPUT_COLUMNS, *setups], rows
+
+
+def throughput_lines(results: Mapping[str, Any]) -> list[str]:
+    """Say why a setup was not measured."""
+    return [
+        f"{row['runtime']} {row['precision']}, T = {row['length']}, {_setup(row)}: not measured: {row['not_measured']}"
+        for row in results["throughput"]["rows"]
+        if row["not_measured"]
+    ]
+
+
+def _rate(videos_per_second: float) -> str:
+    return f"{videos_per_second:.0f}" if videos_per_second >= 100 else f"{videos_per_second:.3g}"
+
+
+def _setup(row: Mapping[str, Any]) -> str:
+    """Name a setup in a few letters."""
+    cores = {(1, 1): "", (1, 2): "2 threads", (2, 1): "2 sessions"}[row["sessions"], row["threads"]]
+    batch = "" if cores and row["batch"] == 1 else f"batch {row['batch']}"
+    return ", ".join(part for part in (cores, batch) if part)
 
 
 def machine_line(results: Mapping[str, Any]) -> str:

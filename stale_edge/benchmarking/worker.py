@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
+from stale_edge.benchmarking.batches import Batches
 from stale_edge.benchmarking.jobs import WARM_UP_CALLS, WARM_UP_SECONDS, Job, is_stable
 from stale_edge.benchmarking.machine import cpus_near, peak_rss_bytes, pin_all_threads
-from stale_edge.benchmarking.workloads import build_workload
+from stale_edge.benchmarking.workloads import Workload, build_workload
 from stale_edge.config import from_dict
 from stale_edge.errors import StaleEdgeError
 
@@ -28,11 +29,12 @@ def serve(questions: TextIO, answers: TextIO) -> None:
     if job.cpus:
         pin_all_threads(cpus_near(job.cpus))
     try:
-        workload = build_workload(job)
+        batches = Batches(job) if job.variant == "throughput" else None
+        workload = Workload(_nothing, batches.model_bytes) if batches is not None else build_workload(job)
         if job.cpus:
             pin_all_threads(job.cpus)  # not before: several processes are built at once, on all cores of a memory node
         timer = cuda_seconds if job.device == "cuda" else wall_seconds
-        answer({"model_bytes": workload.model_bytes})
+        answer({"model_bytes": workload.model_bytes, "about": workload.about})
         gc.disable()  # as timeit does; collected before each trial instead
         for line in questions:
             question = json.loads(line)
@@ -40,6 +42,10 @@ def serve(questions: TextIO, answers: TextIO) -> None:
                 answer(warm_up(workload.call, timer))
             elif question["do"] == "trial":
                 answer({"seconds": trial(workload.call, timer, question["calls"], refresh=question["refresh"])})
+            elif question["do"] == "prepare" and batches is not None:
+                answer(batches.prepare(question["batch"], check=question["check"]))
+            elif question["do"] == "window" and batches is not None:
+                answer(batches.window(question["batch"], start=question["start"], seconds=question["seconds"]))
             else:
                 answer({"peak_rss_bytes": peak_rss_bytes(), "peak_device_bytes": _peak_device_bytes(job)})
                 return
@@ -81,6 +87,10 @@ def cuda_seconds(call: Callable[[], object]) -> float:
     end.record()
     torch.cuda.synchronize()
     return float(start.elapsed_time(end)) / 1000
+
+
+def _nothing() -> None:
+    """Stand in for the call of a process that is asked for batches alone."""
 
 
 def _peak_device_bytes(job: Job) -> int | None:

@@ -1,7 +1,7 @@
 """The calls that are timed, each built from a job inside the process that times it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,8 @@ class Workload:
 
     call: Callable[[], object]
     model_bytes: int | None
+    about: Mapping[str, float] = field(default_factory=dict)
+    """What else was learnt when it was built."""
 
 
 def build_workload(job: Job) -> Workload:
@@ -38,6 +40,8 @@ def build_workload(job: Job) -> Workload:
         return _matrix_product(job)
     if job.variant == "postprocess":
         return _postprocess(job)
+    if job.scratch:
+        return _compiled(job)
     if job.runtime == "pytorch":
         return _pytorch(job)
     return _bundle(job)
@@ -115,6 +119,37 @@ def _pytorch(job: Job) -> Workload:
             return forward(*inputs)
 
     return Workload(call, n_bytes)
+
+
+def _compiled(job: Job) -> Workload:
+    """Build a peer of PyTorch: the folded detector, without what decoding does not read, compiled or in bf16."""
+    from stale_edge.benchmarking import compiled
+
+    compiled.prepare_compilers(job)
+    import torch
+
+    from stale_edge.benchmarking import reference
+    from stale_edge.exporting.folding import fold_detector
+
+    torch.set_num_threads(job.threads)
+    torch.set_num_interop_threads(job.threads)
+    torch.set_grad_enabled(False)
+    network, about = _required_network(job), dict[str, float]()
+    features = torch.from_numpy(random_features(job.length, network.model.feature_channels, seed=job.seed))[None]
+    classes = torch.from_numpy(random_features(network.n_classes, network.model.embed_dim, seed=job.seed + 1))
+    if job.artifact and job.variant == "detector":
+        forward, n_bytes = compiled.load_package(Path(job.artifact)), Path(job.artifact).stat().st_size
+    else:
+        trained = reference.build_detector(network, seed=job.seed)
+        detector = fold_detector(trained)
+        forward, about = compiled.build_peer(job, detector, trained, (features, classes))
+        n_bytes = reference.weight_bytes(detector)
+
+    def call() -> object:
+        with torch.inference_mode():
+            return forward(features, classes)
+
+    return Workload(call, n_bytes, about)
 
 
 def _half(detector: "nn.Module") -> "nn.Module":

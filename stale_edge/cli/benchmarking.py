@@ -17,6 +17,13 @@ class Device(StrEnum):
     all = "all"
 
 
+class Network(StrEnum):
+    """Whose full size to measure."""
+
+    release = "release"
+    paper = "paper"
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
     app.command(
@@ -26,7 +33,10 @@ def register(app: typer.Typer) -> None:
 
 def bench(
     device: Annotated[Device, typer.Option(help="cpu, cuda, or all there is.")],
-    bundle: Annotated[Path | None, typer.Argument(help="Bundle; without one, a full-size release network.")] = None,
+    bundle: Annotated[Path | None, typer.Argument(help="Bundle; without one, a full-size network.")] = None,
+    architecture: Annotated[
+        Network | None, typer.Option(help="Without a bundle: whose full-size network is measured; release otherwise.")
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads, pinned.")] = 1,
     lengths: Annotated[
         str, typer.Option(help="Video lengths in snippets: a,b,c or start:stop:step; 100,200 otherwise.")
@@ -54,15 +64,36 @@ def bench(
     data: Annotated[
         Path | None, typer.Option(help="Data set whose validation videos judge a bundle, for --recommend.")
     ] = None,
+    peers: Annotated[
+        bool,
+        typer.Option(
+            "--peers",
+            help="Also time PyTorch bf16, torch.compile and AOTInductor; needs a C++ compiler, half a minute each.",
+        ),
+    ] = False,
+    throughput: Annotated[
+        bool,
+        typer.Option(
+            "--throughput", help="Also count videos per second: in batches, on two threads, in two processes."
+        ),
+    ] = False,
     compare: Annotated[Path | None, typer.Option(help="Say what got slower since this earlier JSON.")] = None,
 ) -> None:
     """Measure time, memory and MACs per video length, each row in a process of its own, in turns."""
     from stale_edge.benchmarking import compare_results, parse_lengths, read_results, run_benchmark
+    from stale_edge.benchmarking.network import FULL_SIZES
     from stale_edge.benchmarking.recommend import (
         COLUMNS as RECOMMENDED,
     )
     from stale_edge.benchmarking.recommend import judged_lines, recommendation_rows, run_with_recommendation
-    from stale_edge.benchmarking.table import COLUMNS, machine_line, table_rows
+    from stale_edge.benchmarking.table import (
+        COLUMNS,
+        machine_line,
+        peer_lines,
+        table_rows,
+        throughput_lines,
+        throughput_table,
+    )
     from stale_edge.config import BenchConfig, from_dict
     from stale_edge.errors import ConfigError
 
@@ -74,6 +105,9 @@ def bench(
         "repeats": repeats,
         "peak_tmacs": peak_tmacs,
     }
+    if architecture is not None and bundle is not None:
+        raise typer.BadParameter("a bundle has its own; leave one of the two out", param_hint="--architecture")
+    network = FULL_SIZES[(architecture or Network.release).value]
     if data is not None and not recommend:
         raise typer.BadParameter("is read by --recommend alone", param_hint="--data")
     try:
@@ -83,9 +117,19 @@ def bench(
     earlier = read_results(compare) if compare is not None else None
     with progress_bar() as progress:
         if recommend:
-            results = run_with_recommendation(config, bundle=bundle, data=data, progress=progress)
+            results = run_with_recommendation(
+                config,
+                bundle=bundle,
+                data=data,
+                network=network,
+                peers=peers,
+                throughput=throughput,
+                progress=progress,
+            )
         else:
-            results = run_benchmark(config, bundle=bundle, progress=progress)
+            results = run_benchmark(
+                config, bundle=bundle, network=network, peers=peers, throughput=throughput, progress=progress
+            )
     comparison = compare_results(earlier, results) if earlier is not None else None
     if comparison is not None:
         results = {**results, "comparison": comparison.to_json()}
@@ -93,10 +137,15 @@ def bench(
     out = console(json_path)
     out.print(machine_line(results), markup=False)
     out.print(table("", list(COLUMNS), table_rows(results)))
+    if peers:
+        out.print("\n".join(peer_lines(results)), markup=False)
     if recommend:
         chosen = results["recommendation"]
         out.print("\n".join(judged_lines(chosen)), markup=False)
         out.print(table("times faster than the reference", list(RECOMMENDED), recommendation_rows(chosen)))
+    if throughput:
+        out.print(table("videos per second, next to the latency of one", *throughput_table(results)))
+        out.print("\n".join(throughput_lines(results)), markup=False)
     if comparison is not None:
         out.print(comparison.to_text(), markup=False)
     if plot is not None:

@@ -1,0 +1,192 @@
+"""`bench --throughput`: videos per second, in batches, on two threads, and in two processes at once."""
+
+import contextlib
+import random
+import statistics as stdlib_statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stale_edge.benchmarking.jobs import Job
+from stale_edge.benchmarking.machine import allowed_cpus, choose_cpus
+from stale_edge.benchmarking.plan import RowPlan
+from stale_edge.benchmarking.processes import Worker
+from stale_edge.benchmarking.rounds import Progress
+from stale_edge.benchmarking.statistics import summarize
+from stale_edge.config import BenchConfig
+
+WINDOW_SECONDS = 2.0
+WINDOW_CALLS = 3
+LEAD_SECONDS = 0.05
+"""Between asking all sessions to begin and the moment at which they do."""
+RUNTIMES = ("onnxruntime", "openvino")
+RULE = (
+    f"videos per second in a window of {WINDOW_SECONDS:g} s, or of {WINDOW_CALLS} calls where those take longer, that "
+    "all sessions begin at one moment of the machine's clock; of the call that the window's end interrupts, the share "
+    "that lay inside counts. In each round every product is measured, in an order drawn anew, and of a product every "
+    "setup; a session is a process, each of its threads pinned to a core of its own. Median over rounds"
+)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How videos are spread: `sessions` processes of `threads` threads, each given `batch` videos at once."""
+
+    sessions: int
+    threads: int
+    batch: int
+
+    @property
+    def cores(self) -> int:
+        """All threads together."""
+        return self.sessions * self.threads
+
+
+SETUPS = (Setup(1, 1, 1), Setup(1, 1, 4), Setup(1, 1, 16), Setup(1, 2, 1), Setup(2, 1, 1))
+BASE = SETUPS[0]
+
+
+@dataclass
+class _Counted:
+    """What was seen of a product in a setup."""
+
+    plan: RowPlan
+    setup: Setup
+    rates: list[float] = field(default_factory=list)
+    """Videos per second, one a round."""
+    seconds: list[float] = field(default_factory=list)
+    """Of every call that began in a window."""
+    about: Mapping[str, Any] = field(default_factory=dict)
+    reason: str = ""
+
+
+def measure_throughput(
+    plans: Sequence[RowPlan], bundle: Path, *, config: BenchConfig, setups: Sequence[Setup] = SETUPS, progress: Progress
+) -> list[dict[str, Any]]:
+    """Count videos per second of a bundle's detectors in ONNX Runtime and OpenVINO.
+
+    The processes of one product at a time are alive, since long videos in large batches take gigabytes.
+
+    Args:
+        plans: rows of one length; of those the detectors on the CPU are counted.
+        bundle: whose files they run.
+        config: rounds and seed; `threads` has no say.
+        setups: the first one is what others are held against.
+        progress: called as progress(stage, done, total, note).
+
+    Returns:
+        one entry a product and setup: `runtime`, `precision`, `length`, `sessions`, `threads` (each), `batch`,
+        `videos_per_second` (`median`, `min`, `max`), `ratio` (to the first setup of the same product), `seconds` of one
+        call (as in `rows`), `mask_difference` and `snippets_apart` (of the batch from its videos one at a time), and
+        `not_measured`, a reason or null. What was not measured is null.
+
+    Raises:
+        StaleEdgeError: a process died.
+    """
+    products = [p for p in plans if p.variant == "detector" and p.device == "cpu" and p.runtime in RUNTIMES]
+    counted = [[_Counted(plan, setup) for setup in setups] for plan in products]
+    n_cpus = len(allowed_cpus())
+    for one in (one for of_product in counted for one in of_product if one.setup.cores > n_cpus):
+        one.reason = f"needs {one.setup.cores} CPUs, and this process may use {n_cpus}"
+    generator = random.Random(config.seed)
+    total, done = config.repeats * len(products), 0
+    for _ in range(config.repeats):
+        for of_product in generator.sample(counted, len(counted)):
+            progress(f"T = {of_product[0].plan.length}: throughput", done, total, of_product[0].plan.name)
+            _count_once(generator.sample(of_product, len(of_product)), bundle, seed=config.seed)
+            done += 1
+    if products:
+        progress(f"T = {products[0].length}: throughput", total, total, "")
+    return [_to_json(one, of_product[0]) for of_product in counted for one in of_product]
+
+
+def videos_in_window(ends: Sequence[float], begun: float, batch: int, *, start: float, seconds: float) -> float:
+    """Count the videos of a session between `start` and `start + seconds`.
+
+    Args:
+        ends: when each call ended; calls follow one another without pause, the first one from `begun`.
+        begun: >= start.
+        batch: videos a call.
+    """
+    stop, videos, before = start + seconds, 0.0, begun
+    for end in ends:
+        share = 1.0 if end <= stop else max(0.0, (stop - before) / (end - before))
+        videos += batch * share
+        before = end
+    return videos
+
+
+def _count_once(of_product: Sequence[_Counted], bundle: Path, *, seed: int) -> None:
+    """Measure one window of each setup of a product."""
+    with contextlib.ExitStack() as stack:
+        workers: dict[tuple[int, int], Worker] = {}
+        for one in of_product:
+            for session in range(0 if one.reason else one.setup.sessions):
+                key = session, one.setup.threads
+                if key not in workers:
+                    job = _job(one.plan, bundle, *key, seed=seed)
+                    workers[key] = stack.enter_context(Worker(job, name=f"throughput of {one.plan.name}"))
+        for worker in workers.values():
+            worker.ready()
+        for one in of_product:
+            sessions = [workers[i, one.setup.threads] for i in range(0 if one.reason else one.setup.sessions)]
+            if sessions:
+                _count_window(one, sessions)
+
+
+def _count_window(one: _Counted, sessions: Sequence[Worker]) -> None:
+    batch = one.setup.batch
+    prepared = [worker.ask(do="prepare", batch=batch, check=not one.rates) for worker in sessions]
+    one.reason = next((answer["refused"] for answer in prepared if "refused" in answer), "")
+    if one.reason:
+        return
+    if not one.rates:
+        one.about = prepared[0]
+    slowest = max(stdlib_statistics.median(answer["seconds"]) for answer in prepared)
+    seconds, start = max(WINDOW_SECONDS, WINDOW_CALLS * slowest), time.monotonic() + LEAD_SECONDS
+    for worker in sessions:
+        worker.tell(do="window", batch=batch, start=start, seconds=seconds)
+    videos = 0.0
+    for worker in sessions:
+        answer = worker.hear()
+        begun, ends = answer["begun"], answer["ends"]
+        videos += videos_in_window(ends, begun, batch, start=start, seconds=seconds)
+        one.seconds += [end - before for before, end in zip([begun, *ends[:-1]], ends, strict=True)]
+    one.rates.append(videos / seconds)
+
+
+def _job(plan: RowPlan, bundle: Path, session: int, threads: int, *, seed: int) -> Job:
+    """Pin the first session to the last CPU, and the second to the one before it."""
+    cpus = choose_cpus(threads) if session == 0 else (choose_cpus(session + 1) or [])[:1]
+    return Job(
+        variant="throughput",
+        device="cpu",
+        runtime=plan.runtime,
+        precision=plan.precision,
+        length=plan.length,
+        threads=threads,
+        cpus=tuple(cpus or ()),
+        bundle=str(bundle),
+        seed=seed,
+    )
+
+
+def _to_json(one: _Counted, base: _Counted) -> dict[str, Any]:
+    plan, setup, rates = one.plan, one.setup, one.rates
+    median = stdlib_statistics.median(rates) if rates else None
+    return {
+        "runtime": plan.runtime,
+        "precision": plan.precision,
+        "length": plan.length,
+        "sessions": setup.sessions,
+        "threads": setup.threads,
+        "batch": setup.batch,
+        "videos_per_second": {"median": median, "min": min(rates), "max": max(rates)} if rates else None,
+        "ratio": median / stdlib_statistics.median(base.rates) if median is not None and base.rates else None,
+        "seconds": dict(summarize(one.seconds)) if one.seconds else None,
+        "mask_difference": one.about.get("mask_difference"),
+        "snippets_apart": one.about.get("snippets_apart"),
+        "not_measured": one.reason or None,
+    }
