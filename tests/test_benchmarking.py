@@ -11,16 +11,18 @@ import pytest
 from stale_edge.benchmarking import compare_results, machine_line, parse_lengths, read_results, table_rows
 from stale_edge.benchmarking import machine as machine_module
 from stale_edge.benchmarking.jobs import calls_per_trial, is_stable, needs_refresh
+from stale_edge.benchmarking.judged_network import describe, training_config
 from stale_edge.benchmarking.machine import choose_cpus, cpus_near, machine_card, package_versions
-from stale_edge.benchmarking.network import FULL_SIZE, TextTower
+from stale_edge.benchmarking.network import FULL_SIZE, FULL_SIZES, TextTower
 from stale_edge.benchmarking.plan import DEFAULTS, SUPPORTED, plan_rows, turns
 from stale_edge.benchmarking.rates import Product, Rates, plan_products
 from stale_edge.benchmarking.rounds import Contestant, run_rounds
 from stale_edge.benchmarking.run import find_devices
 from stale_edge.benchmarking.statistics import median_interval, percentile, summarize
+from stale_edge.benchmarking.subject import network_subject
 from stale_edge.benchmarking.table import COLUMNS, format_megabytes, format_ratio, format_seconds
 from stale_edge.benchmarking.workloads import plausible_outputs
-from stale_edge.config import BenchConfig, from_dict, to_dict
+from stale_edge.config import BenchConfig, ModelConfig, from_dict, to_dict
 from stale_edge.errors import ConfigError, StaleEdgeError
 
 
@@ -446,3 +448,20 @@ def test_latency_curve_is_a_picture() -> None:
     assert latency_curve(results).startswith(b"\x89PNG\r\n")
     with pytest.raises(ValueError, match="at least one row"):
         latency_curve(results | {"rows": []})
+
+
+def test_either_architecture_has_a_full_size() -> None:
+    pytest.importorskip("torch", reason="a network without a bundle is made with it")
+    for architecture, network in FULL_SIZES.items():
+        assert network.model == ModelConfig(architecture=architecture)
+        assert (network.n_classes, network.text) == (FULL_SIZE.n_classes, FULL_SIZE.text)
+        title = f"a full-size {architecture} network with random weights and 200 classes"
+        assert network_subject(network).title == title
+    paper = FULL_SIZES["paper"]
+    assert paper.at(300) is paper, "one network takes any number of snippets"
+
+
+def test_decisions_are_judged_on_the_architecture_that_is_timed() -> None:
+    for architecture in FULL_SIZES:
+        assert f"with a {architecture} network" in describe(architecture)
+        assert training_config(architecture, seed=0).model.architecture == architecture

@@ -74,6 +74,7 @@ def test_every_help_ends_with_an_example(run: Run, command: list[str]) -> None:
         ["bench", "--device", "tpu"],
         ["bench", "--device", "cpu", "--threads", "0"],
         ["bench", "--device", "cpu", "--lengths", "100,abc"],
+        ["bench", "BUNDLE", "--device", "cpu", "--architecture", "paper"],
         ["score", "--truth", "a.json", "--predictions", "b.json", "--tiou", "0.9:0.5:0.1"],
     ],
     ids=" ".join,
