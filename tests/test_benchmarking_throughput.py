@@ -1,5 +1,6 @@
 """Videos per second: counted in a common window, of batches that answer as their videos do one at a time."""
 
+import dataclasses
 import json
 import time
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stale_edge.benchmarking import run_benchmark
 from stale_edge.benchmarking import throughput as throughput_module
 from stale_edge.benchmarking.batches import Batches
 from stale_edge.benchmarking.jobs import Job
@@ -19,6 +21,7 @@ from stale_edge.benchmarking.table import throughput_lines, throughput_table
 from stale_edge.benchmarking.throughput import SETUPS, Setup, measure_throughput, videos_in_window
 from stale_edge.bundle import TensorSpec
 from stale_edge.config import BenchConfig, ModelConfig
+from stale_edge.errors import ConfigError
 
 LENGTH = 12
 TINY = Network(
@@ -143,7 +146,16 @@ def test_a_batch_that_cannot_be_counted_says_why() -> None:
     assert "mask_difference" not in _batches(_Backend(batch="B")).prepare(4, check=False)
 
 
-def test_table_of_throughput() -> None:
+def test_nothing_to_count_is_an_error() -> None:
+    pytest.importorskip("torch")
+    config = BenchConfig(lengths=(LENGTH,), runtimes=("pytorch",))
+    with pytest.raises(ConfigError, match="--throughput counts detectors on the CPU in onnxruntime and openvino"):
+        run_benchmark(config, network=TINY, throughput=True)
+    with pytest.raises(ConfigError, match="--peers times detectors on the CPU in fp32 and bf16"):
+        run_benchmark(dataclasses.replace(config, runtimes=(), precisions=("int8",)), network=TINY, peers=True)
+
+
+def test_table_of_throughput(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def row(precision: str, setup: Setup, rate: float | None, reason: str | None = None) -> dict[str, Any]:
         return {
             "runtime": "openvino", "precision": precision, "length": 100, "sessions": setup.sessions,
@@ -173,4 +185,23 @@ def test_table_of_throughput() -> None:
         ["openvino fp32", "100", "20 ms", "50", "60.1", "61", "95", "99"],
         ["openvino bf16 *", "100", "10 ms", "100", "-", "1234", "1", "2"],
     ]
+    asked: dict[str, Any] = {}
+    for of_row in results["rows"]:  # type: ignore[attr-defined]
+        of_row |= {"speedup": None, "utilization": None, "peak_rss_bytes": None, "model_bytes": None}
+    results |= {
+        "machine": {"cpu": "A", "load_average_before": None, "gpu": None},
+        "protocol": {"threads": 1, "pinned_to_cpus": None, "rounds": 3},
+        "peers": [
+            {"variant": "detector", "runtime": "torch-compile", "precision": "fp32", "length": 100,
+             "compile_seconds": 31.234, "not_measured": None},
+            {"variant": "detector", "runtime": "aot-inductor", "precision": "fp32", "length": 100,
+             "compile_seconds": None, "not_measured": "no compiler"},
+        ],
+    }  # fmt: skip
+    monkeypatch.setattr("stale_edge.benchmarking.run_benchmark", lambda *_, **given: asked.update(given) or results)
+    code, out, err = run("bench", "--device", "cpu", "--peers", "--throughput")
+    assert (code, asked["peers"], asked["throughput"]) == (0, True, True), err
+    for words in ("torch-compile fp32, T = 100: compiled in 31.2 s", "T = 100: not measured: no compiler",
+                  "videos per second, next to the latency", "T = 100, batch 4: not measured: why not"):  # fmt: skip
+        assert words in out
     assert throughput_lines(results) == ["openvino bf16, T = 100, batch 4: not measured: why not"]

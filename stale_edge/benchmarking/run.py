@@ -20,7 +20,7 @@ from stale_edge.benchmarking.rates import Rates, plan_products, product_job
 from stale_edge.benchmarking.rounds import Contestant, Progress, contestants, run_rounds
 from stale_edge.benchmarking.rows import Measured, to_rows
 from stale_edge.benchmarking.subject import Subject, bundle_subject, has_torch, network_subject
-from stale_edge.benchmarking.throughput import RULE, measure_throughput
+from stale_edge.benchmarking.throughput import RULE, RUNTIMES, measure_throughput, products_of
 from stale_edge.config import BenchConfig, BenchVariant
 from stale_edge.errors import ConfigError, StaleEdgeError
 
@@ -73,6 +73,15 @@ def run_benchmark(
     lengths = subject.lengths(config.lengths)
     plans = {length: _plan(config, subject, devices, length) for length in lengths}
     peer_plans = {length: plan_peers(config, devices, length) if peers else [] for length in lengths}
+    if peers and not any(peer_plans.values()):
+        raise ConfigError(
+            "--peers times detectors on the CPU in fp32 and bf16: use --device cpu and one of these precisions"
+        )
+    if throughput and not any(products_of(rows) for rows in plans.values()):
+        raise ConfigError(
+            f"--throughput counts detectors on the CPU in {' and '.join(RUNTIMES)}: "
+            "use --device cpu and one of these runtimes"
+        )
     planned = [plan for of_length in (plans, peer_plans) for rows in of_length.values() for plan in rows]
     kinds = [(plan.device, plan.precision) for plan in planned if plan.variant != "postprocess"]
     cpus = choose_cpus(config.threads)

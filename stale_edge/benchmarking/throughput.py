@@ -85,7 +85,7 @@ def measure_throughput(
     Raises:
         StaleEdgeError: a process died.
     """
-    products = [p for p in plans if p.variant == "detector" and p.device == "cpu" and p.runtime in RUNTIMES]
+    products = products_of(plans)
     counted = [[_Counted(plan, setup) for setup in setups] for plan in products]
     n_cpus = len(allowed_cpus())
     for one in (one for of_product in counted for one in of_product if one.setup.cores > n_cpus):
@@ -100,6 +100,11 @@ def measure_throughput(
     if products:
         progress(f"T = {products[0].length}: throughput", total, total, "")
     return [_to_json(one, of_product[0]) for of_product in counted for one in of_product]
+
+
+def products_of(plans: Sequence[RowPlan]) -> list[RowPlan]:
+    """Choose the rows whose detectors are counted."""
+    return [plan for plan in plans if plan.variant == "detector" and plan.device == "cpu" and plan.runtime in RUNTIMES]
 
 
 def videos_in_window(ends: Sequence[float], begun: float, batch: int, *, start: float, seconds: float) -> float:

@@ -137,15 +137,16 @@ def bench(
     out = console(json_path)
     out.print(machine_line(results), markup=False)
     out.print(table("", list(COLUMNS), table_rows(results)))
-    if peers:
-        out.print("\n".join(peer_lines(results)), markup=False)
+    for line in peer_lines(results):
+        out.print(line, markup=False)
     if recommend:
         chosen = results["recommendation"]
         out.print("\n".join(judged_lines(chosen)), markup=False)
         out.print(table("times faster than the reference", list(RECOMMENDED), recommendation_rows(chosen)))
     if throughput:
         out.print(table("videos per second, next to the latency of one", *throughput_table(results)))
-        out.print("\n".join(throughput_lines(results)), markup=False)
+        for line in throughput_lines(results):
+            out.print(line, markup=False)
     if comparison is not None:
         out.print(comparison.to_text(), markup=False)
     if plot is not None:
