@@ -55,6 +55,26 @@ def _rounded(values: np.ndarray, scale: float, least: int, most: int) -> np.ndar
     return np.clip(np.rint(values / np.float32(scale)), least, most) * np.float32(scale)
 
 
+def test_a_range_that_is_hardly_negative_keeps_all_eight_bits() -> None:
+    """GELU never goes below -0.17; a symmetric range would leave what is above 0 seven bits."""
+    proto = _two_products()
+    x = np.linspace(-0.17, 3.0, 60, dtype=np.float32).reshape(10, 6)
+    h = x @ numpy_helper.to_array(proto.graph.initializer[0])
+    ranges = {"x": Range(-0.17, 3.0), "r": Range(0.0, float(h.max())), "t": Range(0.0, float(h.max()))}
+    stored = {
+        name: {tensor.name: numpy_helper.to_array(tensor) for tensor in quantize_static(proto, found).graph.initializer}
+        for name, found in {"skewed": ranges, "even": {**ranges, "x": Range(-1.0, 3.0)}}.items()
+    }
+    skewed, even = stored["skewed"], stored["even"]
+    assert (skewed["x_int8_zero"].dtype, int(skewed["x_int8_zero"])) == (np.uint8, 14)  # 0.17 of 3.17 in 255 steps
+    assert float(skewed["x_int8_scale"]) == pytest.approx(3.17 / 255)
+    assert (even["x_int8_zero"].dtype, int(even["x_int8_zero"])) == (np.int8, 0)
+    assert float(even["x_int8_scale"]) == pytest.approx(3.0 / 127)
+    close = quantize_static(proto, ranges, keep_nodes={"active"})
+    expected = np.maximum(h, 0) @ np.maximum(h, 0).T
+    assert np.abs(_run(close, x) - expected).max() < 0.02 * np.abs(expected).max()
+
+
 def test_ranges_span_all_calibration_inputs() -> None:
     ranges = measure_ranges(_two_products(), [{"x": np.full((1, 6), v, np.float32)} for v in (-2, 1)])
     assert ranges["x"] == Range(-2, 1)
