@@ -1,0 +1,83 @@
+"""Time processes from their start to their end: cold_start.py BUNDLE [--repeats 11].
+
+Compares `stale-edge --help` and `stale-edge detect` on a feature file with a bare interpreter and with one that imports
+numpy and onnxruntime, which no runtime of a bundle can do without. All take turns, in an order drawn anew each round;
+prints a Markdown table of medians. Bytecode and files are in caches, as from the second start on.
+"""
+
+import argparse
+import json
+import os
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+BASE = "import numpy, onnxruntime"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--repeats", type=int, default=11)
+    arguments = parser.parse_args()
+    contract = json.loads((arguments.bundle / "manifest.json").read_text(encoding="utf-8"))["feature_contract"]
+    with tempfile.TemporaryDirectory() as work:
+        features = Path(work, "features.npy")
+        shape = (contract["length"] or 200, contract["channels"])
+        np.save(features, np.random.default_rng(0).standard_normal(shape, dtype=np.float32))
+        program = str(Path(sys.executable).with_name("stale-edge"))
+        detect = [
+            "detect",
+            str(arguments.bundle),
+            str(features),
+            "--duration",
+            "100",
+            "--out",
+            str(Path(work, "out.json")),
+        ]
+        commands = {
+            "python -c pass": [sys.executable, "-c", "pass"],
+            f'python -c "{BASE}"': [sys.executable, "-c", BASE],
+            "stale-edge --help": [program, "--help"],
+            f"stale-edge detect, T = {shape[0]}": [program, *detect],
+            "the same, int8": [program, *detect, "--precision", "int8"],
+        }
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        environment["PYTHONPYCACHEPREFIX"] = str(Path(work, "bytecode"))
+        wall_s, cpu_s = measure(commands, environment, arguments.repeats)
+    base = f'python -c "{BASE}"'
+    print("| process | seconds | processor seconds | to the second row |\n|---|---|---|---|")
+    for name in commands:
+        wall, cpu = statistics.median(wall_s[name]), statistics.median(cpu_s[name])
+        ratio = statistics.median(a / b for a, b in zip(cpu_s[name], cpu_s[base], strict=True))
+        print(f"| `{name}` | {wall:.3f} | {cpu:.3f} | {ratio:.2f} x |")
+
+
+def measure(
+    commands: dict[str, list[str]], environment: dict[str, str], repeats: int
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Run each command once untimed and then `repeats` times; seconds on the wall and of the processor, by name."""
+    wall_s: dict[str, list[float]] = {name: [] for name in commands}
+    cpu_s: dict[str, list[float]] = {name: [] for name in commands}
+    for turn in range(-1, repeats):
+        for name in random.sample(list(commands), len(commands)):
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            start = time.perf_counter()
+            subprocess.run(commands[name], env=environment, check=True, capture_output=True)
+            end = time.perf_counter()
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            if turn >= 0:
+                wall_s[name].append(end - start)
+                cpu_s[name].append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return wall_s, cpu_s
+
+
+if __name__ == "__main__":
+    main()

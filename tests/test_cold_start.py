@@ -1,0 +1,48 @@
+"""What starting a command imports: time is measured by bench/cold_start.py, its cause is held here."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+
+NEVER = {
+    *("torch", "transformers", "safetensors", "tokenizers", "fvcore", "accelerate"),
+    *("onnx", "onnxscript", "openvino", "av", "PIL", "cv2", "matplotlib", "jinja2", "h5py", "pyarrow", "ray"),
+    *("pandas", "scipy", "sklearn", "IPython"),
+}
+"""What detecting in features with ONNX Runtime does not need: extras, and what comes with them."""
+ONLY_FOR_HELP = {"typer.rich_utils", "rich.markdown", "rich.traceback", "markdown_it", "pygments"}
+"""typer's formatted help and errors: half of what `--help` imports, by time."""
+ONLY_FOR_WORK = {"numpy", "onnxruntime", "rich.progress", "stale_edge.runtime", "stale_edge.bundle"}
+
+
+def _imported(*arguments: str) -> set[str]:
+    """Run a command in a process of its own; the modules it had imported at its end."""
+    script = (
+        "import json, sys\nfrom stale_edge.cli import main\n"
+        f"sys.argv = ['stale-edge', *{list(arguments)!r}]\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        "sys.stderr.write('\\n' + json.dumps(sorted(sys.modules)))\n"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return set(json.loads(result.stderr.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("output_format", ["json", "csv", "srt"])
+def test_detect_imports_what_it_needs(output_format: str, tmp_path: Path) -> None:
+    bundle = tiny.write(tmp_path / "bundle")
+    np.save(tmp_path / "features.npy", tiny.features(40))
+    features = str(tmp_path / "features.npy")
+    found = _imported("detect", str(bundle), features, "--duration", "30", "--format", output_format)
+    assert "onnxruntime" in found
+    assert not found & (NEVER | ONLY_FOR_HELP)
+
+
+@pytest.mark.parametrize("command", [[], ["detect"], ["bench"], ["train"]], ids=" ".join)
+def test_help_imports_neither_numpy_nor_a_runtime(command: list[str]) -> None:
+    assert not _imported(*command, "--help") & (NEVER | ONLY_FOR_WORK)
