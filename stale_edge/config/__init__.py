@@ -1,0 +1,40 @@
+"""Every setting of the kit, as frozen dataclasses: each default is written here once, with its unit and range.
+
+Only the command line reads files into configs (`load_config`); functions take plain values or one dataclass.
+"""
+
+from stale_edge.config.bench import BenchConfig, BenchDevice, BenchRuntime, BenchVariant, Precision
+from stale_edge.config.decoding import DecodeConfig, Policy, Regions, SoftNMSMethod
+from stale_edge.config.features import ExtractConfig, FeatureSpec, Resampling
+from stale_edge.config.model import Architecture, ModelConfig, TextConfig
+from stale_edge.config.plain import from_dict, to_dict
+from stale_edge.config.run import Config, load_config, with_overrides
+from stale_edge.config.simulate import SimulateConfig
+from stale_edge.config.training import LossConfig, TrainConfig, VideoClassifierConfig
+
+__all__ = [
+    "Architecture",
+    "BenchConfig",
+    "BenchDevice",
+    "BenchRuntime",
+    "BenchVariant",
+    "Config",
+    "DecodeConfig",
+    "ExtractConfig",
+    "FeatureSpec",
+    "LossConfig",
+    "ModelConfig",
+    "Policy",
+    "Precision",
+    "Regions",
+    "Resampling",
+    "SimulateConfig",
+    "SoftNMSMethod",
+    "TextConfig",
+    "TrainConfig",
+    "VideoClassifierConfig",
+    "from_dict",
+    "load_config",
+    "to_dict",
+    "with_overrides",
+]

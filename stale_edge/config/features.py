@@ -1,0 +1,47 @@
+"""What features are, and how they are made of videos."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from stale_edge.config.checks import require
+
+Resampling = Literal["linear", "none"]
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """What the features are: the contract between whoever extracts them and whoever reads them.
+
+    Stored as `feature_spec.json` in a data set, in every checkpoint and bundle, and in the exported graphs.
+    """
+
+    encoder: str = "unspecified"
+    """Name or fingerprint of the visual encoder."""
+    channels: int = 512
+    """C, the width of one snippet's feature vector, >= 1."""
+    fps: float | None = None
+    """Frames per second that were sampled from the video, > 0; None: unspecified."""
+    stride: int | None = None
+    """Frames per snippet, >= 1; None: unspecified."""
+
+    def __post_init__(self) -> None:
+        require(self.channels >= 1, "feature_spec.channels", self.channels, "an integer >= 1")
+        require(self.fps is None or self.fps > 0, "feature_spec.fps", self.fps, "a number > 0, or nothing")
+        require(self.stride is None or self.stride >= 1, "feature_spec.stride", self.stride, "an integer >= 1")
+
+
+@dataclass(frozen=True)
+class ExtractConfig:
+    """How features are made of videos, where nobody says otherwise."""
+
+    fps: float = 16.0
+    """Frames a second that snippets are counted in, > 0; with the stride one snippet a second, as in simulations."""
+    stride: int = 16
+    """Frames a snippet, >= 1; the picture in its middle is encoded."""
+    batch: int = 8
+    """Pictures encoded together, >= 1; on a CPU more are hardly faster and hold more memory."""
+
+    def __post_init__(self) -> None:
+        require(0 < self.fps < float("inf"), "extract.fps", self.fps, "a number > 0")
+        for name in ("stride", "batch"):
+            require(getattr(self, name) >= 1, f"extract.{name}", getattr(self, name), "an integer >= 1")

@@ -1,0 +1,93 @@
+"""The network."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from stale_edge.config.checks import require
+
+Architecture = Literal["paper", "release"]
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """CLIP's text tower with learnable contexts, eq. 2 of the STALE paper."""
+
+    source: str = ""
+    """Hub name or local folder of a `CLIPTextModelWithProjection`; empty: the data set's own `text_encoder/` folder."""
+    encoder: Literal["frozen", "tuned", "none"] = "frozen"
+    """Whether the tower's weights are trained; `none` learns one free embedding per class (Table 5)."""
+    n_contexts: int = 8
+    """N̂, learnable context vectors put before the class name, >= 0; 0 uses the bare class name."""
+
+    def __post_init__(self) -> None:
+        require(self.n_contexts >= 0, "model.text.n_contexts", self.n_contexts, "an integer >= 0")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes and choices of the detector. The defaults are the full size of the STALE paper."""
+
+    architecture: Architecture = "paper"
+    """`paper`: section 3 of the paper, any T. `release`: the network of the public code, fixed T."""
+    feature_channels: int = 512
+    """C, >= 1."""
+    embed_dim: int = 512
+    """D, width of the snippet and class embeddings, >= 1, a multiple of `n_heads`."""
+    n_heads: int = 4
+    """Heads of every attention."""
+    feedforward_dim: int = 1024
+    """Hidden width of the feed-forward networks."""
+    dropout: float = 0.1
+    """In [0, 1), in training alone."""
+    temporal: Literal["transformer", "cnn", "ms-tcn", "none"] = "transformer"
+    """Temporal embedding: eq. 1, or an alternative of Table 6; `none`: snippets do not see each other (B-II)."""
+    n_temporal_layers: int = 2
+    """Layers of the transformer of eq. 1, >= 1."""
+    masking: Literal["maskformer", "cnn", "none", "ground-truth"] = "maskformer"
+    """Representation masking: eq. 3 and 4, or an alternative of Table 4."""
+    n_mask_queries: int = 20
+    """N_z, >= 1 (Table 4 tries 5, 20 and 100)."""
+    n_mask_layers: int = 1
+    """Layers of the decoder that turns mask queries into mask embeddings, >= 1."""
+    foreground_threshold: float = 0.5
+    """θ_bin of section 3.2, in (0, 1)."""
+    residual_scale_init: float = 1e-3
+    """Initial value of α in eq. 6."""
+    temperature_init: float = 0.07
+    """Initial temperature of the classifier, eq. 7, > 0."""
+    localizer_dim: int = 128
+    """Width of the features that the controller of eq. 8 reads."""
+    dynamic_channels: int = 8
+    """Channels of the tiny network that each snippet applies along the video, eq. 8."""
+    temporal_scale: int = 100
+    """T that the `release` architecture is built for; the `paper` architecture takes any T."""
+    text: TextConfig = field(default_factory=TextConfig)
+
+    def __post_init__(self) -> None:
+        for name in (
+            "feature_channels",
+            "embed_dim",
+            "n_heads",
+            "feedforward_dim",
+            "n_temporal_layers",
+            "n_mask_queries",
+            "n_mask_layers",
+            "localizer_dim",
+            "dynamic_channels",
+            "temporal_scale",
+        ):
+            require(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "an integer >= 1")
+        require(
+            self.embed_dim % self.n_heads == 0,
+            "model.embed_dim",
+            self.embed_dim,
+            f"a multiple of model.n_heads = {self.n_heads}",
+        )
+        require(0 <= self.dropout < 1, "model.dropout", self.dropout, "a number in [0, 1)")
+        require(
+            0 < self.foreground_threshold < 1,
+            "model.foreground_threshold",
+            self.foreground_threshold,
+            "a number in (0, 1)",
+        )
+        require(self.temperature_init > 0, "model.temperature_init", self.temperature_init, "a number > 0")

@@ -1,0 +1,97 @@
+"""Losses, and how networks are trained."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from stale_edge.config.checks import require
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the terms of the overall objective, and the thresholds inside them (eq. 9-12)."""
+
+    classification: float = 1.0
+    """Weight of L_c, eq. 9."""
+    mask: float = 1.0
+    """Weight of L_m, eq. 10."""
+    dice: float = 0.4
+    """λ2 inside eq. 10."""
+    completeness: float = 1.0
+    """Weight of L_comp, eq. 11."""
+    consistency: float = 1.0
+    """Weight of L_const, eq. 12."""
+    class_threshold: float = 0.3
+    """θ_c of eq. 12, in [0, 1)."""
+    mask_threshold: float = 0.5
+    """θ_m of eq. 12, in [0, 1)."""
+    top_snippets: int = 10
+    """k of the top scoring features of eq. 12, >= 1."""
+
+    def __post_init__(self) -> None:
+        for name in ("classification", "mask", "dice", "completeness", "consistency"):
+            require(getattr(self, name) >= 0, f"loss.{name}", getattr(self, name), "a number >= 0")
+        require(self.top_snippets >= 1, "loss.top_snippets", self.top_snippets, "an integer >= 1")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The training loop. Defaults are section 4 of the paper for ActivityNet."""
+
+    epochs: int = 15
+    """Passes over the training videos, >= 1."""
+    learning_rate: float = 1e-4
+    """Of Adam, > 0 (1e-5 for THUMOS14 in the paper)."""
+    weight_decay: float = 0.0
+    """Of Adam, >= 0."""
+    batch_size: int = 100
+    """Videos per optimizer step over all processes (the global batch), >= 1."""
+    n_snippets: int = 100
+    """T that every video is resampled to (100 for ActivityNet, 256 for THUMOS14 in the paper), >= 1."""
+    gradient_clip: float = 1.0
+    """Largest norm of the gradient, > 0."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """`auto`: mixed precision where a CUDA device has it, fp32 on a CPU."""
+    seed: int = 0
+    """Of weights, shuffling and dropout."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    validate_every: int = 1
+    """Epochs between validations, >= 0; the last epoch is always validated, but with 0 none is."""
+    workers: int = 0
+    """Processes that read features beside the training process, >= 0."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "n_snippets"):
+            require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "an integer >= 1")
+        for name in ("learning_rate", "gradient_clip"):
+            require(getattr(self, name) > 0, f"train.{name}", getattr(self, name), "a number > 0")
+        for name in ("weight_decay", "validate_every", "workers"):
+            require(getattr(self, name) >= 0, f"train.{name}", getattr(self, name), "a number >= 0")
+
+
+@dataclass(frozen=True)
+class VideoClassifierConfig:
+    """The video-level classifier of `stale-edge scores`, which learns from the classes of whole videos alone."""
+
+    hidden_dim: int = 256
+    """Width of the layer under classes and attention, >= 1."""
+    dropout: float = 0.5
+    """In [0, 1), in training alone."""
+    epochs: int = 20
+    """Passes over the training videos, >= 1."""
+    learning_rate: float = 1e-3
+    """Of Adam, > 0."""
+    weight_decay: float = 1e-3
+    """Of Adam, >= 0."""
+    batch_size: int = 32
+    """Videos per optimizer step, >= 1."""
+    n_snippets: int = 100
+    """T that every video is resampled to, >= 1."""
+    seed: int = 0
+    """Of weights, shuffling and dropout."""
+
+    def __post_init__(self) -> None:
+        for name in ("hidden_dim", "epochs", "batch_size", "n_snippets"):
+            require(getattr(self, name) >= 1, f"scores.{name}", getattr(self, name), "an integer >= 1")
+        require(0 <= self.dropout < 1, "scores.dropout", self.dropout, "a number in [0, 1)")
+        require(self.learning_rate > 0, "scores.learning_rate", self.learning_rate, "a number > 0")
+        require(self.weight_decay >= 0, "scores.weight_decay", self.weight_decay, "a number >= 0")
