@@ -172,7 +172,7 @@ def _tied(reference: Reference) -> tuple[Reference, Outputs]:
 
 
 def test_either_outcome_of_a_near_tie_is_the_models(reference: Reference) -> None:
-    """Soft-NMS picks one first and decays the other: a rounding error moves scores by 0.3, which is no other decision."""
+    """Soft-NMS picks one first and decays the other: a rounding error moves scores by 0.3, yet decides the same."""
     tied, outputs = _tied(reference)
     logits = outputs.class_logits.copy()
     logits[0, 0, 4] = np.nextafter(np.nextafter(np.float32(6), np.float32(0)), np.float32(0))

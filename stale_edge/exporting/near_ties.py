@@ -1,7 +1,7 @@
 """What a model's detections become when its outputs move by less than an engine's rounding.
 
-Two candidates whose scores differ by less than rounding are picked by soft-NMS in either order, and the one that is picked
-first decays the other. Both outcomes are the model's decision; an artifact must reach one of them.
+Two candidates whose scores differ by less than rounding are picked by soft-NMS in either order, and the one that is
+picked first decays the other. Both outcomes are the model's decision; an artifact must reach one of them.
 """
 
 from collections.abc import Callable, Iterator
