@@ -110,8 +110,8 @@ def float32_modules(model: nn.Module, precision: Precision) -> tuple[str, ...]:
     In static int8 the public network keeps what its masks, and so its gate, come from, `localizer`, and the product of
     attention weights and snippets (`keeps_activations`): eight bits leave diffuse attention a few levels. On a detector
     trained on the demo's data they bring 96.4 % of matched detections to 98.8. The paper's keeps the convolutions that
-    the dynamic networks' weights and inputs come from, `localizer.base` and `localizer.controller`, 1 % of the work at
-    T = 100: with OpenVINO and the rest in bf16 they bring 98.0 % to 98.3.
+    the dynamic networks' weights and inputs come from, `localizer.base` and `localizer.controller`, less than 1 % of
+    the work: with OpenVINO and the rest in bf16 they bring 98.0 % to 98.3.
     """
     before_gate, first, dynamic = "masking.query_weights", "temporal.project", "localizer.dynamic"
     int8 = (before_gate, first, dynamic)
