@@ -36,7 +36,7 @@ from stale_edge.video import ClipPreprocess
 
 STRIDE = 4
 """Frames a snippet: two snippets a second."""
-CLIP_EPOCHS = 8
+CLIP_EPOCHS = 6
 EPOCHS = 16
 N_SNIPPETS = 100
 """T that every video is resampled to."""
