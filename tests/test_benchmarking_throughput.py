@@ -1,7 +1,9 @@
 """Videos per second: counted in a common window, of batches that answer as their videos do one at a time."""
 
+import contextlib
 import dataclasses
 import json
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -74,6 +76,34 @@ def test_sessions_are_at_work_at_the_same_time(bundle: Path) -> None:
         assert all(answer["ends"][-1] >= start + 0.3 > answer["ends"][-2] for answer in answers)  # and no call more
         assert max(answer["begun"] for answer in answers) < min(answer["ends"][-1] for answer in answers)
         assert one.finish()["peak_rss_bytes"] != 0
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_sessions_stay_on_cpus_of_their_own_while_they_work(bundle: Path, runtime: str) -> None:
+    """OpenVINO binds the calling thread for the time of a call: left to itself, of both processes to the same CPU."""
+    pytest.importorskip(runtime)
+    cpus = sorted(os.sched_getaffinity(0))[-2:]
+    with contextlib.ExitStack() as stack:
+        workers = []
+        for cpu in cpus:
+            job = Job("throughput", "cpu", runtime, "fp32", LENGTH, threads=1, cpus=(cpu,), bundle=str(bundle))
+            workers.append(stack.enter_context(Worker(job, name=f"on CPU {cpu}")))
+        for worker in workers:  # built at the same time, as in a measurement
+            worker.ready()
+        for worker in workers:
+            worker.ask(do="prepare", batch=16, check=False)
+        start = time.monotonic()
+        for worker in workers:
+            worker.tell(do="window", batch=16, start=start, seconds=0.6)
+        seen: list[set[int]] = [set(), set()]
+        while time.monotonic() < start + 0.5:
+            for worker, used in zip(workers, seen, strict=True):
+                for thread in Path(f"/proc/{worker.pid}/task").iterdir():
+                    used |= os.sched_getaffinity(int(thread.name))
+        for worker in workers:
+            worker.hear()
+        assert seen == [{cpu} for cpu in cpus]
 
 
 @pytest.mark.slow
