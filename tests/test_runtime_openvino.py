@@ -1,11 +1,15 @@
 """OpenVINO beside the rest of a process: what it must leave alone."""
 
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 import tiny
+
+from stale_edge.runtime import load_bundle
 
 INTERRUPTED = """
 import os, signal, sys, threading
@@ -34,3 +38,26 @@ def test_a_signal_after_closing_localizers_reaches_python(tmp_path: Path, closed
     command = [sys.executable, "-c", INTERRUPTED, str(tmp_path / "bundle"), closed]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not say where threads may run")
+def test_a_call_runs_wherever_its_thread_may(tmp_path: Path) -> None:
+    """Bound to the first CPU, two processes would share it while others idle."""
+    pytest.importorskip("openvino")
+    tiny.write(tmp_path / "bundle")
+    localizer, features = load_bundle(tmp_path / "bundle", runtime="openvino"), tiny.features(400)
+    caller, seen, ended = threading.get_native_id(), set[frozenset[int]](), threading.Event()
+
+    def watch() -> None:
+        while not ended.is_set():
+            seen.add(frozenset(os.sched_getaffinity(caller)))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        for _ in range(50):
+            localizer.forward(features)
+    finally:
+        ended.set()
+        watcher.join()
+    assert seen == {frozenset(os.sched_getaffinity(0))}

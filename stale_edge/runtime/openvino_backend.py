@@ -39,6 +39,8 @@ class OpenVinoBackend:
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             "PERFORMANCE_HINT": "LATENCY",
+            # Else the caller is bound to the first CPUs during each call, in every process to the same ones.
+            "ENABLE_CPU_PINNING": False,
         }
         core = _core()
         try:
