@@ -4,6 +4,7 @@ import copy
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import exporting_case as case
 import numpy as np
@@ -13,8 +14,10 @@ from oracle import gate_margin_by_loops
 
 from stale_edge.bundle import ClassBank, FeatureContract
 from stale_edge.config import DecodeConfig, FeatureSpec, ModelConfig
+from stale_edge.decoding import decode_arrays
 from stale_edge.errors import DataError, FeatureContractError, ParityError
 from stale_edge.evaluation.agreement import count_matched
+from stale_edge.exporting import localizer
 from stale_edge.exporting.detector_graph import TRACED_BATCH, TRACED_CLASSES, TRACED_LENGTH
 from stale_edge.exporting.export import refuse_failures
 from stale_edge.exporting.formats import find_format
@@ -193,6 +196,27 @@ def test_a_near_tie_excuses_no_other_score(reference: Reference) -> None:
 
     failures = judge(tied, run, FP32).failures
     assert any(failure.startswith("scores differ by 0.02") for failure in failures), failures
+
+
+def test_a_localizer_may_reach_either_outcome(reference: Reference, monkeypatch: pytest.MonkeyPatch) -> None:
+    tied, outputs = _tied(reference)
+    logits = outputs.class_logits.copy()
+    logits[0, 0, 4] = np.nextafter(np.nextafter(np.float32(6), np.float32(0)), np.float32(0))
+    found = decode_arrays(logits[0], outputs.masks[0], config=tied.decode_config)
+    shares = found.segments / case.LENGTH * tied.data.videos[0].duration_s
+
+    def judged(scores: FloatArray) -> localizer.LocalizerParity:
+        played = {
+            "open_backend": SimpleNamespace(run=lambda *_: outputs._asdict()),
+            "open_session": SimpleNamespace(run=lambda *_: (shares, scores, found.labels)),
+        }
+        for name, object_ in played.items():
+            monkeypatch.setattr(localizer, name, lambda *_, made=object_, **__: made)
+        return localizer.judge_localizer(tied, FP32, Path("detector.onnx"), Path("localizer.onnx"))
+
+    parity = judged(found.scores)
+    assert (parity.passed, parity.near_ties, parity.n_detections) == (True, 1, len(found.labels))
+    assert judged(found.scores + 1e-3).different == (tied.data.videos[0].name,)
 
 
 def test_gate_margins_are_those_of_the_loops() -> None:
