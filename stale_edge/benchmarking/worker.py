@@ -27,7 +27,7 @@ def serve(questions: TextIO, answers: TextIO) -> None:
 
     job = from_dict(Job, json.loads(questions.readline()))
     if job.cpus:
-        # OpenVINO binds whoever calls it to one of the CPUs it found when it was loaded: of all processes to the same.
+        # OpenVINO, unless told not to, binds callers to CPUs it found when it was loaded: in all processes the same.
         pin_all_threads(job.cpus if job.runtime == "openvino" else cpus_near(job.cpus))
     try:
         batches = Batches(job) if job.variant == "throughput" else None
