@@ -271,17 +271,11 @@ def _product_graph(precision: str, left: NDArray[Any], right: NDArray[Any]) -> b
 
 
 def _openvino_product(job: Job, left: NDArray[Any], right: NDArray[Any]) -> Callable[[], object]:
-    import openvino
+    from stale_edge.runtime.openvino_backend import cpu_settings, openvino_core
 
-    settings = {
-        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[job.precision],
-        "INFERENCE_NUM_THREADS": job.threads,
-        "NUM_STREAMS": 1,
-    }
-    core = openvino.Core()
-    request = core.compile_model(
-        core.read_model(_product_graph("fp32", left, right)), "CPU", settings
-    ).create_infer_request()
+    core = openvino_core()
+    model = core.read_model(_product_graph("fp32", left, right))
+    request = core.compile_model(model, "CPU", cpu_settings(job.precision, job.threads)).create_infer_request()
     return lambda: request.infer({"left": left}, share_inputs=True, share_outputs=True)
 
 

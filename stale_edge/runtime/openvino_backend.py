@@ -34,18 +34,10 @@ class OpenVinoBackend:
             raise MissingExtraError(
                 'runtime="openvino" needs openvino: pip install "stale-edge[openvino]", or use runtime="onnxruntime"'
             ) from error
-        settings = {
-            "INFERENCE_PRECISION_HINT": _HINTS[precision],
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": 1,
-            "PERFORMANCE_HINT": "LATENCY",
-            # Else the caller is bound to the first CPUs during each call, in every process to the same ones.
-            "ENABLE_CPU_PINNING": False,
-        }
-        core = _core()
+        core = openvino_core()
         try:
             model = core.read_model(str(path) if outputs is None else with_outputs(path, outputs))
-            self._compiled = core.compile_model(model, "CPU", settings)
+            self._compiled = core.compile_model(model, "CPU", cpu_settings(precision, threads))
         except RuntimeError as error:
             raise BundleError(f"{path}: OpenVINO {openvino.__version__} cannot load it: {error}") from error
         self.inputs: tuple[TensorSpec, ...] | None = _specs(self._compiled.inputs)
@@ -63,8 +55,20 @@ class OpenVinoBackend:
         return {name: np.array(request.get_tensor(name).data, dtype=np.float32) for name in self._names}
 
 
+def cpu_settings(precision: str, threads: int) -> dict[str, Any]:
+    """Say how OpenVINO's CPU plugin compiles a model: one stream, in one of the backend's precisions."""
+    return {
+        "INFERENCE_PRECISION_HINT": _HINTS[precision],
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+        # Else the caller is bound to the first CPUs during each call, in every process to the same ones.
+        "ENABLE_CPU_PINNING": False,
+    }
+
+
 @cache
-def _core() -> Any:
+def openvino_core() -> Any:
     """Make OpenVINO's entry point, once in a process and never released.
 
     OpenVINO 2026.4's CPU plugin gives the thread that made it a stack for signal handlers. Released by another thread,
