@@ -1,9 +1,8 @@
 // Soft-NMS that does not touch every pair.
 //
 // Candidates are sorted by class of length and inside a class by time, so the ones that a pick may overlap are a short stretch
-// in each class. Stretches are updated in blocks, each by one straight loop that the compiler turns into vector
-// instructions; the best candidate is found through the best keys of groups of blocks. When most candidates are gone, the
-// rest moves together.
+// in each class. Stretches are updated in blocks (decay.hpp); the best candidate is found through the best keys of groups of
+// blocks. When most candidates are gone, the rest moves together.
 //
 // The gaussian rule is a product of exponentials; its logarithm is a sum, so the key of a candidate is
 // log(score) - sum(tiou^2) / sigma, and exp is called once a pick instead of once a pair.
@@ -13,22 +12,21 @@
 #include <limits>
 
 #include "checks.hpp"
+#include "decay.hpp"
 #include "stale_core.hpp"
 
 namespace stale {
 namespace {
 
-constexpr std::size_t kBlock = 8;          // candidates; as many independent maxima, for any vector width
 constexpr std::size_t kGroup = 16;         // blocks
 constexpr std::size_t kLengthClasses = 4;  // each holds lengths within a factor of four, the last all shorter ones
 
-constexpr double kGone = -std::numeric_limits<double>::infinity();
 constexpr double kLogOfZero = -1e300;  // finite, so that it is not kGone
 
 class Candidates {
  public:
   Candidates(const double* segments, const double* scores, std::size_t n, const SoftNmsParameters& parameters)
-      : p_(parameters), scores_(scores), floor_(key_of(p_.min_score)) {
+      : p_(parameters), scores_(scores), floor_(key_of(p_.min_score)), decay_blocks_(fastest_decay(p_.method)) {
     // A hard threshold of zero is reached by every pair, also by those that do not overlap.
     reaches_all_ = p_.method == SoftNmsMethod::hard && p_.tiou_threshold <= 0.0;
     place(segments, n);
@@ -128,15 +126,6 @@ class Candidates {
     until_tidy_ = picks_between_tidying_ = std::max<std::size_t>(16, keys_.size() / 256);
   }
 
-  // The highest of n values, n a multiple of four: four maxima, since one alone would wait for itself.
-  static double highest(const double* values, std::size_t n) {
-    std::array<double, 4> best{values[0], values[1], values[2], values[3]};
-    for (std::size_t i = 4; i < n; i += 4) {
-      for (std::size_t lane = 0; lane < 4; ++lane) best[lane] = std::max(best[lane], values[i + lane]);
-    }
-    return std::max(std::max(best[0], best[1]), std::max(best[2], best[3]));
-  }
-
   void summarize() {
     for (std::size_t b = 0; b < block_best_.size(); ++b) block_best_[b] = highest(&keys_[b * kBlock], kBlock);
     for (std::size_t b = 0; b < block_best_.size(); b += kGroup) group_best_[b / kGroup] = highest(&block_best_[b], kGroup);
@@ -202,59 +191,16 @@ class Candidates {
 
   // Decays the blocks in [from, to), of which there is at least one, by the pick [start, end).
   void decay(std::size_t from, std::size_t to, double start, double end) {
-    switch (p_.method) {
-      case SoftNmsMethod::gaussian:
-        for (std::size_t b = from; b < to; ++b) block_best_[b] = decay_block<SoftNmsMethod::gaussian>(b, start, end);
-        break;
-      case SoftNmsMethod::linear:
-        for (std::size_t b = from; b < to; ++b) block_best_[b] = decay_block<SoftNmsMethod::linear>(b, start, end);
-        break;
-      case SoftNmsMethod::hard:
-        for (std::size_t b = from; b < to; ++b) block_best_[b] = decay_block<SoftNmsMethod::hard>(b, start, end);
-        break;
-    }
+    decay_blocks_({starts_.data(), ends_.data(), keys_.data(), block_best_.data()}, from, to, {start, end, floor_}, p_);
     for (std::size_t g = from / kGroup; g <= (to - 1) / kGroup; ++g) {
       group_best_[g] = highest(&block_best_[g * kGroup], kGroup);
     }
   }
 
-  // Decays one block and returns its best key.
-  template <SoftNmsMethod method>
-  double decay_block(std::size_t b, double start, double end) {
-    const double* starts = starts_.data() + b * kBlock;
-    const double* ends = ends_.data() + b * kBlock;
-    double* keys = keys_.data() + b * kBlock;
-    const double length = end - start;
-    const double threshold = p_.tiou_threshold;
-    const double sharpness = 1.0 / p_.sigma;
-    const double floor = floor_;
-    for (std::size_t i = 0; i < kBlock; ++i) {
-      const double s = starts[i];
-      const double e = ends[i];
-      double shared = (e < end ? e : end) - (s > start ? s : start);
-      shared = shared > 0.0 ? shared : 0.0;
-      double either = (e - s) + length - shared;
-      either = shared > 0.0 ? either : 1.0;  // it may be zero
-      const double tiou = shared / either;
-      double key = keys[i];
-      if constexpr (method == SoftNmsMethod::gaussian) {
-        key -= tiou * tiou * sharpness;
-      } else if constexpr (method == SoftNmsMethod::linear) {
-        const double lost = tiou >= threshold ? tiou : 0.0;
-        key *= 1.0 - lost;
-      } else {
-        const double suppressed = key < 0.0 ? key : 0.0;
-        key = tiou >= threshold ? suppressed : key;
-      }
-      key = key >= floor ? key : kGone;  // also what was gone and is no number now
-      keys[i] = key;
-    }
-    return highest(keys, kBlock);
-  }
-
   SoftNmsParameters p_;
   const double* scores_;
   double floor_;
+  DecayBlocks* decay_blocks_;
   bool reaches_all_;            // a pick decays also what it does not overlap
   std::size_t until_tidy_ = 0;  // picks until the next look at what is gone
   std::size_t picks_between_tidying_ = 0;

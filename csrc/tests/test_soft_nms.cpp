@@ -1,8 +1,10 @@
+#include <cstring>
 #include <limits>
 #include <random>
 #include <vector>
 
 #include "check.hpp"
+#include "decay.hpp"
 #include "soft_nms_textbook.hpp"
 #include "stale_core.hpp"
 
@@ -81,6 +83,36 @@ void agrees_at_the_ends_of_the_number_line() {
   }
 }
 
+// What this processor runs decays to the same bits as what every processor runs.
+template <SoftNmsMethod method>
+void decays_alike_with_any_instructions() {
+  constexpr std::size_t kBlocks = 40;
+  std::mt19937_64 random(13);
+  std::uniform_real_distribution<double> unit(0.0, 1.0);
+  std::vector<double> starts;
+  std::vector<double> ends;
+  std::vector<double> keys;
+  for (std::size_t i = 0; i < kBlocks * stale::kBlock; ++i) {
+    starts.push_back(100.0 * unit(random));
+    ends.push_back(starts.back() + (i % 17 == 0 ? 0.0 : 30.0 * unit(random)));
+    keys.push_back(i % 5 == 0 ? stale::kGone : unit(random));
+  }
+  std::vector<double> best(kBlocks, stale::kGone);
+  std::vector<double> other_keys = keys;
+  std::vector<double> other_best = best;
+  const SoftNmsParameters p{method, 0.3, 0.4, 0.001, kNoLimit};
+  for (int pick = 0; pick < 50; ++pick) {
+    const double start = 100.0 * unit(random);
+    const stale::Decaying decaying{start, start + 20.0 * unit(random), 0.1};
+    const std::size_t from = random() % kBlocks;
+    const std::size_t to = from + 1 + random() % (kBlocks - from);
+    stale::fastest_decay(method)({starts.data(), ends.data(), keys.data(), best.data()}, from, to, decaying, p);
+    stale::decay_anywhere<method>({starts.data(), ends.data(), other_keys.data(), other_best.data()}, from, to, decaying, p);
+    CHECK(std::memcmp(keys.data(), other_keys.data(), keys.size() * sizeof(double)) == 0);
+    CHECK(std::memcmp(best.data(), other_best.data(), best.size() * sizeof(double)) == 0);
+  }
+}
+
 void keeps_undecayed_scores_to_the_last_bit() {
   const std::vector<double> segments{0, 1, 2, 3, 4, 5};
   const std::vector<double> scores{0.1, 0.7, 0.3};
@@ -125,6 +157,9 @@ void refuses_what_makes_no_sense() {
 int main() {
   agrees_with_the_textbook();
   agrees_at_the_ends_of_the_number_line();
+  decays_alike_with_any_instructions<SoftNmsMethod::gaussian>();
+  decays_alike_with_any_instructions<SoftNmsMethod::linear>();
+  decays_alike_with_any_instructions<SoftNmsMethod::hard>();
   keeps_undecayed_scores_to_the_last_bit();
   takes_the_smallest_inputs();
   refuses_what_makes_no_sense();
