@@ -8,7 +8,6 @@ import datetime
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,8 +28,10 @@ from stale_edge.runtime.evaluate import evaluate_localizer
 from stale_edge.training.batches import Batch, collate, epoch_batches, mix_seed, share_of
 from stale_edge.training.classes import bank_of, encoder_of, open_class_source
 from stale_edge.training.evaluate import TorchLocalizer, feature_contract
+from stale_edge.training.feature_statistics import feature_statistics
 from stale_edge.training.losses import LossTerms, total_loss
 from stale_edge.training.plan import TrainingPlan, plan_training
+from stale_edge.training.result import TrainResult
 from stale_edge.training.run_folder import RunFolder, RunState
 from stale_edge.training.step import TrainingModel
 from stale_edge.training.targets import VideoTargets, assign_targets
@@ -44,41 +45,6 @@ alike); with PyTorch's 1e-8 Adam blows that rounding up to steps of full size, o
 
 WAIT_FOR_VALIDATION = datetime.timedelta(hours=12)
 """How long the other processes wait while the first one validates."""
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """What a run gave.
-
-    best, last: checkpoint folders; `best` is the one with the highest validation mAP, `last` where none was validated.
-    epochs: epochs completed.
-    best_epoch: the epoch of `best`.
-    average_mAP: of `best` on the validation videos, percent; None when nothing was validated.
-    records: one an epoch, as in `metrics.jsonl`.
-    notes: what a user should know.
-    leads: whether this process is the one to report; several processes get equal results otherwise.
-    """
-
-    best: Path
-    last: Path
-    epochs: int
-    best_epoch: int
-    average_mAP: float | None  # noqa: N815
-    records: tuple[dict[str, Any], ...]
-    notes: tuple[str, ...]
-    leads: bool
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values, without `leads`."""
-        values = {key: value for key, value in vars(self).items() if key != "leads"}
-        paths = {"best": str(self.best), "last": str(self.last)}
-        return {**values, **paths, "records": list(self.records), "notes": list(self.notes)}
-
-    def summary(self) -> str:
-        """Say in a few lines how the run ended."""
-        loss = f"loss {self.records[-1]['loss']:.3f} after {self.epochs} epochs"
-        best = "not validated" if self.average_mAP is None else f"average mAP {self.average_mAP:.2f} %"
-        return "\n".join([f"{loss}; best epoch {self.best_epoch}, {best}: {self.best}", *self.notes])
 
 
 def train(
@@ -143,10 +109,11 @@ class _Run:
         self.scaler = torch.amp.GradScaler(accelerator.device.type, enabled=mixed is torch.float16)
         self.identity = self.plan.identity(config)
         self.state = self.folder.read_state(self.identity) if resume else None
-        if self.state is None:
-            self._measure_features()
-        else:
+        if self.state is not None:
             model.load_state_dict(self.state.weights)
+        elif isinstance(self.detector, PaperStale):
+            mean, rms = feature_statistics(self.dataset, progress=self.progress)
+            self.detector.temporal.set_feature_statistics(mean, rms)
         model.to(accelerator.device)
         self.parameters = [weight for weight in model.parameters() if weight.requires_grad]
         self.optimizer = torch.optim.Adam(
@@ -305,24 +272,6 @@ class _Run:
                 best_value=best_value,
             )
         )
-
-    def _measure_features(self) -> None:
-        """Tell the detector mean and spread of the training features; reads every file, so a bad one stops here."""
-        if not isinstance(self.detector, PaperStale):
-            return
-        mean, square, n_snippets = torch.zeros(()), torch.zeros(()), 0
-        for index in range(len(self.dataset)):
-            features = self.dataset[index].features.double()  # (T, C)
-            mean = mean + features.sum(dim=0)
-            square = square + features.square().sum(dim=0)
-            n_snippets += len(features)
-            self.progress("read features", index + 1, len(self.dataset), "")
-        mean = mean / n_snippets  # (C,)
-        variance = (square / n_snippets - mean.square()).clamp(min=0)
-        rms = math.sqrt(float(variance.mean()))
-        if rms == 0:
-            raise TrainingError(f"{self.data_set.root}: every snippet of every training video is the same")
-        self.detector.temporal.set_feature_statistics(mean.float(), rms)
 
     def _notes(self) -> list[str]:
         notes = []

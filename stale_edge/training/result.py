@@ -1,0 +1,40 @@
+"""What a training run gives back."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run gave.
+
+    best, last: checkpoint folders; `best` is the one with the highest validation mAP, `last` where none was validated.
+    epochs: epochs completed.
+    best_epoch: the epoch of `best`.
+    average_mAP: of `best` on the validation videos, percent; None when nothing was validated.
+    records: one an epoch, as in `metrics.jsonl`.
+    notes: what a user should know.
+    leads: whether this process is the one to report; several processes get equal results otherwise.
+    """
+
+    best: Path
+    last: Path
+    epochs: int
+    best_epoch: int
+    average_mAP: float | None  # noqa: N815
+    records: tuple[dict[str, Any], ...]
+    notes: tuple[str, ...]
+    leads: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, without `leads`."""
+        values = {key: value for key, value in vars(self).items() if key != "leads"}
+        paths = {"best": str(self.best), "last": str(self.last)}
+        return {**values, **paths, "records": list(self.records), "notes": list(self.notes)}
+
+    def summary(self) -> str:
+        """Say in a few lines how the run ended."""
+        loss = f"loss {self.records[-1]['loss']:.3f} after {self.epochs} epochs"
+        best = "not validated" if self.average_mAP is None else f"average mAP {self.average_mAP:.2f} %"
+        return "\n".join([f"{loss}; best epoch {self.best_epoch}, {best}: {self.best}", *self.notes])
