@@ -1,7 +1,7 @@
 """What the public STALE code does differently, each quirk a function or a switch, so that it can be measured.
 
-Written from what the lines named below compute (sauradip/STALE at fd7a7e8). `release_findings.py` measures with it;
-nothing in the package uses it. The package's own copy of the post-processing, all quirks at once, is
+Written from what the lines named below compute (sauradip/STALE at fd7a7e8). The `measure_*.py` beside it measure with
+it; nothing in the package uses it. The package's own copy of the post-processing, all quirks at once, is
 `csrc/decode_release.cpp`.
 """
 

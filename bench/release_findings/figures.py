@@ -1,0 +1,25 @@
+"""Summarise what several runs gave, and put a part's figures into the JSON beside those of others."""
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from stale_edge.benchmarking.machine import machine_card
+from stale_edge.bundle.files import write_file_atomically
+
+SCHEMA = "stale-edge-release-findings/1"
+
+
+def spread(values: list[float]) -> dict[str, Any]:
+    """Give mean, standard deviation (None for a single value) and the values themselves."""
+    mean = statistics.fmean(values)
+    return {"mean": mean, "std": statistics.stdev(values) if len(values) > 1 else None, "values": values}
+
+
+def put_part(path: Path, part: str, result: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Put a part beside what the file holds of other parts."""
+    found = json.loads(path.read_text()) if path.is_file() else {}
+    found |= {"schema": SCHEMA, "features": "simulated", "settings": settings, "machine": machine_card(), part: result}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file_atomically(path, (json.dumps(found, indent=1, allow_nan=False) + "\n").encode())
