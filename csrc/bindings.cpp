@@ -170,6 +170,39 @@ DetectionArrays decode_paper(const Floats& class_logits, const Floats& masks, do
   return detection_arrays(detections);
 }
 
+std::vector<std::int64_t> voting_snippets(const Floats& class_logits, double class_threshold, std::int64_t top_snippets) {
+  if (class_logits.ndim() != 2 || class_logits.shape(0) < 2 || class_logits.shape(1) < 1) {
+    stale::fail({"class_logits must have shape (K + 1, T) with K >= 1 and T >= 1; got ", shape_text(class_logits)});
+  }
+  const float* data = class_logits.data();
+  const auto n_classes = static_cast<std::size_t>(class_logits.shape(0) - 1);
+  const auto n_snippets = static_cast<std::size_t>(class_logits.shape(1));
+  py::gil_scoped_release release;
+  return stale::voting_snippets(data, n_classes, n_snippets, class_threshold, top_snippets);
+}
+
+Floats mask_rows(const Floats& networks, const Floats& features, const std::vector<std::int64_t>& rows) {
+  if (features.ndim() != 2 || features.shape(0) < 3 || features.shape(1) < 1) {
+    stale::fail({"features must have shape (width + 2, T) with width >= 1 and T >= 1; got ", shape_text(features)});
+  }
+  const auto width = static_cast<std::size_t>(features.shape(0)) - 2;
+  const auto n_snippets = static_cast<std::size_t>(features.shape(1));
+  const std::size_t size = stale::mask_network_size(width);
+  if (networks.ndim() != 2 || networks.shape(0) != features.shape(1) || static_cast<std::size_t>(networks.shape(1)) != size) {
+    stale::fail({"networks must have shape (", n_snippets, ", ", size, ") for features of ", width, " channels; got ",
+                 shape_text(networks)});
+  }
+  Floats out({rows.size(), n_snippets});
+  const float* network_data = networks.data();
+  const float* feature_data = features.data();
+  float* result = out.mutable_data();
+  {
+    py::gil_scoped_release release;
+    stale::mask_rows(network_data, feature_data, width, n_snippets, rows.data(), rows.size(), result);
+  }
+  return out;
+}
+
 DetectionArrays decode_release(const Floats& class_logits, const Floats& masks) {
   const Outputs outputs = network_outputs(class_logits, masks);
   std::vector<stale::Detection> detections;
@@ -206,6 +239,8 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.def("decode_paper", &decode_paper, "class_logits"_a.noconvert(), "masks"_a.noconvert(), py::kw_only(), "class_threshold"_a,
         "top_snippets"_a, "mask_thresholds"_a, "regions"_a, "min_snippets"_a, "soft_nms"_a, "sigma"_a, "tiou_threshold"_a,
         "min_score"_a, "max_detections"_a);
+  m.def("voting_snippets", &voting_snippets, "class_logits"_a.noconvert(), py::kw_only(), "class_threshold"_a, "top_snippets"_a);
+  m.def("mask_rows", &mask_rows, "networks"_a.noconvert(), "features"_a.noconvert(), "rows"_a);
   m.def("decode_release", &decode_release, "class_logits"_a.noconvert(), "masks"_a.noconvert());
   m.def("release_proposals", &release_proposals, "class_logits"_a.noconvert(), "masks"_a.noconvert());
 }

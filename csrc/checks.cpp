@@ -45,7 +45,7 @@ void check_soft_nms(const SoftNmsParameters& p) {
   }
 }
 
-void check_network_output(const float* class_logits, const float* masks, std::size_t n_classes, std::size_t n_snippets) {
+void check_class_logits(const float* class_logits, std::size_t n_classes, std::size_t n_snippets) {
   if (n_classes == 0 || n_snippets == 0) {
     fail({"class_logits must have shape (K + 1, T) with K >= 1 and T >= 1; got (", n_classes + 1, ", ", n_snippets, ")"});
   }
@@ -62,6 +62,11 @@ void check_network_output(const float* class_logits, const float* masks, std::si
       }
     }
   }
+}
+
+void check_network_output(const float* class_logits, const float* masks, std::size_t n_classes, std::size_t n_snippets) {
+  check_class_logits(class_logits, n_classes, n_snippets);
+  const std::size_t T = n_snippets;
   // The vectorised sigmoids of ONNX Runtime and OpenVINO end one rounding above 1.
   constexpr float kMost = 1.0F + 8.0F * std::numeric_limits<float>::epsilon();
   for (std::size_t i = 0; i < T; ++i) {

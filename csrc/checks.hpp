@@ -25,6 +25,7 @@ struct Part {
 void check_segments(const double* segments, std::size_t n, const char* name);
 void check_scores(const double* scores, std::size_t n);
 void check_soft_nms(const SoftNmsParameters& parameters);
+void check_class_logits(const float* class_logits, std::size_t n_classes, std::size_t n_snippets);
 void check_network_output(const float* class_logits, const float* masks, std::size_t n_classes, std::size_t n_snippets);
 
 }  // namespace stale

@@ -30,13 +30,14 @@ bool ranks_before(const Vote& a, const Vote& b) {
 }
 
 // The best (snippet, class) pairs above the class threshold, best first. Background, the last row, proposes nothing.
-std::vector<Vote> top_votes(const float* class_logits, std::size_t n_classes, std::size_t T, const DecodeParameters& p) {
+std::vector<Vote> top_votes(const float* class_logits, std::size_t n_classes, std::size_t T, double class_threshold,
+                            std::int64_t top_snippets) {
   const SnippetSoftmax<double> softmax = snippet_softmax<double>(class_logits, n_classes + 1, T);
   std::vector<float> worth_a_look(T);  // a little below the threshold, so that rounding here decides nothing
   for (std::size_t t = 0; t < T; ++t) {
-    worth_a_look[t] = static_cast<float>(p.class_threshold * softmax.sums[t] * (1.0 - 1e-6));
+    worth_a_look[t] = static_cast<float>(class_threshold * softmax.sums[t] * (1.0 - 1e-6));
   }
-  const auto wanted = static_cast<std::size_t>(p.top_snippets);
+  const auto wanted = static_cast<std::size_t>(top_snippets);
   std::vector<Vote> votes;  // a heap with the last of the best in front
   for (std::size_t k = 0; k < n_classes; ++k) {
     const float* weights = softmax.weights.data() + k * T;
@@ -44,7 +45,7 @@ std::vector<Vote> top_votes(const float* class_logits, std::size_t n_classes, st
       if (weights[t] < worth_a_look[t]) continue;
       const Vote vote{static_cast<double>(weights[t]) / softmax.sums[t], static_cast<std::uint32_t>(t),
                       static_cast<std::uint32_t>(k)};
-      if (!(vote.probability > p.class_threshold)) continue;
+      if (!(vote.probability > class_threshold)) continue;
       if (votes.size() < wanted) {
         votes.push_back(vote);
       } else {
@@ -175,11 +176,15 @@ class Proposals {
   std::vector<Slot> slots_;
 };
 
-void check_parameters(const DecodeParameters& p) {
-  if (!(p.class_threshold >= 0.0 && p.class_threshold < 1.0)) {
-    fail({"class_threshold must be in [0, 1); got ", p.class_threshold});
+void check_votes(double class_threshold, std::int64_t top_snippets) {
+  if (!(class_threshold >= 0.0 && class_threshold < 1.0)) {
+    fail({"class_threshold must be in [0, 1); got ", class_threshold});
   }
-  if (p.top_snippets < 1) fail({"top_snippets must be >= 1; got ", p.top_snippets});
+  if (top_snippets < 1) fail({"top_snippets must be >= 1; got ", top_snippets});
+}
+
+void check_parameters(const DecodeParameters& p) {
+  check_votes(p.class_threshold, p.top_snippets);
   if (p.min_snippets < 1) fail({"min_snippets must be >= 1; got ", p.min_snippets});
   if (p.n_mask_thresholds == 0) fail({"mask_thresholds must hold at least one number"});
   for (std::size_t i = 0; i < p.n_mask_thresholds; ++i) {
@@ -196,7 +201,8 @@ std::vector<Detection> decode_paper(const float* class_logits, const float* mask
                                     std::size_t n_snippets, const DecodeParameters& parameters) {
   check_parameters(parameters);
   check_network_output(class_logits, masks, n_classes, n_snippets);
-  const std::vector<Vote> votes = top_votes(class_logits, n_classes, n_snippets, parameters);
+  const std::vector<Vote> votes =
+      top_votes(class_logits, n_classes, n_snippets, parameters.class_threshold, parameters.top_snippets);
 
   // A snippet may speak for several classes, its mask is cut once.
   RegionFinder finder(parameters);
@@ -238,6 +244,21 @@ std::vector<Detection> decode_paper(const float* class_logits, const float* mask
     detections.resize(static_cast<std::size_t>(limit));
   }
   return detections;
+}
+
+std::vector<std::int64_t> voting_snippets(const float* class_logits, std::size_t n_classes, std::size_t n_snippets,
+                                          double class_threshold, std::int64_t top_snippets) {
+  check_votes(class_threshold, top_snippets);
+  check_class_logits(class_logits, n_classes, n_snippets);
+  std::vector<bool> votes(n_snippets, false);
+  for (const Vote& vote : top_votes(class_logits, n_classes, n_snippets, class_threshold, top_snippets)) {
+    votes[vote.snippet] = true;
+  }
+  std::vector<std::int64_t> snippets;
+  for (std::size_t t = 0; t < n_snippets; ++t) {
+    if (votes[t]) snippets.push_back(static_cast<std::int64_t>(t));
+  }
+  return snippets;
 }
 
 void take_video_label(std::vector<Detection>& detections, std::int64_t video_label, double video_score) {

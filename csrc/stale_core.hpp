@@ -95,6 +95,23 @@ std::vector<SnippetSegment> mask_segments(const float* mask, std::size_t length,
 std::vector<Detection> decode_paper(const float* class_logits, const float* masks, std::size_t n_classes,
                                     std::size_t n_snippets, const DecodeParameters& parameters);
 
+// The snippets whose masks decode_paper reads, ascending: those of the best `top_snippets` (snippet, class) pairs above
+// `class_threshold`. The other rows of `masks` can stay 0.
+std::vector<std::int64_t> voting_snippets(const float* class_logits, std::size_t n_classes, std::size_t n_snippets,
+                                          double class_threshold, std::int64_t top_snippets);
+
+// Rows of `masks`, computed from what the paper's localizer makes of a video (equation 8): for every snippet the weights of a
+// tiny network, and features that all of them read.
+//
+// features (width + 2, n_snippets): `width` channels, then the position of each snippet, then ones. networks (n_snippets,
+// mask_network_size(width)), a row, with n = width + 1 and the last of n channels always 1, so that biases are weights:
+//   w1 (n, width), slope (n,), b1 (n,), w2 (n, n), w3 (n,)
+//   hidden = relu(w2 relu(w1 features + slope (position - own position) + b1)),  mask = sigmoid(w3 hidden)
+// rows (n_rows,) in [0, n_snippets); out (n_rows, n_snippets).
+std::size_t mask_network_size(std::size_t width);
+void mask_rows(const float* networks, const float* features, std::size_t width, std::size_t n_snippets,
+               const std::int64_t* rows, std::size_t n_rows, float* out);
+
 // The public inference script (sauradip/STALE at commit fd7a7e8) with the settings of its config/anet.yaml, quirks included.
 std::vector<ReleaseProposal> release_proposals(const float* class_logits, const float* masks, std::size_t n_classes,
                                                std::size_t n_snippets);

@@ -136,14 +136,15 @@ def write_unjudged(
     progress(stage, len(files), len(files), "")
 
 
-def detector_macs(network: Network, length: int, *, folded: bool = True, foreground: bool = True) -> int:
+def detector_macs(network: Network, length: int, *, folded: bool = True, whole: bool = True) -> int:
     """Count the multiply-accumulates of a detector at T = `length`, of the outputs that deployment needs.
 
     Args:
         network: whose sizes are counted.
         length: T in snippets.
         folded: as it is exported; else as it is trained.
-        foreground: count what only this output needs, which decoding does not read.
+        whole: count all of its outputs; else what `detect` runs, which needs no foreground, and of the paper's masks
+            only those that decoding may read.
     """
     import torch
 
@@ -154,9 +155,37 @@ def detector_macs(network: Network, length: int, *, folded: bool = True, foregro
     model = build_detector(network, seed=0)
     if folded:
         model = fold_detector(model)
-    module = DetectorGraph(model).eval() if foreground else for_decoding(model)
+    module = DetectorGraph(model).eval() if whole else for_decoding(model)
     features = torch.zeros(1, length, network.model.feature_channels)
-    return count_macs(module, (features, torch.ones(network.n_classes, network.model.embed_dim)))
+    count = count_macs(module, (features, torch.ones(network.n_classes, network.model.embed_dim)))
+    return count if whole else count - _macs_of_unread_masks(model, length)
+
+
+def _macs_of_unread_masks(model: "nn.Module", length: int) -> int:
+    """Count what masks take that `detect` does not make; only the paper's network, folded, makes them one by one."""
+    import torch
+    from torch import nn
+
+    from stale_edge.benchmarking.deployed_detector import most_voting
+    from stale_edge.exporting.folding_paper import FoldedLocalizer
+
+    if not isinstance(model.localizer, FoldedLocalizer):
+        return 0
+
+    class SomeMasks(nn.Module):
+        def __init__(self, localizer: FoldedLocalizer) -> None:
+            super().__init__()
+            self.localizer = localizer
+
+        def forward(self, embedding: "Tensor", snippets: "Tensor") -> "Tensor":
+            masks: Tensor = self.localizer(embedding, snippets)
+            return masks
+
+    first = model.localizer.first
+    embedding = torch.zeros(1, length, first.linear.in_features // first.kernel_size)
+    counter = SomeMasks(model.localizer).eval()
+    one, two = (count_macs(counter, (embedding, torch.arange(n))) for n in (1, 2))
+    return (length - len(most_voting(length, DecodeConfig()))) * (two - one)
 
 
 def for_decoding(detector: "nn.Module") -> "nn.Module":

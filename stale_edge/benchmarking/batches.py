@@ -4,14 +4,13 @@ import dataclasses
 import gc
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from stale_edge.benchmarking.agreement import compare_outputs
 from stale_edge.benchmarking.jobs import Job, is_stable
-from stale_edge.benchmarking.workloads import DECODED, random_features
+from stale_edge.benchmarking.workloads import random_features
 from stale_edge.errors import StaleEdgeError
 
 PREPARE_SECONDS = 1.0
@@ -26,22 +25,11 @@ class Batches:
     """
 
     def __init__(self, job: Job) -> None:
-        from stale_edge.bundle import read_bundle
-        from stale_edge.runtime.backends import open_backend, runtime_of
+        from stale_edge.benchmarking.deployed_detector import DeployedDetector
 
-        bundle, row = read_bundle(Path(job.bundle)), runtime_of(job.runtime, job.precision)
-        entry = bundle.detector(runtime=row.files, precision=row.precisions[job.precision])
-        self._backend = open_backend(
-            bundle.checked_path(entry),
-            runtime=job.runtime,
-            precision=job.precision,
-            threads=job.threads,
-            outputs=DECODED,
-        )
+        self._detector = DeployedDetector(job)
         self._precision, self._length, self._seed = job.precision, job.length, job.seed
-        self._channels = bundle.manifest.feature_contract.channels
-        self._embeddings = bundle.class_bank.embeddings
-        self.model_bytes = entry.bytes
+        self.model_bytes = self._detector.model_bytes
 
     def prepare(self, batch: int, *, check: bool) -> dict[str, Any]:
         """Warm a batch size up, and hold its outputs against those of one video at a time if `check`.
@@ -50,15 +38,14 @@ class Batches:
             `refused`, the reason why this batch cannot be counted, alone; or `seconds` of the last calls, and what
             `Agreement` holds if checked.
         """
-        inputs = self._backend.inputs
-        fixed = inputs[0].shape[0] if inputs is not None else None
-        if isinstance(fixed, int) and fixed != batch:
+        fixed = self._detector.fixed_batch
+        if fixed not in (None, batch):
             return {"refused": f"its file takes batches of {fixed} alone"}
         about: dict[str, Any] = {}
         if check:
             features = self._features(batch)
             alone = [self._run(features[i : i + 1]) for i in range(batch)]
-            expected = [np.concatenate([outputs[k] for outputs in alone]) for k in range(len(DECODED))]
+            expected = [np.concatenate(of_each) for of_each in zip(*alone, strict=True)]
             try:
                 seen = compare_outputs(
                     expected, self._run(features), precision=self._precision, what=f"a batch of {batch}"
@@ -95,12 +82,13 @@ class Batches:
         return {"begun": begun, "ends": ends}
 
     def _features(self, batch: int) -> Any:
-        return np.stack([random_features(self._length, self._channels, seed=self._seed + i) for i in range(batch)])
+        channels = self._detector.channels
+        return np.stack([random_features(self._length, channels, seed=self._seed + i) for i in range(batch)])
 
     def _call(self, batch: int) -> Callable[[], object]:
         features = self._features(batch)
-        return lambda: self._backend.run(features, self._embeddings)
+        return lambda: self._detector.run(features)
 
     def _run(self, features: Any) -> Sequence[Any]:
-        outputs = self._backend.run(features, self._embeddings)
-        return [outputs[name] for name in DECODED]
+        outputs = self._detector.run(features)
+        return outputs["class_logits"], outputs["masks"]

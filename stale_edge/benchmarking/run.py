@@ -238,7 +238,7 @@ def _macs(subject: Subject, plans: Sequence[RowPlan], length: int) -> Mapping[st
     for work in dict.fromkeys(_work(plan) for plan in plans if plan.variant in ("detector", "localizer")):
         variant, _, whole = work.partition(" ")
         seen = length if variant == "detector" else subject.localizer_length(length)
-        counts[work] = detector_macs(subject.network, seen, foreground=bool(whole))
+        counts[work] = detector_macs(subject.network, seen, whole=bool(whole))
     if subject.network.text is not None and {"reference", "text"} & variants:
         counts["text"] = text_macs(subject.network.text, subject.n_classes)
     if "reference" in variants and "text" in counts:

@@ -14,8 +14,6 @@ from stale_edge.errors import MissingExtraError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-DECODED = ("class_logits", "masks")
-"""The outputs that decoding reads."""
 SNIPPET_S = 0.5
 """Seconds a snippet lasts in the benchmark's videos; only scales the times of its detections."""
 
@@ -168,12 +166,9 @@ def _half(detector: "nn.Module") -> "nn.Module":
 
 
 def _bundle(job: Job) -> Workload:
-    """Run a bundle's artifact: the graph alone (`detector`), or from features to detections (`localizer`).
-
-    Of the graph is run what decoding reads, as `detect` does.
-    """
+    """Run a bundle's artifact: the graph alone (`detector`), or from features to detections (`localizer`)."""
     from stale_edge.bundle import read_bundle
-    from stale_edge.runtime.backends import open_backend, runtime_of
+    from stale_edge.runtime.backends import runtime_of
 
     bundle, row = read_bundle(Path(job.bundle)), runtime_of(job.runtime, job.precision)
     entry = bundle.detector(runtime=row.files, precision=row.precisions[job.precision])
@@ -181,15 +176,10 @@ def _bundle(job: Job) -> Workload:
     if job.device == "cuda":
         return Workload(_torchscript_on_cuda(job, entry.path, features), entry.bytes)
     if job.variant == "detector":
-        backend = open_backend(
-            bundle.checked_path(entry),
-            runtime=job.runtime,
-            precision=job.precision,
-            threads=job.threads,
-            outputs=DECODED,
-        )
-        embeddings = bundle.class_bank.embeddings
-        return Workload(lambda: backend.run(features[None], embeddings), entry.bytes)
+        from stale_edge.benchmarking.deployed_detector import DeployedDetector
+
+        detector = DeployedDetector(job)
+        return Workload(lambda: detector.run(features[None]), entry.bytes)
     from stale_edge.runtime import load_bundle
 
     localizer = load_bundle(Path(job.bundle), runtime=job.runtime, precision=job.precision, threads=job.threads)

@@ -2,6 +2,7 @@
 
 from stale_edge.decoding.baseline import baseline_detections
 from stale_edge.decoding.inference import DecodedArrays, ReleaseProposal, decode, decode_arrays, release_proposals
+from stale_edge.decoding.mask_rows import masks_of, voting_snippets
 from stale_edge.decoding.suppression import mask_segments, soft_nms
 
 __all__ = [
@@ -11,6 +12,8 @@ __all__ = [
     "decode",
     "decode_arrays",
     "mask_segments",
+    "masks_of",
     "release_proposals",
     "soft_nms",
+    "voting_snippets",
 ]

@@ -237,25 +237,27 @@ class FoldedLocalizer(nn.Module):
         self.dynamic = linear(weight, bias)
         self.sizes = [self.channels * width, self.channels, self.channels, self.channels**2, self.channels]
 
-    def forward(self, embedding: Tensor) -> Tensor:
-        """Predict masks (B, T, T) in [0, 1] of embeddings (B, T, D)."""
+    def forward(self, embedding: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Predict masks (B, R, T) in [0, 1] of embeddings (B, T, D); rows (R,) int64 are snippets, None: all T."""
         base, hidden = torch.relu(self.first(embedding)).chunk(2, dim=-1)
         base = self.base(base)  # (B, T, width)
         position = positions(embedding)  # (T, 1)
         ones = torch.ones_like(base[..., :1])
         inputs = torch.cat([base, position.expand_as(ones), ones], dim=-1).transpose(1, 2)  # (B, width + 2, T)
         weights = self.dynamic(torch.relu(self.controller(hidden)))
+        if rows is not None:
+            weights, position = weights[:, rows], position[rows]
         w1, slope, b1, w2, w3 = torch.split(weights, self.sizes, dim=-1)
         # W base(t) + slope (p(t) - p(i)) + b
         first = torch.cat(
             [torch.unflatten(w1, -1, (self.channels, -1)), torch.stack([slope, b1 - slope * position], dim=-1)], dim=-1
-        )  # (B, T, channels, width + 2)
+        )  # (B, R, channels, width + 2)
         second = torch.unflatten(w2, -1, (self.channels, self.channels))
         third = w3.unsqueeze(-2)
         if is_recording():
             return _apply(first, second, third, inputs)
-        rows = max(1, CHUNK_ELEMENTS // (inputs.shape[0] * inputs.shape[2] * self.channels))
-        chunks = zip(*(torch.split(layer, rows, dim=1) for layer in (first, second, third)), strict=True)
+        per_chunk = max(1, CHUNK_ELEMENTS // (inputs.shape[0] * inputs.shape[2] * self.channels))
+        chunks = zip(*(torch.split(layer, per_chunk, dim=1) for layer in (first, second, third)), strict=True)
         return torch.cat([_apply(a, b, c, inputs) for a, b, c in chunks], dim=1)
 
 

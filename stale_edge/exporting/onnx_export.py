@@ -23,6 +23,8 @@ from stale_edge.exporting.detector_graph import (
     in_eval_mode,
     model_config,
 )
+from stale_edge.exporting.folding_paper import FoldedLocalizer
+from stale_edge.exporting.mask_networks import name_mask_networks
 from stale_edge.exporting.onnx_graph import drop_unused, fold_constants
 
 OPSET = 18
@@ -49,13 +51,16 @@ def trace_onnx(model: nn.Module) -> onnx.ModelProto:
         ParityError: the graph breaks a promise: an axis became static, a name or type differs, an operator is foreign.
     """
     config = model_config(model)
-    return record_onnx(
+    proto = record_onnx(
         DetectorGraph(model),
         example_inputs(config),
         inputs=graph_inputs(config),
         outputs=graph_outputs(config),
         dynamic_shapes=dynamic_axes(config),
     )
+    if isinstance(getattr(model, "localizer", None), FoldedLocalizer):
+        name_mask_networks(proto)
+    return proto
 
 
 def record_onnx(

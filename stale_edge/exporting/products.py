@@ -40,13 +40,13 @@ def decoding_products(proto: onnx.ModelProto) -> tuple[Product, ...]:
     drop_unused(needed)
     shapes = {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer}
     return tuple(
-        Product(node.name, _module(node), shapes.get(node.input[1]))
+        Product(node.name, module_of(node), shapes.get(node.input[1]))
         for node in needed.graph.node
         if node.op_type in PRODUCTS and node.input[0] not in shapes
     )
 
 
-def _module(node: onnx.NodeProto) -> str:
+def module_of(node: onnx.NodeProto) -> str:
     """Name the module that a node was recorded in; the exporter notes its path of scopes, the last one an operator."""
     scopes = {entry.key: entry.value for entry in node.metadata_props}.get("pkg.torch.onnx.name_scopes", "")
     path = [part.strip(" '\"") for part in scopes.strip("[]").split(",")]

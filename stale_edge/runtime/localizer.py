@@ -19,11 +19,9 @@ from stale_edge.config import DecodeConfig
 from stale_edge.errors import BundleError
 from stale_edge.runtime.backends import Backend, open_backend, runtime_of
 from stale_edge.runtime.base import BaseLocalizer
+from stale_edge.runtime.decoded_outputs import complete_masks, decoded_outputs
 from stale_edge.runtime.recommendation import AUTO, Recommendation, read_recommendation
 from stale_edge.segments import FloatArray
-
-_DECODED = ("class_logits", "masks")
-"""The outputs that decoding reads."""
 
 _FP16_NOTE = "fp16 is slower than fp32 on a CPU; it is for size and for GPUs"
 
@@ -71,6 +69,7 @@ def load_bundle(
         bundle,
         entry,
         lambda outputs: open_backend(file, runtime=runtime, precision=precision, threads=threads, outputs=outputs),
+        decoded=decoded_outputs(file, bundle.manifest.decode),
         runtime=runtime,
         precision=precision,
     )
@@ -87,6 +86,7 @@ class Localizer(BaseLocalizer):
     Args:
         bundle, entry: the bundle, and which of its detectors.
         open_detector: opens that file for some of its outputs, None for all.
+        decoded: what `detect` opens it for (`decoded_outputs`).
         runtime, precision: what runs it, and in which precision.
 
     Raises:
@@ -99,6 +99,7 @@ class Localizer(BaseLocalizer):
         entry: FileEntry,
         open_detector: Callable[[Sequence[str] | None], Backend],
         *,
+        decoded: Sequence[str],
         runtime: str,
         precision: str,
     ) -> None:
@@ -107,7 +108,8 @@ class Localizer(BaseLocalizer):
         self._open_detector = open_detector
         self._runtime = runtime
         self._precision = precision
-        self._decoding = self._opened(_DECODED)
+        self._decoded = decoded
+        self._decoding = self._opened(decoded)
         self._whole: Backend | None = None
         self._opening = threading.Lock()
         self._class_bank = bundle.class_bank
@@ -118,7 +120,11 @@ class Localizer(BaseLocalizer):
         backend = self._open_detector(names)
         promised = [spec for spec in entry.outputs if names is None or spec.name in names]
         problems = _signature_problems("input", entry.inputs, backend.inputs)
-        problems += _signature_problems("output", promised, backend.outputs)
+        found = backend.outputs
+        if found is not None and names is not None:  # values inside the graph are promised to nobody
+            outputs = {spec.name for spec in entry.outputs}
+            found = tuple(spec for spec in found if spec.name in outputs)
+        problems += _signature_problems("output", promised, found)
         if backend.inputs is not None:
             problems += metadata_problems(bundle, entry, backend.metadata)
         if problems:
@@ -167,7 +173,7 @@ class Localizer(BaseLocalizer):
         return self._whole.run(features, class_embeddings)
 
     def _run_for_decoding(self, features: FloatArray, class_embeddings: FloatArray) -> dict[str, FloatArray]:
-        return self._decoding.run(features, class_embeddings)
+        return complete_masks(self._decoding.run(features, class_embeddings), self.decode_config)
 
 
 class RecommendedLocalizer(Localizer):
@@ -186,7 +192,14 @@ class RecommendedLocalizer(Localizer):
         self._open_choice = open_choice
         self._choices = {(first.runtime, first.precision): first}
         self._choosing = threading.Lock()
-        super().__init__(first._bundle, first._entry, first._open_detector, runtime=AUTO, precision="as recommended")
+        super().__init__(
+            first._bundle,
+            first._entry,
+            first._open_detector,
+            decoded=first._decoded,
+            runtime=AUTO,
+            precision="as recommended",
+        )
 
     def chosen(self, n_snippets: int) -> Localizer:
         """Give the localizer that runs a video of so many snippets, as the detector sees them."""

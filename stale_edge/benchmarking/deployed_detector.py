@@ -1,0 +1,59 @@
+"""A bundle's detector, opened as `detect` opens it, inside the process that times it."""
+
+from pathlib import Path
+
+import numpy as np
+
+from stale_edge.benchmarking.jobs import Job
+from stale_edge.bundle import read_bundle
+from stale_edge.config import DecodeConfig
+from stale_edge.runtime.backends import open_backend, runtime_of
+from stale_edge.runtime.decoded_outputs import complete_masks, decoded_outputs
+from stale_edge.segments import FloatArray
+
+
+class DeployedDetector:
+    """Runs what decoding reads, class logits and masks, with the bundle's own classes.
+
+    Where decoding reads only masks of snippets that speak for a class, as many are made as may speak, evenly spread
+    over the video: the random weights of a benchmark are sure of no class.
+
+    Args:
+        job: names bundle, runtime, precision and threads.
+
+    Raises:
+        StaleEdgeError: an artifact or a package that the job needs is missing.
+    """
+
+    def __init__(self, job: Job) -> None:
+        bundle, row = read_bundle(Path(job.bundle)), runtime_of(job.runtime, job.precision)
+        entry = bundle.detector(runtime=row.files, precision=row.precisions[job.precision])
+        file = bundle.checked_path(entry)
+        self._decode = bundle.manifest.decode
+        self._backend = open_backend(
+            file,
+            runtime=job.runtime,
+            precision=job.precision,
+            threads=job.threads,
+            outputs=decoded_outputs(file, self._decode),
+        )
+        self._embeddings = bundle.class_bank.embeddings
+        self.channels = bundle.manifest.feature_contract.channels
+        self.model_bytes = entry.bytes
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """Videos a call that the file insists on; None: any."""
+        inputs = self._backend.inputs
+        fixed = inputs[0].shape[0] if inputs is not None else None
+        return fixed if isinstance(fixed, int) else None
+
+    def run(self, features: FloatArray) -> dict[str, FloatArray]:
+        """Run features (B, T, C) float32; gives class_logits (B, K + 1, T) and masks (B, T, T)."""
+        outputs = self._backend.run(features, self._embeddings)
+        return complete_masks(outputs, self._decode, snippets=most_voting(features.shape[1], self._decode))
+
+
+def most_voting(length: int, config: DecodeConfig) -> list[int]:
+    """List as many of T = `length` snippets as may speak for a class at most, evenly spread."""
+    return [int(snippet) for snippet in np.linspace(0, length - 1, min(length, config.top_snippets))]
