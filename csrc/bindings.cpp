@@ -149,25 +149,88 @@ DetectionArrays detection_arrays(const std::vector<stale::Detection>& detections
   return {std::move(segments), std::move(labels), std::move(scores)};
 }
 
+stale::DecodeParameters decode_parameters(double class_threshold, std::int64_t top_snippets,
+                                          const std::vector<double>& mask_thresholds, const std::string& regions,
+                                          std::int64_t min_snippets, const stale::SoftNmsParameters& soft_nms) {
+  return {class_threshold,        top_snippets, mask_thresholds.data(), mask_thresholds.size(), regions_named(regions),
+          min_snippets, soft_nms};
+}
+
 DetectionArrays decode_paper(const Floats& class_logits, const Floats& masks, double class_threshold, std::int64_t top_snippets,
                              const std::vector<double>& mask_thresholds, const std::string& regions, std::int64_t min_snippets,
                              const std::string& soft_nms_method, double sigma, double tiou_threshold, double min_score,
                              std::int64_t max_detections) {
   const Outputs outputs = network_outputs(class_logits, masks);
-  const stale::DecodeParameters parameters{
-      class_threshold,
-      top_snippets,
-      mask_thresholds.data(),
-      mask_thresholds.size(),
-      regions_named(regions),
-      min_snippets,
-      {method_named(soft_nms_method), sigma, tiou_threshold, min_score, limit_of(max_detections)}};
+  const stale::DecodeParameters parameters =
+      decode_parameters(class_threshold, top_snippets, mask_thresholds, regions, min_snippets,
+                        {method_named(soft_nms_method), sigma, tiou_threshold, min_score, limit_of(max_detections)});
   std::vector<stale::Detection> detections;
   {
     py::gil_scoped_release release;
     detections = stale::decode_paper(outputs.class_logits, outputs.masks, outputs.n_classes, outputs.n_snippets, parameters);
   }
   return detection_arrays(detections);
+}
+
+DetectionArrays paper_proposals(const Floats& class_logits, const Floats& masks, double class_threshold,
+                                std::int64_t top_snippets, const std::vector<double>& mask_thresholds, const std::string& regions,
+                                std::int64_t min_snippets, double min_score) {
+  const Outputs outputs = network_outputs(class_logits, masks);
+  // Of soft-NMS it reads the lowest score; the rest is any that is allowed.
+  const stale::DecodeParameters parameters =
+      decode_parameters(class_threshold, top_snippets, mask_thresholds, regions, min_snippets,
+                        {stale::SoftNmsMethod::hard, 1.0, 1.0, min_score, stale::kNoLimit});
+  std::vector<stale::Detection> found;
+  {
+    py::gil_scoped_release release;
+    found = stale::paper_proposals(outputs.class_logits, outputs.masks, outputs.n_classes, outputs.n_snippets, parameters);
+  }
+  return detection_arrays(found);
+}
+
+stale::Labelled labelled(const DetectionArrays& arrays, const char* name) {
+  const auto& [segments, labels, scores] = arrays;
+  const std::size_t n = rows_of_segments(segments, name);
+  if (labels.ndim() != 1 || scores.ndim() != 1 || static_cast<std::size_t>(labels.shape(0)) != n ||
+      static_cast<std::size_t>(scores.shape(0)) != n) {
+    stale::fail({name, " must have one label and one score a segment, here (", n, ",); got ", shape_text(labels), " and ",
+                 shape_text(scores)});
+  }
+  return {segments.data(), labels.data(), scores.data(), n};
+}
+
+std::pair<Ints, Doubles> soft_nms_by_label(const DetectionArrays& candidates, const DetectionArrays& settled,
+                                           const std::string& method, double sigma, double tiou_threshold, double min_score,
+                                           const std::optional<std::int64_t>& top_k) {
+  const stale::SoftNmsParameters parameters{method_named(method), sigma, tiou_threshold, min_score, limit_of(top_k)};
+  const stale::Labelled given = labelled(candidates, "candidates");
+  const stale::Labelled before = labelled(settled, "settled");
+  std::vector<stale::Pick> picks;
+  {
+    py::gil_scoped_release release;
+    picks = stale::soft_nms_by_label(given, before, parameters);
+  }
+  Ints kept(static_cast<py::ssize_t>(picks.size()));
+  Doubles decayed(static_cast<py::ssize_t>(picks.size()));
+  std::int64_t* rows = kept.mutable_data();
+  double* values = decayed.mutable_data();
+  for (std::size_t i = 0; i < picks.size(); ++i) {
+    rows[i] = picks[i].row;
+    values[i] = picks[i].score;
+  }
+  return {std::move(kept), std::move(decayed)};
+}
+
+DetectionArrays join_at_seam(const DetectionArrays& earlier, const DetectionArrays& later, double zone_start, double zone_end,
+                             double seam, double final_until, double same_action) {
+  const stale::Labelled known = labelled(earlier, "earlier");
+  const stale::Labelled coming = labelled(later, "later");
+  std::vector<stale::Detection> joined;
+  {
+    py::gil_scoped_release release;
+    joined = stale::join_at_seam(known, coming, {zone_start, zone_end, seam, final_until, same_action});
+  }
+  return detection_arrays(joined);
 }
 
 std::vector<std::int64_t> voting_snippets(const Floats& class_logits, double class_threshold, std::int64_t top_snippets) {
@@ -239,6 +302,12 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.def("decode_paper", &decode_paper, "class_logits"_a.noconvert(), "masks"_a.noconvert(), py::kw_only(), "class_threshold"_a,
         "top_snippets"_a, "mask_thresholds"_a, "regions"_a, "min_snippets"_a, "soft_nms"_a, "sigma"_a, "tiou_threshold"_a,
         "min_score"_a, "max_detections"_a);
+  m.def("paper_proposals", &paper_proposals, "class_logits"_a.noconvert(), "masks"_a.noconvert(), py::kw_only(),
+        "class_threshold"_a, "top_snippets"_a, "mask_thresholds"_a, "regions"_a, "min_snippets"_a, "min_score"_a);
+  m.def("soft_nms_by_label", &soft_nms_by_label, "candidates"_a.noconvert(), "settled"_a.noconvert(), py::kw_only(), "method"_a,
+        "sigma"_a, "tiou_threshold"_a, "min_score"_a, "top_k"_a);
+  m.def("join_at_seam", &join_at_seam, "earlier"_a.noconvert(), "later"_a.noconvert(), py::kw_only(), "zone_start"_a,
+        "zone_end"_a, "seam"_a, "final_until"_a, "same_action"_a);
   m.def("voting_snippets", &voting_snippets, "class_logits"_a.noconvert(), py::kw_only(), "class_threshold"_a, "top_snippets"_a);
   m.def("mask_rows", &mask_rows, "networks"_a.noconvert(), "features"_a.noconvert(), "rows"_a);
   m.def("decode_release", &decode_release, "class_logits"_a.noconvert(), "masks"_a.noconvert());

@@ -195,10 +195,10 @@ void check_parameters(const DecodeParameters& p) {
   check_soft_nms(p.soft_nms);
 }
 
-}  // namespace
-
-std::vector<Detection> decode_paper(const float* class_logits, const float* masks, std::size_t n_classes,
-                                    std::size_t n_snippets, const DecodeParameters& parameters) {
+// Calls visit(label, proposals) for every class that a snippet speaks for, by rising label.
+template <typename Visit>
+void for_each_class(const float* class_logits, const float* masks, std::size_t n_classes, std::size_t n_snippets,
+                    const DecodeParameters& parameters, Visit&& visit) {
   check_parameters(parameters);
   check_network_output(class_logits, masks, n_classes, n_snippets);
   const std::vector<Vote> votes =
@@ -214,7 +214,6 @@ std::vector<Detection> decode_paper(const float* class_logits, const float* mask
   }
 
   const std::vector<Vote> by_label = in_order(votes, [](const Vote& a, const Vote& b) { return a.label < b.label; });
-  std::vector<Detection> detections;
   Proposals proposals(n_snippets);
   for (std::size_t first = 0; first < by_label.size();) {
     std::size_t last = first;
@@ -228,15 +227,25 @@ std::vector<Detection> decode_paper(const float* class_logits, const float* mask
         proposals.add(region, by_label[i].probability * static_cast<double>(region.peak));
       }
     }
+    visit(std::int64_t{by_label[first].label}, proposals);
+    first = last;
+  }
+}
+
+}  // namespace
+
+std::vector<Detection> decode_paper(const float* class_logits, const float* masks, std::size_t n_classes,
+                                    std::size_t n_snippets, const DecodeParameters& parameters) {
+  std::vector<Detection> detections;
+  const auto suppress = [&](std::int64_t label, const Proposals& proposals) {
     const std::vector<Pick> picks =
         soft_nms(proposals.segments.data(), proposals.scores.data(), proposals.scores.size(), parameters.soft_nms);
     for (const Pick& pick : picks) {
       const auto row = static_cast<std::size_t>(pick.row);
-      detections.push_back(
-          {by_label[first].label, pick.score, proposals.segments[2 * row], proposals.segments[2 * row + 1]});
+      detections.push_back({label, pick.score, proposals.segments[2 * row], proposals.segments[2 * row + 1]});
     }
-    first = last;
-  }
+  };
+  for_each_class(class_logits, masks, n_classes, n_snippets, parameters, suppress);
 
   detections = in_order(detections, [](const Detection& a, const Detection& b) { return a.score > b.score; });
   const std::int64_t limit = parameters.soft_nms.top_k;
@@ -244,6 +253,19 @@ std::vector<Detection> decode_paper(const float* class_logits, const float* mask
     detections.resize(static_cast<std::size_t>(limit));
   }
   return detections;
+}
+
+std::vector<Detection> paper_proposals(const float* class_logits, const float* masks, std::size_t n_classes,
+                                       std::size_t n_snippets, const DecodeParameters& parameters) {
+  std::vector<Detection> found;
+  const auto keep = [&](std::int64_t label, const Proposals& proposals) {
+    for (std::size_t row = 0; row < proposals.scores.size(); ++row) {
+      if (proposals.scores[row] < parameters.soft_nms.min_score) continue;
+      found.push_back({label, proposals.scores[row], proposals.segments[2 * row], proposals.segments[2 * row + 1]});
+    }
+  };
+  for_each_class(class_logits, masks, n_classes, n_snippets, parameters, keep);
+  return found;
 }
 
 std::vector<std::int64_t> voting_snippets(const float* class_logits, std::size_t n_classes, std::size_t n_snippets,

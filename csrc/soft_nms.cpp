@@ -10,9 +10,11 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <vector>
 
 #include "checks.hpp"
 #include "decay.hpp"
+#include "order.hpp"
 #include "stale_core.hpp"
 
 namespace stale {
@@ -33,6 +35,21 @@ class Candidates {
     summarize();
   }
 
+  // The score of the next pick; below 0 when nothing is left.
+  double next_score() const {
+    const double best = highest(group_best_.data(), group_best_.size());
+    return best == kGone ? -1.0 : score_of(best, rows_[find(best)]);
+  }
+
+  // Decays what a segment overlaps that is not among the candidates.
+  void decay_by(double start, double end) {
+    if (reaches_all_) {
+      decay(0, block_best_.size(), start, end);
+    } else {
+      decay_overlapped(start, end);
+    }
+  }
+
   // The next pick; gone afterwards, and everything it overlaps decayed. False when nothing is left.
   bool pick_next(Pick& pick) {
     const double best = highest(group_best_.data(), group_best_.size());
@@ -44,11 +61,7 @@ class Candidates {
     keys_[at] = kGone;
     ends_[at] = starts_[at];  // of zero length, it overlaps nothing and stays gone
 
-    if (reaches_all_) {
-      decay(0, block_best_.size(), start, end);
-    } else {
-      decay_overlapped(start, end);
-    }
+    decay_by(start, end);
     if (--until_tidy_ == 0) tidy();
     return true;
   }
@@ -218,20 +231,93 @@ class Candidates {
   std::vector<double> group_best_;  // and in each group of blocks
 };
 
+// Soft-NMS of candidates that were checked, beside settled ones, best first.
+std::vector<Pick> picks_beside(const Labelled& settled, const double* segments, const double* scores, std::size_t n,
+                               const SoftNmsParameters& parameters) {
+  if (n >= std::numeric_limits<std::uint32_t>::max()) fail({"too many candidates: ", n});
+  std::vector<Pick> picks;
+  if (n == 0 || parameters.top_k == 0) return picks;
+  Candidates candidates(segments, scores, n, parameters);
+  std::size_t turn = 0;
+  Pick pick{};
+  while (parameters.top_k == kNoLimit || picks.size() < static_cast<std::size_t>(parameters.top_k)) {
+    for (; turn < settled.n && settled.scores[turn] >= candidates.next_score(); ++turn) {
+      candidates.decay_by(settled.segments[2 * turn], settled.segments[2 * turn + 1]);
+    }
+    if (!candidates.pick_next(pick)) break;
+    picks.push_back(pick);
+  }
+  return picks;
+}
+
+// Rows of one label after the other, with room for their segments and scores side by side.
+struct ByLabel {
+  explicit ByLabel(const Labelled& given, bool best_first) {
+    struct Context {
+      const Labelled& given;
+      bool best_first;
+    };
+    const Context context{given, best_first};
+    rows = rows_in_order(
+        given.n,
+        [](const void* pointer, std::uint32_t row, std::uint32_t other) {
+          const auto& [all, by_score] = *static_cast<const Context*>(pointer);
+          if (all.labels[row] != all.labels[other]) return all.labels[row] < all.labels[other];
+          return by_score && all.scores[row] > all.scores[other];
+        },
+        &context);
+    for (const std::uint32_t row : rows) {
+      segments.push_back(given.segments[2 * row]);
+      segments.push_back(given.segments[2 * row + 1]);
+      labels.push_back(given.labels[row]);
+      scores.push_back(given.scores[row]);
+    }
+  }
+
+  // The rows of a label, from `first` on, where those of lower labels end.
+  Labelled of(std::int64_t label, std::size_t first) const {
+    std::size_t last = first;
+    while (last < labels.size() && labels[last] == label) ++last;
+    return {segments.data() + 2 * first, labels.data() + first, scores.data() + first, last - first};
+  }
+
+  std::vector<std::uint32_t> rows;
+  std::vector<double> segments;
+  std::vector<std::int64_t> labels;
+  std::vector<double> scores;
+};
+
 }  // namespace
 
 std::vector<Pick> soft_nms(const double* segments, const double* scores, std::size_t n, const SoftNmsParameters& parameters) {
   check_soft_nms(parameters);
   check_segments(segments, n, "segments");
   check_scores(scores, n);
-  if (n >= std::numeric_limits<std::uint32_t>::max()) fail({"too many candidates: ", n});
+  return picks_beside({nullptr, nullptr, nullptr, 0}, segments, scores, n, parameters);
+}
+
+std::vector<Pick> soft_nms_by_label(const Labelled& candidates, const Labelled& settled, const SoftNmsParameters& parameters) {
+  check_soft_nms(parameters);
+  for (const Labelled* given : {&candidates, &settled}) {
+    check_segments(given->segments, given->n, given == &settled ? "settled" : "segments");
+    check_scores(given->scores, given->n);
+  }
+  const ByLabel sorted(candidates, false);
+  const ByLabel before(settled, true);
   std::vector<Pick> picks;
-  if (n == 0 || parameters.top_k == 0) return picks;
-  Candidates candidates(segments, scores, n, parameters);
-  Pick pick{};
-  while ((parameters.top_k == kNoLimit || picks.size() < static_cast<std::size_t>(parameters.top_k)) &&
-         candidates.pick_next(pick)) {
-    picks.push_back(pick);
+  std::size_t first_settled = 0;
+  for (std::size_t first = 0; first < sorted.labels.size();) {
+    const std::int64_t label = sorted.labels[first];
+    const Labelled own = sorted.of(label, first);
+    while (first_settled < before.labels.size() && before.labels[first_settled] < label) ++first_settled;
+    for (const Pick& pick : picks_beside(before.of(label, first_settled), own.segments, own.scores, own.n, parameters)) {
+      picks.push_back({std::int64_t{sorted.rows[first + static_cast<std::size_t>(pick.row)]}, pick.score});
+    }
+    first += own.n;
+  }
+  picks = in_order(picks, [](const Pick& a, const Pick& b) { return a.score > b.score; });
+  if (parameters.top_k != kNoLimit && picks.size() > static_cast<std::size_t>(parameters.top_k)) {
+    picks.resize(static_cast<std::size_t>(parameters.top_k));
   }
   return picks;
 }

@@ -86,6 +86,33 @@ void tiou(const double* segments, std::size_t n, const double* others, std::size
 // row is picked first.
 std::vector<Pick> soft_nms(const double* segments, const double* scores, std::size_t n, const SoftNmsParameters& parameters);
 
+// Segments (n, 2) with a label and a score each, (n,); borrowed.
+struct Labelled {
+  const double* segments;
+  const std::int64_t* labels;
+  const double* scores;
+  std::size_t n;
+};
+
+// Soft-NMS of every label by itself: rows of `candidates`, best first; of equal scores the lower label. top_k holds all labels
+// together. `settled` are picks of an earlier call: their scores are final and not decayed again, but each decays candidates of
+// its label when its turn comes, before a candidate of equal score.
+std::vector<Pick> soft_nms_by_label(const Labelled& candidates, const Labelled& settled, const SoftNmsParameters& parameters);
+
+// Where two windows meet: they share [zone_start, zone_end); left of `seam` the earlier one knows better. What ends by
+// `final_until` the earlier window has settled.
+struct Seam {
+  double zone_start;
+  double zone_end;
+  double seam;
+  double final_until;
+  double same_action;  // the smallest tIoU inside the zone at which two segments of a label are one, > 0
+};
+
+// Joins what two windows found (stale_edge/runtime/seams.py has the rules): first what comes of `later`, then what is left of
+// `earlier`, both in the order given. Matching is one to one, best scores first.
+std::vector<Detection> join_at_seam(const Labelled& earlier, const Labelled& later, const Seam& seam);
+
 // Segments of a mask (length,) where it is above the threshold (compared in float32), in time order.
 std::vector<SnippetSegment> mask_segments(const float* mask, std::size_t length, double threshold, Regions regions,
                                           std::int64_t min_snippets);
@@ -94,6 +121,11 @@ std::vector<SnippetSegment> mask_segments(const float* mask, std::size_t length,
 // detections, best first.
 std::vector<Detection> decode_paper(const float* class_logits, const float* masks, std::size_t n_classes,
                                     std::size_t n_snippets, const DecodeParameters& parameters);
+
+// The proposals that decode_paper hands to soft-NMS, of equal segments with equal label the best: by label, in the order in which
+// soft-NMS would pick of equal scores. Those that score less than soft_nms.min_score are left out; it reads nothing else of soft_nms.
+std::vector<Detection> paper_proposals(const float* class_logits, const float* masks, std::size_t n_classes,
+                                       std::size_t n_snippets, const DecodeParameters& parameters);
 
 // The snippets whose masks decode_paper reads, ascending: those of the best `top_snippets` (snippet, class) pairs above
 // `class_threshold`. The other rows of `masks` can stay 0.

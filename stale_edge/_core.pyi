@@ -9,6 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+Labelled = tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]
+"""Segments (N, 2), labels (N,) and scores (N,)."""
+
 def tiou(segments: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]: ...
 def soft_nms(
     segments: NDArray[np.float64],
@@ -37,14 +40,43 @@ def decode_paper(
     tiou_threshold: float,
     min_score: float,
     max_detections: int,
-) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]: ...
+) -> Labelled: ...
+def paper_proposals(
+    class_logits: NDArray[np.float32],
+    masks: NDArray[np.float32],
+    *,
+    class_threshold: float,
+    top_snippets: int,
+    mask_thresholds: Sequence[float],
+    regions: str,
+    min_snippets: int,
+    min_score: float,
+) -> Labelled: ...
+def soft_nms_by_label(
+    candidates: Labelled,
+    settled: Labelled,
+    *,
+    method: str,
+    sigma: float,
+    tiou_threshold: float,
+    min_score: float,
+    top_k: int | None,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]: ...
+def join_at_seam(
+    earlier: Labelled,
+    later: Labelled,
+    *,
+    zone_start: float,
+    zone_end: float,
+    seam: float,
+    final_until: float,
+    same_action: float,
+) -> Labelled: ...
 def voting_snippets(class_logits: NDArray[np.float32], *, class_threshold: float, top_snippets: int) -> list[int]: ...
 def mask_rows(
     networks: NDArray[np.float32], features: NDArray[np.float32], rows: Sequence[int]
 ) -> NDArray[np.float32]: ...
-def decode_release(
-    class_logits: NDArray[np.float32], masks: NDArray[np.float32]
-) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]: ...
+def decode_release(class_logits: NDArray[np.float32], masks: NDArray[np.float32]) -> Labelled: ...
 def release_proposals(
     class_logits: NDArray[np.float32], masks: NDArray[np.float32]
 ) -> list[tuple[int, int, float, float, int]]: ...

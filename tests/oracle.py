@@ -290,8 +290,8 @@ def mask_segments(mask, threshold, *, regions="runs", min_snippets=1):
     return [(start, end) for start, end in found if end - start >= min_snippets]
 
 
-def decode_paper(class_logits, masks, config):
-    """Section 3.3 of the paper; returns [(label, score, start, end), ...] in snippets, best first."""
+def paper_proposals(class_logits, masks, config):
+    """Section 3.3 of the paper up to soft-NMS: {class: {segment: best score}}, segments in the order of discovery."""
     n_classes, T = class_logits.shape[0] - 1, class_logits.shape[1]
     pairs = []
     for t in range(T):
@@ -300,7 +300,7 @@ def decode_paper(class_logits, masks, config):
             probability = weights[k] / sum(weights)
             if probability > config.class_threshold:
                 pairs.append((-probability, t, k))
-    candidates = {k: {} for k in range(n_classes)}  # class -> segment -> best score, in the order of discovery
+    candidates = {k: {} for k in range(n_classes)}
     for negative, t, k in sorted(pairs)[: config.top_snippets]:
         segments = set()
         for threshold in config.mask_thresholds:
@@ -310,20 +310,95 @@ def decode_paper(class_logits, masks, config):
         for start, end in sorted(segments, key=lambda s: (s[1], -s[0])):
             score = -negative * max(float(value) for value in masks[t][start:end])
             candidates[k][(start, end)] = max(score, candidates[k].get((start, end), 0.0))
+    return candidates
+
+
+def decode_paper(class_logits, masks, config):
+    """Section 3.3 of the paper; returns [(label, score, start, end), ...] in snippets, best first."""
     detections = []
-    for k, found in candidates.items():
-        segments = list(found)
-        picks = soft_nms(
-            segments,
-            [found[segment] for segment in segments],
-            method=config.soft_nms,
-            sigma=config.sigma,
-            tiou_threshold=config.tiou_threshold,
-            min_score=config.min_score,
-            top_k=config.max_detections,
-        )
-        detections += [(k, score, *segments[row]) for row, score in picks]
+    for k, found in paper_proposals(class_logits, masks, config).items():
+        detections += suppressed([(k, score, *segment) for segment, score in found.items()], [], config)
     return sorted(detections, key=lambda d: -d[1])[: config.max_detections]
+
+
+def suppressed(candidates, settled, config):
+    """Soft-NMS label by label beside settled segments, which are not decayed; rows are (label, score, start, end)."""
+    result = []
+    for label in sorted({row[0] for row in candidates}):
+        left = [list(row) for row in candidates if row[0] == label and row[1] >= config.min_score]
+        waiting = [list(row) for row in settled if row[0] == label]
+        while left:
+            picked = max([*waiting, *left], key=lambda row: row[1])  # of equal ones the first
+            if any(picked is row for row in waiting):
+                waiting = [row for row in waiting if row is not picked]
+            else:
+                left = [row for row in left if row is not picked]
+                result.append(tuple(picked))
+            for row in left:
+                overlap = tiou(picked[2:], row[2:])
+                row[1] *= soft_nms_decay(overlap, config.soft_nms, config.sigma, config.tiou_threshold)
+            left = [row for row in left if row[1] >= config.min_score]
+    return sorted(result, key=lambda row: -row[1])[: config.max_detections]
+
+
+def joined_at_seam(earlier, later, *, zone, seam, final_until, same_action):
+    """What two windows found, joined; rows are (label, score, start, end)."""
+
+    def inside(row):
+        return [min(max(time, zone[0]), zone[1]) for time in row[2:]]
+
+    def middle(row):
+        return (row[2] + row[3]) / 2
+
+    left, partner = list(range(len(earlier))), {}
+    for i in sorted(range(len(later)), key=lambda i: -later[i][1]):
+        if later[i][3] <= final_until:
+            continue
+        same = [j for j in left if earlier[j][0] == later[i][0]]
+        same = [j for j in same if tiou(inside(earlier[j]), inside(later[i])) >= same_action]
+        if same:
+            partner[i] = max(same, key=lambda j: earlier[j][1])
+            left.remove(partner[i])
+    result = []
+    for i, row in enumerate(later):
+        if i in partner:
+            label, score, start, _ = earlier[partner[i]]
+            if start < seam <= row[3]:
+                result.append((label, max(score, row[1]), start, row[3]))
+            else:
+                result.append(earlier[partner[i]] if start < seam else row)
+        elif row[3] > final_until and middle(row) >= seam:
+            result.append(row)
+    return result + [earlier[j] for j in left if middle(earlier[j]) < seam]
+
+
+def merged_windows(windows, config, *, same_action):
+    """Detections of a video from what its windows found; nothing that is final is ever forgotten.
+
+    `windows` are (rows, start, end, seam, start of the next one or None), rows (label, score, start, end).
+    """
+    pending, settled, result = [], [], []
+    earlier_end, earlier_seam, final_until = 0.0, 0.0, -math.inf
+    for rows, start, end, seam, next_start in windows:
+        joined = joined_at_seam(
+            pending,
+            rows,
+            zone=(start, earlier_end),
+            seam=earlier_seam,
+            final_until=final_until,
+            same_action=same_action,
+        )
+        if config.policy == "paper":
+            seen = suppressed(joined, settled, config)
+        else:
+            seen = sorted(joined, key=lambda row: -row[1])
+        final_until = math.inf if next_start is None else next_start
+        final = [row for row in seen if row[3] <= final_until]
+        pending = [row for row in joined if row[3] > final_until]
+        settled += final
+        result += final
+        earlier_end, earlier_seam = end, seam
+    return result
 
 
 def release_proposals(class_logits, masks):

@@ -10,7 +10,7 @@ import oracle
 import pytest
 
 from stale_edge.config import DecodeConfig
-from stale_edge.decoding import decode, decode_arrays, release_proposals
+from stale_edge.decoding import decode, decode_arrays, paper_proposals, release_proposals
 
 
 def made(seed: int, K: int, T: int, *, smooth: bool = True) -> tuple[np.ndarray, np.ndarray]:
@@ -52,6 +52,28 @@ def test_paper_policy_agrees_with_the_oracle(config: DecodeConfig, seed: int, K:
     rows = zip(found.labels.tolist(), *found.segments.T.tolist(), strict=True)
     assert list(rows) == [(label, start, end) for label, _, start, end in expected]
     np.testing.assert_allclose(found.scores, [score for _, score, _, _ in expected], rtol=1e-6)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=range(len(CONFIGS)))
+@pytest.mark.parametrize(("seed", "K", "T"), [(0, 1, 1), (1, 1, 2), (2, 5, 20), (3, 20, 33)])
+@pytest.mark.parametrize("smooth", [True, False])
+def test_proposals_are_those_of_the_oracle(config: DecodeConfig, seed: int, K: int, T: int, smooth: bool) -> None:
+    class_logits, masks = made(seed, K, T, smooth=smooth)
+    found = paper_proposals(class_logits, masks, config=config)
+    expected = [
+        (label, start, end, score)
+        for label, segments in oracle.paper_proposals(class_logits, masks, config).items()
+        for (start, end), score in segments.items()
+        if score >= config.min_score
+    ]
+    rows = zip(found.labels.tolist(), *found.segments.T.tolist(), strict=True)
+    assert list(rows) == [row[:3] for row in expected]
+    np.testing.assert_allclose(found.scores, [row[3] for row in expected], rtol=1e-6)
+
+
+def test_proposals_are_of_the_paper_policy() -> None:
+    with pytest.raises(ValueError, match="paper_proposals needs policy 'paper'; got 'release'"):
+        paper_proposals(*made(2, 5, 20), config=DecodeConfig(policy="release"))
 
 
 def test_scores_lie_between_zero_and_one_and_fall() -> None:

@@ -15,7 +15,7 @@ from stale_edge.segments import Detection, IntArray
 
 
 class DecodedArrays(NamedTuple):
-    """Detections before they get names and seconds, best first."""
+    """Detections, or proposals, before they get names and seconds."""
 
     segments: NDArray[np.float64]
     """(M, 2) in snippets, [start, end); divide by T and multiply by the duration for seconds."""
@@ -83,10 +83,7 @@ def decode(
         raise ValueError(f"class_names row {row} is {names[row]!r} again; names must be distinct")
     if not (math.isfinite(duration_s) and duration_s > 0):
         raise ValueError(f"duration_s must be a finite number of seconds > 0; got {duration_s!r}")
-    if (video_label is None) != (video_score is None):
-        raise ValueError("video_label and video_score go together: give both or neither")
-    if video_score is not None and not math.isfinite(video_score):
-        raise ValueError(f"video_score must be finite; got {video_score!r}")
+    check_enhancement(video_label, video_score)
 
     settings = _settings(policy, config)
     decoded = decode_arrays(logits, masks, config=settings)
@@ -120,6 +117,9 @@ def decode_arrays(class_logits: ArrayLike, masks: ArrayLike, *, config: DecodeCo
         masks: (T, T) floats in [0, 1], row i predicted by snippet i; computed in float32.
         config: the policy and its settings; None: the defaults of `DecodeConfig`.
 
+    Returns:
+        Detections, best first.
+
     Raises:
         ValueError: shapes disagree, a number is not finite or out of its range (the row is named), or `config` changes
             a setting that the release policy does not have.
@@ -148,6 +148,39 @@ def decode_arrays(class_logits: ArrayLike, masks: ArrayLike, *, config: DecodeCo
     )
 
 
+def paper_proposals(class_logits: ArrayLike, masks: ArrayLike, *, config: DecodeConfig | None = None) -> DecodedArrays:
+    """List what the paper policy hands to soft-NMS: of equal segments with equal label the best.
+
+    `decode_arrays` says how they come about. What scores less than `min_score` is left out: soft-NMS would not look at
+    it. The release policy has proposals and a soft-NMS of its own, see `release_proposals`.
+
+    Args:
+        class_logits, masks: as in `decode_arrays`.
+        config: the settings; soft-NMS's own are not read.
+
+    Returns:
+        By rising label; those of a label in the order in which soft-NMS picks of equal scores.
+
+    Raises:
+        ValueError: as `decode_arrays`, or the policy is another one.
+    """
+    settings = DecodeConfig() if config is None else config
+    if settings.policy != "paper":
+        raise ValueError(f"paper_proposals needs policy 'paper'; got {settings.policy!r}: its soft-NMS is another one")
+    return DecodedArrays(
+        *_core.paper_proposals(
+            float_array(class_logits, "class_logits", np.float32),
+            float_array(masks, "masks", np.float32),
+            class_threshold=settings.class_threshold,
+            top_snippets=settings.top_snippets,
+            mask_thresholds=settings.mask_thresholds,
+            regions=settings.regions,
+            min_snippets=settings.min_snippets,
+            min_score=settings.min_score,
+        )
+    )
+
+
 def release_proposals(class_logits: ArrayLike, masks: ArrayLike) -> list[ReleaseProposal]:
     """List the distinct proposals that the public inference script writes for one video (stale_inference.py:120-228).
 
@@ -167,6 +200,18 @@ def release_proposals(class_logits: ArrayLike, masks: ArrayLike) -> list[Release
     return [
         ReleaseProposal(start / T, end / T, by_class, by_mask, label) for start, end, by_class, by_mask, label in rows
     ]
+
+
+def check_enhancement(video_label: str | None, video_score: float | None) -> None:
+    """Refuse a video-level class without its score, a score without its class, and one that is not finite.
+
+    Raises:
+        ValueError: it is one of these.
+    """
+    if (video_label is None) != (video_score is None):
+        raise ValueError("video_label and video_score go together: give both or neither")
+    if video_score is not None and not math.isfinite(video_score):
+        raise ValueError(f"video_score must be finite; got {video_score!r}")
 
 
 def _settings(policy: Policy | None, config: DecodeConfig | None) -> DecodeConfig:

@@ -1,0 +1,89 @@
+"""Candidates of many labels at once, as windows over a long video need them: suppressed, and joined at a seam."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stale_edge import _core
+from stale_edge.config import DecodeConfig
+from stale_edge.decoding.inference import DecodedArrays
+from stale_edge.segments import IntArray
+
+NOTHING = DecodedArrays(np.empty((0, 2)), np.empty(0, dtype=np.int64), np.empty(0))
+"""No candidate."""
+
+
+def rows_of(arrays: DecodedArrays, rows: IntArray | NDArray[np.bool_]) -> DecodedArrays:
+    """Copy some rows, or those where a mask is true."""
+    return DecodedArrays(arrays.segments[rows], arrays.labels[rows], arrays.scores[rows])
+
+
+def both(first: DecodedArrays, second: DecodedArrays) -> DecodedArrays:
+    """Put one after the other."""
+    return DecodedArrays(*(np.concatenate(pair) for pair in zip(first, second, strict=True)))
+
+
+def suppressed(
+    candidates: DecodedArrays, *, config: DecodeConfig, settled: DecodedArrays = NOTHING
+) -> tuple[IntArray, DecodedArrays]:
+    """Run soft-NMS on each label by itself, as the paper policy does on the proposals of a video.
+
+    Args:
+        candidates: with raw scores.
+        config: the rule, `min_score` and `max_detections`.
+        settled: detections of an earlier call. Their scores are final and are not decayed again; each decays the
+            candidates of its label when its turn comes, before a candidate of equal score.
+
+    Returns:
+        The rows of `candidates` that are kept, best first, at most `max_detections`; and these with decayed scores.
+
+    Raises:
+        ValueError: shapes disagree, a number is not finite, an end precedes its start, or a score is negative; the row
+            is named.
+    """
+    rows, scores = _core.soft_nms_by_label(
+        candidates,
+        settled,
+        method=config.soft_nms,
+        sigma=config.sigma,
+        tiou_threshold=config.tiou_threshold,
+        min_score=config.min_score,
+        top_k=config.max_detections,
+    )
+    return rows, DecodedArrays(candidates.segments[rows], candidates.labels[rows], scores)
+
+
+def joined_at_seam(
+    earlier: DecodedArrays,
+    later: DecodedArrays,
+    *,
+    zone: tuple[float, float],
+    seam: float,
+    final_until: float,
+    same_action: float,
+) -> DecodedArrays:
+    """Join what two windows found; `stale_edge.runtime.seams` has the rules.
+
+    Args:
+        earlier, later: of one label and of the next; the unit of time is the caller's.
+        zone: [start, end) that both windows have seen.
+        seam: left of it the earlier window knows better.
+        final_until: what ends by then is settled; the later window is not asked.
+        same_action: smallest tIoU inside the zone at which two segments are one action, > 0.
+
+    Returns:
+        First what comes of `later`, then what is left of `earlier`, both in their order.
+
+    Raises:
+        ValueError: as `suppressed`, or `same_action` is not > 0.
+    """
+    return DecodedArrays(
+        *_core.join_at_seam(
+            earlier,
+            later,
+            zone_start=zone[0],
+            zone_end=zone[1],
+            seam=seam,
+            final_until=final_until,
+            same_action=same_action,
+        )
+    )
