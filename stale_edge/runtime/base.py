@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from stale_edge.bundle import ClassBank, FeatureContract
 from stale_edge.config import DecodeConfig
 from stale_edge.errors import ClassBankError, FeatureContractError
 from stale_edge.runtime.contract import checked_features
-from stale_edge.runtime.windows import check_windows, detect_windowed
+from stale_edge.runtime.windows import WindowCandidates, check_windows, detect_windowed
 from stale_edge.segments import Detection, FloatArray
 
 
@@ -74,9 +75,10 @@ class BaseLocalizer(ABC):
     ) -> list[Detection]:
         """Find which action happens when in one video.
 
-        Features are resampled first where the feature contract says so, as in training. With `window`, each window is
-        treated like a video of its own and what they find is joined (`stale_edge.runtime.windows`): time grows linearly
-        with the video, memory does not grow.
+        Features are resampled first where the feature contract says so, as in training. With `window`, the network sees
+        each window like a video of its own, and what windows find is joined (`stale_edge.runtime.seams`): under the
+        paper policy before soft-NMS, under the release policy after each window's own. Time grows linearly with the
+        video, memory does not grow; `max_detections` holds a window.
 
         Args:
             features: (T, C) of the whole video, any T >= 1, floating.
@@ -96,7 +98,6 @@ class BaseLocalizer(ABC):
             ClassBankError: (a ValueError) an unknown name, or embeddings of another text encoder.
             ValueError: the duration, video_label, video_score, window or overlap is not allowed.
         """
-        from stale_edge.data import resample
         from stale_edge.decoding import decode
 
         if isinstance(duration_s, bool) or not math.isfinite(duration_s) or duration_s <= 0:
@@ -114,6 +115,46 @@ class BaseLocalizer(ABC):
                 video_label=video_label,
                 video_score=video_score,
             )
+        outputs = self._decodable(features, bank)
+        return decode(
+            outputs["class_logits"],
+            outputs["masks"],
+            class_names=bank.names,
+            duration_s=float(duration_s),
+            video_label=video_label,
+            video_score=video_score,
+            config=self.decode_config,
+        )
+
+    def candidates(self, features: Any, *, class_bank: ClassBank | Sequence[str] | None = None) -> WindowCandidates:
+        """Look at one window of a video as `detect` looks at a whole one, up to where windows are joined.
+
+        Under the paper policy that is before soft-NMS, under the release policy (whose soft-NMS cannot be run on what
+        several windows found) after it.
+
+        Args:
+            features: (T, C) of the window, any T >= 1, floating.
+            class_bank: as in `detect`.
+
+        Raises:
+            FeatureContractError, ClassBankError: (ValueErrors) as `detect`.
+        """
+        from stale_edge.decoding import decode_arrays, paper_proposals
+
+        bank, config = self._bank_for(class_bank), self.decode_config
+        outputs = self._decodable(features, bank)
+        decoder = paper_proposals if config.policy == "paper" else decode_arrays
+        found = decoder(outputs["class_logits"], outputs["masks"], config=config)
+        return WindowCandidates(found, outputs["class_logits"].shape[1], tuple(bank.names))
+
+    def postprocessing(self) -> AbstractContextManager[None]:
+        """Enclose work on what `candidates` gave; a localizer that measures counts it."""
+        return nullcontext()
+
+    def _decodable(self, features: Any, bank: ClassBank) -> dict[str, FloatArray]:
+        """Run the network on one video; finite `class_logits` (K+1, T) and `masks` (T, T)."""
+        from stale_edge.data import resample
+
         contract = self.feature_contract
         values = checked_features(features, contract, any_length=contract.resampling == "linear")
         if values.ndim != 2:
@@ -127,15 +168,7 @@ class BaseLocalizer(ABC):
                     f"the network's {name} are not finite for features of up to {np.abs(values).max():.3g} in size; "
                     "either these are far from what it was trained on, or its training diverged"
                 )
-        return decode(
-            outputs["class_logits"],
-            outputs["masks"],
-            class_names=bank.names,
-            duration_s=float(duration_s),
-            video_label=video_label,
-            video_score=video_score,
-            config=self.decode_config,
-        )
+        return outputs
 
     def _bank_for(self, choice: ClassBank | Sequence[str] | None) -> ClassBank:
         own = self.class_bank

@@ -1,13 +1,15 @@
 """Where the time went on the way from a video to its segments, stage by stage."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from stale_edge.bundle import ClassBank, FeatureContract
 from stale_edge.config import DecodeConfig
 from stale_edge.runtime.base import BaseLocalizer
+from stale_edge.runtime.windows import WindowCandidates
 from stale_edge.segments import Detection, FloatArray
 
 
@@ -95,7 +97,8 @@ class MeasuredLocalizer(BaseLocalizer):
         overlap: int | None = None,
     ) -> list[Detection]:
         """Detect as the inner localizer does; the seconds outside the network are post-processing."""
-        if window is not None:  # the windows come back here one by one
+        # Windows measure themselves one by one: what lies between them is the reading of features.
+        with nullcontext() if window is not None else self.postprocessing():
             return super().detect(
                 features,
                 duration_s=duration_s,
@@ -105,12 +108,18 @@ class MeasuredLocalizer(BaseLocalizer):
                 window=window,
                 overlap=overlap,
             )
+
+    def candidates(self, features: Any, *, class_bank: ClassBank | Sequence[str] | None = None) -> WindowCandidates:
+        """Look at a window as the inner localizer does, measured like `detect`."""
+        with self.postprocessing():
+            return super().candidates(features, class_bank=class_bank)
+
+    @contextmanager
+    def postprocessing(self) -> Iterator[None]:
+        """Count what is enclosed as post-processing, but for the network's seconds."""
         before, start = self.timings.detector_s, time.perf_counter()
-        found = super().detect(
-            features, duration_s=duration_s, class_bank=class_bank, video_label=video_label, video_score=video_score
-        )
+        yield
         self.timings.postprocess_s += time.perf_counter() - start - (self.timings.detector_s - before)
-        return found
 
     def _run(self, features: FloatArray, class_embeddings: FloatArray) -> dict[str, FloatArray]:
         start = time.perf_counter()

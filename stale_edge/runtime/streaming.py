@@ -21,7 +21,8 @@ class StreamingLocalizer:
 
     Windows lie as in `Localizer.detect(window=, overlap=)` and are joined alike, so after `finish` the final segments
     are those of that call on the whole file. The network runs once a window; `tentative` runs it once more. Memory is
-    one window of features and the segments that reach into the last overlap, however long the stream is.
+    one window of features, what was found in the last overlap, and final segments that overlap it and so go on lowering
+    scores there (soft-NMS, paper policy), however long the stream is.
 
         stream = StreamingLocalizer(load_bundle("bundle"), window=100)
         for snippet in snippets:              # (C,) float32
@@ -32,7 +33,7 @@ class StreamingLocalizer:
             print("final", detection)
 
     Args:
-        localizer: detects in one window.
+        localizer: looks at one window.
         window, overlap: in snippets, see `WindowPlan`.
         snippet_s: seconds a snippet stands for, finite, > 0; None: stride / fps of the feature contract.
         class_bank: as in `Localizer.detect`.

@@ -1,30 +1,47 @@
 """A video of any length, window by window: linear time, and no more memory than one window needs."""
 
+import math
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from stale_edge.bundle import ClassBank
+from stale_edge.config import DecodeConfig
+from stale_edge.decoding import DecodedArrays
+from stale_edge.decoding.inference import check_enhancement
 from stale_edge.errors import FeatureContractError
-from stale_edge.runtime.seams import Found, SeamMerger
+from stale_edge.runtime.seams import SeamMerger
 from stale_edge.segments import Detection
 
 
-class DetectsInWindow(Protocol):
+class WindowCandidates(NamedTuple):
+    """What a localizer finds in one window before windows are joined."""
+
+    found: DecodedArrays
+    """Paper policy: proposals, with raw scores. Release policy: detections. Segments in the network's snippets."""
+    n_snippets: int
+    """T, the network's snippets that the window has; the same for all windows of one length."""
+    class_names: tuple[str, ...]
+    """K names, of the rows that `found.labels` are."""
+
+
+class LooksAtWindows(Protocol):
     """What windows need of a localizer."""
 
-    def detect(
-        self,
-        features: Any,
-        *,
-        duration_s: float,
-        class_bank: ClassBank | Sequence[str] | None = None,
-        video_label: str | None = None,
-        video_score: float | None = None,
-    ) -> list[Detection]:
-        """Detect in one window as in a video of that length."""
+    @property
+    def decode_config(self) -> DecodeConfig:
+        """The policy and its settings, the same for all windows."""
+        ...
+
+    def candidates(self, features: Any, *, class_bank: ClassBank | Sequence[str] | None = None) -> WindowCandidates:
+        """Look at one window as at a video of that length."""
+        ...
+
+    def postprocessing(self) -> AbstractContextManager[None]:
+        """Enclose what is done with candidates, so that a localizer can tell how long that took."""
         ...
 
 
@@ -104,18 +121,25 @@ def check_windows(window: int | None, overlap: int | None) -> None:
 
 
 class WindowedPass:
-    """What a pass over a file and a live stream do alike: detect in one window after the other and join them.
+    """What a pass over a file and a live stream do alike: look at one window after the other and join what they see.
+
+    Segments are counted in T-ths of a snippet, T as in `WindowCandidates`: whole numbers, so that rounding decides
+    nothing and a video of one window has the scores that it has without windows.
 
     Args:
-        localizer: detects in one window as in a video of that length.
+        localizer: looks at one window as at a video of that length.
         plan: where the windows lie.
         snippet_s: seconds a snippet stands for, > 0.
-        class_bank, video_label, video_score: as in `Localizer.detect`.
+        class_bank, video_label, video_score: as in `Localizer.detect`. Under the release policy the video-level label
+            is given to the detections of each window before they are joined, else to the final ones.
+
+    Raises:
+        ValueError: video_label or video_score is not allowed.
     """
 
     def __init__(
         self,
-        localizer: DetectsInWindow,
+        localizer: LooksAtWindows,
         plan: WindowPlan,
         *,
         snippet_s: float,
@@ -123,60 +147,87 @@ class WindowedPass:
         video_label: str | None = None,
         video_score: float | None = None,
     ) -> None:
+        check_enhancement(video_label, video_score)
         self._localizer = localizer
         self._plan = plan
         self._snippet_s = snippet_s
-        self._options: dict[str, Any] = {
-            "class_bank": class_bank,
-            "video_label": video_label,
-            "video_score": video_score,
-        }
-        self._merger = SeamMerger()
+        self._class_bank = class_bank
+        self._video_label = video_label
+        self._video_score = -math.inf if video_score is None else video_score
+        self._relabels_windows = localizer.decode_config.policy == "release"
+        self._merger = SeamMerger(localizer.decode_config)
+        self._labels: tuple[str, ...] = ()
+        self._ticks = 1  # a snippet
 
     def add(self, features: Any, window: Window) -> list[Detection]:
-        """Detect in the next window; returns what is final now, best first.
+        """Look at the next window; returns what is final now, best first.
 
         Args:
             features: (window.end - window.start, C).
             window: as the plan cuts it.
         """
-        return self._in_seconds(
-            self._merger.add(
-                self._found(features, window),
-                start=window.start,
-                end=window.end,
-                seam=window.seam,
-                next_start=window.start + self._plan.stride,
+        found = self._found(features, window)
+        is_last = window.seam >= window.end
+        with self._localizer.postprocessing():
+            final = self._merger.add(
+                found,
+                start=window.start * self._ticks,
+                end=window.end * self._ticks,
+                seam=window.seam * self._ticks,
+                next_start=None if is_last else (window.start + self._plan.stride) * self._ticks,
             )
-        )
+            return self._in_seconds(final)
 
     def preview(self, features: Any, window: Window) -> list[Detection]:
         """Return what would become final if the video ended with this window, best first; nothing is kept."""
-        return self._in_seconds(self._merger.preview(self._found(features, window), start=window.start))
+        found = self._found(features, window)
+        with self._localizer.postprocessing():
+            return self._in_seconds(self._merger.preview(found, start=window.start * self._ticks))
 
     @property
     def pending(self) -> list[Detection]:
         """What is known so far and may still change, best first."""
-        return self._in_seconds(self._merger.pending)
+        with self._localizer.postprocessing():
+            return self._in_seconds(self._merger.pending)
 
     def finish(self) -> list[Detection]:
         """Return what was still pending as final, best first."""
-        return self._in_seconds(self._merger.finish())
+        with self._localizer.postprocessing():
+            return self._in_seconds(self._merger.finish())
 
-    def _found(self, features: Any, window: Window) -> list[Found]:
-        """Detect in one window. Joining goes in snippets, so that rounding of seconds decides nothing."""
+    def _found(self, features: Any, window: Window) -> DecodedArrays:
+        """Look at one window: candidates in ticks of the whole video, labels as rows of `self._labels`."""
         try:
-            detections = self._localizer.detect(features, duration_s=float(window.end - window.start), **self._options)
+            candidates = self._localizer.candidates(features, class_bank=self._class_bank)
         except FeatureContractError as error:
             raise FeatureContractError(f"snippets {window.start} to {window.end}: {error}") from error
-        return [Found(d.label, d.score, window.start + d.start_s, window.start + d.end_s) for d in detections]
+        self._ticks, self._labels = candidates.n_snippets, candidates.class_names
+        found = candidates.found
+        labels = found.labels
+        if self._relabels_windows and self._video_label is not None:
+            if self._video_label not in self._labels:
+                self._labels += (self._video_label,)
+            labels = np.where(found.scores <= self._video_score, self._labels.index(self._video_label), labels)
+        segments = found.segments * (window.end - window.start) + window.start * self._ticks
+        return DecodedArrays(segments, labels, found.scores)
 
-    def _in_seconds(self, found: list[Found]) -> list[Detection]:
-        return [Detection(d.label, d.score, d.start * self._snippet_s, d.end * self._snippet_s) for d in found]
+    def _in_seconds(self, found: DecodedArrays) -> list[Detection]:
+        seconds = (found.segments / self._ticks * self._snippet_s).tolist()
+        return [
+            Detection(self._named(label, score), score, start_s, end_s)
+            for label, score, (start_s, end_s) in zip(
+                found.labels.tolist(), found.scores.tolist(), seconds, strict=True
+            )
+        ]
+
+    def _named(self, label: int, score: float) -> str:
+        if self._video_label is not None and not self._relabels_windows and score <= self._video_score:
+            return self._video_label
+        return self._labels[label]
 
 
 def detect_windowed(
-    localizer: DetectsInWindow,
+    localizer: LooksAtWindows,
     features: Any,
     *,
     duration_s: float,
@@ -188,12 +239,13 @@ def detect_windowed(
 ) -> list[Detection]:
     """Find which action happens when in a video of any length, window by window.
 
-    Each window is treated like a video of its own (resampled, detected in, decoded, soft-NMS), so
-    `DecodeConfig.max_detections` holds a window. `stale_edge.runtime.seams` says how windows are joined. A video that
-    fits into one window gives what it gives without windows.
+    The network sees each window like a video of its own, resampled alike. Under the paper policy the proposals of
+    windows are joined and soft-NMS runs on the joined ones; under the release policy each window has its own soft-NMS,
+    the public script's, and its detections are joined. `stale_edge.runtime.seams` says how. `max_detections` holds a
+    window. A video that fits into one window gives what it gives without windows.
 
     Args:
-        localizer: detects in one window.
+        localizer: looks at one window.
         features: (T, C) floating, T >= 1; anything with a shape whose rows can be sliced: an array, a memory map, an
             HDF5 dataset. One window of it is read at a time.
         duration_s: length of the video in seconds, > 0; snippet t covers [t, t + 1) / T of it.
