@@ -21,7 +21,6 @@ from stale_edge.benchmarking.plan import RowPlan
 from stale_edge.benchmarking.processes import Worker
 from stale_edge.benchmarking.table import throughput_lines, throughput_table
 from stale_edge.benchmarking.throughput import SETUPS, Setup, measure_throughput, videos_in_window
-from stale_edge.bundle import TensorSpec
 from stale_edge.config import BenchConfig, ModelConfig
 from stale_edge.errors import ConfigError
 
@@ -141,15 +140,16 @@ def test_two_cores_need_two(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> No
         assert row["videos_per_second"] is row["ratio"] is row["seconds"] is None
 
 
-class _Backend:
-    """A detector whose outputs are made of its features; `wrong` answers for the first video alone."""
+class _Detector:
+    """Outputs are made of its features; `wrong` answers for the first video alone."""
 
-    def __init__(self, *, batch: int | str, wrong: bool = False) -> None:
-        self.inputs = (TensorSpec("features", "float32", (batch, LENGTH, 4)),)
+    channels = 4
+
+    def __init__(self, *, batch: int | None = None, wrong: bool = False) -> None:
+        self.fixed_batch = batch
         self.wrong = wrong
 
-    def run(self, features: Any, class_embeddings: Any) -> Mapping[str, Any]:
-        del class_embeddings
+    def run(self, features: Any) -> Mapping[str, Any]:
         logits = np.repeat(features.mean(axis=2)[:, None] * 100, 3, axis=1)
         masks = 1 / (1 + np.exp(-features[:, :, :1] * np.ones((1, 1, LENGTH), dtype=np.float32)))
         if self.wrong:
@@ -157,23 +157,21 @@ class _Backend:
         return {"class_logits": logits, "masks": masks}
 
 
-def _batches(backend: _Backend) -> Batches:
+def _batches(detector: _Detector) -> Batches:
     batches = Batches.__new__(Batches)
-    batches.__dict__ |= {
-        "_backend": backend, "_precision": "fp32", "_length": LENGTH, "_seed": 0, "_channels": 4, "_embeddings": None
-    }  # fmt: skip
+    batches.__dict__ |= {"_detector": detector, "_precision": "fp32", "_length": LENGTH, "_seed": 0}
     return batches
 
 
 def test_a_batch_that_cannot_be_counted_says_why() -> None:
-    fixed = _batches(_Backend(batch=1))
+    fixed = _batches(_Detector(batch=1))
     assert fixed.prepare(4, check=True) == {"refused": "its file takes batches of 1 alone"}
     assert fixed.prepare(1, check=True)["mask_difference"] == 0
-    wrong = _batches(_Backend(batch="B", wrong=True)).prepare(4, check=True)
+    wrong = _batches(_Detector(wrong=True)).prepare(4, check=True)
     assert "a batch of 4: wrong outputs" in wrong["refused"]
-    right = _batches(_Backend(batch="B")).prepare(4, check=True)
+    right = _batches(_Detector()).prepare(4, check=True)
     assert (right["mask_difference"], right["snippets_apart"]) == (0, 0)
-    assert "mask_difference" not in _batches(_Backend(batch="B")).prepare(4, check=False)
+    assert "mask_difference" not in _batches(_Detector()).prepare(4, check=False)
 
 
 def test_nothing_to_count_is_an_error() -> None:

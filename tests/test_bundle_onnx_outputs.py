@@ -9,7 +9,7 @@ import pytest
 import tiny
 from onnx import TensorProto, helper, numpy_helper
 
-from stale_edge.bundle.onnx_outputs import with_outputs
+from stale_edge.bundle.onnx_outputs import inner_values, with_outputs
 from stale_edge.errors import BundleError
 
 
@@ -99,3 +99,48 @@ def test_bad_files_are_named(detector: Path, content: bytes | None, said: str) -
 def test_an_output_that_is_not_there_is_named(detector: Path) -> None:
     with pytest.raises(BundleError, match="no output boxes; it has class_logits, foreground, masks"):
         with_outputs(detector, ["masks", "boxes"])
+
+
+def test_values_inside_the_graph_become_outputs(detector: Path) -> None:
+    assert {"embedding", "class_columns"} <= inner_values(detector)
+    pruned = with_outputs(detector, ["masks", "embedding"])
+    got = _run(pruned, {"features": tiny.features(9, batch=2)})  # what only classes need is gone, the input too
+    assert list(got) == ["masks", "embedding"]
+    np.testing.assert_allclose(got["embedding"], tiny.features(9, batch=2) @ tiny.weights()["projection"], rtol=1e-5)
+
+
+def test_constants_take_the_place_of_what_computed_them(detector: Path) -> None:
+    feed = {"features": tiny.features(9, batch=2), "class_embeddings": tiny.bank().embeddings}
+    whole = _run(detector.read_bytes(), feed)
+    columns = np.ascontiguousarray(tiny.bank().embeddings.T)
+    fixed = with_outputs(detector, ["class_logits", "masks"], constants={"class_columns": columns})
+    model = onnx.load_from_string(fixed)
+    onnx.checker.check_model(model, full_check=True)
+    assert [value.name for value in model.graph.input] == ["features"]
+    some = _run(fixed, {"features": feed["features"]})
+    for name in ("class_logits", "masks"):
+        np.testing.assert_array_equal(some[name], whole[name])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "float64", "int8", "uint8", "int32", "int64", "bool"])
+def test_constants_of_every_type_are_stored_as_they_are(tmp_path: Path, dtype: str) -> None:
+    value = np.arange(6).reshape(2, 3).astype(dtype)
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["inner"]), helper.make_node("Identity", ["inner"], ["y"])],
+        "copy",
+        [helper.make_tensor_value_info("x", kind, [2, 3])],
+        [helper.make_tensor_value_info("y", kind, [2, 3])],
+    )
+    path = tmp_path / "copy.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
+    got = _run(with_outputs(path, ["y"], constants={"inner": value}), {})["y"]
+    assert got.dtype == value.dtype
+    np.testing.assert_array_equal(got, value)
+
+
+def test_constants_that_cannot_be_are_refused(detector: Path) -> None:
+    with pytest.raises(BundleError, match="the graph has no output nowhere"):
+        with_outputs(detector, ["masks"], constants={"nowhere": np.zeros(2, np.float32)})
+    with pytest.raises(BundleError, match="class_columns is complex64; constants of a graph are float32, uint8"):
+        with_outputs(detector, ["class_logits"], constants={"class_columns": np.zeros((6, 3), np.complex64)})

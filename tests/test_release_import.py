@@ -449,7 +449,7 @@ def test_golden_localizer_finds_what_detector_and_core_find(
     from stale_edge.decoding import decode_arrays
     from stale_edge.exporting.localizer_graph import localizer_graph
     from stale_edge.exporting.onnx_precision import quantize_weights
-    from stale_edge.runtime.onnxruntime_backend import open_session
+    from stale_edge.runtime.onnx_session import open_session
 
     config = DecodeConfig(policy=policy)
     proto = onnx.load(golden_bundle[1] / "detector-fp32.onnx")

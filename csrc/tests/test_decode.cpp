@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <iterator>
 #include <limits>
 #include <vector>
 
@@ -44,6 +46,42 @@ void decodes_a_video_by_hand() {
   longer.min_snippets = 2;
   const std::vector<stale::Detection> long_runs = paper(v, longer);
   CHECK(long_runs.size() == 1 && long_runs[0].start == 0.0 && long_runs[0].end == 2.0);
+}
+
+// Two channels, by hand: features 1 and position, first layer relu(f), relu(slope (p - own)), second swaps them.
+void makes_a_mask_by_hand() {
+  CHECK(stale::mask_network_size(1) == 2 + 2 + 2 + 4 + 2);
+  const float features[] = {1.0F, -2.0F, 3.0F, /* positions */ -1.0F, 0.0F, 1.0F, /* ones */ 1.0F, 1.0F, 1.0F};
+  std::vector<float> networks(3 * stale::mask_network_size(1), 0.0F);
+  const float own[] = {/* w1 */ 1.0F, 0.0F, /* slope */ 0.0F, 2.0F, /* b1 */ 0.0F, 0.5F,
+                       /* w2 */ 0.0F, 1.0F, 1.0F, 0.0F, /* w3 */ 0.25F, -1.0F};
+  std::copy(std::begin(own), std::end(own), networks.begin() + 12);
+  const std::int64_t rows[] = {1};
+  float mask[3];
+  stale::mask_rows(networks.data(), features, 1, 3, rows, 1, mask);
+  const double logits[] = {0.25 * 0.0 - 1.0, 0.25 * 0.5 - 0.0, 0.25 * 2.5 - 3.0};
+  for (std::size_t t = 0; t < 3; ++t) CHECK_NEAR(mask[t], 1.0 / (1.0 + std::exp(-logits[t])), 1e-6);
+  const std::int64_t outside[] = {0, 3};
+  CHECK_REFUSES(stale::mask_rows(networks.data(), features, 1, 3, outside, 2, mask), "rows[1] is 3");
+  CHECK_REFUSES(stale::mask_rows(networks.data(), features, 0, 3, rows, 1, mask), "width >= 1");
+}
+
+void reads_the_masks_of_voting_snippets_alone() {
+  for (unsigned seed = 0; seed < 20; ++seed) {
+    MadeVideo v = made_video(1 + seed % 7, 1 + 5 * (seed % 9), seed);
+    const std::vector<stale::Detection> all = paper(v, parameters());
+    std::vector<float> few(v.masks.size(), 0.0F);
+    for (const std::int64_t i : stale::voting_snippets(v.class_logits.data(), v.K, v.T, 0.1, 20)) {
+      const auto first = static_cast<std::ptrdiff_t>(static_cast<std::size_t>(i) * v.T);
+      std::copy_n(v.masks.begin() + first, v.T, few.begin() + first);
+    }
+    v.masks = few;
+    const std::vector<stale::Detection> read = paper(v, parameters());
+    CHECK(read.size() == all.size());
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      CHECK(read[i].score == all[i].score && read[i].start == all[i].start && read[i].end == all[i].end);
+    }
+  }
 }
 
 void holds_its_promises() {
@@ -105,6 +143,8 @@ void refuses_bad_outputs() {
 
 int main() {
   decodes_a_video_by_hand();
+  makes_a_mask_by_hand();
+  reads_the_masks_of_voting_snippets_alone();
   holds_its_promises();
   gives_the_video_label_to_low_scores();
   refuses_bad_outputs();

@@ -36,6 +36,7 @@ class DeployedDetector:
             precision=job.precision,
             threads=job.threads,
             outputs=decoded_outputs(file, self._decode),
+            class_embeddings=bundle.class_bank.embeddings,
         )
         self._embeddings = bundle.class_bank.embeddings
         self.channels = bundle.manifest.feature_contract.channels
@@ -44,8 +45,8 @@ class DeployedDetector:
     @property
     def fixed_batch(self) -> int | None:
         """Videos a call that the file insists on; None: any."""
-        inputs = self._backend.inputs
-        fixed = inputs[0].shape[0] if inputs is not None else None
+        inputs = self._backend.inputs or ()
+        fixed = next((spec.shape[0] for spec in inputs if spec.name == "features"), None)
         return fixed if isinstance(fixed, int) else None
 
     def run(self, features: FloatArray) -> dict[str, FloatArray]:

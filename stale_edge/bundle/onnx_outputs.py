@@ -1,36 +1,44 @@
-"""An ONNX file with other outputs, and without what only the dropped ones needed; without the `onnx` package.
+"""An ONNX file cut to what a caller needs of it, without the `onnx` package.
 
-Decoding reads two of a detector's three outputs, and of one of them, `masks`, few rows. A runtime that is handed the
-file as it is loads the weights of the third and computes everything in every call. Field numbers are those of
-onnx.proto (ONNX IR).
+Decoding reads two of a detector's three outputs, and of one of them, `masks`, few rows; and what depends on the classes
+alone is the same for every video. A runtime that is handed the file as it is computes everything in every call.
 """
 
-import io
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any
 
-from stale_edge.bundle.protobuf import field, field_head, fields
+import numpy as np
+from numpy.typing import NDArray
+
+from stale_edge.bundle.onnx_graph import (
+    GRAPH_INITIALIZER,
+    GRAPH_INPUT,
+    GRAPH_NODE,
+    GRAPH_OUTPUT,
+    MODEL_GRAPH,
+    TENSOR_NAME,
+    VALUE_NAME,
+    Graph,
+)
+from stale_edge.bundle.protobuf import field, field_head, number_field
 from stale_edge.errors import BundleError
 
 MASK_NETWORKS, MASK_FEATURES = "mask_networks", "mask_features"
 """Values inside a graph of the paper's network, float32, that `masks` is computed from: row i of (B, T, n) holds the
 weights of the tiny network of snippet i (eq. 8), and all networks read (B, width + 2, T): `mask_rows` in the core."""
 
-_MODEL_GRAPH = 7
-_GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_OUTPUT = 1, 5, 12
-_NODE_INPUT, _NODE_OUTPUT, _NODE_ATTRIBUTE = 1, 2, 5
-_ATTRIBUTE_GRAPHS = (6, 11)
-_TENSOR_NAME, _VALUE_NAME, _VALUE_TYPE = 8, 1, 2
-_FLOAT_TENSOR = bytes([0x0A, 2, 0x08, 1])
-"""TypeProto of a float32 tensor of any shape: field 1, tensor_type, whose field 1, elem_type, is 1."""
-
-
-class _Node(NamedTuple):
-    start: int
-    """Where it lies in the file; nodes have no name that is theirs alone."""
-    reads: frozenset[str]
-    writes: frozenset[str]
+_TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_BYTES = 1, 2, 9
+_TYPES = {
+    "float32": 1,
+    "uint8": 2,
+    "int8": 3,
+    "int32": 6,
+    "int64": 7,
+    "bool": 9,
+    "float16": 10,
+    "float64": 11,
+}
 
 
 def inner_values(path: Path) -> frozenset[str]:
@@ -39,24 +47,17 @@ def inner_values(path: Path) -> frozenset[str]:
     Raises:
         BundleError: the file is not an ONNX model, or is cut short.
     """
-    content = path.read_bytes()
-    file = io.BytesIO(content)
-    names: set[str] = set()
-    for number, start, end in list(fields(file, path, start=0, end=len(content))):
-        if number == _MODEL_GRAPH:
-            for part, first, last in list(fields(file, path, start=start, end=end)):
-                if part == _GRAPH_NODE:
-                    names |= _node(file, path, first, last).writes
-    return frozenset(names)
+    return frozenset(name for node in Graph(path).nodes for name in node.writes)
 
 
-def with_outputs(path: Path, names: Collection[str]) -> bytes:
-    """Read an ONNX file, leaving out all other outputs, nodes and weights that the named outputs do not need.
+def with_outputs(path: Path, names: Collection[str], *, constants: Mapping[str, NDArray[Any]] | None = None) -> bytes:
+    """Read an ONNX file, leaving out all inputs, outputs, nodes and weights that the named outputs do not need.
 
     Args:
         path: the file.
-        names: outputs to keep, which stand first and in the file's order; float32 values inside the graph may be named
-            too, and become outputs.
+        names: outputs to keep, which stand first and in the file's order; values inside the graph may be named too, and
+            become outputs.
+        constants: values inside the graph that are stored in it in place of what computed them.
 
     Returns:
         The bytes of an ONNX model, everything that is kept as it was.
@@ -64,90 +65,61 @@ def with_outputs(path: Path, names: Collection[str]) -> bytes:
     Raises:
         BundleError: the file is not an ONNX model, is cut short, or has no such output and no such value.
     """
-    content = path.read_bytes()
-    file = io.BytesIO(content)
+    graph = Graph(path)
+    view = memoryview(graph.content)
     parts: list[bytes | memoryview] = []
-    view, position, found = memoryview(content), 0, False
-    for number, start, end in fields(file, path, start=0, end=len(content)):
-        if number == _MODEL_GRAPH:
-            found = True
-            graph = _pruned_graph(file, view, path, start, end, names)
-            parts += [field_head(_MODEL_GRAPH, sum(map(len, graph))), *graph]
+    position = 0
+    for number, start, end in graph.model_members():
+        if number == MODEL_GRAPH and start == graph.start:
+            pieces = _pieces(graph, view, names, constants or {})
+            parts += [field_head(MODEL_GRAPH, sum(map(len, pieces))), *pieces]
         else:
             parts.append(view[position:end])
         position = end
-    if not found:
-        raise BundleError(f"{path}: not an ONNX model: it holds no graph")
     return b"".join(parts)
 
 
-def _pruned_graph(
-    file: BinaryIO, view: memoryview, path: Path, start: int, end: int, names: Collection[str]
+def _pieces(
+    graph: Graph, view: memoryview, names: Collection[str], constants: Mapping[str, NDArray[Any]]
 ) -> list[bytes | memoryview]:
     """Cut a graph into the pieces that stay."""
-    members = list(fields(file, path, start=start, end=end))
-    nodes = [_node(file, path, first, last) for number, first, last in members if number == _GRAPH_NODE]
-    outputs = _output_names(file, path, members)
-    inner = [name for name in names if name not in outputs]
-    missing = sorted(set(inner).difference(*(node.writes for node in nodes)))
+    computed = {name for node in graph.nodes for name in node.writes}
+    inner = [name for name in names if name not in graph.outputs]
+    missing = sorted({*inner, *constants} - computed)
     if missing:
-        raise BundleError(f"{path}: the graph has no output {', '.join(missing)}; it has {', '.join(sorted(outputs))}")
-    needed, kept_nodes = set(names), set()
-    for node in reversed(nodes):  # nodes stand in the order in which they can be computed
+        raise BundleError(
+            f"{graph.path}: the graph has no output {', '.join(missing)}; it has {', '.join(sorted(graph.outputs))}"
+        )
+    needed, kept_nodes = set(names) - set(constants), set()
+    for node in reversed(graph.nodes):
         if not needed.isdisjoint(node.writes):
             kept_nodes.add(node.start)
-            needed |= node.reads
+            needed |= set(node.reads) - set(constants)
     kept: list[bytes | memoryview] = []
-    position = start
-    for number, first, last in members:
+    position = graph.start
+    for number, first, last in graph.members:
         unused = (
-            (number == _GRAPH_NODE and first not in kept_nodes)
-            or (number == _GRAPH_INITIALIZER and _text(file, path, first, last, _TENSOR_NAME) not in needed)
-            or (number == _GRAPH_OUTPUT and _text(file, path, first, last, _VALUE_NAME) not in names)
+            (number == GRAPH_NODE and first not in kept_nodes)
+            or (number == GRAPH_INITIALIZER and graph.text(first, last, TENSOR_NAME) not in needed)
+            or (number == GRAPH_INPUT and graph.text(first, last, VALUE_NAME) not in needed)
+            or (number == GRAPH_OUTPUT and graph.text(first, last, VALUE_NAME) not in names)
         )
         if not unused:
             kept.append(view[position:last])
         position = last
-    for name in inner:
-        value = field(_VALUE_NAME, name.encode()) + field(_VALUE_TYPE, _FLOAT_TENSOR)
-        kept.append(field(_GRAPH_OUTPUT, value))
-    return kept
+    kept += [field(GRAPH_INITIALIZER, _tensor(name, array)) for name, array in constants.items()]
+    return kept + [field(GRAPH_OUTPUT, field(VALUE_NAME, name.encode())) for name in inner]
 
 
-def _node(file: BinaryIO, path: Path, start: int, end: int) -> _Node:
-    """Read what a node reads, the bodies of control flow included, and writes."""
-    reads: set[str] = set()
-    writes: set[str] = set()
-    for number, first, last in list(fields(file, path, start=start, end=end)):
-        if number in (_NODE_INPUT, _NODE_OUTPUT):
-            file.seek(first)
-            (reads if number == _NODE_INPUT else writes).add(file.read(last - first).decode())
-        elif number == _NODE_ATTRIBUTE:
-            for body_start, body_end in _bodies(file, path, first, last):
-                members = list(fields(file, path, start=body_start, end=body_end))
-                reads |= _output_names(file, path, members)
-                for part, inner_start, inner_end in members:
-                    if part == _GRAPH_NODE:
-                        reads |= _node(file, path, inner_start, inner_end).reads
-    return _Node(start, frozenset(reads), frozenset(writes))
+def _tensor(name: str, array: NDArray[Any]) -> bytes:
+    """Encode an array as a TensorProto.
 
-
-def _bodies(file: BinaryIO, path: Path, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Find the graphs inside an attribute."""
-    for number, first, last in list(fields(file, path, start=start, end=end)):
-        if number in _ATTRIBUTE_GRAPHS:
-            yield first, last
-
-
-def _output_names(file: BinaryIO, path: Path, members: Sequence[tuple[int, int, int]]) -> set[str]:
-    """Name the outputs among the fields of a graph."""
-    return {_text(file, path, first, last, _VALUE_NAME) for number, first, last in members if number == _GRAPH_OUTPUT}
-
-
-def _text(file: BinaryIO, path: Path, start: int, end: int, wanted: int) -> str:
-    """Read a field of text of a message; "" if it has none."""
-    for number, first, last in fields(file, path, start=start, end=end):
-        if number == wanted:
-            file.seek(first)
-            return file.read(last - first).decode()
-    return ""
+    Raises:
+        BundleError: ONNX files written here have no such numbers.
+    """
+    if array.dtype.name not in _TYPES:
+        raise BundleError(f"{name} is {array.dtype}; constants of a graph are {', '.join(_TYPES)}")
+    dims = b"".join(number_field(_TENSOR_DIMS, size) for size in array.shape)
+    data = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()
+    kind = number_field(_TENSOR_TYPE, _TYPES[array.dtype.name])
+    return dims + kind + field(TENSOR_NAME, name.encode()) + field(_TENSOR_BYTES, data)

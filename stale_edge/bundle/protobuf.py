@@ -69,6 +69,11 @@ def field(number: int, content: bytes) -> bytes:
     return field_head(number, len(content)) + content
 
 
+def number_field(number: int, value: int) -> bytes:
+    """Encode a field of one number >= 0."""
+    return _varint(number << 3 | _VARINT) + _varint(value)
+
+
 def field_head(number: int, length: int) -> bytes:
     """Encode what stands before the `length` bytes of a field."""
     return _varint(number << 3 | _BYTES) + _varint(length)

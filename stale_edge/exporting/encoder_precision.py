@@ -15,7 +15,7 @@ from onnx import numpy_helper
 
 from stale_edge.exporting.onnx_graph import weights
 from stale_edge.exporting.onnx_precision import quantize_columns, quantize_weights
-from stale_edge.runtime.onnxruntime_backend import open_session
+from stale_edge.runtime.onnx_session import open_session
 from stale_edge.segments import FloatArray
 
 _LARGEST_SHARE = 0.5

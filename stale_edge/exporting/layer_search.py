@@ -15,7 +15,7 @@ from stale_edge.exporting.formats import ArtifactFormat
 from stale_edge.exporting.onnx_graph import drop_unused
 from stale_edge.exporting.parity import BUDGETS, ArtifactParity, Budget, Progress, Reference, judge
 from stale_edge.exporting.products import DECODED, Product
-from stale_edge.runtime.onnxruntime_backend import open_session
+from stale_edge.runtime.onnx_session import open_session
 from stale_edge.segments import FloatArray
 
 SEARCH_BUDGET = BUDGETS["int8-static"]

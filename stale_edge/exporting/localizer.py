@@ -19,7 +19,7 @@ from stale_edge.exporting.near_ties import outcomes
 from stale_edge.exporting.onnx_export import save_onnx
 from stale_edge.exporting.parity import Progress, Reference
 from stale_edge.runtime.backends import open_backend
-from stale_edge.runtime.onnxruntime_backend import open_session
+from stale_edge.runtime.onnx_session import open_session
 from stale_edge.segments import FloatArray
 
 RUNTIME = "onnxruntime"

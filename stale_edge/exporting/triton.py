@@ -21,7 +21,7 @@ from stale_edge.exporting.formats import TRITON_PRECISIONS, ArtifactFormat, Prec
 from stale_edge.exporting.onnx_export import check_graph, save_onnx
 from stale_edge.exporting.onnx_graph import drop_unused
 from stale_edge.exporting.parity import BUDGETS, Outputs, Progress, Reference
-from stale_edge.runtime.onnxruntime_backend import open_session
+from stale_edge.runtime.onnx_session import open_session
 
 RUNTIME = "triton"
 REPOSITORY = "triton"

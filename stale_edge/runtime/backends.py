@@ -17,7 +17,8 @@ from stale_edge.segments import FloatArray
 class Backend(Protocol):
     """One opened detector file; `run` may be called from many threads at once.
 
-    inputs, outputs: what the file itself says it takes and gives; None where the format does not say.
+    inputs, outputs: what it takes and gives, as the file itself says; None where the format does not say. One opened
+        for some classes may take no `class_embeddings` any more.
     metadata: what the file says of itself beside the graph (`metadata_props` of ONNX), else empty.
     """
 
@@ -31,7 +32,15 @@ class Backend(Protocol):
 
 
 class _OpensFile(Protocol):
-    def __call__(self, path: Path, *, precision: str, threads: int, outputs: Sequence[str] | None) -> Backend: ...
+    def __call__(
+        self,
+        path: Path,
+        *,
+        precision: str,
+        threads: int,
+        outputs: Sequence[str] | None,
+        class_embeddings: FloatArray | None,
+    ) -> Backend: ...
 
 
 @dataclass(frozen=True)
@@ -71,7 +80,13 @@ def runtime_of(runtime: str, precision: str) -> Runtime:
 
 
 def open_backend(
-    path: Path, *, runtime: str, precision: str = "fp32", threads: int = 1, outputs: Sequence[str] | None = None
+    path: Path,
+    *,
+    runtime: str,
+    precision: str = "fp32",
+    threads: int = 1,
+    outputs: Sequence[str] | None = None,
+    class_embeddings: FloatArray | None = None,
 ) -> Backend:
     """Open a detector file with a runtime of this package.
 
@@ -82,6 +97,8 @@ def open_backend(
             torch's thread count, which is the whole process'.
         outputs: what will be read; what only other outputs need is not even loaded, where the runtime allows it.
             None: all.
+        class_embeddings: (K, D) float32 that every call will be given: what depends on them alone is computed now,
+            where the runtime allows it. None: they may differ from call to call.
 
     Raises:
         ValueError: threads < 1.
@@ -91,4 +108,4 @@ def open_backend(
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
         raise ValueError(f"threads must be an integer >= 1; got {threads!r}")
     opens = runtime_of(runtime, precision).opens
-    return opens(Path(path), precision=precision, threads=threads, outputs=outputs)
+    return opens(Path(path), precision=precision, threads=threads, outputs=outputs, class_embeddings=class_embeddings)

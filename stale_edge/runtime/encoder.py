@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from stale_edge.bundle.encoder_folder import EncoderManifest, find_encoder
 from stale_edge.config import FeatureSpec
 from stale_edge.errors import BundleError, ConfigError, FeatureContractError
-from stale_edge.runtime.onnxruntime_backend import open_session
+from stale_edge.runtime.onnx_session import open_session
 from stale_edge.segments import FloatArray
 
 

@@ -5,6 +5,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from stale_edge.bundle import (
     Bundle,
     ClassBank,
@@ -15,6 +17,7 @@ from stale_edge.bundle import (
     metadata_problems,
     read_bundle,
 )
+from stale_edge.bundle.onnx_vocabulary import CLASSES
 from stale_edge.config import DecodeConfig
 from stale_edge.errors import BundleError
 from stale_edge.runtime.backends import Backend, open_backend, runtime_of
@@ -68,7 +71,9 @@ def load_bundle(
     localizer = Localizer(
         bundle,
         entry,
-        lambda outputs: open_backend(file, runtime=runtime, precision=precision, threads=threads, outputs=outputs),
+        lambda outputs, classes: open_backend(
+            file, runtime=runtime, precision=precision, threads=threads, outputs=outputs, class_embeddings=classes
+        ),
         decoded=decoded_outputs(file, bundle.manifest.decode),
         runtime=runtime,
         precision=precision,
@@ -81,11 +86,13 @@ def load_bundle(
 class Localizer(BaseLocalizer):
     """A bundle's detector with its class bank, contract and decoder; immutable, safe to share between threads.
 
-    The file is opened for what `detect` reads; the first call of `forward` opens it once more for all its outputs.
+    The file is opened for what `detect` reads, with the bundle's own classes; the first call of `forward` opens it once
+    more for all its outputs, and the first `detect` with other classes once more for any.
 
     Args:
         bundle, entry: the bundle, and which of its detectors.
-        open_detector: opens that file for some of its outputs, None for all.
+        open_detector: opens that file for some of its outputs, None for all, and for class embeddings (K, D), None for
+            any.
         decoded: what `detect` opens it for (`decoded_outputs`).
         runtime, precision: what runs it, and in which precision.
 
@@ -97,7 +104,7 @@ class Localizer(BaseLocalizer):
         self,
         bundle: Bundle,
         entry: FileEntry,
-        open_detector: Callable[[Sequence[str] | None], Backend],
+        open_detector: Callable[[Sequence[str] | None, FloatArray | None], Backend],
         *,
         decoded: Sequence[str],
         runtime: str,
@@ -109,22 +116,29 @@ class Localizer(BaseLocalizer):
         self._runtime = runtime
         self._precision = precision
         self._decoded = decoded
-        self._decoding = self._opened(decoded)
+        self._class_bank = bundle.class_bank
+        self._decoding = self._opened(decoded, self._class_bank.embeddings)
+        self._any_classes: Backend | None = None
         self._whole: Backend | None = None
         self._opening = threading.Lock()
-        self._class_bank = bundle.class_bank
 
-    def _opened(self, names: Sequence[str] | None) -> Backend:
+    def _opened(self, names: Sequence[str] | None, class_embeddings: FloatArray | None = None) -> Backend:
         """Open the file for some of its outputs, and hold it to the manifest."""
         bundle, entry = self._bundle, self._entry
-        backend = self._open_detector(names)
+        backend = self._open_detector(names, class_embeddings)
+        taken = [
+            spec
+            for spec in entry.inputs
+            if class_embeddings is None or spec.name != CLASSES or spec.name in _names(backend.inputs)
+        ]
         promised = [spec for spec in entry.outputs if names is None or spec.name in names]
-        problems = _signature_problems("input", entry.inputs, backend.inputs)
+        known = class_embeddings is not None
+        problems = _signature_problems("input", taken, backend.inputs, known_classes=known)
         found = backend.outputs
         if found is not None and names is not None:  # values inside the graph are promised to nobody
             outputs = {spec.name for spec in entry.outputs}
             found = tuple(spec for spec in found if spec.name in outputs)
-        problems += _signature_problems("output", promised, found)
+        problems += _signature_problems("output", promised, found, known_classes=known)
         if backend.inputs is not None:
             problems += metadata_problems(bundle, entry, backend.metadata)
         if problems:
@@ -173,7 +187,13 @@ class Localizer(BaseLocalizer):
         return self._whole.run(features, class_embeddings)
 
     def _run_for_decoding(self, features: FloatArray, class_embeddings: FloatArray) -> dict[str, FloatArray]:
-        return complete_masks(self._decoding.run(features, class_embeddings), self.decode_config)
+        backend = self._decoding
+        if not _same(class_embeddings, self._class_bank.embeddings):
+            with self._opening:
+                if self._any_classes is None:
+                    self._any_classes = self._opened(self._decoded)
+            backend = self._any_classes
+        return complete_masks(backend.run(features, class_embeddings), self.decode_config)
 
 
 class RecommendedLocalizer(Localizer):
@@ -225,8 +245,21 @@ def _load_recommended(path: Path, *, threads: int) -> Localizer:
     return RecommendedLocalizer(open_choice(recommendation.choices[0].pair), recommendation, open_choice)
 
 
-def _signature_problems(kind: str, promised: Sequence[TensorSpec], found: Sequence[TensorSpec] | None) -> list[str]:
-    """Compare the manifest's inputs or outputs with the file's: names, types, axes, and every fixed size."""
+def _same(embeddings: FloatArray, others: FloatArray) -> bool:
+    return embeddings is others or np.array_equal(embeddings, others)
+
+
+def _names(specs: Sequence[TensorSpec] | None) -> set[str]:
+    return {spec.name for spec in specs or ()}
+
+
+def _signature_problems(
+    kind: str, promised: Sequence[TensorSpec], found: Sequence[TensorSpec] | None, *, known_classes: bool
+) -> list[str]:
+    """Compare the manifest's inputs or outputs with the file's: names, types, axes, and every fixed size.
+
+    Opened for classes that are known, a file may say how many there are where the manifest says K or K+1.
+    """
     if found is None:
         return []
     by_name = {spec.name: spec for spec in found}
@@ -236,7 +269,7 @@ def _signature_problems(kind: str, promised: Sequence[TensorSpec], found: Sequen
     for spec in promised:
         other = by_name[spec.name]
         same_axes = len(spec.shape) == len(other.shape) and all(
-            got == wanted if isinstance(wanted, int) else isinstance(got, str)
+            got == wanted if isinstance(wanted, int) else isinstance(got, str) or (known_classes and "K" in wanted)
             for wanted, got in zip(spec.shape, other.shape, strict=False)
         )
         if spec.dtype != other.dtype or not same_axes:

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from stale_edge.bundle import TensorSpec, read_onnx_metadata
-from stale_edge.bundle.onnx_outputs import with_outputs
 from stale_edge.errors import BundleError, MissingExtraError
+from stale_edge.runtime.reduced_model import reduced_model
 from stale_edge.segments import FloatArray
 
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8-static": "f32", "int8-bf16": "bf16"}
@@ -27,7 +27,15 @@ _DTYPES = {"f32": "float32", "f16": "float16", "f64": "float64"}
 class OpenVinoBackend:
     """One compiled model with a request for every thread that calls it."""
 
-    def __init__(self, path: Path, *, precision: str, threads: int, outputs: Sequence[str] | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        precision: str,
+        threads: int,
+        outputs: Sequence[str] | None,
+        class_embeddings: FloatArray | None,
+    ) -> None:
         try:
             openvino: Any = importlib.import_module("openvino")
         except ImportError as error:
@@ -35,14 +43,16 @@ class OpenVinoBackend:
                 'runtime="openvino" needs openvino: pip install "stale-edge[openvino]", or use runtime="onnxruntime"'
             ) from error
         core = openvino_core()
+        reduced = reduced_model(path, outputs=outputs, class_embeddings=class_embeddings, threads=threads)
         try:
-            model = core.read_model(str(path) if outputs is None else with_outputs(path, outputs))
+            model = core.read_model(reduced if isinstance(reduced, bytes) else str(reduced))
             self._compiled = core.compile_model(model, "CPU", cpu_settings(precision, threads))
         except RuntimeError as error:
             raise BundleError(f"{path}: OpenVINO {openvino.__version__} cannot load it: {error}") from error
         self.inputs: tuple[TensorSpec, ...] | None = _specs(self._compiled.inputs)
         self.outputs: tuple[TensorSpec, ...] | None = _specs(self._compiled.outputs)
         self.metadata: Mapping[str, str] = read_onnx_metadata(path)
+        self._reads = [spec.name for spec in self.inputs]
         self._names = [spec.name for spec in self.outputs]
         self._requests = threading.local()
 
@@ -51,7 +61,8 @@ class OpenVinoBackend:
         if not hasattr(self._requests, "request"):
             self._requests.request = self._compiled.create_infer_request()
         request = self._requests.request
-        request.infer({"features": features, "class_embeddings": class_embeddings})
+        given = {"features": features, "class_embeddings": class_embeddings}
+        request.infer({name: given[name] for name in self._reads})
         return {name: np.array(request.get_tensor(name).data, dtype=np.float32) for name in self._names}
 
 

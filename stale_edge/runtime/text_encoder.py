@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from stale_edge.bundle import ClassBank, read_bundle
 from stale_edge.bundle.text_contract import TextContract, text_encoder_inputs
 from stale_edge.errors import BundleError, ClassBankError, MissingExtraError
-from stale_edge.runtime.onnxruntime_backend import open_session
+from stale_edge.runtime.onnx_session import open_session
 from stale_edge.segments import FloatArray
 
 NAMES_PER_BATCH = 64

@@ -19,8 +19,16 @@ class TorchScriptBackend:
     RUNTIME = "torchscript"
     NAMES = ("class_logits", "masks", "foreground")
 
-    def __init__(self, path: Path, *, precision: str, threads: int, outputs: Sequence[str] | None) -> None:
-        del precision, outputs  # the file is in its precision, and a recorded module computes all it returns
+    def __init__(
+        self,
+        path: Path,
+        *,
+        precision: str,
+        threads: int,
+        outputs: Sequence[str] | None,
+        class_embeddings: FloatArray | None,
+    ) -> None:
+        del precision, outputs, class_embeddings  # the file is in its precision; a recorded module computes all of it
         try:
             torch: Any = importlib.import_module("torch")
         except ImportError as error:

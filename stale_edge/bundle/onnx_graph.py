@@ -1,0 +1,112 @@
+"""What the nodes of an ONNX file's graph read and write, without the `onnx` package.
+
+Field numbers are those of onnx.proto (ONNX IR).
+"""
+
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from stale_edge.bundle.protobuf import fields
+from stale_edge.errors import BundleError
+
+MODEL_GRAPH = 7
+GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_INPUT, GRAPH_OUTPUT = 1, 5, 11, 12
+TENSOR_NAME, VALUE_NAME = 8, 1
+_NODE_INPUT, _NODE_OUTPUT, _NODE_OPERATOR, _NODE_ATTRIBUTE = 1, 2, 4, 5
+_ATTRIBUTE_GRAPHS = (6, 11)
+
+
+class Node(NamedTuple):
+    """A node of the graph.
+
+    start: where it lies in the file; nodes have no name that is theirs alone.
+    operator: its type, as `MatMul`.
+    reads, writes: names of values; what the bodies of control flow read is read by it.
+    """
+
+    start: int
+    operator: str
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+
+
+class Graph:
+    """The graph of an ONNX file.
+
+    content: all bytes of the file.
+    start, end: where its graph lies.
+    members: (field number, start, end) of what the graph holds, in the file's order.
+    nodes: in the order in which they can be computed.
+    outputs: names of the graph's outputs.
+
+    Raises:
+        BundleError: the file is not an ONNX model, or is cut short.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.content = path.read_bytes()
+        self._file = io.BytesIO(self.content)
+        graphs = [part for part in self.model_members() if part[0] == MODEL_GRAPH]
+        if not graphs:
+            raise BundleError(f"{path}: not an ONNX model: it holds no graph")
+        _, self.start, self.end = graphs[-1]
+        self.members = list(fields(self._file, path, start=self.start, end=self.end))
+        self.nodes = [
+            _node(self._file, path, first, last) for number, first, last in self.members if number == GRAPH_NODE
+        ]
+        self.outputs = _output_names(self._file, path, self.members)
+
+    def model_members(self) -> list[tuple[int, int, int]]:
+        """List (field number, start, end) of what the file holds beside the graph, and the graph."""
+        return list(fields(self._file, self.path, start=0, end=len(self.content)))
+
+    def text(self, start: int, end: int, wanted: int) -> str:
+        """Read a field of text of the message in [start, end); "" if it has none."""
+        return _text(self._file, self.path, start, end, wanted)
+
+
+def _node(file: BinaryIO, path: Path, start: int, end: int) -> Node:
+    reads: dict[str, None] = {}
+    writes: dict[str, None] = {}
+    operator = ""
+    for number, first, last in list(fields(file, path, start=start, end=end)):
+        if number in (_NODE_INPUT, _NODE_OUTPUT, _NODE_OPERATOR):
+            file.seek(first)
+            text = file.read(last - first).decode()
+            if number == _NODE_OPERATOR:
+                operator = text
+            else:
+                (reads if number == _NODE_INPUT else writes)[text] = None
+        elif number == _NODE_ATTRIBUTE:
+            for body_start, body_end in _bodies(file, path, first, last):
+                members = list(fields(file, path, start=body_start, end=body_end))
+                reads |= dict.fromkeys(_output_names(file, path, members))
+                for part, inner_start, inner_end in members:
+                    if part == GRAPH_NODE:
+                        reads |= dict.fromkeys(_node(file, path, inner_start, inner_end).reads)
+    return Node(start, operator, tuple(reads), tuple(writes))
+
+
+def _bodies(file: BinaryIO, path: Path, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Find the graphs inside an attribute."""
+    for number, first, last in list(fields(file, path, start=start, end=end)):
+        if number in _ATTRIBUTE_GRAPHS:
+            yield first, last
+
+
+def _output_names(file: BinaryIO, path: Path, members: Sequence[tuple[int, int, int]]) -> frozenset[str]:
+    """Name the outputs among the fields of a graph."""
+    return frozenset(
+        _text(file, path, first, last, VALUE_NAME) for number, first, last in members if number == GRAPH_OUTPUT
+    )
+
+
+def _text(file: BinaryIO, path: Path, start: int, end: int, wanted: int) -> str:
+    for number, first, last in fields(file, path, start=start, end=end):
+        if number == wanted:
+            file.seek(first)
+            return file.read(last - first).decode()
+    return ""

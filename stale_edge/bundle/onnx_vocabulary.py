@@ -1,0 +1,72 @@
+"""What of an ONNX detector depends on its classes alone: the same for every video, as long as the vocabulary is."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from stale_edge.bundle.onnx_graph import GRAPH_INITIALIZER, TENSOR_NAME, Graph, Node
+
+CLASSES = "class_embeddings"
+_PRODUCTS = ("MatMul", "Gemm", "MatMulInteger")
+_ROUNDING = ("QuantizeLinear", "DequantizeLinear")
+
+
+def class_values(path: Path, outputs: Collection[str]) -> tuple[str, ...]:
+    """Name the values that depend on `class_embeddings` alone and that the rest of the graph reads.
+
+    Put in their place as constants (`with_outputs`), they leave a graph for one vocabulary. A value that is rounded to
+    eight bits before it is read is named before that: runtimes know a constant operand of an eight-bit product by the
+    rounding after it.
+
+    Args:
+        path: an ONNX detector.
+        outputs: of the graph, or values inside it, that the rest is for.
+
+    Returns:
+        Names, in the order of the graph; none where no product of matrices is saved.
+
+    Raises:
+        BundleError: the file is not an ONNX model, or is cut short.
+    """
+    graph = Graph(path)
+    maker = {name: node for node in graph.nodes for name in node.writes}
+    fixed = {""} | {
+        graph.text(first, last, TENSOR_NAME) for number, first, last in graph.members if number == GRAPH_INITIALIZER
+    }
+    of_classes = {CLASSES}
+    own: set[int] = set()
+    for node in graph.nodes:
+        reads = set(node.reads)
+        if reads <= fixed:
+            fixed.update(node.writes)
+        elif reads <= fixed | of_classes:
+            of_classes.update(node.writes)
+            own.add(node.start)
+    needed, read = set(outputs), dict[str, None]()
+    for node in reversed(graph.nodes):
+        if needed.isdisjoint(node.writes) or node.start in own:
+            continue
+        needed |= set(node.reads)
+        read |= {name: None for name in node.reads if name in of_classes}
+    sources = {_before_rounding(name, maker) for name in read} - {CLASSES}
+    saved = _ancestors(sources, maker)
+    if not any(node.operator in _PRODUCTS for node in saved):
+        return ()
+    return tuple(name for node in graph.nodes for name in node.writes if name in sources)
+
+
+def _before_rounding(name: str, maker: Mapping[str, Node]) -> str:
+    while name in maker and maker[name].operator in _ROUNDING:
+        name = maker[name].reads[0]
+    return name
+
+
+def _ancestors(names: Collection[str], maker: Mapping[str, Node]) -> list[Node]:
+    """List the nodes that some values are computed by, directly or not."""
+    found: dict[int, Node] = {}
+    waiting = [maker[name] for name in names]
+    while waiting:
+        node = waiting.pop()
+        if node.start not in found:
+            found[node.start] = node
+            waiting += [maker[name] for name in node.reads if name in maker]
+    return list(found.values())

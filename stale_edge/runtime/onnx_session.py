@@ -1,0 +1,36 @@
+"""Sessions of ONNX Runtime on the CPU."""
+
+from pathlib import Path
+from typing import Any
+
+from stale_edge.errors import BundleError
+
+
+def open_session(model: Path | bytes, *, threads: int, name: str | None = None) -> Any:
+    """Open an ONNX model: `threads` threads, no busy waiting between calls.
+
+    Args:
+        model: a file, or its bytes.
+        threads: CPU threads inside an operator, >= 1.
+        name: what an error calls the model; None: the file.
+
+    Raises:
+        BundleError: ONNX Runtime cannot load it.
+    """
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = 3
+    # A device that waits for the next video must not burn a core while waiting.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    source = model if isinstance(model, bytes) else str(model)
+    try:
+        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions share no base but Exception
+        label = name or (model if isinstance(model, Path) else "the model")
+        raise BundleError(f"{label}: ONNX Runtime {ort.__version__} cannot load it: {error}") from error

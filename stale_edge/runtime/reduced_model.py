@@ -1,0 +1,36 @@
+"""An ONNX detector as this package runs it: only what is read, and for one vocabulary where that saves products."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from stale_edge.bundle.onnx_outputs import with_outputs
+from stale_edge.bundle.onnx_vocabulary import CLASSES, class_values
+from stale_edge.runtime.onnx_session import open_session
+from stale_edge.segments import FloatArray
+
+
+def reduced_model(
+    path: Path, *, outputs: Sequence[str] | None, class_embeddings: FloatArray | None, threads: int
+) -> Path | bytes:
+    """Cut a detector to some of its outputs, and compute what depends on its classes alone now, once.
+
+    Args:
+        path: an ONNX detector.
+        outputs: outputs of the graph or values inside it; None: the file as it is.
+        class_embeddings: (K, D) float32 that every call will be given; None: they may differ from call to call.
+        threads: CPU threads for what is computed now.
+
+    Returns:
+        The file, or the bytes of a model. It takes no `class_embeddings` any more if nothing is left that reads them.
+
+    Raises:
+        BundleError: the file is no ONNX model, is cut short, or has no such output.
+    """
+    if outputs is None:
+        return path
+    values = () if class_embeddings is None else class_values(path, outputs)
+    if not values:
+        return with_outputs(path, outputs)
+    session = open_session(with_outputs(path, values), threads=threads, name=str(path))
+    computed = session.run(list(values), {CLASSES: class_embeddings})
+    return with_outputs(path, outputs, constants=dict(zip(values, computed, strict=True)))
