@@ -1,11 +1,13 @@
 """Measure what windows do to long videos: to mAP on the demo's videos, to time and memory at full size.
 
-    python bench/windows.py quality DEMO [--together 8] [--json FILE]
+    python bench/windows.py quality DEMO [DEMO ...] [--together 8] [--json FILE]
     python bench/windows.py growth [--lengths 1000,3000] [--window 200] [--overlap 100] [--repeats 5] [--json FILE]
 
-`quality` takes a folder that `stale-edge demo --out DEMO` wrote: its validation videos one by one, those longer than
-the window, and glued together, eight at a time, to videos of a quarter of an hour. Windows are compared with one pass
-over the whole video, resampled as the bundle says, and (the network takes any length) as it is.
+`quality` takes folders that `stale-edge demo --out DEMO` wrote, or any with a data set `data` and a bundle `bundle`:
+their validation videos one by one, those longer than the window, and glued together, eight at a time, to videos of a
+quarter of an hour. Windows are compared with one pass over the whole video, resampled as the bundle says, and (the
+network takes any length) as it is. Demos that differ in their seed say how far a difference can be trusted: each is
+listed, with the mean over all.
 
 `growth` times `Localizer.detect(window=, overlap=)` of a full-size `release` network with random weights (200 classes,
 ONNX Runtime fp32, one thread) on feature files that are mapped into memory; lengths take turns, each in a process of
@@ -35,6 +37,7 @@ from stale_edge.data import DataSet, open_data_set, open_features
 from stale_edge.decoding import decode
 from stale_edge.report.formats import to_layout
 
+SCHEMAS = {"quality": "stale-edge-bench-windows-quality/2", "growth": "stale-edge-bench-windows-growth/1"}
 PLANS = ((100, 50), (150, 75), (150, 37), (200, 100), (200, 50), (300, 150))
 
 
@@ -72,11 +75,20 @@ def average_map(videos: Mapping[str, Video], detect: Callable[[np.ndarray], list
     return {"average_mAP": result["average_mAP"], "mAP@0.5": result["mAP"][0]}
 
 
-def quality(demo: Path, *, together: int) -> dict:
-    """Compare windows with whole videos."""
-    data_set, localizer = open_data_set(demo / "data"), load_bundle(demo / "bundle")
+class Demo(NamedTuple):
+    """A demo's validation videos and its localizer, as functions of features."""
+
+    single: dict[str, Video]
+    glued: dict[str, Video]
+    whole: Callable[[np.ndarray], list[Detection]]
+    as_it_is: Callable[[np.ndarray], list[Detection]]
+    windowed: Callable[[int, int], Callable[[np.ndarray], list[Detection]]]
+
+
+def open_demo(folder: Path, *, together: int) -> Demo:
+    """Open what a demo wrote."""
+    data_set, localizer = open_data_set(folder / "data"), load_bundle(folder / "bundle")
     names = list(data_set.videos("validation"))
-    single = {name: glue(data_set, [name]) for name in names}
     order = np.random.default_rng(0).permutation(names).tolist()
     glued = {
         f"glued {i // together}": glue(data_set, order[i : i + together])
@@ -96,32 +108,78 @@ def quality(demo: Path, *, together: int) -> dict:
             config=localizer.decode_config,
         )
 
-    def row(videos: Mapping[str, Video], window: int, overlap: int) -> dict:
-        def windowed(x: np.ndarray) -> list[Detection]:
-            return localizer.detect(x, duration_s=float(len(x)), window=window, overlap=overlap)
+    def windowed(window: int, overlap: int) -> Callable[[np.ndarray], list[Detection]]:
+        return lambda x: localizer.detect(x, duration_s=float(len(x)), window=window, overlap=overlap)
 
-        return {"window": window, "overlap": overlap, "videos": len(videos), **average_map(videos, windowed)}
+    return Demo({name: glue(data_set, [name]) for name in names}, glued, whole, as_it_is, windowed)
 
-    longer = {window: {n: v for n, v in single.items() if len(v.features) > window} for window, _ in PLANS}
+
+def quality(demos: list[Path], *, together: int) -> dict:
+    """Compare windows with whole videos, demo by demo."""
+    rows = [_quality(open_demo(folder, together=together)) for folder in demos]
+    summary = {
+        videos: [
+            _over_demos([row[videos]["windows"][i] for row in rows], plan, [_whole(row[videos], i) for row in rows])
+            for i, plan in enumerate(PLANS)
+        ]
+        for videos in ("longer than the window", "single", "glued")
+    }
+    command = " ".join(["bench/windows.py quality", *("DEMO" for _ in demos)])
+    return {"command": command, "demos": [_name(folder) for folder in demos], "mean": summary, "by_demo": rows}
+
+
+def _quality(demo: Demo) -> dict:
+    longer = [{n: v for n, v in demo.single.items() if len(v.features) > window} for window, _ in PLANS]
+
+    def row(videos: Mapping[str, Video], plan: tuple[int, int]) -> dict:
+        scores = average_map(videos, demo.windowed(*plan)) if videos else {}
+        return {"window": plan[0], "overlap": plan[1], "videos": len(videos), **scores}
+
     return {
         "single": {
-            "videos": len(single),
-            "whole": average_map(single, whole),
-            "windows": [row(single, *plan) for plan in PLANS],
+            "videos": len(demo.single),
+            "whole": average_map(demo.single, demo.whole),
+            "windows": [row(demo.single, plan) for plan in PLANS],
         },
         "glued": {
-            "videos": len(glued),
-            "snippets": [len(video.features) for video in glued.values()],
-            "whole": average_map(glued, whole),
-            "whole, not resampled": average_map(glued, as_it_is),
-            "windows": [row(glued, *plan) for plan in PLANS],
+            "videos": len(demo.glued),
+            "snippets": [len(video.features) for video in demo.glued.values()],
+            "whole": average_map(demo.glued, demo.whole),
+            "whole, not resampled": average_map(demo.glued, demo.as_it_is),
+            "windows": [row(demo.glued, plan) for plan in PLANS],
         },
-        "longer than the window": [
-            {**row(longer[window], window, overlap), "whole": average_map(longer[window], whole)}
-            for window, overlap in PLANS
-            if longer[window]
-        ],
+        "longer than the window": {
+            "whole": [average_map(videos, demo.whole) if videos else {} for videos in longer],
+            "windows": [row(videos, plan) for videos, plan in zip(longer, PLANS, strict=True)],
+        },
     }
+
+
+def _whole(part: dict, plan: int) -> dict:
+    """What one pass over the whole video has: videos longer than a window are others for every plan."""
+    whole = part["whole"]
+    return whole[plan] if isinstance(whole, list) else whole
+
+
+def _over_demos(windows: list[dict], plan: tuple[int, int], whole: list[dict]) -> dict:
+    """Average mAP of one plan, the mean over demos that have such videos; differences are windows less whole."""
+    pairs = [(w["average_mAP"], o["average_mAP"]) for w, o in zip(windows, whole, strict=True) if w["videos"]]
+    row = {"window": plan[0], "overlap": plan[1], "videos": [w["videos"] for w in windows]}
+    if not pairs:
+        return row
+    windowed, at_once = (statistics.mean(values) for values in zip(*pairs, strict=True))
+    return {
+        **row,
+        "windows": windowed,
+        "whole": at_once,
+        "difference": windowed - at_once,
+        "differences": [w - o for w, o in pairs],
+    }
+
+
+def _name(demo: Path) -> str:
+    """Say which simulation made a demo's features."""
+    return load_bundle(demo / "bundle").feature_contract.encoder
 
 
 def growth(lengths: list[int], *, window: int, overlap: int, repeats: int) -> dict:
@@ -182,7 +240,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     what = parser.add_subparsers(dest="what", required=True)
     asked = what.add_parser("quality")
-    asked.add_argument("demo", type=Path)
+    asked.add_argument("demo", type=Path, nargs="+")
     asked.add_argument("--together", type=int, default=8)
     grown = what.add_parser("growth")
     grown.add_argument("--lengths", default="1000,3000")
@@ -204,7 +262,7 @@ def main() -> None:
         lengths = [int(text) for text in arguments.lengths.split(",")]
         report = growth(lengths, window=arguments.window, overlap=arguments.overlap, repeats=arguments.repeats)
     machine = {"processor": platform.processor() or platform.machine(), "load": os.getloadavg()[0]}
-    report = {"schema": f"stale-edge-bench-windows-{arguments.what}/1", "machine": machine, **report}
+    report = {"schema": SCHEMAS[arguments.what], "machine": machine, **report}
     text = json.dumps(report, indent=2) + "\n"
     print(text, end="")
     if arguments.json:
