@@ -1,5 +1,7 @@
 """Multiply-accumulates against counts by hand."""
 
+import dataclasses
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -104,8 +106,22 @@ def test_full_size_detector_by_hand() -> None:
     foreground = t * d * d + encoder + decoder + 3 * d * d + t * d
     by_hand = temporal + localizer + adaption + classifier + foreground
     assert detector_macs(FULL_SIZE, 100) == by_hand
+    # For a video `detect` runs no foreground, and the classes' queries, one for all four heads each, are there already.
+    assert detector_macs(FULL_SIZE, 100, whole=False) == by_hand - foreground - k * d * wide
 
 
 def test_paper_detector_grows_with_length() -> None:
     network = Network(ModelConfig(feature_channels=16, embed_dim=16, n_heads=2, feedforward_dim=16, localizer_dim=8), 3)
     assert detector_macs(network, 8) < detector_macs(network, 16)
+
+
+def test_what_detect_leaves_out_of_the_paper_detector_by_hand() -> None:
+    """Classes attend to each other ahead, with the queries of their look at the video; a hundred masks are made."""
+    t, d, k, width = 130, 16, 4, 3
+    sizes = ModelConfig(feature_channels=d, embed_dim=d, n_heads=2, feedforward_dim=16, localizer_dim=8)
+    network = Network(dataclasses.replace(sizes, dynamic_channels=width), k - 1)  # background is a class here
+    of_classes = 4 * k * d * d + 2 * k * k * d + k * d * d
+    n = width + 1
+    a_mask = t * (n * (width + 2) + n * n + n)
+    left_out = detector_macs(network, t) - detector_macs(network, t, whole=False)
+    assert left_out == of_classes + (t - 100) * a_mask

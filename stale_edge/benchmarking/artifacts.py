@@ -143,8 +143,8 @@ def detector_macs(network: Network, length: int, *, folded: bool = True, whole: 
         network: whose sizes are counted.
         length: T in snippets.
         folded: as it is exported; else as it is trained.
-        whole: count all of its outputs; else what `detect` runs, which needs no foreground, and of the paper's masks
-            only those that decoding may read.
+        whole: count all of its outputs; else what `detect` runs for a video, which needs no foreground, computes what
+            depends on the classes alone ahead, and makes of the paper's masks only those that decoding may read.
     """
     import torch
 
@@ -155,10 +155,13 @@ def detector_macs(network: Network, length: int, *, folded: bool = True, whole: 
     model = build_detector(network, seed=0)
     if folded:
         model = fold_detector(model)
-    module = DetectorGraph(model).eval() if whole else for_decoding(model)
-    features = torch.zeros(1, length, network.model.feature_channels)
-    count = count_macs(module, (features, torch.ones(network.n_classes, network.model.embed_dim)))
-    return count if whole else count - _macs_of_unread_masks(model, length)
+    classes = torch.ones(network.n_classes, network.model.embed_dim)
+    videos = torch.zeros(2, length, network.model.feature_channels)
+    if whole:
+        return count_macs(DetectorGraph(model).eval(), (videos[:1], classes))
+    # A second video costs what depends on videos; what depends on the classes alone, all videos of a call share.
+    one, two = (count_macs(for_decoding(model), (videos[:n], classes)) for n in (1, 2))
+    return two - one - _macs_of_unread_masks(model, length)
 
 
 def _macs_of_unread_masks(model: "nn.Module", length: int) -> int:
