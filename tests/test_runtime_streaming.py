@@ -141,7 +141,10 @@ def test_arguments_that_cannot_be(localizer) -> None:
 
 
 def test_memory_does_not_grow_with_the_stream(localizer) -> None:
-    """What is held after six hours of snippets is what was held after two, when NumPy's caches are full."""
+    """What is held after six hours of snippets is what was held after two, but for what NumPy and ONNX Runtime cache.
+
+    To remember every segment that was found since then would take some hundred kilobytes.
+    """
     stream = StreamingLocalizer(localizer, window=60, snippet_s=1.0)
     x = tiny.features(600)
     held, n_final = [], 0
@@ -151,8 +154,8 @@ def test_memory_does_not_grow_with_the_stream(localizer) -> None:
         gc.collect()  # Python keeps freed tuples for later
         held.append(tracemalloc.get_traced_memory()[0])
     tracemalloc.stop()
-    assert n_final > 500
-    assert max(held[12:]) < held[11] + 10_000, "bytes"
+    assert n_final > 3000
+    assert max(held[12:]) < held[11] + 30_000, "bytes"
 
 
 def _assert_same(found: list[Detection], wanted: list[Detection]) -> None:
