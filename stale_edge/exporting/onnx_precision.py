@@ -1,14 +1,16 @@
 """fp16 and int8 made from one float32 graph: only products with constant weights change, decisions stay in float32."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from stale_edge.exporting.onnx_graph import drop_unused, weights
+from stale_edge.exporting.onnx_graph import MATMUL_LIKE, drop_unused, weights
 
+_LARGE_TABLE = 1 << 15
+"""Numbers; smaller ones are not worth a node."""
 _LARGEST_HALF = float(np.finfo(np.float16).max)
 
 
@@ -99,7 +101,7 @@ def quantize_weights(proto: onnx.ModelProto, *, keep_nodes: Collection[str] = ()
             stored.add(f"{x}_uint8")
         nodes += _integer_product(node, x, name)
     del graph.node[:]
-    graph.node.extend(nodes)
+    graph.node.extend([*_halve_tables(graph, nodes), *nodes])
     drop_unused(quantized)
     return quantized
 
@@ -158,6 +160,24 @@ def _integer_product(node: onnx.NodeProto, x: str, weight: str) -> list[onnx.Nod
     ]
     if len(node.input) > 2:
         nodes.append(make("Add", [scaled, node.input[2]], [y], name=f"bias_{y}"))
+    return nodes
+
+
+def _halve_tables(graph: onnx.GraphProto, users: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """Store large tables that are added and multiply nothing as float16; gives the nodes that cast them back.
+
+    That is the position embedding of the public network's masking, which decoding does not read: 2 % of an int8 file.
+    """
+    nodes = []
+    for tensor in [t for t in graph.initializer if t.data_type == TensorProto.FLOAT]:
+        multiplies = any(
+            tensor.name in node.input for node in users if node.op_type in (*MATMUL_LIKE, "DequantizeLinear")
+        )
+        if len(tensor.dims) >= 2 and np.prod(tensor.dims) >= _LARGE_TABLE and not multiplies:
+            half = _as_half(tensor)
+            nodes.append(_cast(half.name, tensor.name, TensorProto.FLOAT))
+            graph.initializer.remove(tensor)
+            graph.initializer.append(half)
     return nodes
 
 
