@@ -9,7 +9,8 @@ import pytest
 import tiny
 from onnx import TensorProto, helper, numpy_helper
 
-from stale_edge.bundle.onnx_outputs import inner_values, with_outputs
+from stale_edge.bundle.onnx_graph import Graph
+from stale_edge.bundle.onnx_outputs import with_outputs
 from stale_edge.errors import BundleError
 
 
@@ -28,7 +29,7 @@ def _run(model: bytes, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def test_kept_outputs_answer_alike_and_the_rest_is_gone(detector: Path) -> None:
     feed = {"features": tiny.features(9, batch=2), "class_embeddings": tiny.bank().embeddings}
-    pruned = with_outputs(detector, ["class_logits", "masks"])
+    pruned = with_outputs(Graph(detector), ["class_logits", "masks"])
     whole, some = _run(detector.read_bytes(), feed), _run(pruned, feed)
     assert list(some) == ["class_logits", "masks"]
     for name, value in some.items():
@@ -40,12 +41,12 @@ def test_kept_outputs_answer_alike_and_the_rest_is_gone(detector: Path) -> None:
 
 
 def test_weights_that_only_a_dropped_output_reads_go(detector: Path) -> None:
-    model = onnx.load_from_string(with_outputs(detector, ["masks"]))
+    model = onnx.load_from_string(with_outputs(Graph(detector), ["masks"]))
     assert [tensor.name for tensor in model.graph.initializer] == ["projection"]
 
 
 def test_all_outputs_give_the_file_itself(detector: Path) -> None:
-    assert with_outputs(detector, ["class_logits", "masks", "foreground"]) == detector.read_bytes()
+    assert with_outputs(Graph(detector), ["class_logits", "masks", "foreground"]) == detector.read_bytes()
 
 
 def test_what_the_body_of_a_loop_reads_stays(tmp_path: Path) -> None:
@@ -82,7 +83,7 @@ def test_what_the_body_of_a_loop_reads_stays(tmp_path: Path) -> None:
     )
     path = tmp_path / "loop.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
-    found = _run(with_outputs(path, ["total"]), {"x": np.array([2], np.float32)})
+    found = _run(with_outputs(Graph(path), ["total"]), {"x": np.array([2], np.float32)})
     assert {name: value.tolist() for name, value in found.items()} == {"total": [2.0 + 4 * 6]}
 
 
@@ -93,17 +94,17 @@ def test_what_the_body_of_a_loop_reads_stays(tmp_path: Path) -> None:
 def test_bad_files_are_named(detector: Path, content: bytes | None, said: str) -> None:
     detector.write_bytes(detector.read_bytes()[:-3] if content is None else content)
     with pytest.raises(BundleError, match=said):
-        with_outputs(detector, ["masks"])
+        with_outputs(Graph(detector), ["masks"])
 
 
 def test_an_output_that_is_not_there_is_named(detector: Path) -> None:
     with pytest.raises(BundleError, match="no output boxes; it has class_logits, foreground, masks"):
-        with_outputs(detector, ["masks", "boxes"])
+        with_outputs(Graph(detector), ["masks", "boxes"])
 
 
 def test_values_inside_the_graph_become_outputs(detector: Path) -> None:
-    assert {"embedding", "class_columns"} <= inner_values(detector)
-    pruned = with_outputs(detector, ["masks", "embedding"])
+    assert {"embedding", "class_columns"} <= Graph(detector).computed
+    pruned = with_outputs(Graph(detector), ["masks", "embedding"])
     got = _run(pruned, {"features": tiny.features(9, batch=2)})  # what only classes need is gone, the input too
     assert list(got) == ["masks", "embedding"]
     np.testing.assert_allclose(got["embedding"], tiny.features(9, batch=2) @ tiny.weights()["projection"], rtol=1e-5)
@@ -113,7 +114,7 @@ def test_constants_take_the_place_of_what_computed_them(detector: Path) -> None:
     feed = {"features": tiny.features(9, batch=2), "class_embeddings": tiny.bank().embeddings}
     whole = _run(detector.read_bytes(), feed)
     columns = np.ascontiguousarray(tiny.bank().embeddings.T)
-    fixed = with_outputs(detector, ["class_logits", "masks"], constants={"class_columns": columns})
+    fixed = with_outputs(Graph(detector), ["class_logits", "masks"], constants={"class_columns": columns})
     model = onnx.load_from_string(fixed)
     onnx.checker.check_model(model, full_check=True)
     assert [value.name for value in model.graph.input] == ["features"]
@@ -134,13 +135,13 @@ def test_constants_of_every_type_are_stored_as_they_are(tmp_path: Path, dtype: s
     )
     path = tmp_path / "copy.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
-    got = _run(with_outputs(path, ["y"], constants={"inner": value}), {})["y"]
+    got = _run(with_outputs(Graph(path), ["y"], constants={"inner": value}), {})["y"]
     assert got.dtype == value.dtype
     np.testing.assert_array_equal(got, value)
 
 
 def test_constants_that_cannot_be_are_refused(detector: Path) -> None:
     with pytest.raises(BundleError, match="the graph has no output nowhere"):
-        with_outputs(detector, ["masks"], constants={"nowhere": np.zeros(2, np.float32)})
+        with_outputs(Graph(detector), ["masks"], constants={"nowhere": np.zeros(2, np.float32)})
     with pytest.raises(BundleError, match="class_columns is complex64; constants of a graph are float32, uint8"):
-        with_outputs(detector, ["class_logits"], constants={"class_columns": np.zeros((6, 3), np.complex64)})
+        with_outputs(Graph(detector), ["class_logits"], constants={"class_columns": np.zeros((6, 3), np.complex64)})

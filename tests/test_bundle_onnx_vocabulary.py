@@ -8,6 +8,7 @@ import pytest
 import tiny
 from onnx import TensorProto, helper, numpy_helper
 
+from stale_edge.bundle.onnx_graph import Graph
 from stale_edge.bundle.onnx_vocabulary import class_values
 from stale_edge.errors import BundleError
 from stale_edge.runtime.onnx_session import open_session
@@ -62,12 +63,12 @@ def _graph(path: Path, *, rounded: bool = False, product: bool = True) -> Path:
 
 def test_the_last_values_of_classes_alone_are_named(tmp_path: Path) -> None:
     path = _graph(tmp_path / "a.onnx")
-    assert class_values(path, ["scores"]) == ("columns",)
+    assert class_values(Graph(path), ["scores"]) == ("columns",)
 
 
 def test_rounding_before_a_product_stays_in_the_graph(tmp_path: Path) -> None:
     path = _graph(tmp_path / "a.onnx", rounded=True)
-    assert class_values(path, ["scores"]) == ("columns",)
+    assert class_values(Graph(path), ["scores"]) == ("columns",)
     classes = np.random.default_rng(1).standard_normal((K, D)).astype(np.float32)
     reduced = reduced_model(path, outputs=["scores"], class_embeddings=classes, threads=1)
     assert isinstance(reduced, bytes)
@@ -76,13 +77,13 @@ def test_rounding_before_a_product_stays_in_the_graph(tmp_path: Path) -> None:
 
 
 def test_nothing_is_named_where_no_product_is_saved(tmp_path: Path) -> None:
-    assert class_values(_graph(tmp_path / "a.onnx", product=False), ["scores"]) == ()
+    assert class_values(Graph(_graph(tmp_path / "a.onnx", product=False)), ["scores"]) == ()
 
 
 def test_a_detector_whose_classes_meet_features_first_has_none(tmp_path: Path) -> None:
     path = tmp_path / "detector.onnx"
     onnx.save(tiny.model(), path)
-    assert class_values(path, ["class_logits", "masks"]) == ()
+    assert class_values(Graph(path), ["class_logits", "masks"]) == ()
 
 
 @pytest.mark.parametrize("rounded", [False, True])
@@ -107,4 +108,4 @@ def test_a_file_that_is_no_model_is_named(tmp_path: Path) -> None:
     path = tmp_path / "no.onnx"
     path.write_bytes(b"\x0a\x02hi")
     with pytest.raises(BundleError, match=r"no\.onnx: not an ONNX model: it holds no graph"):
-        class_values(path, ["scores"])
+        class_values(Graph(path), ["scores"])

@@ -40,6 +40,7 @@ class Graph:
     members: (field number, start, end) of what the graph holds, in the file's order.
     nodes: in the order in which they can be computed.
     outputs: names of the graph's outputs.
+    computed: names of what the nodes write.
 
     Raises:
         BundleError: the file is not an ONNX model, or is cut short.
@@ -58,6 +59,7 @@ class Graph:
             _node(self._file, path, first, last) for number, first, last in self.members if number == GRAPH_NODE
         ]
         self.outputs = _output_names(self._file, path, self.members)
+        self.computed = frozenset(name for node in self.nodes for name in node.writes)
 
     def model_members(self) -> list[tuple[int, int, int]]:
         """List (field number, start, end) of what the file holds beside the graph, and the graph."""

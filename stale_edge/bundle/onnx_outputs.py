@@ -5,7 +5,6 @@ alone is the same for every video. A runtime that is handed the file as it is co
 """
 
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,20 +40,11 @@ _TYPES = {
 }
 
 
-def inner_values(path: Path) -> frozenset[str]:
-    """Name what the nodes of an ONNX file's graph compute.
-
-    Raises:
-        BundleError: the file is not an ONNX model, or is cut short.
-    """
-    return frozenset(name for node in Graph(path).nodes for name in node.writes)
-
-
-def with_outputs(path: Path, names: Collection[str], *, constants: Mapping[str, NDArray[Any]] | None = None) -> bytes:
-    """Read an ONNX file, leaving out all inputs, outputs, nodes and weights that the named outputs do not need.
+def with_outputs(graph: Graph, names: Collection[str], *, constants: Mapping[str, NDArray[Any]] | None = None) -> bytes:
+    """Give an ONNX file without all inputs, outputs, nodes and weights that the named outputs do not need.
 
     Args:
-        path: the file.
+        graph: of the file.
         names: outputs to keep, which stand first and in the file's order; values inside the graph may be named too, and
             become outputs.
         constants: values inside the graph that are stored in it in place of what computed them.
@@ -63,9 +53,8 @@ def with_outputs(path: Path, names: Collection[str], *, constants: Mapping[str, 
         The bytes of an ONNX model, everything that is kept as it was.
 
     Raises:
-        BundleError: the file is not an ONNX model, is cut short, or has no such output and no such value.
+        BundleError: the graph has no such output and no such value.
     """
-    graph = Graph(path)
     view = memoryview(graph.content)
     parts: list[bytes | memoryview] = []
     position = 0
@@ -83,9 +72,8 @@ def _pieces(
     graph: Graph, view: memoryview, names: Collection[str], constants: Mapping[str, NDArray[Any]]
 ) -> list[bytes | memoryview]:
     """Cut a graph into the pieces that stay."""
-    computed = {name for node in graph.nodes for name in node.writes}
     inner = [name for name in names if name not in graph.outputs]
-    missing = sorted({*inner, *constants} - computed)
+    missing = sorted({*inner, *constants} - graph.computed)
     if missing:
         raise BundleError(
             f"{graph.path}: the graph has no output {', '.join(missing)}; it has {', '.join(sorted(graph.outputs))}"

@@ -1,7 +1,6 @@
 """What of an ONNX detector depends on its classes alone: the same for every video, as long as the vocabulary is."""
 
 from collections.abc import Collection, Mapping
-from pathlib import Path
 
 from stale_edge.bundle.onnx_graph import GRAPH_INITIALIZER, TENSOR_NAME, Graph, Node
 
@@ -10,7 +9,7 @@ _PRODUCTS = ("MatMul", "Gemm", "MatMulInteger")
 _ROUNDING = ("QuantizeLinear", "DequantizeLinear")
 
 
-def class_values(path: Path, outputs: Collection[str]) -> tuple[str, ...]:
+def class_values(graph: Graph, outputs: Collection[str]) -> tuple[str, ...]:
     """Name the values that depend on `class_embeddings` alone and that the rest of the graph reads.
 
     Put in their place as constants (`with_outputs`), they leave a graph for one vocabulary. A value that is rounded to
@@ -18,16 +17,12 @@ def class_values(path: Path, outputs: Collection[str]) -> tuple[str, ...]:
     rounding after it.
 
     Args:
-        path: an ONNX detector.
+        graph: of an ONNX detector.
         outputs: of the graph, or values inside it, that the rest is for.
 
     Returns:
         Names, in the order of the graph; none where no product of matrices is saved.
-
-    Raises:
-        BundleError: the file is not an ONNX model, or is cut short.
     """
-    graph = Graph(path)
     maker = {name: node for node in graph.nodes for name in node.writes}
     fixed = {""} | {
         graph.text(first, last, TENSOR_NAME) for number, first, last in graph.members if number == GRAPH_INITIALIZER

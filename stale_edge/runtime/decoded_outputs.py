@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stale_edge.bundle.onnx_outputs import MASK_FEATURES, MASK_NETWORKS, inner_values
+from stale_edge.bundle.onnx_graph import Graph
+from stale_edge.bundle.onnx_outputs import MASK_FEATURES, MASK_NETWORKS
 from stale_edge.config import DecodeConfig
 from stale_edge.decoding import masks_of, voting_snippets
 from stale_edge.segments import FloatArray
@@ -32,7 +33,7 @@ def decoded_outputs(file: Path, config: DecodeConfig) -> tuple[str, ...]:
     """
     if file.suffix != ".onnx" or config.policy != "paper":
         return DECODED
-    return FEW_MASKS if inner_values(file).issuperset(FEW_MASKS[1:]) else DECODED
+    return FEW_MASKS if Graph(file).computed.issuperset(FEW_MASKS[1:]) else DECODED
 
 
 def complete_masks(

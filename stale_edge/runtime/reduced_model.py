@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from stale_edge.bundle.onnx_graph import Graph
 from stale_edge.bundle.onnx_outputs import with_outputs
 from stale_edge.bundle.onnx_vocabulary import CLASSES, class_values
 from stale_edge.runtime.onnx_session import open_session
@@ -28,9 +29,10 @@ def reduced_model(
     """
     if outputs is None:
         return path
-    values = () if class_embeddings is None else class_values(path, outputs)
+    graph = Graph(path)
+    values = () if class_embeddings is None else class_values(graph, outputs)
     if not values:
-        return with_outputs(path, outputs)
-    session = open_session(with_outputs(path, values), threads=threads, name=str(path))
+        return with_outputs(graph, outputs)
+    session = open_session(with_outputs(graph, values), threads=threads, name=str(path))
     computed = session.run(list(values), {CLASSES: class_embeddings})
-    return with_outputs(path, outputs, constants=dict(zip(values, computed, strict=True)))
+    return with_outputs(graph, outputs, constants=dict(zip(values, computed, strict=True)))
