@@ -118,10 +118,14 @@ struct Outputs {
   std::size_t n_snippets;
 };
 
-Outputs network_outputs(const Floats& class_logits, const Floats& masks) {
+void require_logits(const Floats& class_logits) {
   if (class_logits.ndim() != 2 || class_logits.shape(0) < 2 || class_logits.shape(1) < 1) {
     stale::fail({"class_logits must have shape (K + 1, T) with K >= 1 and T >= 1; got ", shape_text(class_logits)});
   }
+}
+
+Outputs network_outputs(const Floats& class_logits, const Floats& masks) {
+  require_logits(class_logits);
   const py::ssize_t T = class_logits.shape(1);
   if (masks.ndim() != 2 || masks.shape(0) != T || masks.shape(1) != T) {
     stale::fail({"masks must have shape (T, T) with the T = ", T, " of class_logits; got ", shape_text(masks)});
@@ -234,9 +238,7 @@ DetectionArrays join_at_seam(const DetectionArrays& earlier, const DetectionArra
 }
 
 std::vector<std::int64_t> voting_snippets(const Floats& class_logits, double class_threshold, std::int64_t top_snippets) {
-  if (class_logits.ndim() != 2 || class_logits.shape(0) < 2 || class_logits.shape(1) < 1) {
-    stale::fail({"class_logits must have shape (K + 1, T) with K >= 1 and T >= 1; got ", shape_text(class_logits)});
-  }
+  require_logits(class_logits);
   const float* data = class_logits.data();
   const auto n_classes = static_cast<std::size_t>(class_logits.shape(0) - 1);
   const auto n_snippets = static_cast<std::size_t>(class_logits.shape(1));
