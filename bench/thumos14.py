@@ -17,7 +17,7 @@ import numpy as np
 from stale_edge.data import Annotations, read_annotations, read_score_array
 from stale_edge.data.scores import accuracy, read_columns
 from stale_edge.evaluation import ACTIVITYNET_THRESHOLDS, THUMOS_THRESHOLDS, mean_average_precision
-from stale_edge.training.targets import is_outside
+from stale_edge.model.targets import is_outside
 
 CLASSES = Path(__file__).parent / "thumos14_classes.txt"
 

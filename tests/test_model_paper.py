@@ -11,8 +11,8 @@ from torch import nn
 from stale_edge.config import ModelConfig
 from stale_edge.model import PaperStale, StaleOutput, build_model
 from stale_edge.model.layers import l2_normalize
-from stale_edge.model.localizer import CHUNK_ELEMENTS, POSITION_SCALE
-from stale_edge.model.masking import ForegroundGate
+from stale_edge.model.stale.mask_head import CHUNK_ELEMENTS, POSITION_SCALE
+from stale_edge.model.stale.masking import ForegroundGate
 
 TINY = ModelConfig(
     feature_channels=6,

@@ -14,8 +14,8 @@ import torch
 from stale_edge.config import ModelConfig
 from stale_edge.errors import CheckpointError
 from stale_edge.model import ReleaseStale, StaleOutput, build_model, random_release, release_from_public
-from stale_edge.model.release import release_gate, sine_position
-from stale_edge.model.release_weights import translate_public
+from stale_edge.model.stale.release import release_gate, sine_position
+from stale_edge.model.stale.release_weights import translate_public
 
 GOLDEN_TOLERANCE = 1e-4  # asked for by the golden cases; seen: 1.1e-5
 TOLERANCE = 1e-5

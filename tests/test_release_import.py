@@ -26,8 +26,8 @@ from stale_edge.model import (
     small_text_encoder,
 )
 from stale_edge.model.parameters import describe_checkpoint, public_blocks, totals
-from stale_edge.model.release_import import PROMPT, import_release
-from stale_edge.model.release_weights import NEVER_USED, public_shapes
+from stale_edge.model.stale.release_import import PROMPT, import_release
+from stale_edge.model.stale.release_weights import NEVER_USED, public_shapes
 
 DIM, LENGTH, HEADS = 8, 5, 2
 NAMES = ("Long jump", "Pole vault")

@@ -12,7 +12,7 @@ from torch import nn
 from stale_edge.benchmarking.jobs import Job
 from stale_edge.benchmarking.reference import quantize_as_thesis
 from stale_edge.config import ModelConfig
-from stale_edge.model.release import ReleaseStale
+from stale_edge.model.stale.release import ReleaseStale
 from stale_edge.study import (
     FinishedRun,
     Run,

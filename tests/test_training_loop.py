@@ -20,11 +20,11 @@ from stale_edge.config import Config, FeatureSpec, from_dict, to_dict
 from stale_edge.data import write_feature_spec
 from stale_edge.errors import ConfigError, DataError, FeatureContractError, TrainingError
 from stale_edge.model import load_checkpoint, read_checkpoint, small_text_encoder
+from stale_edge.model.stale.losses import LossTerms
+from stale_edge.model.targets import BatchTargets
 from stale_edge.training import TorchLocalizer, evaluate_checkpoint, train
 from stale_edge.training.batches import Batch, Share
 from stale_edge.training.loop import _require_finite
-from stale_edge.training.losses import LossTerms
-from stale_edge.training.targets import BatchTargets
 
 TESTS = Path(__file__).resolve().parent
 TERMS = ("classification", "mask", "completeness", "consistency")

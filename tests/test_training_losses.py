@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from stale_edge.config import LossConfig
-from stale_edge.model.output import StaleOutput
-from stale_edge.training.losses import (
+from stale_edge.model.stale.losses import (
     ConsistencyProjection,
     classification_loss,
     completeness_loss,
@@ -18,7 +17,8 @@ from stale_edge.training.losses import (
     stale_loss,
     total_loss,
 )
-from stale_edge.training.targets import IGNORED, BatchTargets
+from stale_edge.model.stale.output import StaleOutput
+from stale_edge.model.targets import IGNORED, BatchTargets
 
 B, K, T, D = 3, 4, 9, 6
 FLOAT32 = 2e-5  # sums of some dozen float32 terms of size 1 to 10

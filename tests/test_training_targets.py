@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stale_edge.training.targets import IGNORED, assign_targets, snippet_span, stack_targets
+from stale_edge.model.targets import IGNORED, assign_targets, snippet_span, stack_targets
 
 
 class Span(NamedTuple):

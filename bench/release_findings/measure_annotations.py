@@ -9,7 +9,7 @@ import quirks
 
 from stale_edge.data.public import find_public_layout, read_public_annotations
 from stale_edge.evaluation import mean_average_precision
-from stale_edge.training.targets import snippet_span
+from stale_edge.model.targets import snippet_span
 
 
 def count_annotations(folder: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from stale_edge.config import ModelConfig
 from stale_edge.data import DataSet
 from stale_edge.model import StaleOutput
 from stale_edge.model.layers import l2_normalize
-from stale_edge.model.release import LOGIT_SCALE, ReleaseStale, directions
+from stale_edge.model.stale.release import LOGIT_SCALE, ReleaseStale, directions
 from stale_edge.training import evaluate_checkpoint
 
 

@@ -17,10 +17,10 @@ from torch import Tensor
 from stale_edge.benchmarking import run_benchmark
 from stale_edge.config import BenchConfig, LossConfig
 from stale_edge.data import DataSet, resample
-from stale_edge.model.release import ReleaseStale
-from stale_edge.training.losses import total_loss
+from stale_edge.model.stale.losses import total_loss
+from stale_edge.model.stale.release import ReleaseStale
+from stale_edge.model.targets import assign_targets, stack_targets
 from stale_edge.training.step import TrainingModel
-from stale_edge.training.targets import assign_targets, stack_targets
 
 COLD = """
 import sys, time

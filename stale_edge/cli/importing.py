@@ -33,7 +33,7 @@ def import_(
     The file holds no class names and no tokenizer. Without them the checkpoint is the network alone; to export it,
     give --tokenizer and --classes, or --class-bank.
     """
-    from stale_edge.model.release_import import import_release
+    from stale_edge.model.stale.release_import import import_release
 
     report = import_release(release, out, classes=classes, tokenizer=tokenizer, bank=class_bank)
     write_json(report.to_json(), json_path)

@@ -27,8 +27,8 @@ from stale_edge.exporting.folding_paper import fold_paper
 from stale_edge.model import PaperStale, ReleaseStale
 from stale_edge.model.inputs import check_inputs
 from stale_edge.model.layers import attend, l2_normalize
-from stale_edge.model.output import StaleOutput
-from stale_edge.model.release import (
+from stale_edge.model.stale.output import StaleOutput
+from stale_edge.model.stale.release import (
     LOGIT_SCALE,
     MASK_HEADS,
     MaskDecoderLayer,

@@ -31,9 +31,9 @@ from stale_edge.model.layers import (
     MultiHeadAttention,
     UnfoldedConv1d,
 )
-from stale_edge.model.localizer import CHUNK_ELEMENTS, ActionMaskLocalizer, positions
-from stale_edge.model.masking import QueryMasking
-from stale_edge.model.paper import CrossModalAdaption, PaperStale
+from stale_edge.model.stale.mask_head import CHUNK_ELEMENTS, MaskHead, positions
+from stale_edge.model.stale.masking import QueryMasking
+from stale_edge.model.stale.paper import CrossModalAdaption, PaperStale
 
 
 def fold_paper(model: PaperStale) -> PaperStale:
@@ -219,9 +219,9 @@ class FewQueriesAttention(nn.Module):
 
 
 class FoldedLocalizer(nn.Module):
-    """`ActionMaskLocalizer`, whose dynamic networks have one more channel that is always 1."""
+    """`MaskHead`, whose dynamic networks have one more channel that is always 1."""
 
-    def __init__(self, localizer: ActionMaskLocalizer) -> None:
+    def __init__(self, localizer: MaskHead) -> None:
         super().__init__()
         base, controller = localizer.base, localizer.controller
         starts = [cast(UnfoldedConv1d, branch[0]) for branch in (base, controller)]

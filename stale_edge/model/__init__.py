@@ -2,11 +2,11 @@
 
 from stale_edge.model.build import build_model
 from stale_edge.model.checkpoint import Checkpoint, load_checkpoint, read_checkpoint, write_checkpoint
-from stale_edge.model.output import StaleOutput
-from stale_edge.model.paper import PaperStale
-from stale_edge.model.release import ReleaseStale, random_release
-from stale_edge.model.release_weights import release_from_public
 from stale_edge.model.small_text import small_text_encoder
+from stale_edge.model.stale.output import StaleOutput
+from stale_edge.model.stale.paper import PaperStale
+from stale_edge.model.stale.release import ReleaseStale, random_release
+from stale_edge.model.stale.release_weights import release_from_public
 from stale_edge.model.text import FreeClassEmbeddings, TextEncoder, class_bank
 
 __all__ = [

@@ -1,8 +1,8 @@
 """From a config to a detector."""
 
 from stale_edge.config import ModelConfig
-from stale_edge.model.paper import PaperStale
-from stale_edge.model.release import ReleaseStale
+from stale_edge.model.stale.paper import PaperStale
+from stale_edge.model.stale.release import ReleaseStale
 
 
 def build_model(config: ModelConfig) -> PaperStale | ReleaseStale:

@@ -14,11 +14,11 @@ from stale_edge.decoding import decode
 from stale_edge.decoding.baseline import CLIP_TEMPERATURE
 from stale_edge.evaluation import EvaluationResult, mean_average_precision
 from stale_edge.model.checkpoint import Checkpoint
-from stale_edge.model.output import StaleOutput
+from stale_edge.model.stale.output import StaleOutput
+from stale_edge.model.targets import BatchTargets, assign_targets, stack_targets
 from stale_edge.report.formats import to_layout
 from stale_edge.segments import Detection, FloatArray
 from stale_edge.training import TorchLocalizer
-from stale_edge.training.targets import BatchTargets, assign_targets, stack_targets
 
 TOP_CLASSES = 2
 """Classes that a proposal of the two-stage baseline becomes a detection of."""

@@ -3,7 +3,7 @@
 from math import prod
 from typing import NamedTuple
 
-from stale_edge.model.release_weights import public_shapes
+from stale_edge.model.stale.release_weights import public_shapes
 
 NEVER_USED_SHAPES: dict[str, tuple[int, ...]] = {
     "proj.0.weight": (512, 2048, 3),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from stale_edge.data.dataset import Item
-from stale_edge.training.targets import BatchTargets, VideoTargets, stack_targets
+from stale_edge.model.targets import BatchTargets, VideoTargets, stack_targets
 
 SMALLEST_SHARE = 2
 """Videos a process computes at least; a share of fewer is filled up with videos of weight 0."""

@@ -11,7 +11,7 @@ from stale_edge.config import Config, DecodeConfig, FeatureSpec
 from stale_edge.data import open_data_set, read_scores, read_split
 from stale_edge.evaluation import ACTIVITYNET_THRESHOLDS
 from stale_edge.model.checkpoint import Checkpoint, read_checkpoint
-from stale_edge.model.output import StaleOutput
+from stale_edge.model.stale.output import StaleOutput
 from stale_edge.runtime.base import BaseLocalizer
 from stale_edge.runtime.contract import check_feature_spec
 from stale_edge.runtime.evaluate import EvaluationReport, evaluate_localizer

@@ -23,18 +23,18 @@ from stale_edge.data.dataset import Item, SnippetDataset
 from stale_edge.data.folder import DataSet, open_data_set
 from stale_edge.errors import ConfigError, TrainingError
 from stale_edge.model import PaperStale, build_model, write_checkpoint
+from stale_edge.model.stale.losses import LossTerms, total_loss
+from stale_edge.model.targets import VideoTargets, assign_targets
 from stale_edge.report.figures import loss_curve
 from stale_edge.runtime.evaluate import evaluate_localizer
 from stale_edge.training.batches import Batch, collate, epoch_batches, mix_seed, share_of
 from stale_edge.training.classes import bank_of, encoder_of, open_class_source
 from stale_edge.training.evaluate import TorchLocalizer, feature_contract
 from stale_edge.training.feature_statistics import feature_statistics
-from stale_edge.training.losses import LossTerms, total_loss
 from stale_edge.training.plan import TrainingPlan, plan_training
 from stale_edge.training.result import TrainResult
 from stale_edge.training.run_folder import RunFolder, RunState
 from stale_edge.training.step import TrainingModel
-from stale_edge.training.targets import VideoTargets, assign_targets
 
 Progress = Callable[[str, int, int, str], None]
 """Called with (stage, done, total, note) after every step; the note holds epoch and loss terms."""

@@ -10,7 +10,7 @@ from stale_edge.data.annotations import VideoAnnotation
 from stale_edge.data.folder import DataSet
 from stale_edge.data.splits import read_split, read_video_list
 from stale_edge.errors import ConfigError, DataError
-from stale_edge.training.targets import is_outside
+from stale_edge.model.targets import is_outside
 
 TRAINING_SUBSETS = ("training", "train")
 VALIDATION_SUBSETS = ("validation", "test")

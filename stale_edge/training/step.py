@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from stale_edge.config import LossConfig
-from stale_edge.model.output import StaleOutput
+from stale_edge.model.stale.losses import ConsistencyProjection, LossTerms, stale_loss
+from stale_edge.model.stale.output import StaleOutput
+from stale_edge.model.targets import BatchTargets
 from stale_edge.training.batches import Share
 from stale_edge.training.dropout import GlobalBatchDropout
-from stale_edge.training.losses import ConsistencyProjection, LossTerms, stale_loss
-from stale_edge.training.targets import BatchTargets
 
 
 class TrainingModel(nn.Module):

@@ -1,4 +1,4 @@
-"""Action mask localizer, eq. 8 of the STALE paper: every snippet makes a tiny network that finds its instance."""
+"""The mask head, eq. 8 of the STALE paper ("action mask localizer"): each snippet makes a network for its mask."""
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ CHUNK_ELEMENTS = 1 << 21
 """Hidden activations computed at once outside training; bounds the memory at long T and stays near the cache."""
 
 
-class ActionMaskLocalizer(nn.Module):
+class MaskHead(nn.Module):
     """Predict M = sigmoid(H_m(F_vis)) from embeddings (B, T, D): three stacked 1-D dynamic convolutions.
 
     The paper leaves the formulation to a supplement; this one follows CondInst, Tian et al., arXiv:2003.05664: a

@@ -15,8 +15,8 @@ from stale_edge.data import read_split
 from stale_edge.errors import CheckpointError
 from stale_edge.model.checkpoint import write_checkpoint
 from stale_edge.model.parameters import Block, blocks_to_json, public_blocks, totals
-from stale_edge.model.release_file import read_release_file
-from stale_edge.model.release_weights import TEXT_MODEL, release_from_public
+from stale_edge.model.stale.release_file import read_release_file
+from stale_edge.model.stale.release_weights import TEXT_MODEL, release_from_public
 from stale_edge.model.text import TextEncoder, class_bank, load_tokenizer
 
 FEATURE_ENCODER = "openai/clip-vit-base-patch32"

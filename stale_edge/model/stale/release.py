@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from stale_edge.config import ModelConfig
 from stale_edge.model.inputs import check_inputs
 from stale_edge.model.layers import MultiHeadAttention, UnfoldedConv1d, attend, l2_normalize
-from stale_edge.model.output import StaleOutput
+from stale_edge.model.stale.output import StaleOutput
 
 MASK_HEADS, MASK_LAYERS, MASK_FEEDFORWARD = 2, 2, 1
 """Of the mask transformer, stale_model.py:47-61."""

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from stale_edge.config import ModelConfig
 from stale_edge.model.inputs import check_inputs
 from stale_edge.model.layers import MASKED_OUT, DecoderLayer, l2_normalize
-from stale_edge.model.localizer import ActionMaskLocalizer
-from stale_edge.model.masking import ForegroundGate, build_masking
-from stale_edge.model.output import StaleOutput
-from stale_edge.model.temporal import TemporalEmbedding
+from stale_edge.model.stale.mask_head import MaskHead
+from stale_edge.model.stale.masking import ForegroundGate, build_masking
+from stale_edge.model.stale.output import StaleOutput
+from stale_edge.model.stale.temporal import TemporalEmbedding
 
 LOWEST_TEMPERATURE = 0.01
 """CLIP's own bound on how sharp the classifier may become."""
@@ -36,7 +36,7 @@ class PaperStale(nn.Module):
         self.gate = ForegroundGate(config.foreground_threshold)
         self.adaption = CrossModalAdaption(config)
         self.classifier = Classifier(config.temperature_init)
-        self.localizer = ActionMaskLocalizer(config)
+        self.localizer = MaskHead(config)
 
     def forward(self, features: Tensor, class_embeddings: Tensor, foreground: Tensor | None = None) -> StaleOutput:
         """Localize and classify actions.

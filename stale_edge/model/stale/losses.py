@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stale_edge.config import LossConfig
-from stale_edge.model.output import StaleOutput
-from stale_edge.training.targets import IGNORED, BatchTargets
+from stale_edge.model.stale.output import StaleOutput
+from stale_edge.model.targets import IGNORED, BatchTargets
 
 
 class LossTerms(NamedTuple):

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from stale_edge.config import ModelConfig
 from stale_edge.errors import CheckpointError
-from stale_edge.model.release import MASK_FEEDFORWARD, MASK_LAYERS, ReleaseStale
+from stale_edge.model.stale.release import MASK_FEEDFORWARD, MASK_LAYERS, ReleaseStale
 
 _KINDS = ("weight", "bias")
 NEVER_USED = frozenset(
