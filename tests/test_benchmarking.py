@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from stale_edge.benchmarking import compare_results, machine_line, parse_lengths, read_results, table_rows
-from stale_edge.benchmarking import machine as machine_module
+from stale_edge.benchmarking import cpus as cpus_module
+from stale_edge.benchmarking.cpus import choose_cpus, cpus_near
 from stale_edge.benchmarking.jobs import calls_per_trial, is_stable, needs_refresh
 from stale_edge.benchmarking.judged_network import describe, training_config
-from stale_edge.benchmarking.machine import choose_cpus, cpus_near, machine_card, package_versions
 from stale_edge.benchmarking.network import FULL_SIZE, FULL_SIZES, TextTower
 from stale_edge.benchmarking.plan import DEFAULTS, SUPPORTED, plan_rows, turns
 from stale_edge.benchmarking.rates import Product, Rates, plan_products
@@ -24,6 +24,8 @@ from stale_edge.benchmarking.table import COLUMNS, format_megabytes, format_rati
 from stale_edge.benchmarking.workloads import plausible_outputs
 from stale_edge.config import BenchConfig, ModelConfig, from_dict, to_dict
 from stale_edge.errors import ConfigError, StaleEdgeError
+from stale_edge.machine import machine_card
+from stale_edge.version import installed_versions
 
 
 def _silent(stage: str, done: int, total: int, note: str) -> None:
@@ -254,7 +256,7 @@ def test_machine_card_says_what_matters() -> None:
     assert card["packages"]["numpy"] == np.__version__
     assert len(card["allowed_cpus"]) >= 1
     json.dumps(card, allow_nan=False)
-    assert "no-such-package" not in package_versions()
+    assert installed_versions(("numpy", "no-such-package")) == {"numpy": np.__version__}
 
 
 def test_cpus_are_chosen_on_cores_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,16 +268,16 @@ def test_cpus_are_chosen_on_cores_of_their_own(tmp_path: Path, monkeypatch: pyte
     for node, text in enumerate(("0,2", "1,3-9")):
         (tmp_path / "node" / f"node{node}").mkdir(parents=True)
         (tmp_path / "node" / f"node{node}" / "cpulist").write_text(f"{text}\n")
-    monkeypatch.setattr(machine_module, "_SYSTEM", tmp_path / "cpu")
-    monkeypatch.setattr(machine_module, "_NODES", tmp_path / "node")
-    monkeypatch.setattr(machine_module, "allowed_cpus", lambda: [0, 1, 2, 3])
-    monkeypatch.setattr(machine_module.sys, "platform", "linux")
+    monkeypatch.setattr(cpus_module, "SYSTEM_CPUS", tmp_path / "cpu")
+    monkeypatch.setattr(cpus_module, "_NODES", tmp_path / "node")
+    monkeypatch.setattr(cpus_module, "allowed_cpus", lambda: [0, 1, 2, 3])
+    monkeypatch.setattr(cpus_module.sys, "platform", "linux")
     assert choose_cpus(1) == [3]  # not 0: it serves interrupts
     assert choose_cpus(2) == [2, 3]  # not 1 and 3: they are one core
     assert choose_cpus(4) == [0, 1, 2, 3]
     assert choose_cpus(5) is None
     assert cpus_near([3]) == [1, 3]  # of its memory node, and allowed
-    monkeypatch.setattr(machine_module.sys, "platform", "darwin")
+    monkeypatch.setattr(cpus_module.sys, "platform", "darwin")
     assert choose_cpus(1) is None
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stale_edge import _core
+import stale_edge._core as _core
 from stale_edge.segments import Detection, tiou
 
 SEGMENT = st.tuples(st.floats(-1e3, 1e3), st.floats(0, 1e3)).map(lambda pair: (pair[0], pair[0] + pair[1]))

@@ -5,8 +5,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from stale_edge.benchmarking.machine import machine_card
 from stale_edge.bundle.files import write_file_atomically
+from stale_edge.machine import machine_card
 
 SCHEMA = "stale-edge-release-findings/1"
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stale_edge.benchmarking.rounds import Progress
 from stale_edge.data import DataSet, open_data_set
 from stale_edge.errors import BundleError, DataError, MissingExtraError
 from stale_edge.evaluation import mean_average_precision
 from stale_edge.evaluation.agreement import CONFIDENT, SAME_SEGMENT, count_matched
+from stale_edge.progress import Progress
 from stale_edge.report.formats import to_layout
 from stale_edge.runtime import PrecisionWarning, load_bundle
 from stale_edge.runtime.contract import check_feature_spec
@@ -74,7 +74,7 @@ def judge_runtimes(
         data: data set folder with annotated validation videos, features as the bundle takes them.
         pairs: what to judge; the yardstick itself is kept.
         threads: CPU threads.
-        progress: called as progress(stage, done, total, note).
+        progress: called with (stage, done, total, note).
 
     Returns:
         one entry a pair, in their order; what cannot be run is refused with its reason.

@@ -10,12 +10,12 @@ import numpy as np
 from stale_edge.benchmarking.macs import count_macs
 from stale_edge.benchmarking.network import Network, TextTower
 from stale_edge.benchmarking.reference import build_detector, build_text_tower
-from stale_edge.benchmarking.rounds import Progress
 from stale_edge.benchmarking.subject import file_of
 from stale_edge.benchmarking.workloads import random_features
 from stale_edge.bundle import ClassBank, FeatureContract, graph_metadata, write_bundle
 from stale_edge.config import DecodeConfig, FeatureSpec
 from stale_edge.errors import MissingExtraError
+from stale_edge.progress import Progress
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -40,7 +40,7 @@ def make_bundle(
         network: for `release`, made for the length to be measured.
         artifacts: (runtime, precision) to export; a bundle cannot be empty, so none means ONNX in fp32.
         seed: of weights and class bank.
-        progress: called as progress(stage, done, total, note).
+        progress: called with (stage, done, total, note).
 
     Raises:
         MissingExtraError: torch, or what exports with it, is not installed.
@@ -95,7 +95,7 @@ def write_unjudged(
         deployed: what is exported.
         artifacts: (runtime, precision) that it will be run with; a bundle cannot be empty, so none means ONNX in fp32.
         stage: what progress calls it.
-        progress: called as progress(stage, done, total, note).
+        progress: called with (stage, done, total, note).
     """
     from stale_edge.exporting.detector import DetectorExporter
     from stale_edge.exporting.detector_graph import graph_inputs, graph_outputs, model_config

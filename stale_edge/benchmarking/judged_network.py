@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from stale_edge.benchmarking.artifacts import Deployed, write_unjudged
-from stale_edge.benchmarking.rounds import Progress
 from stale_edge.config import Architecture, Config, ModelConfig, SimulateConfig, TextConfig, TrainConfig
 from stale_edge.data import DataSet, resample
 from stale_edge.data.folder import TEXT_ENCODER_FOLDER
 from stale_edge.errors import MissingExtraError
+from stale_edge.progress import Progress
 
 CHANNELS = 128
 """C and D; these and the numbers below are those of the demo."""
@@ -37,7 +37,7 @@ def make_judged_bundle(
         pairs: (runtime, precision) that the bundle will be run with.
         architecture: of the network that is timed.
         seed: of the task, the weights and the order.
-        progress: called as progress(stage, done, total, note).
+        progress: called with (stage, done, total, note).
 
     Returns:
         the bundle; its data set is beside it.

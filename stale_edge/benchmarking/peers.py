@@ -12,9 +12,10 @@ from stale_edge.benchmarking.jobs import Job
 from stale_edge.benchmarking.network import Network
 from stale_edge.benchmarking.plan import Device, RowPlan
 from stale_edge.benchmarking.processes import Worker
-from stale_edge.benchmarking.rounds import Contestant, Progress
+from stale_edge.benchmarking.rounds import Contestant
 from stale_edge.config import BenchConfig, Precision
 from stale_edge.errors import StaleEdgeError
+from stale_edge.progress import Progress
 
 PEERS: tuple[tuple[str, Precision], ...] = (
     ("pytorch", "bf16"),

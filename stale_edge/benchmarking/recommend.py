@@ -9,13 +9,13 @@ from typing import Any
 from stale_edge.benchmarking.accuracy import RULE, YARDSTICK, Judged, judge_runtimes
 from stale_edge.benchmarking.network import FULL_SIZE, Network
 from stale_edge.benchmarking.plan import plan_rows
-from stale_edge.benchmarking.rounds import Progress
 from stale_edge.benchmarking.run import find_devices, run_benchmark
 from stale_edge.benchmarking.subject import Subject, bundle_subject, network_subject
 from stale_edge.benchmarking.table import format_ratio, format_seconds
 from stale_edge.bundle import read_bundle
 from stale_edge.config import BenchConfig
 from stale_edge.errors import ConfigError
+from stale_edge.progress import Progress
 from stale_edge.runtime.backends import RUNTIMES
 from stale_edge.runtime.recommendation import Choice, Recommendation, write_recommendation
 
@@ -43,7 +43,7 @@ def run_with_recommendation(
             network that is trained on simulated data first; nothing is kept, since nothing could find it.
         data: data set whose validation videos decide; for a bundle, and only for one.
         text_encoder, network, peers, throughput: as for `run_benchmark`.
-        progress: called as progress(stage, done, total, note).
+        progress: called with (stage, done, total, note).
 
     Returns:
         what `run_benchmark` returns, with `recommendation`: `rule`, `judged_on`, `runtimes` (one entry a way to run it:

@@ -2,14 +2,13 @@
 
 import contextlib
 import statistics as stdlib_statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from stale_edge.benchmarking.jobs import Job, calls_per_trial, needs_refresh
 from stale_edge.benchmarking.plan import turns
 from stale_edge.benchmarking.processes import Worker
-
-Progress = Callable[[str, int, int, str], None]
+from stale_edge.progress import Progress
 
 
 @dataclass

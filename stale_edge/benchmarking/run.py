@@ -10,19 +10,21 @@ from pathlib import Path
 from typing import Any, get_args
 
 from stale_edge.benchmarking.compare import SCHEMA
+from stale_edge.benchmarking.cpus import choose_cpus, load_average
 from stale_edge.benchmarking.jobs import Job
-from stale_edge.benchmarking.machine import allowed_cpus, choose_cpus, load_average, machine_card
 from stale_edge.benchmarking.network import FULL_SIZE, Network
 from stale_edge.benchmarking.peers import Peer, built_peers, plan_peers
 from stale_edge.benchmarking.plan import Device, RowPlan, plan_rows, without
 from stale_edge.benchmarking.protocol import describe_protocol
 from stale_edge.benchmarking.rates import Rates, plan_products, product_job
-from stale_edge.benchmarking.rounds import Contestant, Progress, contestants, run_rounds
+from stale_edge.benchmarking.rounds import Contestant, contestants, run_rounds
 from stale_edge.benchmarking.rows import Measured, to_rows
 from stale_edge.benchmarking.subject import Subject, bundle_subject, has_torch, network_subject
 from stale_edge.benchmarking.throughput import RULE, RUNTIMES, measure_throughput, products_of
 from stale_edge.config import BenchConfig, BenchVariant
 from stale_edge.errors import ConfigError, StaleEdgeError
+from stale_edge.machine import allowed_cpus, machine_card
+from stale_edge.progress import Progress, silent
 
 _VARIANTS = get_args(BenchVariant)
 
@@ -35,7 +37,7 @@ def run_benchmark(
     network: Network = FULL_SIZE,
     peers: bool = False,
     throughput: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Measure time, memory and work of every variant at every length, and say on what machine and how.
 
@@ -49,7 +51,7 @@ def run_benchmark(
         peers: also time the folded detector in PyTorch bf16, torch.compile and AOTInductor, on the CPU.
         throughput: also count the videos per second of the detectors in ONNX Runtime and OpenVINO, by
             `throughput.SETUPS`.
-        progress: called as progress(stage, done, total, note).
+        progress: called with (stage, done, total, note).
 
     Returns:
         JSON values: `schema`, `machine`, `protocol`, and `rows` of `variant`, `device`, `runtime`, `precision`,
@@ -65,7 +67,6 @@ def run_benchmark(
         ConfigError: a length, runtime, precision or number of threads that cannot be measured.
         StaleEdgeError: no CUDA device where one is asked for, a package or file is missing, or a process died.
     """
-    progress = progress or _silent
     devices = find_devices(config.device)
     if config.threads > len(allowed_cpus()):
         raise ConfigError(f"--threads {config.threads}: this process may use {len(allowed_cpus())} CPUs")
@@ -258,7 +259,3 @@ def _gpu_name(devices: Sequence[Device]) -> str | None:
     import torch
 
     return str(torch.cuda.get_device_name())
-
-
-def _silent(stage: str, done: int, total: int, note: str = "") -> None:
-    del stage, done, total, note

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stale_edge.benchmarking.cpus import choose_cpus
 from stale_edge.benchmarking.jobs import Job
-from stale_edge.benchmarking.machine import allowed_cpus, choose_cpus
 from stale_edge.benchmarking.plan import RowPlan
 from stale_edge.benchmarking.processes import Worker
-from stale_edge.benchmarking.rounds import Progress
 from stale_edge.benchmarking.statistics import summarize
 from stale_edge.config import BenchConfig
+from stale_edge.machine import allowed_cpus
+from stale_edge.progress import Progress
 
 WINDOW_SECONDS = 2.0
 WINDOW_CALLS = 3
@@ -74,7 +75,7 @@ def measure_throughput(
         bundle: whose files they run.
         config: rounds and seed; `threads` has no say.
         setups: the first one is what others are held against.
-        progress: called as progress(stage, done, total, note).
+        progress: called with (stage, done, total, note).
 
     Returns:
         one entry a product and setup: `runtime`, `precision`, `length`, `sessions`, `threads` (each), `batch`,

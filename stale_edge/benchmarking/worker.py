@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any, TextIO
 
 from stale_edge.benchmarking.batches import Batches
+from stale_edge.benchmarking.cpus import cpus_near, peak_rss_bytes, pin_all_threads
 from stale_edge.benchmarking.jobs import WARM_UP_CALLS, WARM_UP_SECONDS, Job, is_stable
-from stale_edge.benchmarking.machine import cpus_near, peak_rss_bytes, pin_all_threads
 from stale_edge.benchmarking.workloads import Workload, build_workload
 from stale_edge.config import from_dict
 from stale_edge.errors import StaleEdgeError

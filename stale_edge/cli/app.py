@@ -62,7 +62,7 @@ def _root(
     version: bool = typer.Option(False, "--version", help="Print the version and exit."),
 ) -> None:
     if version:
-        from stale_edge import __version__
+        from stale_edge.version import __version__
 
         typer.echo(f"stale-edge {__version__}")
         raise typer.Exit

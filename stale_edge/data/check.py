@@ -1,7 +1,7 @@
 """Check a whole data set folder and list everything that is wrong with it; nothing is ever written."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,10 +25,8 @@ from stale_edge.data.public import find_public_layout, read_public_annotations
 from stale_edge.data.scores import parse_scores
 from stale_edge.data.splits import read_split
 from stale_edge.errors import DataError, FeatureContractError
+from stale_edge.progress import Progress, silent
 from stale_edge.segments import find_video
-
-Progress = Callable[[str, int, int], None]
-"""Takes how many videos are done, and how many there are."""
 
 KNOWN_SUBSETS = ("train", "training", "val", "valid", "validation", "test", "testing")
 SEGMENT_TOLERANCE_S = 0.1
@@ -58,7 +56,7 @@ class _Check:
         return add
 
 
-def check(root: Path, *, progress: Progress | None = None) -> list[Problem]:
+def check(root: Path, *, progress: Progress = silent) -> list[Problem]:
     """Read a whole data set folder and list every problem with file and reason; an empty list says that all is well.
 
     Found are:
@@ -196,7 +194,7 @@ def _check_scores(checking: _Check, videos: Mapping[str, VideoAnnotation], known
 
 
 def _check_features(
-    checking: _Check, videos: Mapping[str, VideoAnnotation], annotations_file: Path, progress: Progress | None
+    checking: _Check, videos: Mapping[str, VideoAnnotation], annotations_file: Path, progress: Progress
 ) -> None:
     channels = _stated_channels(checking)
     try:
@@ -226,8 +224,7 @@ def _check_features(
                 checking.report(source.path)(str(error))
                 continue
             widths[source] = loaded.shape[1]
-        if progress is not None:
-            progress("check", done, len(features))
+        progress("check", done, len(features))
     _check_widths(checking, widths, channels)
 
 

@@ -4,7 +4,7 @@ import io
 import json
 import shutil
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,14 +27,12 @@ from stale_edge.data.folder import (
     write_feature_spec,
 )
 from stale_edge.errors import DataError
+from stale_edge.progress import Progress, silent
 from stale_edge.segments import FloatArray, find_video
 
 FORMATS = ("tar", "parquet")
 SHARD_BYTES = 256 << 20
 """A shard is closed when it holds so many bytes of features: large enough to stream, small enough to move."""
-
-Progress = Callable[..., None]
-"""Called with (stage, done, total)."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ def shard_data_set(
     *,
     shard_format: str = "tar",
     shard_bytes: int = SHARD_BYTES,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> ShardReport:
     """Write a data set anew, its features in shards; it is read like the old one. It appears whole or not at all.
 
@@ -110,7 +108,7 @@ def shard_data_set(
 
 
 def _write_shards(
-    data_set: DataSet, folder: Path, shard_format: str, shard_bytes: int, progress: Progress | None
+    data_set: DataSet, folder: Path, shard_format: str, shard_bytes: int, progress: Progress
 ) -> tuple[str, ...]:
     database = data_set.annotations.to_layout()["database"]
     opened = {"tar": _tar_shard, "parquet": _parquet_shard}[shard_format]
@@ -121,15 +119,13 @@ def _write_shards(
         written = 0
         with opened(folder / names[-1], data_set.feature_spec.channels) as shard:
             while done < len(videos) and written < shard_bytes:
-                if progress is not None:
-                    progress("shard", done, len(videos))
+                progress("shard", done, len(videos))
                 video = videos[done]
                 features = data_set.load(video)
                 shard.add(video, features, database.get(find_video(video, database) or "", {}))
                 written += features.nbytes
                 done += 1
-    if progress is not None:
-        progress("shard", done, len(videos))
+    progress("shard", done, len(videos))
     return tuple(names)
 
 

@@ -2,7 +2,7 @@
 
 import json
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,7 @@ from stale_edge.data.simulate_features import FeatureModel
 from stale_edge.data.simulate_names import name_pool, simulated_class_bank
 from stale_edge.data.simulate_timeline import Span, Timeline, add_distractors, draw_actions
 from stale_edge.errors import DataError
-
-Progress = Callable[[str, int, int], None]
+from stale_edge.progress import Progress, silent
 
 _DEFAULT_VIDEOS = 800
 _NOTE = (
@@ -51,7 +50,7 @@ def simulate(
     config: SimulateConfig | None = None,
     annotations: Path | None = None,
     class_bank: ClassBank | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> DataSet:
     """Write a data set of simulated features.
 
@@ -95,12 +94,10 @@ def simulate(
 
     (out / FEATURES_FOLDER).mkdir(parents=True)
     for done, (video, annotation) in enumerate(truth.videos.items()):
-        if progress is not None:
-            progress("simulate", done, len(truth.videos))
+        progress("simulate", done, len(truth.videos))
         features = _features(video, annotation, names, model, config)
         np.save(out / FEATURES_FOLDER / f"{video}.npy", features, allow_pickle=False)
-    if progress is not None:
-        progress("simulate", len(truth.videos), len(truth.videos))
+    progress("simulate", len(truth.videos), len(truth.videos))
     (out / SPLITS_FOLDER).mkdir()
     for name, part in (("train", seen), ("test", unseen)):
         (out / SPLITS_FOLDER / f"{name}.list").write_text("".join(f"{label}\n" for label in part), encoding="utf-8")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stale_edge import _core
+import stale_edge._core as _core
 from stale_edge.config import DecodeConfig, Policy
 from stale_edge.decoding.arrays import float_array
 from stale_edge.segments import Detection, IntArray

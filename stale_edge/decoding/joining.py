@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from stale_edge import _core
+import stale_edge._core as _core
 from stale_edge.config import DecodeConfig
 from stale_edge.decoding.inference import DecodedArrays
 from stale_edge.segments import IntArray

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from stale_edge import _core
+import stale_edge._core as _core
 from stale_edge.config import DecodeConfig
 from stale_edge.decoding.arrays import float_array
 from stale_edge.segments import FloatArray

@@ -1,7 +1,6 @@
 """Run every stage of the demo in order, keep what each said, and write the report."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from stale_edge.demo.stages import make_room, timed
 from stale_edge.demo.world import make_data_set, training_config
 from stale_edge.errors import DataError
 from stale_edge.exporting import export_checkpoint
+from stale_edge.progress import Progress, silent
 from stale_edge.runtime import load_bundle, load_text_encoder
 from stale_edge.runtime.detect import detect_files
 from stale_edge.runtime.evaluate import evaluate_localizer
@@ -23,11 +23,8 @@ RESULT_FILE = "demo.json"
 REPORT_FILE = "report.html"
 BENCH_LENGTHS = (100, 200, 400)
 
-Progress = Callable[..., None]
-"""Called with (stage, done, total) or (stage, done, total, note)."""
 
-
-def run_demo(out: Path, *, seed: int = 0, scale: float = 1.0, progress: Progress | None = None) -> dict[str, Any]:
+def run_demo(out: Path, *, seed: int = 0, scale: float = 1.0, progress: Progress = silent) -> dict[str, Any]:
     """Do the project's main job once, on data made on the spot.
 
     Everything stays in `out`: `data/`, `run/`, `bundle/`, `detections.json`, `demo.json`, `report.html`.

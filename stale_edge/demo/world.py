@@ -1,12 +1,12 @@
 """The simulated world of the demo: a small text encoder, a data set in its embedding space, a model of that size."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from stale_edge.config import Config, ModelConfig, SimulateConfig, TextConfig, TrainConfig
 from stale_edge.data import DataSet
 from stale_edge.data.folder import TEXT_ENCODER_FOLDER
 from stale_edge.model.small_text import small_text_encoder
+from stale_edge.progress import Progress, silent
 from stale_edge.training.simulated_data import simulate_with_encoder
 
 CHANNELS = 128
@@ -15,7 +15,7 @@ N_VIDEOS = 800
 EPOCHS = 10
 
 
-def make_data_set(out: Path, *, seed: int, scale: float, progress: Callable[..., None] | None = None) -> DataSet:
+def make_data_set(out: Path, *, seed: int, scale: float, progress: Progress = silent) -> DataSet:
     """Write the demo's data set, with the small text encoder whose embeddings its class directions come from.
 
     Args:

@@ -1,6 +1,6 @@
 """A CLIP vision tower -> an encoder folder: ONNX in fp32, fp16 and int8, each judged by the parity gate first."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from stale_edge.exporting.onnx_graph import WeightCount, count_weights
 from stale_edge.exporting.onnx_precision import halve_weights
 from stale_edge.exporting.provenance import machine, versions
 from stale_edge.model.vision import VisionTower, load_vision_tower
+from stale_edge.progress import Progress, silent
 from stale_edge.runtime.encoder import VisualEncoder
 from stale_edge.segments import FloatArray
 
@@ -44,9 +45,6 @@ _NOTES = {
     "int8": "int8 activations are scaled per call, so a picture's feature depends a little on its batch",
 }
 _RECORDED_BATCH = 2
-
-Progress = Callable[..., None]
-"""Called with (stage, done, total)."""
 
 
 class EncoderGraph(nn.Module):
@@ -117,7 +115,7 @@ def export_encoder(
     precisions: Sequence[str] = PRECISIONS,
     bank: ClassBank | None = None,
     video: Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> EncoderReport:
     """Turn a CLIP vision tower into an encoder folder, whole or not at all; an older encoder at `out` is replaced.
 
@@ -140,21 +138,20 @@ def export_encoder(
     if unknown or not chosen:
         raise ValueError(f"precisions must be some of {', '.join(PRECISIONS)}; got {', '.join(precisions) or 'none'}")
     tower = source if isinstance(source, VisionTower) else load_vision_tower(source)
-    report = progress or (lambda *_: None)
     fingerprint, preprocess = tower.fingerprint(), tower.preprocess.to_json()
     signature = encoder_inputs(tower.image_size), encoder_outputs(tower.embed_dim)
     data = encoder_data(tower.preprocess, embed_dim=tower.embed_dim, video=video, bank=bank)
     with write_encoder(out) as folder, in_eval_mode(tower.model):
-        report("record the graph", 0, 1)
+        progress("record the graph", 0, 1)
         plain = _record(tower)
-        report("record the graph", 1, 1)
+        progress("record the graph", 1, 1)
         wanted = tower.embed(data.pixels)
         parities, counts, entries = [], [], []
         kept: dict[str, tuple[str, ...]] = {}
         for done, precision in enumerate(chosen):
-            report("export", done, len(chosen))
+            progress("export", done, len(chosen))
             path = folder / f"encoder-{precision}.onnx"
-            made, kept[precision] = _in_precision(plain, precision, data, wanted, report)
+            made, kept[precision] = _in_precision(plain, precision, data, wanted, progress)
             save_onnx(
                 made,
                 path,
@@ -183,7 +180,7 @@ def export_encoder(
             encoder = VisualEncoder(manifest, path, precision=precision)
             parities.append(judge_encoder(data, wanted, encoder.embed, file=path.name, precision=precision))
             counts.append(count)
-        report("export", len(chosen), len(chosen))
+        progress("export", len(chosen), len(chosen))
         _refuse_failures(parities, data)
         manifest = EncoderManifest(
             tower.name,

@@ -5,7 +5,7 @@ suffer is measured: what int8 does to the output of each, on pictures. The worst
 where they should.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from onnx import numpy_helper
 
 from stale_edge.exporting.onnx_graph import weights
 from stale_edge.exporting.onnx_precision import quantize_columns, quantize_weights
+from stale_edge.progress import Progress, silent
 from stale_edge.runtime.onnx_session import open_session
 from stale_edge.segments import FloatArray
 
@@ -38,7 +39,7 @@ def quantize_encoder(
     wanted: FloatArray,
     *,
     min_cosine: float,
-    progress: Callable[..., None] | None = None,
+    progress: Progress = silent,
 ) -> QuantizedEncoder:
     """Quantize an encoder's graph; products stay in float32 only where features would point elsewhere.
 
@@ -59,8 +60,7 @@ def quantize_encoder(
     while True:
         n_kept = min(n_kept, most)
         kept = tuple(name for name, _ in by_harm[:n_kept])
-        if progress is not None:
-            progress("int8: leave products in float32", n_kept, most)
+        progress("int8: leave products in float32", n_kept, most)
         made = quantize_weights(proto, keep_nodes=kept)
         if n_kept == most or _least_cosine(made, pixels, wanted) >= min_cosine:
             return QuantizedEncoder(made, kept)

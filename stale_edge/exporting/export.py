@@ -1,6 +1,6 @@
 """Checkpoint -> bundle: every artifact is made, judged by the parity gate, and only then written."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,9 @@ from stale_edge.exporting.text_export import TEXT_ENCODER, add_text_files, judge
 from stale_edge.exporting.triton import TritonModel, add_repository, write_repository
 from stale_edge.model.checkpoint import Checkpoint, encode_classes, read_checkpoint
 from stale_edge.model.text import TextEncoder
+from stale_edge.progress import Progress, silent
 from stale_edge.runtime.backends import open_backend
 from stale_edge.training.evaluate import feature_contract
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -134,7 +133,7 @@ def export_checkpoint(
     text_encoder: bool = True,
     encoder: Path | str | None = None,
     layer_report: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> ExportReport:
     """Turn a checkpoint into a bundle, whole or not at all; an older bundle at `out` is replaced.
 
@@ -186,8 +185,7 @@ def export_checkpoint(
         exporter = DetectorExporter(loaded.model, calibration=calibration)
         artifacts = []
         for done, row in enumerate(rows):
-            if progress is not None:
-                progress("export", done, len(rows))
+            progress("export", done, len(rows))
             path = writer.folder / row.file_name
             searched = row.precision == "int8-static" or (
                 layer_report and (row.format, row.precision) == ("onnx", "int8")
@@ -197,8 +195,7 @@ def export_checkpoint(
             weights = exporter.write(row, path, metadata=metadata, keep_nodes=kept)
             parity = _judge_file(reference, row, path, progress)
             artifacts.append(Artifact(row, path.stat().st_size, weights, parity, layers))
-        if progress is not None:
-            progress("export", len(rows), len(rows))
+        progress("export", len(rows), len(rows))
         text = _text_artifact(loaded, reference, writer.folder, progress) if text_encoder else None
         judged = artifacts if text is None else [*artifacts, text]
         refuse_failures([artifact.parity for artifact in judged], judged_on)
@@ -265,7 +262,7 @@ def refuse_failures(parities: Sequence[ArtifactParity], data: ParityData) -> Non
         )
 
 
-def _judge_file(reference: Reference, row: ArtifactFormat, path: Path, progress: Progress | None) -> ArtifactParity:
+def _judge_file(reference: Reference, row: ArtifactFormat, path: Path, progress: Progress) -> ArtifactParity:
     """Judge an artifact through the code that will run it."""
     # Opening a TorchScript file sets the thread count of the whole process.
     threads = torch.get_num_threads()
@@ -276,9 +273,7 @@ def _judge_file(reference: Reference, row: ArtifactFormat, path: Path, progress:
         torch.set_num_threads(threads)
 
 
-def _text_artifact(
-    checkpoint: Checkpoint, reference: Reference, folder: Path, progress: Progress | None
-) -> Artifact | None:
+def _text_artifact(checkpoint: Checkpoint, reference: Reference, folder: Path, progress: Progress) -> Artifact | None:
     """Write and judge the checkpoint's text encoder, if it has one that reads names."""
     encoder = checkpoint.text_encoder
     if not isinstance(encoder, TextEncoder):

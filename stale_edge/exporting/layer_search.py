@@ -13,8 +13,9 @@ from stale_edge.exporting.calibration import Calibration
 from stale_edge.exporting.detector import DetectorExporter
 from stale_edge.exporting.formats import ArtifactFormat
 from stale_edge.exporting.onnx_graph import drop_unused
-from stale_edge.exporting.parity import BUDGETS, ArtifactParity, Budget, Progress, Reference, judge
+from stale_edge.exporting.parity import BUDGETS, ArtifactParity, Budget, Reference, judge
 from stale_edge.exporting.products import DECODED, Product
+from stale_edge.progress import Progress, silent
 from stale_edge.runtime.onnx_session import open_session
 from stale_edge.segments import FloatArray
 
@@ -119,7 +120,7 @@ def search_layers(
     reference: Reference,
     *,
     budget: Budget = SEARCH_BUDGET,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> LayerReport:
     """Judge every product alone, then keep as few in float32 as meet the budget.
 
@@ -143,8 +144,7 @@ def search_layers(
     names = [product.node for product in products]
     findings: list[LayerFinding] = []
     for done, product in enumerate(products):
-        if progress is not None:
-            progress(f"{row.precision}: layer by layer", done, len(products))
+        progress(f"{row.precision}: layer by layer", done, len(products))
         alone = lower([name for name in names if name != product.node])
         parity = _parity(alone, row, reference)
         ratio, saved = _compare(graph, alone, product.node, exporter.calibration)
@@ -163,8 +163,7 @@ def search_layers(
     kept: list[LayerFinding] = []
     by_harm = sorted(findings, key=_harm, reverse=True)
     while not within(after, budget) and len(kept) < len(by_harm):
-        if progress is not None:
-            progress(f"{row.precision}: search", len(kept), len(by_harm))
+        progress(f"{row.precision}: search", len(kept), len(by_harm))
         kept.append(by_harm[len(kept)])
         after = _parity(lower([found.product.node for found in kept]), row, reference)
     for found in reversed(kept[:-1]) if within(after, budget) else ():
@@ -172,8 +171,7 @@ def search_layers(
         parity = _parity(lower([other.product.node for other in fewer]), row, reference)
         if within(parity, budget):
             kept, after = fewer, parity
-    if progress is not None:
-        progress(f"{row.precision}: search", len(by_harm), len(by_harm))
+    progress(f"{row.precision}: search", len(by_harm), len(by_harm))
     chosen = {found.product.node for found in kept}
     marked = [LayerFinding(**{**vars(found), "kept": found.product.node in chosen}) for found in findings]
     return LayerReport(row.precision, budget, tuple(marked), before, after, within(after, budget))

@@ -17,7 +17,8 @@ from stale_edge.exporting.formats import ArtifactFormat, Precision
 from stale_edge.exporting.localizer_graph import localizer_graph
 from stale_edge.exporting.near_ties import outcomes
 from stale_edge.exporting.onnx_export import save_onnx
-from stale_edge.exporting.parity import Progress, Reference
+from stale_edge.exporting.parity import Reference
+from stale_edge.progress import Progress, silent
 from stale_edge.runtime.backends import open_backend
 from stale_edge.runtime.onnx_session import open_session
 from stale_edge.segments import FloatArray
@@ -93,7 +94,7 @@ def write_localizers(
     *,
     reference: Reference,
     metadata: Mapping[str, str],
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> tuple[LocalizerFile, ...]:
     """Write and judge a localizer for each detector of a folder that can have one.
 
@@ -127,15 +128,14 @@ def write_localizers(
 
 
 def judge_localizer(
-    reference: Reference, row: ArtifactFormat, detector: Path, localizer: Path, *, progress: Progress | None = None
+    reference: Reference, row: ArtifactFormat, detector: Path, localizer: Path, *, progress: Progress = silent
 ) -> LocalizerParity:
     """Run a localizer and its detector on the reference's videos and compare what they find."""
     backend = open_backend(detector, runtime=row.runtime, precision=row.precision)
     session = open_session(localizer, threads=1)
     different, n_detections, near_ties, score_difference = [], 0, 0, 0.0
     for done, (video, judged) in enumerate(zip(reference.data.videos, reference.videos, strict=True)):
-        if progress is not None:
-            progress(f"compare {localizer.name}", done, len(reference.videos))
+        progress(f"compare {localizer.name}", done, len(reference.videos))
         outputs = backend.run(judged.features, judged.class_embeddings)
         logits, masks = outputs["class_logits"][0], outputs["masks"][0]
         feeds = {
@@ -162,8 +162,7 @@ def judge_localizer(
             near_ties += 1
         n_detections += len(wanted.labels)
         score_difference = max(score_difference, float(np.abs(scores - wanted.scores).max(initial=0.0)))
-    if progress is not None:
-        progress(f"compare {localizer.name}", len(reference.videos), len(reference.videos))
+    progress(f"compare {localizer.name}", len(reference.videos), len(reference.videos))
     return LocalizerParity(
         localizer.name,
         row.precision,

@@ -26,6 +26,7 @@ from stale_edge.exporting.detector_graph import (
 from stale_edge.exporting.folding_paper import FoldedLocalizer
 from stale_edge.exporting.mask_networks import name_mask_networks
 from stale_edge.exporting.onnx_graph import drop_unused, fold_constants
+from stale_edge.version import __version__
 
 OPSET = 18
 """Old enough for every runtime of the last three years; the first with all the operators used in their present form."""
@@ -175,8 +176,6 @@ def _tensor_problems(value: onnx.ValueInfoProto, spec: TensorSpec) -> list[str]:
 
 def _strip(proto: onnx.ModelProto, graph_name: str) -> None:
     """Remove what tells of this machine (source paths, stack traces) and say who made the file."""
-    from stale_edge import __version__
-
     proto.ir_version = IR_VERSION
     proto.producer_name, proto.producer_version = "stale-edge", __version__
     proto.doc_string = ""

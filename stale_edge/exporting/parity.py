@@ -22,12 +22,11 @@ from stale_edge.exporting.detector_graph import in_eval_mode, model_config
 from stale_edge.exporting.formats import ArtifactFormat
 from stale_edge.exporting.near_ties import outcomes
 from stale_edge.exporting.parity_data import ParityData, shape_cases
+from stale_edge.progress import Progress, silent
 from stale_edge.segments import Detection, FloatArray
 
 Run = Callable[[FloatArray, FloatArray], Mapping[str, FloatArray]]
 """Features (B, T, C) and class embeddings (K, D) to the graph's outputs by name."""
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ class Reference:
         bank: ClassBank,
         data: ParityData,
         decode_config: DecodeConfig,
-        progress: Progress | None = None,
+        progress: Progress = silent,
     ) -> None:
         self.config = model_config(model)
         self.bank, self.data, self.decode_config = bank, data, decode_config
@@ -105,12 +104,10 @@ class Reference:
             ]
             self.videos = []
             for done, video in enumerate(data.videos):
-                if progress is not None:
-                    progress("run the model", done, len(data.videos))
+                progress("run the model", done, len(data.videos))
                 features = video.features[None]
                 self.videos.append(_Judged(features, bank.embeddings, run_model(model, features, bank.embeddings)))
-        if progress is not None:
-            progress("run the model", len(data.videos), len(data.videos))
+        progress("run the model", len(data.videos), len(data.videos))
         self.detections = [self.decode(i, judged.outputs) for i, judged in enumerate(self.videos)]
         self.average_map = self.measure(self.detections)
 
@@ -192,7 +189,7 @@ class ArtifactParity:
         }
 
 
-def judge(reference: Reference, run: Run, row: ArtifactFormat, *, progress: Progress | None = None) -> ArtifactParity:
+def judge(reference: Reference, run: Run, row: ArtifactFormat, *, progress: Progress = silent) -> ArtifactParity:
     """Run an artifact on everything the model was run on, and compare.
 
     Args:
@@ -214,8 +211,7 @@ def judge(reference: Reference, run: Run, row: ArtifactFormat, *, progress: Prog
     matches: list[Matched] = []
     flips = snippets = near_ties = 0
     for i, judged in enumerate(reference.videos):
-        if progress is not None:
-            progress(f"compare {row.file_name}", i, len(reference.videos))
+        progress(f"compare {row.file_name}", i, len(reference.videos))
         got, problem = _checked_run(run, judged)
         snippets += judged.outputs.foreground.size
         if got is None:
@@ -232,8 +228,7 @@ def judge(reference: Reference, run: Run, row: ArtifactFormat, *, progress: Prog
             if other is not None:
                 matches[-1] = other
                 near_ties += 1
-    if progress is not None:
-        progress(f"compare {row.file_name}", len(reference.videos), len(reference.videos))
+    progress(f"compare {row.file_name}", len(reference.videos), len(reference.videos))
     total = sum(match.total for match in matches)
     parity = ArtifactParity(
         file=row.file_name,

@@ -1,6 +1,5 @@
 """What the parity gate decides on: videos of the training distribution, at sizes that no graph was traced with."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -16,10 +15,9 @@ from stale_edge.data.simulate_features import FeatureModel
 from stale_edge.data.simulate_timeline import draw_actions
 from stale_edge.errors import DataError
 from stale_edge.exporting.detector_graph import fixed_length
+from stale_edge.progress import Progress, silent
 from stale_edge.runtime.contract import check_feature_spec
 from stale_edge.segments import FloatArray
-
-Progress = Callable[[str, int, int], None]
 
 MOST_VIDEOS = 256
 """Videos that decisions are compared on; of a larger validation set evenly spread ones, so an export takes minutes."""
@@ -65,7 +63,7 @@ class ShapeCase:
 
 
 def validation_data(
-    root: Path, *, contract: FeatureContract, bank: ClassBank, progress: Progress | None = None
+    root: Path, *, contract: FeatureContract, bank: ClassBank, progress: Progress = silent
 ) -> ParityData:
     """Take the validation videos of a data set.
 
@@ -83,8 +81,7 @@ def validation_data(
     videos: list[ParityVideo] = []
     numbers = 0
     for done, name in enumerate(chosen):
-        if progress is not None:
-            progress("read validation videos", done, len(chosen))
+        progress("read validation videos", done, len(chosen))
         features = data_set.load(name)
         if contract.resample_to is not None:
             features = resample(features, contract.resample_to)
@@ -92,8 +89,7 @@ def validation_data(
         if videos and numbers > MOST_NUMBERS:
             break
         videos.append(ParityVideo(name, features, data_set.annotations.videos[name].duration_s))
-    if progress is not None:
-        progress("read validation videos", len(chosen), len(chosen))
+    progress("read validation videos", len(chosen), len(chosen))
     database = data_set.annotations.to_layout()["database"]
     truth = {"database": {video.name: database[video.name] for video in videos}}
     labels = {action["label"] for entry in truth["database"].values() for action in entry["annotations"]}

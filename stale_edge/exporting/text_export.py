@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from stale_edge.exporting.onnx_graph import WeightCount, count_weights
 from stale_edge.exporting.parity import ArtifactParity, Reference, judge, run_model
 from stale_edge.exporting.text_graph import TRACED_NAMES, TRACED_TOKENS, TextGraph, text_contract
 from stale_edge.model.text import TextEncoder, class_bank
+from stale_edge.progress import Progress, silent
 from stale_edge.runtime.text_encoder import BundleTextEncoder
 from stale_edge.segments import FloatArray
 
@@ -83,7 +84,7 @@ def judge_text_encoder(
     folder: Path,
     *,
     model: nn.Module,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress = silent,
 ) -> ArtifactParity:
     """Compare what was written with the checkpoint's encoder: token ids, embeddings, and what the detector decides.
 

@@ -20,7 +20,8 @@ from stale_edge.exporting.detector_graph import fixed_length, graph_inputs, grap
 from stale_edge.exporting.formats import TRITON_PRECISIONS, ArtifactFormat, Precision
 from stale_edge.exporting.onnx_export import check_graph, save_onnx
 from stale_edge.exporting.onnx_graph import drop_unused
-from stale_edge.exporting.parity import BUDGETS, Outputs, Progress, Reference
+from stale_edge.exporting.parity import BUDGETS, Outputs, Reference
+from stale_edge.progress import Progress, silent
 from stale_edge.runtime.onnx_session import open_session
 
 RUNTIME = "triton"
@@ -63,7 +64,7 @@ def write_repository(
     *,
     reference: Reference,
     metadata: Mapping[str, str],
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> tuple[TritonModel, ...]:
     """Write and judge a served model for each ONNX detector of a folder that can have one.
 
@@ -168,20 +169,16 @@ def add_repository(writer: BundleWriter, models: Sequence[TritonModel], *, confi
         writer.add_file(text, role="model_repository")
 
 
-def _judge(
-    reference: Reference, precision: Precision, path: Path, progress: Progress | None
-) -> tuple[float, float | None]:
+def _judge(reference: Reference, precision: Precision, path: Path, progress: Progress) -> tuple[float, float | None]:
     """Hold a served model to its precision's budget: the part of detections that match, and average mAP."""
     session = open_session(path, threads=1)
     found, matches = [], []
     for done, judged in enumerate(reference.videos):
-        if progress is not None:
-            progress(f"compare {path.parent.parent.name}", done, len(reference.videos))
+        progress(f"compare {path.parent.parent.name}", done, len(reference.videos))
         logits, masks = session.run(["class_logits", "masks"], {"features": judged.features})
         found.append(reference.decode(done, Outputs(logits, masks, judged.outputs.foreground)))
         matches.append(count_matched(reference.detections[done], found[-1], confident=CONFIDENT))
-    if progress is not None:
-        progress(f"compare {path.parent.parent.name}", len(reference.videos), len(reference.videos))
+    progress(f"compare {path.parent.parent.name}", len(reference.videos), len(reference.videos))
     total = sum(match.total for match in matches)
     matched = sum(match.matched for match in matches) / total if total else 1.0
     budget, average_map = BUDGETS[precision], reference.measure(found)

@@ -1,6 +1,6 @@
 """Detections in many inputs, resumable: what `stale-edge detect --results` does."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -14,13 +14,11 @@ from stale_edge.errors import DataError
 from stale_edge.jobs.inputs import SourceState
 from stale_edge.jobs.journal import ErrorLog, read_record, still_holds, write_record
 from stale_edge.jobs.pool import ERROR, RayPool, Row, run_all
+from stale_edge.progress import Progress, silent
 from stale_edge.runtime.detect import DetectionRun, Detector, DetectSettings, Found, summarize
 from stale_edge.runtime.detect_inputs import Input, find_inputs
 from stale_edge.runtime.measured import StageTimings
 from stale_edge.segments import Detection
-
-Progress = Callable[..., None]
-"""Called with (stage, done, total, note)."""
 
 
 def detect_many(
@@ -32,7 +30,7 @@ def detect_many(
     page: Path | None = None,
     truth: Path | None = None,
     pool: RayPool | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> DetectionRun:
     """Detect in many inputs; a second start does only what is missing or changed.
 
@@ -78,8 +76,7 @@ def detect_many(
             log.add(row["video"], row["path"], row[ERROR])
         else:
             found[row["video"]] = _found(row)
-        if progress is not None:
-            progress("detect", len(found) + len(errors), len(items), row["video"])
+        progress("detect", len(found) + len(errors), len(items), row["video"])
     in_order = [found[item.video] for item in items if item.video in found]
     return summarize(in_order, errors, items, output_format=output_format, page=page, truth=annotated)
 

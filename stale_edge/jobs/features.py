@@ -1,7 +1,7 @@
 """Snippet features of many videos, resumable: what `stale-edge features` does."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,14 +17,12 @@ from stale_edge.errors import DataError, FeatureContractError
 from stale_edge.jobs.inputs import SourceState, VideoInput, find_videos
 from stale_edge.jobs.journal import ErrorLog, read_record, still_holds, write_record
 from stale_edge.jobs.pool import ERROR, RayPool, Row, run_all
+from stale_edge.progress import Progress, silent
 from stale_edge.runtime.encoder import load_encoder
 from stale_edge.video import Timings, open_video, snippet_features, snippet_rate, watch_video
 
 RECORDS_FOLDER = "sources"
 """Where a record a video says what its features were made from."""
-
-Progress = Callable[..., None]
-"""Called with (stage, done, total, note)."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ class ExtractionReport:
 
 
 def extract_all(
-    inputs: Sequence[Path], job: FeatureJob, *, pool: RayPool | None = None, progress: Progress | None = None
+    inputs: Sequence[Path], job: FeatureJob, *, pool: RayPool | None = None, progress: Progress = silent
 ) -> ExtractionReport:
     """Extract the features of videos into a data set folder; a second start does only what is missing or changed.
 
@@ -113,18 +111,16 @@ def extract_all(
     extracted: dict[str, Row] = {}
     errors: dict[str, str] = {}
     rows = [{"video": item.video, "path": str(item.path)} for item in waiting]
-    watch = progress if pool is None else None  # what happens inside a video is seen from its own process alone
+    watch = progress if pool is None else silent  # only a video's own process knows how far it is
     results = run_all(partial(FeatureWorker, job, identity, watch), rows, pool=pool) if rows else iter(())
-    if progress is not None:
-        progress("features", len(there), len(videos), f"{len(there)} unchanged" if there else "")
+    progress("features", len(there), len(videos), f"{len(there)} unchanged" if there else "")
     for row in results:
         if ERROR in row:
             errors[row["video"]] = row[ERROR]
             log.add(row["video"], row["path"], row[ERROR])
         else:
             extracted[row["video"]] = row
-        if progress is not None:
-            progress("features", len(there) + len(extracted) + len(errors), len(videos), row["video"])
+        progress("features", len(there) + len(extracted) + len(errors), len(videos), row["video"])
     return ExtractionReport(job.out, spec, extracted, there, errors, time.perf_counter() - start)
 
 
@@ -171,7 +167,7 @@ def prepare(job: FeatureJob) -> tuple[FeatureSpec, Row]:
 class FeatureWorker:
     """Extracts one video after the other with one session."""
 
-    def __init__(self, job: FeatureJob, identity: Row, progress: Progress | None = None) -> None:
+    def __init__(self, job: FeatureJob, identity: Row, progress: Progress = silent) -> None:
         self._job = job
         self._progress = progress
         self._identity = identity

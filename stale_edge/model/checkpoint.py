@@ -1,10 +1,8 @@
 """Checkpoints: a folder of safetensors weights, resolved config, class bank and text encoder. Nothing is unpickled."""
 
 import json
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +11,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-import stale_edge
 from stale_edge.bundle import ClassBank
 from stale_edge.bundle.files import folder_beside, replace_folder, sha256_of, sync_file, sync_folder
 from stale_edge.config import Config, FeatureSpec, from_dict, to_dict
 from stale_edge.errors import CheckpointError, StaleEdgeError
 from stale_edge.model.build import build_model
 from stale_edge.model.text import FreeClassEmbeddings, TextEncoder, class_bank
+from stale_edge.version import versions_with
 
 FORMAT = "stale-edge-checkpoint/1"
 CONFIG_FILE = "config.json"
@@ -124,7 +122,7 @@ def write_checkpoint(
                 "feature_spec": to_dict(feature_spec),
                 "vocabulary": [] if class_bank is None else list(class_bank.names),
                 "text_fingerprint": fingerprint,
-                "versions": _versions(),
+                "versions": versions_with(("torch", "transformers", "safetensors")),
                 "files": {file.relative_to(folder).as_posix(): sha256_of(file) for file in files},
             }
             if origin is not None:
@@ -268,8 +266,3 @@ def _check_files(path: Path, files: dict[str, str], *, needed: Sequence[str]) ->
     stray = [file for file in text.rglob("*") if file.is_file() and file.relative_to(path).as_posix() not in files]
     if stray:
         raise CheckpointError(f"{stray[0]} does not belong to the checkpoint: {CONFIG_FILE} does not list it")
-
-
-def _versions() -> dict[str, str]:
-    packages = {name: version(name) for name in ("torch", "transformers", "safetensors")}
-    return {"stale_edge": stale_edge.__version__, "python": platform.python_version(), **packages}

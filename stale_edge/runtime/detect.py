@@ -1,11 +1,12 @@
 """Features or videos in, the text of a file of detections out: what `stale-edge detect` does."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from stale_edge.data import Annotations, read_annotations, read_split
 from stale_edge.errors import DataError, FeatureContractError, StaleEdgeError
+from stale_edge.progress import Progress, silent
 from stale_edge.report.formats import FORMATTERS, to_html
 from stale_edge.report.view import ClassCurves, Thumbnail, Truth, VideoView
 from stale_edge.runtime.contract import check_spec_near, implied_duration_s
@@ -17,9 +18,6 @@ from stale_edge.runtime.videos import VideoReader
 from stale_edge.runtime.views import class_curves, link_to
 from stale_edge.runtime.windows import WindowPlan, check_windows
 from stale_edge.segments import Detection, find_video
-
-Progress = Callable[..., None]
-"""Called with (stage, done, total)."""
 
 _MOST_ERRORS = 5
 """Where every input is bad, this many are named; the line is to be read."""
@@ -137,7 +135,7 @@ class Detector:
         """
         _ = self._reader.opened
 
-    def detect(self, item: Input, *, progress: Progress | None = None) -> Found:
+    def detect(self, item: Input, *, progress: Progress = silent) -> Found:
         """Find the actions in one input.
 
         Args:
@@ -159,7 +157,7 @@ class Detector:
         found.timings.video_s = found.span_s
         return found
 
-    def _in_video(self, item: Input, progress: Progress | None) -> Found:
+    def _in_video(self, item: Input, progress: Progress) -> Found:
         settings = self._settings
         found = self._reader.detect(
             item.path,
@@ -224,7 +222,7 @@ def detect_files(
     encoder_precision: str = "fp32",
     page: Path | None = None,
     truth: Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> DetectionRun:
     """Detect actions in videos, feature files, folders of them, or whole data sets; one bad file does not end the run.
 
@@ -270,14 +268,12 @@ def detect_files(
     found: list[Found] = []
     errors = []
     for done, item in enumerate(items):
-        if progress is not None:
-            progress("detect", done, len(items))
+        progress("detect", done, len(items))
         try:
             found.append(detector.detect(item, progress=progress))
         except StaleEdgeError as error:
             errors.append(str(error))
-    if progress is not None:
-        progress("detect", len(items), len(items))
+    progress("detect", len(items), len(items))
     return summarize(
         found, errors, items, output_format=output_format, encoded=detector.encoded, page=page, truth=annotated
     )

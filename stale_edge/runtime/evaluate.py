@@ -1,6 +1,6 @@
 """Evaluation of anything that detects: mAP by ActivityNet's rules, with the training-free baseline beside it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,13 @@ from stale_edge.data.folder import CLASS_BANK_FILE
 from stale_edge.decoding import baseline_detections
 from stale_edge.errors import DataError
 from stale_edge.evaluation import ACTIVITYNET_THRESHOLDS, EvaluationResult, mean_average_precision
+from stale_edge.progress import Progress, silent
 from stale_edge.report.formats import to_layout
 from stale_edge.runtime.base import BaseLocalizer
 from stale_edge.runtime.contract import check_feature_spec
 from stale_edge.runtime.localizer import load_bundle
 from stale_edge.runtime.text_encoder import choose_classes
 from stale_edge.segments import Detection, find_video
-
-Progress = Callable[..., None]
-"""Called with (stage, done, total)."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ def evaluate_localizer(
     scores: Mapping[str, VideoScore] | None = None,
     window: int | None = None,
     overlap: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> EvaluationReport:
     """Detect actions in every video of a subset and compare them with the annotations.
 
@@ -108,8 +106,7 @@ def evaluate_localizer(
                 found_by_baseline[video] = baseline_detections(
                     features, baseline_bank.embeddings, class_names=baseline_bank.names, duration_s=duration_s
                 )
-        if progress is not None:
-            progress("evaluate", done, len(videos))
+        progress("evaluate", done, len(videos))
     if len(missing) == len(videos):
         raise DataError(
             f"{data_set.root}: none of the {len(videos)} videos of subset {subset!r} has features; "
@@ -145,7 +142,7 @@ def evaluate_bundle(
     threads: int = 1,
     window: int | None = None,
     overlap: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> EvaluationReport:
     """Measure a bundle's mAP on a data set, with the training-free baseline beside it.
 

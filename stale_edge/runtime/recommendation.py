@@ -7,7 +7,6 @@ made for anything else is not found.
 
 import functools
 import hashlib
-import importlib.metadata
 import json
 import os
 import platform
@@ -19,11 +18,15 @@ from typing import Any
 from stale_edge.bundle import MANIFEST_NAME, Bundle
 from stale_edge.bundle.files import sha256_of, write_file_atomically
 from stale_edge.errors import BundleError
+from stale_edge.machine import cpuinfo
+from stale_edge.version import installed_versions
 
 AUTO = "auto"
 """The runtime that stands for what was recommended."""
 FORMAT = "stale-edge-recommendation/1"
 _PACKAGES = ("stale-edge", "onnxruntime", "openvino", "torch")
+_PROCESSOR = ("model name", "flags", "Features", "CPU implementer", "CPU part")
+"""Lines of /proc/cpuinfo that say which processor it is."""
 
 
 @dataclass(frozen=True)
@@ -119,21 +122,8 @@ def read_recommendation(bundle: Bundle, *, threads: int) -> Recommendation:
 @functools.cache
 def machine_fingerprint() -> str:
     """Name what a choice depends on besides the bundle: processor, instruction sets, versions of the runtimes."""
-    facts = [platform.system(), platform.machine(), *_processor()]
-    for package in _PACKAGES:
-        try:
-            facts.append(f"{package} {importlib.metadata.version(package)}")
-        except importlib.metadata.PackageNotFoundError:
-            facts.append(f"no {package}")
+    info, versions = cpuinfo(), installed_versions(_PACKAGES)
+    facts = [platform.system(), platform.machine(), platform.processor()]
+    facts += [f"{name}: {info[name]}" for name in _PROCESSOR if name in info]
+    facts += [f"{package} {versions[package]}" if package in versions else f"no {package}" for package in _PACKAGES]
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
-
-
-def _processor() -> list[str]:
-    """Read model and instruction sets of the processor, where Linux tells them."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return [platform.processor()]
-    wanted = ("model name", "flags", "Features", "CPU implementer", "CPU part")
-    first = text.split("\n\n", 1)[0]
-    return [line for line in first.splitlines() if line.split(":")[0].strip() in wanted]

@@ -1,6 +1,5 @@
 """Actions in a video as it is: decode, encode, detect, in constant memory where there are windows."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 
 from stale_edge.bundle import ClassBank, FeatureContract, read_bundle
 from stale_edge.errors import BundleError, DataError
+from stale_edge.progress import Progress, silent
 from stale_edge.report.view import Thumbnail
 from stale_edge.runtime.contract import check_feature_spec
 from stale_edge.runtime.encoder import VisualEncoder, load_encoder
@@ -19,8 +19,6 @@ from stale_edge.segments import Detection
 
 if TYPE_CHECKING:
     from stale_edge.video import Snippet
-
-Progress = Callable[..., None]
 
 
 class VideoFindings(NamedTuple):
@@ -96,7 +94,7 @@ class VideoReader:
         window: int | None = None,
         overlap: int | None = None,
         thumbnails: bool = False,
-        progress: Progress | None = None,
+        progress: Progress = silent,
     ) -> VideoFindings:
         """Find the actions in a video; the seconds are added to the localizer's timings.
 
@@ -122,8 +120,7 @@ class VideoReader:
             def look(snippet: "Snippet") -> None:
                 if thumbnails:
                     strip.add(snippet)
-                if watch is not None:
-                    watch(snippet)
+                watch(snippet)
 
             blocks = snippet_features(source, encoder, rate=fps / stride, timings=spent, on_snippet=look)
             if window is None:

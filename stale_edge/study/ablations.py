@@ -23,6 +23,7 @@ from stale_edge.data.folder import (
 from stale_edge.evaluation import EvaluationResult
 from stale_edge.model.checkpoint import Checkpoint, read_checkpoint
 from stale_edge.model.text import TextEncoder, class_bank
+from stale_edge.progress import Progress
 from stale_edge.report.curves import Line, Panel
 from stale_edge.runtime.evaluate import evaluate_localizer
 from stale_edge.study.class_splits import ClassSplit, published_split, random_split
@@ -42,7 +43,6 @@ from stale_edge.study.study import (
     Column,
     FinishedRun,
     Plot,
-    Progress,
     Run,
     Spread,
     StudyOptions,

@@ -8,6 +8,7 @@ from typing import Any
 from stale_edge.config import Config, to_dict
 from stale_edge.data import DataSet
 from stale_edge.model import build_model
+from stale_edge.progress import Progress
 from stale_edge.report.curves import Line, Panel
 from stale_edge.study.public_size import public_size
 from stale_edge.study.published import (
@@ -23,7 +24,6 @@ from stale_edge.study.study import (
     Column,
     FinishedRun,
     Plot,
-    Progress,
     Run,
     Spread,
     StudyOptions,

@@ -7,6 +7,7 @@ from typing import Any
 
 from stale_edge.config import Config
 from stale_edge.data import DataSet, VideoScore, read_scores
+from stale_edge.progress import Progress
 from stale_edge.report.curves import Line, Panel
 from stale_edge.study.published import (
     THESIS_CLOSED_SET,
@@ -18,7 +19,6 @@ from stale_edge.study.study import (
     Column,
     FinishedRun,
     Plot,
-    Progress,
     Run,
     Spread,
     StudyOptions,

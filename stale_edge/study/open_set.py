@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stale_edge.data import DataSet, VideoScore, read_scores
+from stale_edge.progress import Progress
 from stale_edge.report.curves import Line, Panel
 from stale_edge.study.class_splits import ClassSplit, published_split, random_split
 from stale_edge.study.published import (
@@ -21,7 +22,6 @@ from stale_edge.study.study import (
     Column,
     FinishedRun,
     Plot,
-    Progress,
     Run,
     Spread,
     StudyOptions,

@@ -16,6 +16,7 @@ from stale_edge.evaluation import EvaluationResult, mean_average_precision
 from stale_edge.model.checkpoint import Checkpoint
 from stale_edge.model.stale.output import StaleOutput
 from stale_edge.model.targets import BatchTargets, assign_targets, stack_targets
+from stale_edge.progress import Progress
 from stale_edge.report.formats import to_layout
 from stale_edge.segments import Detection, FloatArray
 from stale_edge.training import TorchLocalizer
@@ -28,7 +29,7 @@ Detect = Callable[[str, VideoAnnotation], list[Detection]]
 
 
 def evaluate_detections(
-    data_set: DataSet, detect: Detect, *, classes: Sequence[str], subset: str, progress: Callable[..., None]
+    data_set: DataSet, detect: Detect, *, classes: Sequence[str], subset: str, progress: Progress
 ) -> EvaluationResult:
     """Detect in every video of a subset that has features and shows one of the classes, and score these classes.
 

@@ -18,6 +18,7 @@ from stale_edge.data import DataSet
 from stale_edge.exporting import export_checkpoint
 from stale_edge.model.checkpoint import read_checkpoint
 from stale_edge.model.text import TextEncoder
+from stale_edge.progress import Progress
 from stale_edge.runtime.evaluate import evaluate_localizer
 from stale_edge.runtime.localizer import Localizer, PrecisionWarning, load_bundle
 from stale_edge.study.published import (
@@ -41,7 +42,6 @@ from stale_edge.study.quantization_tables import (
 from stale_edge.study.study import (
     FinishedRun,
     Plot,
-    Progress,
     Run,
     StudyOptions,
     Summary,

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stale_edge import __version__
-from stale_edge.benchmarking.machine import machine_card
 from stale_edge.bundle.files import write_file_atomically
+from stale_edge.machine import machine_card
 from stale_edge.report.curves import draw_panels
 from stale_edge.study.study import Cell, Column, Spread, Summary, Table
+from stale_edge.version import __version__
 
 SCHEMA = "stale-edge-study-summary/1"
 TABLE_FILE = "table.md"

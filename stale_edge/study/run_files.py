@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stale_edge import __version__
 from stale_edge.bundle.files import write_file_atomically
 from stale_edge.errors import DataError
 from stale_edge.study.study import FinishedRun, Run
+from stale_edge.version import __version__
 
 SCHEMA = "stale-edge-study/1"
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

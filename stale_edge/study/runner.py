@@ -5,15 +5,16 @@ import time
 from pathlib import Path
 
 from stale_edge.errors import DataError
+from stale_edge.progress import Progress, silent
 from stale_edge.study.results import write_summary
 from stale_edge.study.run_files import RunFiles
-from stale_edge.study.study import FinishedRun, Progress, Study, Summary
+from stale_edge.study.study import FinishedRun, Study, Summary
 
 RUNS_FOLDER = "runs"
 WORK_FOLDER = "work"
 
 
-def run_study(study: Study, out: Path, *, progress: Progress | None = None) -> Summary:
+def run_study(study: Study, out: Path, *, progress: Progress = silent) -> Summary:
     """Make a study, going on where an earlier call stopped.
 
     `out` holds `runs/<key>.json`, one a run, `work/<key>/` of the run that is being made, and in the end `table.md`,
@@ -28,7 +29,7 @@ def run_study(study: Study, out: Path, *, progress: Progress | None = None) -> S
         DataError: a file in `out` was made with other settings; nothing is overwritten.
         StaleEdgeError: from a run; the runs before it are kept.
     """
-    out, progress = Path(out), progress or _silent
+    out = Path(out)
     if out.exists() and not out.is_dir():
         raise DataError(f"{out}: a study needs a folder, and this is a file")
     out.mkdir(parents=True, exist_ok=True)
@@ -63,7 +64,3 @@ def _time_left(spent_s: float, made: int, n_runs: int) -> str:
     if not made:
         return ""
     return f", about {spent_s / made * (n_runs - made) / 60:.0f} min left"
-
-
-def _silent(*_: object) -> None:
-    """Report nothing."""

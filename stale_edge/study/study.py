@@ -1,15 +1,13 @@
 """What a study is made of: its options, its runs, and what it sums them up to."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from stale_edge.errors import ConfigError
+from stale_edge.progress import Progress
 from stale_edge.report.curves import Panel
-
-Progress = Callable[..., None]
-"""Called with (stage, done, total) or (stage, done, total, note)."""
 
 
 @dataclass(frozen=True)

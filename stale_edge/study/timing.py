@@ -5,8 +5,8 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stale_edge.benchmarking.cpus import choose_cpus
 from stale_edge.benchmarking.jobs import Job
-from stale_edge.benchmarking.machine import choose_cpus
 from stale_edge.benchmarking.network import FULL_SIZE, Network, TextTower
 from stale_edge.benchmarking.plan import Device
 from stale_edge.benchmarking.rates import Rates, plan_products, product_job
@@ -14,7 +14,8 @@ from stale_edge.benchmarking.rounds import contestants, run_rounds
 from stale_edge.benchmarking.run import find_devices
 from stale_edge.benchmarking.statistics import summarize
 from stale_edge.config import ModelConfig, Precision
-from stale_edge.study.study import Progress, StudyOptions
+from stale_edge.progress import Progress
+from stale_edge.study.study import StudyOptions
 
 LENGTHS = tuple(range(200, 3001, 200))
 """Video lengths of the thesis, section 4.3, in snippets."""

@@ -11,10 +11,11 @@ from stale_edge.data import DataSet, VideoScore
 from stale_edge.errors import DataError
 from stale_edge.evaluation import EvaluationResult, mean_average_precision
 from stale_edge.model.checkpoint import read_checkpoint
+from stale_edge.progress import Progress
 from stale_edge.runtime.contract import check_feature_spec
 from stale_edge.runtime.evaluate import evaluate_localizer
 from stale_edge.segments import find_video
-from stale_edge.study.study import Cell, Column, Progress, spread
+from stale_edge.study.study import Cell, Column, spread
 from stale_edge.training import TorchLocalizer, train
 from stale_edge.training.classes import bank_for
 from stale_edge.training.plan import VALIDATION_SUBSETS

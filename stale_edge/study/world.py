@@ -12,7 +12,8 @@ from stale_edge.data.folder import CLASS_BANK_FILE, FEATURE_SPEC_FILE, TEXT_ENCO
 from stale_edge.errors import DataError
 from stale_edge.model.small_text import small_text_encoder
 from stale_edge.model.text import TextEncoder
-from stale_edge.study.study import Progress, StudyOptions
+from stale_edge.progress import Progress
+from stale_edge.study.study import StudyOptions
 from stale_edge.study.subsets import sample_videos
 from stale_edge.training.simulated_data import simulate_with_encoder
 

@@ -1,6 +1,6 @@
 """Evaluation of detectors that still are PyTorch modules."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -12,14 +12,12 @@ from stale_edge.data import open_data_set, read_scores, read_split
 from stale_edge.evaluation import ACTIVITYNET_THRESHOLDS
 from stale_edge.model.checkpoint import Checkpoint, read_checkpoint
 from stale_edge.model.stale.output import StaleOutput
+from stale_edge.progress import Progress, silent
 from stale_edge.runtime.base import BaseLocalizer
 from stale_edge.runtime.contract import check_feature_spec
 from stale_edge.runtime.evaluate import EvaluationReport, evaluate_localizer
 from stale_edge.segments import FloatArray
 from stale_edge.training.classes import bank_for
-
-Progress = Callable[..., None]
-"""Called with (stage, done, total) or (stage, done, total, note)."""
 
 
 class TorchLocalizer(BaseLocalizer):
@@ -105,7 +103,7 @@ def evaluate_checkpoint(
     tiou_thresholds: Sequence[float] = ACTIVITYNET_THRESHOLDS,
     window: int | None = None,
     overlap: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> EvaluationReport:
     """Measure a checkpoint's mAP on a data set, with the training-free baseline beside it.
 

@@ -1,7 +1,6 @@
 """Mean and spread of the features that a detector is trained on; reads every file, so a bad one stops the run early."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,11 +8,10 @@ from torch import Tensor
 
 from stale_edge.data.dataset import SnippetDataset
 from stale_edge.errors import TrainingError
+from stale_edge.progress import Progress
 
 
-def feature_statistics(
-    dataset: SnippetDataset[Any], *, progress: Callable[[str, int, int, str], None]
-) -> tuple[Tensor, float]:
+def feature_statistics(dataset: SnippetDataset[Any], *, progress: Progress) -> tuple[Tensor, float]:
     """Measure what `TemporalEmbedding.set_feature_statistics` takes.
 
     Args:

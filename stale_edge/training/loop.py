@@ -7,7 +7,7 @@ anew from (seed, epoch). So no random state needs saving, and a resumed run repe
 import datetime
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +25,7 @@ from stale_edge.errors import ConfigError, TrainingError
 from stale_edge.model import PaperStale, build_model, write_checkpoint
 from stale_edge.model.stale.losses import LossTerms, total_loss
 from stale_edge.model.targets import VideoTargets, assign_targets
+from stale_edge.progress import Progress, silent
 from stale_edge.report.figures import loss_curve
 from stale_edge.runtime.evaluate import evaluate_localizer
 from stale_edge.training.batches import Batch, collate, epoch_batches, mix_seed, share_of
@@ -36,9 +37,6 @@ from stale_edge.training.result import TrainResult
 from stale_edge.training.run_folder import RunFolder, RunState
 from stale_edge.training.step import TrainingModel
 
-Progress = Callable[[str, int, int, str], None]
-"""Called with (stage, done, total, note) after every step; the note holds epoch and loss terms."""
-
 ADAM_EPS = 1e-6
 """Added to Adam's denominator. Some gradients are zero but for rounding (a key's bias shifts every logit of a softmax
 alike); with PyTorch's 1e-8 Adam blows that rounding up to steps of full size, other ones in each order of summation."""
@@ -47,9 +45,7 @@ WAIT_FOR_VALIDATION = datetime.timedelta(hours=12)
 """How long the other processes wait while the first one validates."""
 
 
-def train(
-    config: Config, data: Path, out: Path, *, resume: bool = False, progress: Progress | None = None
-) -> TrainResult:
+def train(config: Config, data: Path, out: Path, *, resume: bool = False, progress: Progress = silent) -> TrainResult:
     """Train a detector.
 
     Under `torchrun` the global batch is shared by the processes; they give the result that one process would give, up
@@ -73,7 +69,7 @@ def train(
         cpu=config.train.device == "cpu" or not torch.cuda.is_available(),
         kwargs_handlers=[InitProcessGroupKwargs(timeout=WAIT_FOR_VALIDATION)],
     )
-    return _Run(config, Path(data), Path(out), resume, accelerator, progress or _silent).run()
+    return _Run(config, Path(data), Path(out), resume, accelerator, progress).run()
 
 
 class _Run:
@@ -85,7 +81,7 @@ class _Run:
         self.config = config
         self.accelerator = accelerator
         self.leads = bool(accelerator.is_main_process)
-        self.progress = progress if self.leads else _silent
+        self.progress = progress if self.leads else silent
         self.data_set = open_data_set(data)
         self.plan = plan_training(config, self.data_set)
         self.dataset = _dataset(config, self.data_set, self.plan)
@@ -241,7 +237,7 @@ class _Run:
             self.data_set,
             classes=self.plan.vocabulary,
             subset=cast(str, self.plan.validation_subset),
-            progress=lambda _, done, total: self.progress(f"validate, epoch {epoch}", done, total, ""),
+            progress=lambda _, done, total, note="": self.progress(f"validate, epoch {epoch}", done, total, note),
         )
         record["average_mAP"] = report.result.average_mAP
         record["mAP"] = list(report.result.mAP)
@@ -333,7 +329,3 @@ def _describe(terms: LossTerms, losses: Tensor) -> str:
 
 def _listed(names: tuple[str, ...] | list[str], limit: int = 8) -> str:
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
-
-
-def _silent(stage: str, done: int, total: int, note: str) -> None:
-    """Report nothing."""

@@ -1,7 +1,6 @@
 """Simulated data sets in the embedding space of a text encoder, which then comes with the data."""
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 
 from stale_edge.config import SimulateConfig
@@ -9,6 +8,7 @@ from stale_edge.data import DataSet
 from stale_edge.data.folder import CLASS_BANK_FILE, TEXT_ENCODER_FOLDER
 from stale_edge.data.simulate import class_names, simulate
 from stale_edge.model.text import TextEncoder, class_bank
+from stale_edge.progress import Progress, silent
 
 
 def simulate_with_encoder(
@@ -17,7 +17,7 @@ def simulate_with_encoder(
     text_encoder: str,
     config: SimulateConfig,
     annotations: Path | None = None,
-    progress: Callable[..., None] | None = None,
+    progress: Progress = silent,
 ) -> DataSet:
     """Write a simulated data set whose class directions come from a text encoder, as `data.simulate` describes.
 

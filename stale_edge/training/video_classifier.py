@@ -21,8 +21,8 @@ from stale_edge.data import DataSet, VideoScore
 from stale_edge.data.annotations import VideoAnnotation
 from stale_edge.data.dataset import SnippetDataset
 from stale_edge.errors import CheckpointError, ConfigError, DataError, TrainingError
+from stale_edge.progress import Progress, silent
 from stale_edge.training.batches import epoch_batches, mix_seed
-from stale_edge.training.loop import Progress
 from stale_edge.training.plan import TRAINING_SUBSETS
 
 FORMAT = "stale-edge-video-classifier/1"
@@ -77,7 +77,7 @@ def train_video_classifier(
     *,
     config: VideoClassifierConfig,
     videos: Sequence[str] | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> TrainedVideoClassifier:
     """Train on the classes of the training videos; the cross entropy is against their classes, equally likely.
 
@@ -131,9 +131,8 @@ def train_video_classifier(
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             done += len(batch)
-            if progress is not None:
-                note = f"epoch {epoch}/{config.epochs}  loss {loss.item():.3f}"
-                progress("train scores", done, config.epochs * len(kept), note)
+            note = f"epoch {epoch}/{config.epochs}  loss {loss.item():.3f}"
+            progress("train scores", done, config.epochs * len(kept), note)
     return TrainedVideoClassifier(model.eval(), names, config, data_set.feature_spec)
 
 
@@ -155,7 +154,7 @@ def score_videos(
     data_set: DataSet,
     videos: Sequence[str],
     *,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> dict[str, VideoScore]:
     """Give each video its most likely class and its softmax probability; videos without features are left out.
 
@@ -178,8 +177,7 @@ def score_videos(
             probabilities = classifier.model(dataset[done].features[None])[0].softmax(dim=0)
         best = int(probabilities.argmax())
         scores[video] = VideoScore(classifier.class_names[best], float(probabilities[best]))
-        if progress is not None:
-            progress("score videos", done + 1, len(found), "")
+        progress("score videos", done + 1, len(found), "")
     return scores
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stale_edge.progress import Progress
 from stale_edge.video.source import Picture, VideoSource, open_video
 
 
@@ -66,16 +67,12 @@ def sample(pictures: Iterable[Picture], rate: float) -> Iterator[Snippet]:
         yield Snippet(0, 0.5 / rate, shown)
 
 
-def watch_video(
-    progress: Callable[..., None] | None, source: VideoSource, name: str
-) -> Callable[[Snippet], None] | None:
-    """Make what reports how far a video has been read, called with every snippet; None without `progress`.
+def watch_video(progress: Progress, source: VideoSource, name: str) -> Callable[[Snippet], None]:
+    """Make what reports how far a video has been read, called with every snippet.
 
     Args:
         progress: called with (stage, seconds done, seconds announced, name).
     """
-    if progress is None:
-        return None
 
     def look(snippet: Snippet) -> None:
         seconds = int(snippet.time_s)

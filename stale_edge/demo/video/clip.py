@@ -15,6 +15,7 @@ from torch import Tensor
 
 from stale_edge.demo.video.actions import Actor, captioned_actors, captions
 from stale_edge.model.text import quiet_transformers
+from stale_edge.progress import Progress, silent
 from stale_edge.video.preprocess import CLIP_MEAN, CLIP_STD
 
 IMAGE_SIZE = 48
@@ -50,9 +51,6 @@ WARMUP = 0.06
 LARGEST_SCALE = 100.0
 """CLIP's own bound on the logit scale."""
 
-Progress = Callable[..., None]
-"""Called with (stage, done, total, note)."""
-
 
 @dataclass(frozen=True)
 class CaptionedFrames:
@@ -83,7 +81,7 @@ class ClipTraining:
 
 
 def train_clip(
-    frames: CaptionedFrames, folder: Path, *, epochs: int, seed: int, progress: Progress | None = None
+    frames: CaptionedFrames, folder: Path, *, epochs: int, seed: int, progress: Progress = silent
 ) -> ClipTraining:
     """Teach a fresh CLIP which caption belongs to which frame, and save it.
 
@@ -178,7 +176,7 @@ def _fit(
     *,
     epochs: int,
     seed: int,
-    progress: Progress | None,
+    progress: Progress,
 ) -> list[float]:
     rng = np.random.default_rng([seed, 1])
     pixels = torch.from_numpy(frames.pixels)  # (N, 3, H, W)
@@ -204,9 +202,8 @@ def _fit(
             with torch.no_grad():
                 model.logit_scale.clamp_(max=math.log(LARGEST_SCALE))
             losses.append(loss.item())
-            if progress is not None:
-                done = (epoch - 1) * steps + step + 1
-                progress("train the tiny CLIP", done, epochs * steps, f"epoch {epoch}/{epochs}  loss {losses[-1]:.3f}")
+            done = (epoch - 1) * steps + step + 1
+            progress("train the tiny CLIP", done, epochs * steps, f"epoch {epoch}/{epochs}  loss {losses[-1]:.3f}")
     model.eval()
     return losses
 

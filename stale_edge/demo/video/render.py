@@ -1,7 +1,6 @@
 """Turn scripts into mp4 files, several at a time."""
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
@@ -14,6 +13,8 @@ from numpy.typing import NDArray
 from stale_edge.demo.video.drawing import draw
 from stale_edge.demo.video.scenes import Scene
 from stale_edge.demo.video.script import FPS, Script
+from stale_edge.machine import allowed_cpus
+from stale_edge.progress import Progress, silent
 
 SIDE = 128
 """Width and height of a frame, in pixels."""
@@ -21,9 +22,6 @@ CODEC = "libx264"
 QUALITY = {"crf": "18", "preset": "veryfast", "threads": "1"}
 VIDEOS_WORTH_A_PROCESS = 4
 """A process takes about as long to start as this many videos to render."""
-
-Progress = Callable[..., None]
-"""Called with (stage, done, total)."""
 
 
 def frames(script: Script, *, side: int = SIDE) -> Iterator[NDArray[np.uint8]]:
@@ -53,9 +51,7 @@ def render(script: Script, path: Path, *, side: int = SIDE) -> None:
         container.mux(stream.encode(None))
 
 
-def render_all(
-    scripts: Sequence[Script], paths: Sequence[Path], *, stage: str, progress: Progress | None = None
-) -> None:
+def render_all(scripts: Sequence[Script], paths: Sequence[Path], *, stage: str, progress: Progress = silent) -> None:
     """Write many videos, one process a core this process may use.
 
     Args:
@@ -64,22 +60,16 @@ def render_all(
         stage: name for `progress`.
         progress: called with (stage, done, total).
     """
-    report = progress or (lambda *_: None)
-    report(stage, 0, len(scripts))
-    workers = min(usable_cores(), len(scripts) // VIDEOS_WORTH_A_PROCESS)
+    progress(stage, 0, len(scripts))
+    workers = min(len(allowed_cpus()), len(scripts) // VIDEOS_WORTH_A_PROCESS)
     if workers <= 1:
         for done, (script, path) in enumerate(zip(scripts, paths, strict=True), start=1):
             render(script, path)
-            report(stage, done, len(scripts))
+            progress(stage, done, len(scripts))
         return
     # Spawned, since a fork of a process in which libraries run threads may hang.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         jobs = [pool.submit(render, script, path) for script, path in zip(scripts, paths, strict=True)]
         for done, job in enumerate(as_completed(jobs), start=1):
             job.result()
-            report(stage, done, len(scripts))
-
-
-def usable_cores() -> int:
-    """Count the cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            progress(stage, done, len(scripts))

@@ -1,7 +1,6 @@
 """From nothing to detections in videos of actions that nothing was trained on: every stage, by the public functions."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from stale_edge.demo.stages import make_room, timed
 from stale_edge.demo.video.actions import SEEN, UNSEEN
 from stale_edge.demo.video.clip import DIM, PREPROCESSING, train_clip
 from stale_edge.demo.video.outcome import VideoOutcome, judge, judge_together
-from stale_edge.demo.video.render import usable_cores
 from stale_edge.demo.video.report import write_video_report
 from stale_edge.demo.video.script import FPS
 from stale_edge.demo.video.world import (
@@ -28,7 +26,9 @@ from stale_edge.errors import DataError
 from stale_edge.exporting import export_checkpoint
 from stale_edge.exporting.encoder import export_encoder
 from stale_edge.jobs.features import FeatureJob, extract_all
+from stale_edge.machine import allowed_cpus
 from stale_edge.model.text import TextEncoder, class_bank
+from stale_edge.progress import Progress, silent
 from stale_edge.runtime.detect import detect_files
 from stale_edge.runtime.measured import StageTimings
 from stale_edge.training import evaluate_checkpoint, train
@@ -48,11 +48,8 @@ REPORT_FILE = "report.html"
 N_SHOWN = 4
 """Videos that are detected in one by one, each into a page and subtitles."""
 
-Progress = Callable[..., None]
-"""Called with (stage, done, total) or (stage, done, total, note)."""
 
-
-def run_video_demo(out: Path, *, seed: int = 0, scale: float = 1.0, progress: Progress | None = None) -> dict[str, Any]:
+def run_video_demo(out: Path, *, seed: int = 0, scale: float = 1.0, progress: Progress = silent) -> dict[str, Any]:
     """Render videos, teach a tiny CLIP, train STALE on some actions, and find others in videos never seen.
 
     Everything stays in `out`: `captioned/` and `clip/` (what the tiny CLIP saw, and the CLIP), `encoder/`, `data/` (a
@@ -91,7 +88,7 @@ def run_video_demo(out: Path, *, seed: int = 0, scale: float = 1.0, progress: Pr
         pictures = data / VIDEOS_FOLDER / "train_000.mp4"
         seeing = export_encoder(clip, encoder, bank=bank, video=pictures, progress=progress)
     with timed(seconds, "extract features"):
-        job = FeatureJob(encoder, data, float(FPS), STRIDE, batch=BATCH, threads=usable_cores())
+        job = FeatureJob(encoder, data, float(FPS), STRIDE, batch=BATCH, threads=len(allowed_cpus()))
         extracted = extract_all([data / VIDEOS_FOLDER], job, progress=progress)
         if extracted.errors:
             raise DataError("; ".join(extracted.errors.values()))
@@ -149,7 +146,7 @@ def _shown(data_set: DataSet, prefix: str) -> tuple[str, ...]:
 
 
 def _detect(
-    out: Path, bundle: Path, data_set: DataSet, shown: tuple[str, ...], progress: Progress | None
+    out: Path, bundle: Path, data_set: DataSet, shown: tuple[str, ...], progress: Progress
 ) -> tuple[dict[str, Any], StageTimings]:
     """Detect in the mp4 files of every test video, all into one JSON; in a few into a page and subtitles too.
 

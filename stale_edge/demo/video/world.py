@@ -1,7 +1,6 @@
 """The two sets of videos of the demo: captioned shots for the tiny CLIP, untrimmed videos for STALE."""
 
 import json
-from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from stale_edge.demo.video.actions import SEEN, UNSEEN, Actor, captioned_actors
 from stale_edge.demo.video.clip import CaptionedFrames
 from stale_edge.demo.video.render import render_all
 from stale_edge.demo.video.script import SHOT_S, Script, captioned_script, untrimmed_script
+from stale_edge.progress import Progress, silent
 from stale_edge.video import ClipPreprocess, read_frames
 
 TRAINING_PREFIX, CLOSED_PREFIX, UNSEEN_PREFIX = "train", "seen", "unseen"
@@ -27,10 +27,6 @@ class Kind(IntEnum):
     """What a video is for; its script is drawn from (seed, kind, number)."""
 
     CAPTIONED, TRAINING, CLOSED, OPEN = range(4)
-
-
-Progress = Callable[..., None]
-"""Called with (stage, done, total)."""
 
 
 class WorldSize(NamedTuple):
@@ -49,7 +45,7 @@ class WorldSize(NamedTuple):
 FULL_SIZE = WorldSize(captioned=72, training=160, closed=50, open=40)
 
 
-def render_captioned(folder: Path, *, n_videos: int, seed: int, progress: Progress | None = None) -> None:
+def render_captioned(folder: Path, *, n_videos: int, seed: int, progress: Progress = silent) -> None:
     """Write the videos the tiny CLIP learns from, and `captions.json`: who does what in which shot."""
     scripts = [captioned_script(captioned_actors(), (seed, Kind.CAPTIONED, number)) for number in range(n_videos)]
     paths = _paths(folder / VIDEOS_FOLDER, [f"shots_{number:03d}" for number in range(n_videos)])
@@ -61,7 +57,7 @@ def render_captioned(folder: Path, *, n_videos: int, seed: int, progress: Progre
     (folder / CAPTIONS_FILE).write_text(json.dumps(shots, indent=1) + "\n", encoding="utf-8")
 
 
-def read_captioned(folder: Path, preprocess: ClipPreprocess, *, progress: Progress | None = None) -> CaptionedFrames:
+def read_captioned(folder: Path, preprocess: ClipPreprocess, *, progress: Progress = silent) -> CaptionedFrames:
     """Read the frames of the captioned videos back from their files, prepared as CLIP prepares pictures."""
     shots = json.loads((folder / CAPTIONS_FILE).read_text(encoding="utf-8"))
     rows, actors = [], []
@@ -71,12 +67,11 @@ def read_captioned(folder: Path, preprocess: ClipPreprocess, *, progress: Progre
             shot = captioned[min(int(time_s / SHOT_S), len(captioned) - 1)]
             rows.append(preprocess(picture).astype(np.float16))
             actors.append(Actor(shot["colour"], shot["shape"], shot["manner"]))
-        if progress is not None:
-            progress("read captioned frames", done, len(shots))
+        progress("read captioned frames", done, len(shots))
     return CaptionedFrames(np.stack(rows), tuple(actors))
 
 
-def render_untrimmed(folder: Path, *, size: WorldSize, seed: int, progress: Progress | None = None) -> Annotations:
+def render_untrimmed(folder: Path, *, size: WorldSize, seed: int, progress: Progress = silent) -> Annotations:
     """Write the data set's videos, `annotations.json` and the splits.
 
     Videos to train on and those of the closed-set test show seen actions alone, those of the open-set test unseen ones

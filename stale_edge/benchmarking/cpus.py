@@ -1,0 +1,72 @@
+"""Which CPUs a measured process runs on, and what it leaves behind: load and peak memory."""
+
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Collection
+from pathlib import Path
+
+from stale_edge.machine import SYSTEM_CPUS, allowed_cpus, read_text
+
+_NODES = Path("/sys/devices/system/node")
+
+
+def load_average() -> list[float] | None:
+    """Return the load over 1, 5 and 15 minutes; None where the system does not say."""
+    return [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None
+
+
+def choose_cpus(n: int) -> list[int] | None:
+    """Choose `n` allowed CPUs, on cores of their own where possible, the last ones first: the first serve interrupts.
+
+    Returns:
+        CPU numbers, or None where the system cannot pin (macOS, Windows) or has fewer than `n`.
+    """
+    allowed = allowed_cpus()
+    if not sys.platform.startswith("linux") or len(allowed) < n:
+        return None
+    by_core: dict[str, list[int]] = {}
+    for cpu in reversed(allowed):
+        siblings = read_text(SYSTEM_CPUS / f"cpu{cpu}/topology/thread_siblings_list") or str(cpu)
+        by_core.setdefault(siblings, []).append(cpu)
+    first = [cpus[0] for cpus in by_core.values()]
+    others = [cpu for cpus in by_core.values() for cpu in cpus[1:]]
+    return sorted((first + others)[:n])
+
+
+def cpus_near(cpus: Collection[int]) -> list[int]:
+    """Return the allowed CPUs on the memory nodes of `cpus`: what runs there allocates memory that is near them."""
+    near: set[int] = set()
+    for path in _NODES.glob("node[0-9]*/cpulist"):
+        node = _cpu_list(read_text(path) or "")
+        if node & set(cpus):
+            near |= node
+    return sorted((near & set(allowed_cpus())) | set(cpus))
+
+
+def pin_all_threads(cpus: Collection[int]) -> None:
+    """Keep every thread of this process, and those it will start, on some CPUs. Linux alone."""
+    for thread in Path("/proc/self/task").iterdir():
+        os.sched_setaffinity(int(thread.name), cpus)
+
+
+def peak_rss_bytes() -> int | None:
+    """Return the most memory this process ever held resident, in bytes; None where the system does not say.
+
+    Linux keeps it for each program (`VmHWM`); its `ru_maxrss` also counts the parent that was copied to start it.
+    """
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", read_text(Path("/proc/self/status")) or "", re.MULTILINE)
+    if found:
+        return int(found[1]) * 1024
+    if importlib.util.find_spec("resource") is None:
+        return None
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _cpu_list(text: str) -> set[int]:
+    """Read the kernel's way to write CPUs, such as `0-3,8`."""
+    ends = [part.partition("-") for part in text.split(",") if part]
+    return {cpu for first, _, last in ends for cpu in range(int(first), int(last or first) + 1)}
