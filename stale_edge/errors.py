@@ -5,6 +5,15 @@ The command line prints a `StaleEdgeError` as one line and exits with its `exit_
 """
 
 
+def shown(value: object, limit: int = 80) -> str:
+    """Write a value for a message: at most `limit` characters of its `repr`, on one line; the rest is cut."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of more digits than Python writes, or a list in a list in a ...
+        text = f"a {type(value).__name__} that is too long to write"
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
 class StaleEdgeError(Exception):
     """A file, folder or environment that cannot be used; the message says what, what was got, and what to do."""
 

@@ -18,14 +18,14 @@ ROWS = [
     {"model", "runtime"},
     {"data", "decoding", "evaluation", "report", "video"},
     {"bundle"},
-    {"config", "segments", "errors", "progress", "machine", "version", "_core"},
+    {"config", "segments", "errors", "paths", "progress", "machine", "version", "_core"},
 ]
 LEVEL = {room: level for level, row in enumerate(ROWS) for room in row}
 TORCH_ROOMS = {"demo", "study", "exporting", "training", "model"}
 TORCH_FILES = {"data/dataset.py"}
 TORCH_PACKAGES = {"torch", "transformers", "accelerate", "safetensors", "fvcore", "tokenizers"}
 # The lowest row has an order of its own: everybody may raise an error.
-FOUNDATION = {("config", "errors"), ("segments", "errors"), ("machine", "version")}
+FOUNDATION = {("config", "errors"), ("segments", "errors"), ("machine", "version"), ("paths", "errors")}
 
 
 def _files() -> list[Path]:

@@ -140,7 +140,7 @@ BAD = {
     "Windows separators": (_set("files", 0, "path", "..\\detector.onnx"), "outside the bundle"),
     "empty path": (_set("files", 0, "path", ""), "path must be a non-empty string"),
     "the folder itself": (_set("files", 0, "path", "."), "outside the bundle"),
-    "not its plain name": (_set("files", 0, "path", "./detector.onnx"), "no file of a bundle can be called"),
+    "not its plain name": (_set("files", 0, "path", "./detector.onnx"), r"has the part '\.'"),
     "the manifest itself": (_set("files", 0, "path", "manifest.json"), "no file of a bundle can be called"),
     "provenance": (_set("provenance", []), "provenance must be a JSON object"),
 }

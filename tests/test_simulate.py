@@ -357,7 +357,7 @@ def test_a_video_that_cannot_name_a_file_is_refused(tmp_path: Path, video: str) 
     actions = [{"segment": [1, 3], "label": label} for label in ("Skiing", "Rowing")]
     database = {video: {"duration": 10, "subset": "training", "annotations": actions}}
     (tmp_path / "given.json").write_text(json.dumps({"database": database}), encoding="utf-8")
-    with pytest.raises(DataError, match="cannot name a feature file"):
+    with pytest.raises(DataError, match="cannot name a file in"):
         simulate(tmp_path / "data", config=SMALL, annotations=tmp_path / "given.json")
     assert [path.name for path in tmp_path.iterdir()] == ["given.json"]
 

@@ -10,6 +10,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from stale_edge.errors import BundleError
+from stale_edge.paths import inside
+
 _CHUNK_BYTES = 1 << 20
 _AT_FDCWD = -100
 _EXCHANGE = 2  # RENAME_EXCHANGE of Linux and RENAME_SWAP of macOS
@@ -26,10 +29,10 @@ def sha256_of(path: Path) -> str:
 
 def file_problem(folder: Path, name: str, *, size: int, sha256: str) -> str | None:
     """Say what is wrong with a file of a folder that promises its size and hash, or None."""
-    path = folder / name
-    real = Path(os.path.realpath(path))
-    if not real.is_relative_to(os.path.realpath(folder)):
-        return f"{name} leads outside the folder, to {real}"
+    try:
+        path = inside(folder, name, nested=True, error=BundleError)
+    except BundleError as error:
+        return str(error)
     try:
         if not path.is_file():
             return f"{name} is missing" if not path.exists() else f"{name} is not a file"

@@ -5,12 +5,12 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Literal, get_args
 
 from stale_edge.bundle.json_fields import Json, exact_keys, integer_of, list_of, parse_json, string_of, table_of
 from stale_edge.config import Architecture, DecodeConfig, FeatureSpec, Resampling, from_dict, to_dict
-from stale_edge.errors import BundleError, ConfigError
+from stale_edge.errors import BundleError, ConfigError, shown
+from stale_edge.paths import folded, name_problem
 
 FORMAT = "stale-edge-bundle/1"
 MANIFEST_NAME = "manifest.json"
@@ -131,7 +131,7 @@ class Manifest:
         made: dict[tuple[Role, str | None, str], str] = {}
         for entry in self.files:
             check_inside(entry.path)
-            key = str(PurePosixPath(entry.path)).casefold()  # some file systems do not tell case apart
+            key = folded(entry.path)  # some file systems do not tell case apart
             if key in seen:
                 raise BundleError(f"manifest lists a file twice: {seen[key]!r} and {entry.path!r}")
             seen[key] = entry.path
@@ -262,11 +262,12 @@ def check_inside(path: str) -> None:
     Raises:
         BundleError: the path is named.
     """
-    parts = PurePosixPath(path).parts
-    strange = not path or "\\" in path or ":" in path or "\0" in path
-    if strange or path.startswith("/") or ".." in parts or not parts:
-        raise BundleError(f"manifest names a path outside the bundle: {path!r}; only relative paths inside are allowed")
-    if path != str(PurePosixPath(path)) or path.casefold() == MANIFEST_NAME:
+    problem = "has a colon" if ":" in path else name_problem(path, nested=True)
+    if problem:
+        raise BundleError(
+            f"manifest names a path outside the bundle: {shown(path)} {problem}; only relative paths inside are allowed"
+        )
+    if folded(path) == MANIFEST_NAME:
         raise BundleError(f"manifest names {path!r}, which no file of a bundle can be called")
 
 

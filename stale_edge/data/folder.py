@@ -14,6 +14,7 @@ from stale_edge.data.public import find_public_layout, read_public_annotations
 from stale_edge.data.scores import VideoScore, read_scores
 from stale_edge.data.splits import read_split
 from stale_edge.errors import ConfigError, DataError
+from stale_edge.paths import inside
 from stale_edge.segments import FloatArray, find_video
 
 ANNOTATIONS_FILE = "annotations.json"
@@ -63,9 +64,9 @@ class DataSet:
         """Read the class names of one split file, named as in `splits`.
 
         Raises:
-            DataError: there is no such split, or it is unreadable.
+            DataError: there is no such split, it lies elsewhere, or it is unreadable.
         """
-        return read_split(self.root / SPLITS_FOLDER / name)
+        return read_split(inside(self.root / SPLITS_FOLDER, name, nested=True))
 
     def load(self, video: str) -> FloatArray:
         """Read one video's features, (T, C) float32, finite, C as the feature spec says.

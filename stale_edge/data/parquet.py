@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from stale_edge.errors import DataError, MissingExtraError
+from stale_edge.errors import DataError, MissingExtraError, shown
 
 SUFFIXES = (".parquet",)
 VIDEO, FEATURES = "video", "features"
@@ -87,5 +87,8 @@ def _index(path: Path, size: int, mtime_ns: int) -> Mapping[str, tuple[int, int]
             raise KeyError(f"there is no column {', '.join(sorted(missing))}")
         for group in range(file.num_row_groups):
             names = file.read_row_group(group, columns=[VIDEO]).column(VIDEO).to_pylist()
-            rows.update({str(name): (group, row) for row, name in enumerate(names)})
+            for row, name in enumerate(names):
+                if not isinstance(name, str) or name in rows:
+                    raise ValueError(f"each row needs its own video; got {shown(name)} in group {group}, row {row}")
+                rows[name] = (group, row)
     return MappingProxyType(rows)

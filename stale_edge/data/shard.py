@@ -27,6 +27,7 @@ from stale_edge.data.folder import (
     write_feature_spec,
 )
 from stale_edge.errors import DataError
+from stale_edge.paths import check_distinct, inside
 from stale_edge.progress import Progress, silent
 from stale_edge.segments import FloatArray, find_video
 
@@ -114,6 +115,9 @@ def _write_shards(
     opened = {"tar": _tar_shard, "parquet": _parquet_shard}[shard_format]
     names: list[str] = []
     videos, done = data_set.features.videos, 0
+    check_distinct(videos, what="videos")
+    for video in videos:
+        inside(folder, video, suffix=".npy")  # whoever unpacks a shard makes a file of this name
     while done < len(videos):
         names.append(f"shard-{len(names):06d}.{shard_format}")
         written = 0

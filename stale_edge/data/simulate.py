@@ -34,6 +34,7 @@ from stale_edge.data.simulate_features import FeatureModel
 from stale_edge.data.simulate_names import name_pool, simulated_class_bank
 from stale_edge.data.simulate_timeline import Span, Timeline, add_distractors, draw_actions
 from stale_edge.errors import DataError
+from stale_edge.paths import check_distinct, inside
 from stale_edge.progress import Progress, silent
 
 _DEFAULT_VIDEOS = 800
@@ -92,11 +93,14 @@ def simulate(
     invented = given is None
     truth = _invented(names, unseen, config) if given is None else given
 
-    (out / FEATURES_FOLDER).mkdir(parents=True)
+    features_folder = out / FEATURES_FOLDER
+    files = {video: inside(features_folder, video, suffix=".npy") for video in truth.videos}
+    check_distinct(files, what="videos")
+    features_folder.mkdir(parents=True)
     for done, (video, annotation) in enumerate(truth.videos.items()):
         progress("simulate", done, len(truth.videos))
         features = _features(video, annotation, names, model, config)
-        np.save(out / FEATURES_FOLDER / f"{video}.npy", features, allow_pickle=False)
+        np.save(files[video], features, allow_pickle=False)
     progress("simulate", len(truth.videos), len(truth.videos))
     (out / SPLITS_FOLDER).mkdir()
     for name, part in (("train", seen), ("test", unseen)):
@@ -153,10 +157,6 @@ def _sampled(annotations: Annotations, config: SimulateConfig) -> Annotations:
             f"the annotation file has one class, {annotations.classes[0]!r}; at least two are needed, "
             "since simulated features differ by class"
         )
-    for video in annotations.videos:
-        # Each video becomes `features/<video>.npy`; a name with a slash would be written elsewhere, even outside `out`.
-        if not video or "/" in video or "\\" in video or "\0" in video:
-            raise DataError(f"the annotation file has a video named {video!r}, which cannot name a feature file")
     if config.n_videos is None or config.n_videos >= len(annotations.videos):
         return annotations
     rng = np.random.default_rng([config.seed, 4])

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stale_edge.errors import DataError
+from stale_edge.errors import DataError, shown
+from stale_edge.paths import name_problem
 
 SUFFIXES = (".tar",)
 _MEMBER = ".npy"
@@ -63,8 +64,14 @@ def _index(path: Path, size: int, mtime_ns: int) -> Mapping[str, _Place]:
     places = {}
     with tarfile.open(path, "r:") as archive:
         for member in archive:
+            problem = name_problem(member.name.removeprefix("./"), nested=True)
+            if problem and member.name not in (".", "./"):
+                raise tarfile.ReadError(f"its member {shown(member.name)} {problem}; make the shard anew")
             if member.isfile() and member.name.endswith(_MEMBER):
                 if member.offset_data + member.size > size:
                     raise tarfile.ReadError(f"cut short in {member.name}")
-                places[Path(member.name).name.removesuffix(_MEMBER)] = _Place(member.offset_data, member.size)
+                video = Path(member.name).name.removesuffix(_MEMBER)
+                if video in places:
+                    raise tarfile.ReadError(f"the video {shown(video)} stands in it twice; keep it once")
+                places[video] = _Place(member.offset_data, member.size)
     return MappingProxyType(places)

@@ -14,6 +14,7 @@ from stale_edge.errors import DataError
 from stale_edge.jobs.inputs import SourceState
 from stale_edge.jobs.journal import ErrorLog, read_record, still_holds, write_record
 from stale_edge.jobs.pool import ERROR, RayPool, Row, run_all
+from stale_edge.paths import check_distinct, inside
 from stale_edge.progress import Progress, silent
 from stale_edge.runtime.detect import DetectionRun, Detector, DetectSettings, Found, summarize
 from stale_edge.runtime.detect_inputs import Input, find_inputs
@@ -54,6 +55,7 @@ def detect_many(
         encoder = None if settings.encoder is None else settings.encoder.absolute()
         settings = replace(settings, bundle=settings.bundle.absolute(), encoder=encoder)
     items = find_inputs(inputs)
+    check_distinct((item.video for item in items), what="videos")
     annotated = None if truth is None else read_annotations(truth)
     identity = _identity(settings)
     try:
@@ -61,13 +63,20 @@ def detect_many(
     except OSError as error:
         raise DataError(f"{results}: cannot be made: {error.strerror or error}") from error
     found: dict[str, Found] = {}
-    for item in items:
-        record = read_record(_file(results, item.video))
-        if still_holds(record, item.path, {**identity, "array": item.array}):
-            found[item.video] = _found(record or {})
-    waiting = [item for item in items if item.video not in found]
+    waiting = []
     log = ErrorLog(results)
     errors = []
+    for item in items:
+        try:
+            record = read_record(_file(results, item.video))
+        except DataError as error:
+            errors.append(f"{item.source}: {error}")
+            log.add(item.video, str(item.path), errors[-1])
+            continue
+        if still_holds(record, item.path, {**identity, "array": item.array}):
+            found[item.video] = _found(record or {})
+        else:
+            waiting.append(item)
     any_video = any(item.is_video for item in waiting)
     make = partial(DetectWorker, settings, results, identity, any_video)
     for row in run_all(make, [_row(item) for item in waiting], pool=pool) if waiting else ():
@@ -127,7 +136,7 @@ def _state_of(path: Path) -> SourceState:
 
 
 def _file(results: Path, video: str) -> Path:
-    return results / f"{video}.json"
+    return inside(results, video, suffix=".json")
 
 
 def _row(item: Input) -> Row:

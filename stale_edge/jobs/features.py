@@ -17,6 +17,7 @@ from stale_edge.errors import DataError, FeatureContractError
 from stale_edge.jobs.inputs import SourceState, VideoInput, find_videos
 from stale_edge.jobs.journal import ErrorLog, read_record, still_holds, write_record
 from stale_edge.jobs.pool import ERROR, RayPool, Row, run_all
+from stale_edge.paths import check_distinct, inside
 from stale_edge.progress import Progress, silent
 from stale_edge.runtime.encoder import load_encoder
 from stale_edge.video import Timings, open_video, snippet_features, snippet_rate, watch_video
@@ -104,6 +105,7 @@ def extract_all(
     if job.batch < 1:
         raise ValueError(f"batch must be an integer >= 1; got {job.batch!r}")
     videos = find_videos(inputs)
+    check_distinct((item.video for item in videos), what="videos")
     spec, identity = prepare(job)
     waiting = [item for item in videos if not _is_done(job, item, identity)]
     there = tuple(item.video for item in videos if item not in waiting)
@@ -178,7 +180,7 @@ class FeatureWorker:
         job, source = self._job, Path(row["path"])
         state = SourceState.of(source)
         rate, timings = snippet_rate(job.fps, job.stride), Timings()
-        target = job.features / f"{row['video']}.npy"
+        target = inside(job.features, row["video"], suffix=".npy")
         with (
             open_video(source, threads=job.threads) as opened,
             write_features(target, channels=self._encoder.embed_dim) as writer,
@@ -199,10 +201,13 @@ class FeatureWorker:
             "encoder_s": timings.encoder_s,
             "notes": list(opened.notes),
         }
-        write_record(job.records / f"{row['video']}.json", state, record)
+        write_record(inside(job.records, row["video"], suffix=".json"), state, record)
         return record
 
 
 def _is_done(job: FeatureJob, item: VideoInput, identity: Row) -> bool:
-    made = (job.features / f"{item.video}.npy").is_file()
-    return made and still_holds(read_record(job.records / f"{item.video}.json"), item.path, identity)
+    try:
+        made = inside(job.features, item.video, suffix=".npy").is_file()
+        return made and still_holds(read_record(inside(job.records, item.video, suffix=".json")), item.path, identity)
+    except DataError:  # the name cannot be that of a file: the worker says so, for this video alone
+        return False

@@ -17,6 +17,7 @@ from stale_edge.config import Config, FeatureSpec, from_dict, to_dict
 from stale_edge.errors import CheckpointError, StaleEdgeError
 from stale_edge.model.build import build_model
 from stale_edge.model.text import FreeClassEmbeddings, TextEncoder, class_bank
+from stale_edge.paths import inside
 from stale_edge.version import versions_with
 
 FORMAT = "stale-edge-checkpoint/1"
@@ -255,9 +256,7 @@ def _check_files(path: Path, files: dict[str, str], *, needed: Sequence[str]) ->
         if name not in files:
             raise CheckpointError(f"{path / CONFIG_FILE} does not list {name}")
     for name, expected in files.items():
-        file = path / name
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise CheckpointError(f"{path / CONFIG_FILE} names a path outside the checkpoint: {name!r}")
+        file = inside(path, name, nested=True, error=CheckpointError)
         if not file.is_file():
             raise CheckpointError(f"{file} is missing from the checkpoint")
         if sha256_of(file) != expected:
