@@ -31,27 +31,34 @@ class UnfoldedConv1d(nn.Module):
     Args:
         kernel_size: odd, >= 1.
         dilation: >= 1.
+        bias: whether one number is added to each output channel.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, kernel_size: int, dilation: int = 1) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, *, kernel_size: int, dilation: int = 1, bias: bool = True
+    ) -> None:
         super().__init__()
         if kernel_size % 2 == 0 or kernel_size < 1 or dilation < 1:
             raise ValueError(
                 f"kernel_size must be odd and >= 1, dilation >= 1; got kernel_size={kernel_size}, dilation={dilation}"
             )
-        self.reach = dilation * (kernel_size // 2)
         self.dilation = dilation
         self.kernel_size = kernel_size
         # weight (out, kernel_size * in): tap j of a nn.Conv1d weight (out, in, kernel_size) fills columns j*in:(j+1)*in
-        self.linear = nn.Linear(kernel_size * in_channels, out_channels)
+        self.linear = nn.Linear(kernel_size * in_channels, out_channels, bias=bias)
 
     def forward(self, snippets: Tensor) -> Tensor:
-        if self.kernel_size == 1:
-            return self.linear(snippets)  # type: ignore[no-any-return]
-        padded = F.pad(snippets, (0, 0, self.reach, self.reach))  # (B, T + 2 reach, C)
-        length = snippets.shape[1]
-        taps = [padded[:, j * self.dilation : j * self.dilation + length] for j in range(self.kernel_size)]
-        return self.linear(torch.cat(taps, dim=-1))  # type: ignore[no-any-return]
+        return self.linear(unfold(snippets, kernel_size=self.kernel_size, dilation=self.dilation))  # type: ignore[no-any-return]
+
+
+def unfold(snippets: Tensor, *, kernel_size: int, dilation: int = 1) -> Tensor:
+    """Put each snippet's neighbours beside it: (B, T, C) to (B, T, kernel_size * C), zeros beyond both ends."""
+    if kernel_size == 1:
+        return snippets
+    reach = dilation * (kernel_size // 2)
+    padded = F.pad(snippets, (0, 0, reach, reach))  # (B, T + 2 reach, C)
+    length = snippets.shape[1]
+    return torch.cat([padded[:, j * dilation : j * dilation + length] for j in range(kernel_size)], dim=-1)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, *, n_heads: int, dropout: float, key_bias: Tensor | None = None) -> Tensor:

@@ -1,0 +1,113 @@
+"""The network: embedding, pyramid of transformer blocks, neck, and two heads that every level shares."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from stale_edge.model.actionformer.heads import ClassHead, IdentityNeck, OffsetHead, PyramidNeck
+from stale_edge.model.actionformer.layers import Block, ConvolutionLayer, LocalAttention
+from stale_edge.model.actionformer.output import PointOutput
+from stale_edge.model.actionformer.padding import pad, padded_length
+from stale_edge.model.actionformer.positions import AbsolutePositions
+from stale_edge.model.actionformer.settings import ActionFormerConfig
+from stale_edge.model.inputs import check_inputs, is_recording
+
+PRIOR = 0.01
+"""Class score of every point before training: few points see an action, and the first losses stay small."""
+
+
+class ActionFormer(nn.Module):
+    """Propose one segment per class at every point of a pyramid of time scales.
+
+    Level l has a point every 2**l snippets, at snippets 0, 2**l, 2 * 2**l, ... Any number of snippets goes in; the
+    network pads them itself, see `padding`.
+    """
+
+    def __init__(self, config: ActionFormerConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim = config.embed_dim
+        widths = [config.feature_channels] + [dim] * config.n_embedding_layers
+        self.embedding = nn.ModuleList(ConvolutionLayer(a, b) for a, b in pairwise(widths))
+        self.positions = AbsolutePositions(config) if config.absolute_positions else None
+        self.stem = nn.ModuleList(_block(config, level=0, stride=1) for _ in range(config.n_stem_blocks))
+        self.branch = nn.ModuleList(_block(config, level=level, stride=2) for level in range(1, config.n_levels))
+        self.neck = PyramidNeck(config) if config.neck == "fpn" else IdentityNeck(config)
+        self.class_head = ClassHead(config)
+        self.offset_head = OffsetHead(config)
+        for module in self.modules():
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+        self.class_head.start_at(PRIOR)
+
+    def forward(self, features: Tensor, class_embeddings: Tensor, valid: Tensor | None = None) -> PointOutput:
+        """Answer for B videos of T snippets and K classes.
+
+        Args:
+            features: (B, T, C).
+            class_embeddings: (K, 3 D + 1), rows of the last layer; `class_bank()` gives the network's own.
+            valid: (B, T), 1 for snippets, 0 for what fills videos of unequal length up to T; None: all are snippets.
+
+        Raises:
+            ValueError: shapes do not fit, or the video is longer than the table of positions and may not stretch it.
+        """
+        check_inputs(features, class_embeddings, channels=self.config.feature_channels, dim=self.config.bank_width)
+        self._check_length(features, valid)
+        x, inside = pad(features, valid, padded_length(self.config, features.shape[1]))
+        levels, masks = self._pyramid(x, inside)  # (B, T_l, D) and (B, T_l, 1) a level
+        levels = self.neck(levels, masks)
+        class_logits = [
+            self.class_head(level, mask, class_embeddings) for level, mask in zip(levels, masks, strict=True)
+        ]
+        offsets = [
+            self.offset_head(level, mask, number=number)
+            for number, (level, mask) in enumerate(zip(levels, masks, strict=True))
+        ]
+        return PointOutput(torch.cat(class_logits, dim=1), torch.cat(offsets, dim=1), torch.cat(masks, dim=1)[:, :, 0])
+
+    def class_bank(self) -> Tensor:
+        """Give the class embeddings (K, 3 D + 1) of the network's own classes: its last layer, row by row."""
+        return self.class_head.bank()
+
+    def _pyramid(self, x: Tensor, inside: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        for layer in self.embedding:
+            x = layer(x, inside)
+        if self.positions is not None:
+            x = x + self.positions(x.shape[1]) * inside
+        for block in self.stem:
+            x = block(x, inside)
+        levels, masks = [x], [inside]
+        for block in self.branch:
+            inside = torch.unflatten(inside, 1, (-1, 2))[:, :, 0]
+            x = block(x, inside)
+            levels.append(x)
+            masks.append(inside)
+        return levels, masks
+
+    def _check_length(self, features: Tensor, valid: Tensor | None) -> None:
+        if is_recording():
+            return
+        if valid is not None and valid.shape != features.shape[:2]:
+            raise ValueError(f"valid must be of shape (B, T) = {tuple(features.shape[:2])}; got {tuple(valid.shape)}")
+        length, table = features.shape[1], self.config.max_length
+        if self.positions is None or length <= table:
+            return
+        if self.training or not self.config.interpolate_positions:
+            raise ValueError(
+                f"videos must have at most {table} snippets, the length of the table of positions, in training and "
+                f"where model.interpolate_positions is off; got {length}; crop or resample the features"
+            )
+
+
+def _block(config: ActionFormerConfig, *, level: int, stride: int) -> Block:
+    attention = LocalAttention(
+        config.embed_dim,
+        n_heads=config.n_heads,
+        window=config.windows[level],
+        stride=stride,
+        relative_positions=config.relative_positions,
+    )
+    return Block(
+        config.embed_dim, attention=attention, stride=stride, dropout=config.dropout, drop_path=config.drop_path
+    )

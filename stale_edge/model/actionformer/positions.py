@@ -1,0 +1,40 @@
+"""Absolute positions: sinusoids added to the embedded snippets."""
+
+import torch
+from torch import Tensor, nn
+
+from stale_edge.model.actionformer.padding import greater
+from stale_edge.model.actionformer.settings import ActionFormerConfig
+
+BASE = 10000.0
+
+
+class AbsolutePositions(nn.Module):
+    """Give the position of every snippet as D sinusoids, divided by sqrt(D).
+
+    Videos up to `max_length` read the table; longer ones stretch it linearly, as the public program does.
+    """
+
+    table: Tensor
+
+    def __init__(self, config: ActionFormerConfig) -> None:
+        super().__init__()
+        self.max_length = config.max_length
+        channels = torch.arange(config.embed_dim, dtype=torch.float64)
+        wavelengths = BASE ** (2 * (channels // 2) / config.embed_dim)
+        angles = torch.arange(config.max_length, dtype=torch.float64)[:, None] / wavelengths
+        table = torch.where(channels % 2 == 0, angles.sin(), angles.cos()) / config.embed_dim**0.5
+        self.register_buffer("table", table.float(), persistent=False)
+
+    def forward(self, length: int) -> Tensor:
+        """Give (length, D)."""
+        stretched = greater(length, self.max_length)
+        places = torch.arange(length, device=self.table.device, dtype=torch.float32)
+        # Middles of equal cells, held at the first and last row: linear interpolation with align_corners = False.
+        places = ((places + 0.5) * (self.max_length / stretched) - 0.5).clamp(0.0, self.max_length - 1.0)
+        lower = places.floor()
+        share = (places - lower)[:, None]
+        rows = lower.long()
+        after = (rows + 1).clamp(max=self.max_length - 1)
+        positions: Tensor = self.table[rows] * (1 - share) + self.table[after] * share
+        return positions

@@ -1,0 +1,150 @@
+"""Sizes and choices of ActionFormer, and the three published networks by name."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Literal
+
+from stale_edge.config.checks import require
+
+Ranges = tuple[tuple[float, float], ...]
+
+SIX_RANGES: Ranges = ((0.0, 4.0), (4.0, 8.0), (8.0, 16.0), (16.0, 32.0), (32.0, 64.0), (64.0, 10000.0))
+"""Which distances each of six levels answers for, in snippets."""
+
+
+@dataclass(frozen=True)
+class ActionFormerConfig:
+    """Sizes of the network. The defaults are the published THUMOS14 network on I3D features."""
+
+    feature_channels: int = 2048
+    """C, channels of the features, >= 1."""
+    n_classes: int = 20
+    """K, rows of the last layer, >= 1; 1 finds actions without naming them."""
+    embed_dim: int = 512
+    """D, width of the pyramid, >= 1, a multiple of `n_heads`."""
+    neck_dim: int = 512
+    """Width of the neck's answers, >= 1; `identity` needs `embed_dim`."""
+    head_dim: int = 512
+    """Width of the hidden layers of both heads, >= 1."""
+    n_heads: int = 4
+    """Heads of every attention, >= 1."""
+    n_embedding_layers: int = 2
+    """Convolutions before the pyramid, >= 1."""
+    n_stem_blocks: int = 2
+    """Transformer blocks at full length, >= 1."""
+    n_head_layers: int = 3
+    """Convolutions of each head, the last one included, >= 2."""
+    windows: tuple[int, ...] = (19,) * 6
+    """Attention window of each level, in points of that level: odd; 1 or less attends to the whole video."""
+    ranges: Ranges = SIX_RANGES
+    """Least and greatest distance, in snippets, that a point of each level answers for; one pair a level."""
+    max_length: int = 2304
+    """Snippets that a training video is padded to, and the length of the table of positions."""
+    absolute_positions: bool = False
+    """Whether sinusoids of the position are added before the pyramid."""
+    relative_positions: bool = False
+    """Whether each attention has a learned bias per head and distance within its window."""
+    interpolate_positions: bool = True
+    """Whether videos longer than `max_length` stretch the table of absolute positions; if not they are refused."""
+    neck: Literal["identity", "fpn"] = "identity"
+    """`identity`: one normalisation a level. `fpn`: coarse levels are added to finer ones first."""
+    dropout: float = 0.0
+    """In the feed-forward networks, in [0, 1), in training alone."""
+    drop_path: float = 0.1
+    """Chance that a video skips one half of a block, in [0, 1), in training alone."""
+
+    def __post_init__(self) -> None:
+        for name in (
+            "feature_channels",
+            "n_classes",
+            "embed_dim",
+            "neck_dim",
+            "head_dim",
+            "n_heads",
+            "n_embedding_layers",
+            "n_stem_blocks",
+            "max_length",
+        ):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "an integer >= 1")
+        _require(
+            self.embed_dim % self.n_heads == 0, "embed_dim", self.embed_dim, f"a multiple of n_heads = {self.n_heads}"
+        )
+        _require(self.n_head_layers >= 2, "n_head_layers", self.n_head_layers, "an integer >= 2")
+        _require(len(self.ranges) >= 1, "ranges", self.ranges, "one pair of distances for each level, at least one")
+        _require(
+            all(len(pair) == 2 and 0 <= pair[0] < pair[1] for pair in self.ranges),
+            "ranges",
+            self.ranges,
+            "pairs of distances in snippets, 0 <= least < greatest",
+        )
+        _require(
+            len(self.windows) == len(self.ranges) and all(window <= 1 or window % 2 == 1 for window in self.windows),
+            "windows",
+            self.windows,
+            f"one window for each of the {len(self.ranges)} levels of ranges, odd, or 1 or less for the whole video",
+        )
+        _require(
+            self.max_length % self.divisor == 0,
+            "max_length",
+            self.max_length,
+            f"a multiple of {self.divisor}, which the strides and windows {self.windows} ask for",
+        )
+        _require(
+            not self.relative_positions or all(window > 1 for window in self.windows),
+            "relative_positions",
+            self.relative_positions,
+            f"false where a window is 1 or less (windows = {self.windows}): the whole video has no fixed distances",
+        )
+        _require(
+            self.neck != "identity" or self.neck_dim == self.embed_dim,
+            "neck_dim",
+            self.neck_dim,
+            f"embed_dim = {self.embed_dim} where the neck is 'identity'",
+        )
+        _require(0 <= self.dropout < 1, "dropout", self.dropout, "a number in [0, 1)")
+        _require(0 <= self.drop_path < 1, "drop_path", self.drop_path, "a number in [0, 1)")
+
+    @property
+    def n_levels(self) -> int:
+        """Levels of the pyramid; level l has one point every 2**l snippets."""
+        return len(self.ranges)
+
+    @property
+    def unit(self) -> int:
+        """Snippets between two points of the coarsest level."""
+        return 1 << (self.n_levels - 1)
+
+    @property
+    def divisor(self) -> int:
+        """What the public program makes every length beyond `max_length` a multiple of, in snippets."""
+        return max((window // 2 * 2 if window > 1 else 1) << level for level, window in enumerate(self.windows))
+
+    @property
+    def bank_width(self) -> int:
+        """Width of a class embedding: the three taps of the last convolution and its bias."""
+        return 3 * self.head_dim + 1
+
+
+def _require(condition: bool, key: str, value: object, allowed: str) -> None:
+    require(condition, f"model.{key}", value, allowed)
+
+
+_ACTIVITYNET = ActionFormerConfig(
+    n_classes=1,
+    embed_dim=256,
+    neck_dim=256,
+    head_dim=256,
+    windows=(7, 7, 7, 7, 7, -1),
+    max_length=192,
+    absolute_positions=True,
+)
+
+NAMED_SETTINGS: Mapping[str, ActionFormerConfig] = MappingProxyType(
+    {
+        "thumos-i3d": ActionFormerConfig(),
+        "activitynet-i3d": _ACTIVITYNET,
+        "activitynet-tsp": replace(_ACTIVITYNET, feature_channels=512),
+    }
+)
+"""The published networks: 29,251,612, 8,123,145 and 6,943,497 parameters."""
