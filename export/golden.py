@@ -33,8 +33,8 @@ from stale_edge.bundle.writer import replaced
 from stale_edge.config import Config, DecodeConfig, FeatureSpec, ModelConfig, TrainConfig, to_dict
 from stale_edge.data import resample
 from stale_edge.exporting import export_checkpoint
-from stale_edge.exporting.localizer_graph import localizer_graph
-from stale_edge.exporting.onnx_export import save_onnx
+from stale_edge.exporting.decoder.pipeline_graph import localizer_graph
+from stale_edge.exporting.graph.recording import save_onnx
 from stale_edge.model import build_model
 from stale_edge.model.checkpoint import write_checkpoint
 from stale_edge.runtime import Localizer

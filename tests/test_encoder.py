@@ -15,9 +15,9 @@ from stale_edge.bundle import ClassBank
 from stale_edge.bundle.encoder_folder import EncoderManifest, read_encoder, verify_encoder
 from stale_edge.errors import BundleError, CheckpointError, ParityError, VerificationError
 from stale_edge.exporting import encoder as exporting
-from stale_edge.exporting import encoder_precision
 from stale_edge.exporting.encoder import export_encoder
-from stale_edge.exporting.encoder_parity import encoder_data, judge_encoder, simulated_picture
+from stale_edge.exporting.graph import encoder_precision
+from stale_edge.exporting.parity.encoder_parity import encoder_data, judge_encoder, simulated_picture
 from stale_edge.model.vision import load_vision_tower
 from stale_edge.runtime.encoder import load_encoder
 

@@ -32,15 +32,15 @@ from stale_edge.exporting import (
     export,
     export_checkpoint,
     export_detector,
-    localizer,
+    pipeline,
 )
 from stale_edge.exporting.calibration import Calibration
-from stale_edge.exporting.detector_graph import graph_inputs, graph_outputs
+from stale_edge.exporting.decoder.pipeline_graph import localizer_graph
 from stale_edge.exporting.formats import DEFAULT_PRECISIONS, ArtifactFormat, find_format, select_formats
-from stale_edge.exporting.localizer_graph import localizer_graph
-from stale_edge.exporting.onnx_export import OPSET, check_graph
-from stale_edge.exporting.onnx_precision import halve_weights, quantize_columns, quantize_weights
-from stale_edge.exporting.torchscript import METADATA_FILE, load_torchscript, trace_torchscript
+from stale_edge.exporting.graph.detector_graph import graph_inputs, graph_outputs
+from stale_edge.exporting.graph.precision import halve_weights, quantize_columns, quantize_weights
+from stale_edge.exporting.graph.recording import OPSET, check_graph
+from stale_edge.exporting.graph.torchscript import METADATA_FILE, load_torchscript, trace_torchscript
 from stale_edge.model import build_model
 from stale_edge.runtime.backends import open_backend
 
@@ -595,7 +595,7 @@ def test_a_localizer_that_decides_differently_writes_nothing(
         return localizer_graph(*args, decode=dataclasses.replace(decode, min_snippets=LONG), **kwargs)
 
     monkeypatch.setattr(detector, "trace_onnx", lambda _: graph(exported, "fp32"))
-    monkeypatch.setattr(localizer, "localizer_graph", strict)
+    monkeypatch.setattr(pipeline, "localizer_graph", strict)
     quick = {"formats": ["onnx"], "precisions": ["fp32"], "data": exported.data}
     with pytest.raises(ParityError, match=r"decides differently.*nothing was written: localizer-fp32.onnx in v0, v1"):
         export_checkpoint(exported.checkpoint, tmp_path / "bundle", **quick)

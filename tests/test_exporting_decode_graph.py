@@ -12,10 +12,10 @@ from test_decoding import CONFIGS, made
 
 from stale_edge.config import DecodeConfig
 from stale_edge.decoding import decode_arrays
-from stale_edge.exporting.decode_paper_graph import paper_decoder
-from stale_edge.exporting.decode_release_graph import release_decoder
-from stale_edge.exporting.graph_builder import GraphBuilder
-from stale_edge.exporting.onnx_export import OPSET, all_nodes
+from stale_edge.exporting.decoder.graph_builder import GraphBuilder
+from stale_edge.exporting.decoder.paper_decoder import paper_decoder
+from stale_edge.exporting.decoder.release_decoder import release_decoder
+from stale_edge.exporting.graph.recording import OPSET, all_nodes
 
 RELEASE = DecodeConfig(policy="release")
 HARD = DecodeConfig(soft_nms="hard", tiou_threshold=0.0, min_score=0.0)

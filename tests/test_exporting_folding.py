@@ -9,11 +9,12 @@ import torch
 
 from stale_edge.benchmarking.macs import count_macs
 from stale_edge.config import ModelConfig
-from stale_edge.exporting import folding_paper
 from stale_edge.exporting.detector import DetectorExporter
-from stale_edge.exporting.folding import FeatureStatistics, fold_detector
 from stale_edge.exporting.formats import find_format
 from stale_edge.model import build_model
+from stale_edge.model.channel_statistics import FeatureStatistics
+from stale_edge.model.folding import fold_detector
+from stale_edge.model.stale import folded_paper
 
 
 def _release(length: int, dim: int = 32) -> torch.nn.Module:
@@ -114,7 +115,7 @@ def test_masks_made_in_chunks_are_the_same(monkeypatch: pytest.MonkeyPatch) -> N
     inputs = torch.randn(2, 21, 32), torch.randn(4, 32)
     with torch.no_grad():
         whole = folded(*inputs).masks
-        monkeypatch.setattr(folding_paper, "CHUNK_ELEMENTS", 1000)
+        monkeypatch.setattr(folded_paper, "CHUNK_ELEMENTS", 1000)
         torch.testing.assert_close(folded(*inputs).masks, whole)
 
 

@@ -17,10 +17,10 @@ from stale_edge.exporting import export_checkpoint
 from stale_edge.exporting.calibration import Calibration, calibrate_on
 from stale_edge.exporting.detector import DetectorExporter
 from stale_edge.exporting.formats import DEFAULT_PRECISIONS, find_format
+from stale_edge.exporting.graph.static_ranges import Range, measure_ranges, quantize_static
 from stale_edge.exporting.layer_search import SEARCH_BUDGET, search_layers, within
-from stale_edge.exporting.onnx_static import Range, measure_ranges, quantize_static
-from stale_edge.exporting.parity import Reference
-from stale_edge.exporting.parity_data import validation_data
+from stale_edge.exporting.parity.check import Reference
+from stale_edge.exporting.parity.videos import validation_data
 from stale_edge.model.checkpoint import read_checkpoint
 from stale_edge.training.evaluate import feature_contract
 

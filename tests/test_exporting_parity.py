@@ -17,12 +17,12 @@ from stale_edge.config import DecodeConfig, FeatureSpec, ModelConfig
 from stale_edge.decoding import decode_arrays
 from stale_edge.errors import DataError, FeatureContractError, ParityError
 from stale_edge.evaluation.agreement import count_matched
-from stale_edge.exporting import localizer
-from stale_edge.exporting.detector_graph import TRACED_BATCH, TRACED_CLASSES, TRACED_LENGTH
+from stale_edge.exporting import pipeline
 from stale_edge.exporting.export import refuse_failures
 from stale_edge.exporting.formats import find_format
-from stale_edge.exporting.parity import BUDGETS, Outputs, Reference, gate_margin, gate_open, judge
-from stale_edge.exporting.parity_data import shape_cases, simulated_data, validation_data
+from stale_edge.exporting.graph.detector_graph import TRACED_BATCH, TRACED_CLASSES, TRACED_LENGTH
+from stale_edge.exporting.parity.check import BUDGETS, Outputs, Reference, gate_margin, gate_open, judge
+from stale_edge.exporting.parity.videos import shape_cases, simulated_data, validation_data
 from stale_edge.model import build_model
 from stale_edge.segments import Detection, FloatArray
 
@@ -205,14 +205,14 @@ def test_a_localizer_may_reach_either_outcome(reference: Reference, monkeypatch:
     found = decode_arrays(logits[0], outputs.masks[0], config=tied.decode_config)
     shares = found.segments / case.LENGTH * tied.data.videos[0].duration_s
 
-    def judged(scores: FloatArray) -> localizer.LocalizerParity:
+    def judged(scores: FloatArray) -> pipeline.LocalizerParity:
         played = {
             "open_backend": SimpleNamespace(run=lambda *_: outputs._asdict()),
             "open_session": SimpleNamespace(run=lambda *_: (shares, scores, found.labels)),
         }
         for name, object_ in played.items():
-            monkeypatch.setattr(localizer, name, lambda *_, made=object_, **__: made)
-        return localizer.judge_localizer(tied, FP32, Path("detector.onnx"), Path("localizer.onnx"))
+            monkeypatch.setattr(pipeline, name, lambda *_, made=object_, **__: made)
+        return pipeline.judge_localizer(tied, FP32, Path("detector.onnx"), Path("localizer.onnx"))
 
     parity = judged(found.scores)
     assert (parity.passed, parity.near_ties, parity.n_detections) == (True, 1, len(found.labels))

@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 pytest.importorskip("torch")
 
-from stale_edge.exporting.onnx_precision import quantize_weights
+from stale_edge.exporting.graph.precision import quantize_weights
 
 ROWS, COLUMNS = 256, 128
 

@@ -447,8 +447,8 @@ def test_golden_localizer_finds_what_detector_and_core_find(
     import onnx
 
     from stale_edge.decoding import decode_arrays
-    from stale_edge.exporting.localizer_graph import localizer_graph
-    from stale_edge.exporting.onnx_precision import quantize_weights
+    from stale_edge.exporting.decoder.pipeline_graph import localizer_graph
+    from stale_edge.exporting.graph.precision import quantize_weights
     from stale_edge.runtime.onnx_session import open_session
 
     config = DecodeConfig(policy=policy)

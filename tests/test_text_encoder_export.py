@@ -22,10 +22,10 @@ from stale_edge.bundle.onnx_metadata import copy_with_metadata, read_onnx_metada
 from stale_edge.bundle.text_contract import TEXT_KEY
 from stale_edge.config import Config, DecodeConfig, SimulateConfig, TextConfig, TrainConfig
 from stale_edge.errors import BundleError, ClassBankError, VerificationError
-from stale_edge.exporting import export_checkpoint, text_export
-from stale_edge.exporting.parity import Reference
-from stale_edge.exporting.parity_data import simulated_data
-from stale_edge.exporting.text_export import judge_text_encoder
+from stale_edge.exporting import export_checkpoint, text_files
+from stale_edge.exporting.parity.check import Reference
+from stale_edge.exporting.parity.videos import simulated_data
+from stale_edge.exporting.text_files import judge_text_encoder
 from stale_edge.model import TextEncoder, build_model, class_bank, small_text_encoder
 from stale_edge.runtime import BundleTextEncoder, load_bundle, load_text_encoder
 from stale_edge.runtime.evaluate import evaluate_localizer
@@ -51,8 +51,8 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         shutil.copy(without.path / detector.path, writer.folder)
         tensors = {"inputs": detector.inputs, "outputs": detector.outputs}
         writer.add_file(detector.path, role="detector", runtime="onnxruntime", precision="fp32", **tensors)
-        weights = text_export.write_text_encoder(encoder, writer.folder)
-        text_export.add_text_files(writer, embed_dim=tiny.EMBED_DIM, weights=weights)
+        weights = text_files.write_text_encoder(encoder, writer.folder)
+        text_files.add_text_files(writer, embed_dim=tiny.EMBED_DIM, weights=weights)
         writer.set_class_bank(class_bank(encoder, tiny.NAMES))
         manifest = without.manifest
         writer.commit(
@@ -301,21 +301,21 @@ def judged(judge: tuple[nn.Module, Reference], encoder: TextEncoder, folder: Pat
 def test_the_gate_sees_a_graph_without_the_learned_contexts(
     judge: tuple[nn.Module, Reference], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class WithoutContexts(text_export.TextGraph):
+    class WithoutContexts(text_files.TextGraph):
         def __init__(self, encoder: TextEncoder) -> None:
             super().__init__(encoder)
             self.contexts = torch.zeros_like(self.contexts)
 
     encoder = with_contexts(tmp_path, 2)
-    monkeypatch.setattr(text_export, "TextGraph", WithoutContexts)
-    text_export.write_text_encoder(encoder, tmp_path)
+    monkeypatch.setattr(text_files, "TextGraph", WithoutContexts)
+    text_files.write_text_encoder(encoder, tmp_path)
     failures = judged(judge, encoder, tmp_path)
     assert any(failure.startswith("class embeddings differ by") for failure in failures)
 
 
 def test_the_gate_sees_a_tokenizer_that_reads_differently(judge: tuple[nn.Module, Reference], tmp_path: Path) -> None:
     encoder = with_contexts(tmp_path, 0)
-    text_export.write_text_encoder(encoder, tmp_path)
+    text_files.write_text_encoder(encoder, tmp_path)
     assert judged(judge, encoder, tmp_path) == ()
     tokenizer = json.loads((tmp_path / "tokenizer.json").read_text())
     tokenizer["normalizer"] = None  # CLIP's lower-cases
@@ -342,7 +342,7 @@ def test_clip_s_own_vocabulary(shared_data: Path, tmp_path: Path) -> None:
     )
     torch.manual_seed(0)
     encoder = TextEncoder(CLIPTextModelWithProjection(config).eval(), tokenizer, n_contexts=4).eval()
-    text_export.write_text_encoder(encoder, tmp_path)
+    text_files.write_text_encoder(encoder, tmp_path)
     exported = BundleTextEncoder(tmp_path / "text_encoder.onnx", tmp_path / "tokenizer.json")
     assert exported.tokenize(["Clean and jerk"]).tolist() == [[49406, 3772, 537, 23917, 49407]]
     names = sorted((shared_data / "splits/activitynet/50_50/test/split_0.list").read_text().split("\n"))

@@ -47,7 +47,7 @@ def make_bundle(
     """
     try:
         from stale_edge.exporting.calibration import Calibration
-        from stale_edge.exporting.detector_graph import fixed_length
+        from stale_edge.exporting.graph.detector_graph import fixed_length
     except ImportError as error:
         raise MissingExtraError(
             "without a bundle, bench exports a network first, which needs torch, onnx and onnxscript: name a bundle, "
@@ -98,8 +98,8 @@ def write_unjudged(
         progress: called with (stage, done, total, note).
     """
     from stale_edge.exporting.detector import DetectorExporter
-    from stale_edge.exporting.detector_graph import graph_inputs, graph_outputs, model_config
     from stale_edge.exporting.formats import find_format
+    from stale_edge.exporting.graph.detector_graph import graph_inputs, graph_outputs, model_config
 
     config, decode = model_config(deployed.model), DecodeConfig()
     metadata = graph_metadata(
@@ -148,8 +148,8 @@ def detector_macs(network: Network, length: int, *, folded: bool = True, whole: 
     """
     import torch
 
-    from stale_edge.exporting.detector_graph import DetectorGraph
-    from stale_edge.exporting.folding import fold_detector
+    from stale_edge.exporting.graph.detector_graph import DetectorGraph
+    from stale_edge.model.folding import fold_detector
 
     network = network.at(length)
     model = build_detector(network, seed=0)
@@ -170,7 +170,7 @@ def _macs_of_unread_masks(model: "nn.Module", length: int) -> int:
     from torch import nn
 
     from stale_edge.benchmarking.deployed_detector import most_voting
-    from stale_edge.exporting.folding_paper import FoldedLocalizer
+    from stale_edge.model.stale.folded_paper import FoldedLocalizer
 
     if not isinstance(model.localizer, FoldedLocalizer):
         return 0
@@ -195,7 +195,7 @@ def for_decoding(detector: "nn.Module") -> "nn.Module":
     """Reduce a detector to the outputs that decoding reads, class logits and masks."""
     from torch import nn
 
-    from stale_edge.exporting.detector_graph import DetectorGraph
+    from stale_edge.exporting.graph.detector_graph import DetectorGraph
 
     class ForDecoding(nn.Module):
         def __init__(self) -> None:

@@ -103,7 +103,7 @@ def _pytorch(job: Job) -> Workload:
         module = module.to(job.device)
         forward, n_bytes = module, reference.weight_bytes(module)
     else:
-        from stale_edge.exporting.folding import fold_detector
+        from stale_edge.model.folding import fold_detector
 
         detector = fold_detector(reference.build_detector(network, seed=job.seed)).to(job.device)
         classes = torch.from_numpy(random_features(network.n_classes, network.model.embed_dim, seed=job.seed + 1))
@@ -127,7 +127,7 @@ def _compiled(job: Job) -> Workload:
     import torch
 
     from stale_edge.benchmarking import reference
-    from stale_edge.exporting.folding import fold_detector
+    from stale_edge.model.folding import fold_detector
 
     torch.set_num_threads(job.threads)
     torch.set_num_interop_threads(job.threads)

@@ -3,8 +3,8 @@
 from stale_edge.exporting.detector import DetectorExporter, export_detector
 from stale_edge.exporting.export import Artifact, ExportReport, export_checkpoint
 from stale_edge.exporting.formats import FORMATS, ArtifactFormat, select_formats
-from stale_edge.exporting.onnx_graph import WeightCount
-from stale_edge.exporting.parity import BUDGETS, ArtifactParity, Budget
+from stale_edge.exporting.graph.rewriting import WeightCount
+from stale_edge.exporting.parity.check import BUDGETS, ArtifactParity, Budget
 
 __all__ = [
     "BUDGETS",

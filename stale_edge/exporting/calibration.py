@@ -8,7 +8,7 @@ import numpy as np
 
 from stale_edge.bundle import ClassBank, FeatureContract
 from stale_edge.data import open_data_set, resample
-from stale_edge.exporting.parity_data import ParityData
+from stale_edge.exporting.parity.videos import ParityData
 from stale_edge.segments import FloatArray
 
 MOST_VIDEOS = 48

@@ -8,7 +8,8 @@ import onnx
 from torch import nn
 
 from stale_edge.exporting.calibration import Calibration
-from stale_edge.exporting.detector_graph import (
+from stale_edge.exporting.formats import ArtifactFormat, Precision, check_arguments, find_format
+from stale_edge.exporting.graph.detector_graph import (
     float32_modules,
     graph_inputs,
     graph_outputs,
@@ -16,20 +17,20 @@ from stale_edge.exporting.detector_graph import (
     linear_modules,
     model_config,
 )
-from stale_edge.exporting.folding import FeatureStatistics, fold_detector
-from stale_edge.exporting.formats import ArtifactFormat, Precision, check_arguments, find_format
-from stale_edge.exporting.onnx_export import check_graph, save_onnx, trace_onnx
-from stale_edge.exporting.onnx_graph import WeightCount, count_weights, nodes_with_weights
-from stale_edge.exporting.onnx_precision import halve_weights, quantize_weights
-from stale_edge.exporting.onnx_static import Range, measure_ranges, quantize_static
-from stale_edge.exporting.products import Product, decoding_products
-from stale_edge.exporting.torch_export import save_torch_export
-from stale_edge.exporting.torchscript import (
+from stale_edge.exporting.graph.precision import halve_weights, quantize_weights
+from stale_edge.exporting.graph.products import Product, decoding_products
+from stale_edge.exporting.graph.recording import check_graph, save_onnx, trace_onnx
+from stale_edge.exporting.graph.rewriting import WeightCount, count_weights, nodes_with_weights
+from stale_edge.exporting.graph.static_ranges import Range, measure_ranges, quantize_static
+from stale_edge.exporting.graph.torch_export import save_torch_export
+from stale_edge.exporting.graph.torchscript import (
     count_script_weights,
     load_torchscript,
     save_torchscript,
     trace_torchscript,
 )
+from stale_edge.model.channel_statistics import FeatureStatistics
+from stale_edge.model.folding import fold_detector
 
 _ONNX_TYPES = {
     "fp32": onnx.TensorProto.FLOAT,

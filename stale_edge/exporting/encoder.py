@@ -19,18 +19,18 @@ from stale_edge.bundle.encoder_folder import (
 )
 from stale_edge.bundle.files import sha256_of
 from stale_edge.errors import ParityError
-from stale_edge.exporting.detector_graph import in_eval_mode
-from stale_edge.exporting.encoder_parity import (
+from stale_edge.exporting.graph.detector_graph import in_eval_mode
+from stale_edge.exporting.graph.encoder_precision import quantize_encoder
+from stale_edge.exporting.graph.precision import halve_weights
+from stale_edge.exporting.graph.recording import record_onnx, save_onnx
+from stale_edge.exporting.graph.rewriting import WeightCount, count_weights
+from stale_edge.exporting.parity.encoder_parity import (
     MIN_COSINE,
     EncoderData,
     EncoderParity,
     encoder_data,
     judge_encoder,
 )
-from stale_edge.exporting.encoder_precision import quantize_encoder
-from stale_edge.exporting.onnx_export import record_onnx, save_onnx
-from stale_edge.exporting.onnx_graph import WeightCount, count_weights
-from stale_edge.exporting.onnx_precision import halve_weights
 from stale_edge.exporting.provenance import machine, versions
 from stale_edge.model.vision import VisionTower, load_vision_tower
 from stale_edge.progress import Progress, silent

@@ -17,15 +17,15 @@ from stale_edge.data import read_split
 from stale_edge.errors import ParityError
 from stale_edge.exporting.calibration import calibrate_on
 from stale_edge.exporting.detector import DetectorExporter
-from stale_edge.exporting.detector_graph import float32_modules, graph_inputs, graph_outputs
 from stale_edge.exporting.formats import DEFAULT_FORMATS, DEFAULT_PRECISIONS, TRITON, ArtifactFormat, select_formats
+from stale_edge.exporting.graph.detector_graph import float32_modules, graph_inputs, graph_outputs
+from stale_edge.exporting.graph.rewriting import WeightCount
 from stale_edge.exporting.layer_search import LayerReport, search_layers
-from stale_edge.exporting.localizer import LocalizerFile, add_localizers, write_localizers
-from stale_edge.exporting.onnx_graph import WeightCount
-from stale_edge.exporting.parity import ArtifactParity, Reference, judge
-from stale_edge.exporting.parity_data import ParityData, simulated_data, validation_data
+from stale_edge.exporting.parity.check import ArtifactParity, Reference, judge
+from stale_edge.exporting.parity.videos import ParityData, simulated_data, validation_data
+from stale_edge.exporting.pipeline import LocalizerFile, add_localizers, write_localizers
 from stale_edge.exporting.provenance import machine, versions
-from stale_edge.exporting.text_export import TEXT_ENCODER, add_text_files, judge_text_encoder, write_text_encoder
+from stale_edge.exporting.text_files import TEXT_ENCODER, add_text_files, judge_text_encoder, write_text_encoder
 from stale_edge.exporting.triton import TritonModel, add_repository, write_repository
 from stale_edge.model.checkpoint import Checkpoint, encode_classes, read_checkpoint
 from stale_edge.model.text import TextEncoder

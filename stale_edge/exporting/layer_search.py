@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from stale_edge.exporting.calibration import Calibration
 from stale_edge.exporting.detector import DetectorExporter
 from stale_edge.exporting.formats import ArtifactFormat
-from stale_edge.exporting.onnx_graph import drop_unused
-from stale_edge.exporting.parity import BUDGETS, ArtifactParity, Budget, Reference, judge
-from stale_edge.exporting.products import DECODED, Product
+from stale_edge.exporting.graph.products import DECODED, Product
+from stale_edge.exporting.graph.rewriting import drop_unused
+from stale_edge.exporting.parity.check import BUDGETS, ArtifactParity, Budget, Reference, judge
 from stale_edge.progress import Progress, silent
 from stale_edge.runtime.onnx_session import open_session
 from stale_edge.segments import FloatArray

@@ -16,11 +16,11 @@ from stale_edge.bundle import BundleWriter, ClassBank, TensorSpec
 from stale_edge.config import ModelConfig
 from stale_edge.errors import ParityError
 from stale_edge.evaluation.agreement import CONFIDENT, count_matched
-from stale_edge.exporting.detector_graph import fixed_length, graph_inputs, graph_outputs
 from stale_edge.exporting.formats import TRITON_PRECISIONS, ArtifactFormat, Precision
-from stale_edge.exporting.onnx_export import check_graph, save_onnx
-from stale_edge.exporting.onnx_graph import drop_unused
-from stale_edge.exporting.parity import BUDGETS, Outputs, Reference
+from stale_edge.exporting.graph.detector_graph import fixed_length, graph_inputs, graph_outputs
+from stale_edge.exporting.graph.recording import check_graph, save_onnx
+from stale_edge.exporting.graph.rewriting import drop_unused
+from stale_edge.exporting.parity.check import BUDGETS, Outputs, Reference
 from stale_edge.progress import Progress, silent
 from stale_edge.runtime.onnx_session import open_session
 

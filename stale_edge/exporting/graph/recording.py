@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from stale_edge.bundle.manifest import TensorSpec
 from stale_edge.errors import ParityError
-from stale_edge.exporting.detector_graph import (
+from stale_edge.exporting.graph.detector_graph import (
     DetectorGraph,
     dynamic_axes,
     example_inputs,
@@ -23,9 +23,9 @@ from stale_edge.exporting.detector_graph import (
     in_eval_mode,
     model_config,
 )
-from stale_edge.exporting.folding_paper import FoldedLocalizer
-from stale_edge.exporting.mask_networks import name_mask_networks
-from stale_edge.exporting.onnx_graph import drop_unused, fold_constants
+from stale_edge.exporting.graph.mask_networks import name_mask_networks
+from stale_edge.exporting.graph.rewriting import drop_unused, fold_constants
+from stale_edge.model.stale.folded_paper import FoldedLocalizer
 from stale_edge.version import __version__
 
 OPSET = 18

@@ -7,7 +7,7 @@ graph at these two values and compute those rows itself (csrc/mask_rows.cpp).
 import onnx
 
 from stale_edge.bundle.onnx_outputs import MASK_FEATURES, MASK_NETWORKS
-from stale_edge.exporting.products import module_of
+from stale_edge.exporting.graph.products import module_of
 
 
 def name_mask_networks(proto: onnx.ModelProto) -> None:

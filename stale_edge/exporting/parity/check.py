@@ -18,10 +18,10 @@ from stale_edge.config import DecodeConfig, ModelConfig
 from stale_edge.decoding import decode
 from stale_edge.evaluation import mean_average_precision
 from stale_edge.evaluation.agreement import CONFIDENT, Matched, count_matched
-from stale_edge.exporting.detector_graph import in_eval_mode, model_config
 from stale_edge.exporting.formats import ArtifactFormat
-from stale_edge.exporting.near_ties import outcomes
-from stale_edge.exporting.parity_data import ParityData, shape_cases
+from stale_edge.exporting.graph.detector_graph import in_eval_mode, model_config
+from stale_edge.exporting.parity.near_ties import outcomes
+from stale_edge.exporting.parity.videos import ParityData, shape_cases
 from stale_edge.progress import Progress, silent
 from stale_edge.segments import Detection, FloatArray
 

@@ -14,19 +14,15 @@ The mask transformer has a single query. Attention of one token to itself is a l
 a constant; and with one query it is the query that goes through the projections of keys and values, not T snippets.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stale_edge.exporting.folded_linear import linear, split_heads
-from stale_edge.exporting.folding_paper import fold_paper
-from stale_edge.model import PaperStale, ReleaseStale
+from stale_edge.model.channel_statistics import FeatureStatistics
 from stale_edge.model.inputs import check_inputs
 from stale_edge.model.layers import attend, l2_normalize
+from stale_edge.model.stale.folded_linear import linear, split_heads
 from stale_edge.model.stale.output import StaleOutput
 from stale_edge.model.stale.release import (
     LOGIT_SCALE,
@@ -35,46 +31,11 @@ from stale_edge.model.stale.release import (
     MaskEncoderLayer,
     MaskTransformer,
     PositionedAttention,
+    ReleaseStale,
     WideAttention,
     directions,
     release_gate,
 )
-from stale_edge.segments import FloatArray
-
-
-@dataclass(frozen=True)
-class FeatureStatistics:
-    """Of features like those that will be detected in: what int8 has to resolve.
-
-    mean: (C,) float32. deviation: (C,) float32, > 0.
-    """
-
-    mean: Tensor
-    deviation: Tensor
-
-    @classmethod
-    def of(cls, features: Iterable[FloatArray]) -> "FeatureStatistics":
-        """Measure videos (T, C) or (B, T, C); every snippet counts alike. A channel that never varies is not scaled."""
-        snippets = np.concatenate([video.reshape(-1, video.shape[-1]) for video in features]).astype(np.float64)
-        deviation = snippets.std(axis=0)
-        floor = max(float(np.median(deviation)) * 1e-2, np.finfo(np.float32).tiny)
-        deviation = np.where(deviation > floor, deviation, 1.0)
-        return cls(torch.from_numpy(snippets.mean(axis=0)).float(), torch.from_numpy(deviation).float())
-
-
-def fold_detector(model: nn.Module, statistics: FeatureStatistics | None = None) -> nn.Module:
-    """Give a detector that answers as `model` does, with fewer products where its architecture allows it.
-
-    Args:
-        model: detector of this package, in float32; it is not changed, and may share weights with what is returned.
-        statistics: of features, for the public network; None: they are read as they are.
-
-    Returns:
-        A detector for inference, with the same `config`; `model` itself if it is of neither architecture.
-    """
-    if isinstance(model, ReleaseStale):
-        return FoldedRelease(model, statistics)
-    return fold_paper(model) if isinstance(model, PaperStale) else model
 
 
 class FoldedRelease(nn.Module):

@@ -14,7 +14,7 @@ from stale_edge.data import open_data_set, resample
 from stale_edge.data.simulate_features import FeatureModel
 from stale_edge.data.simulate_timeline import draw_actions
 from stale_edge.errors import DataError
-from stale_edge.exporting.detector_graph import fixed_length
+from stale_edge.exporting.graph.detector_graph import fixed_length
 from stale_edge.progress import Progress, silent
 from stale_edge.runtime.contract import check_feature_spec
 from stale_edge.segments import FloatArray

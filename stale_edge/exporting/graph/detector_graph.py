@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from stale_edge.bundle.manifest import TensorSpec, detector_inputs, detector_outputs
 from stale_edge.config import ModelConfig
 from stale_edge.exporting.formats import Precision
-from stale_edge.exporting.products import Product
+from stale_edge.exporting.graph.products import Product
 
 TRACED_BATCH = 2
 """An example batch of 1 would silently make the batch static."""

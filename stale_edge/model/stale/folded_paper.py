@@ -21,7 +21,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stale_edge.exporting.folded_linear import double, linear, split_heads
 from stale_edge.model.inputs import is_recording
 from stale_edge.model.layers import (
     MASKED_OUT,
@@ -31,6 +30,7 @@ from stale_edge.model.layers import (
     MultiHeadAttention,
     UnfoldedConv1d,
 )
+from stale_edge.model.stale.folded_linear import double, linear, split_heads
 from stale_edge.model.stale.mask_head import CHUNK_ELEMENTS, MaskHead, positions
 from stale_edge.model.stale.masking import QueryMasking
 from stale_edge.model.stale.paper import CrossModalAdaption, PaperStale

@@ -14,8 +14,8 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from stale_edge.exporting.onnx_graph import drop_unused
-from stale_edge.exporting.onnx_precision import quantize_columns
+from stale_edge.exporting.graph.precision import quantize_columns
+from stale_edge.exporting.graph.rewriting import drop_unused
 
 PRODUCTS = ("MatMul", "Gemm")
 _LEAST_RANGE = 1e-12

@@ -7,7 +7,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from stale_edge.exporting.onnx_graph import MATMUL_LIKE, drop_unused, weights
+from stale_edge.exporting.graph.rewriting import MATMUL_LIKE, drop_unused, weights
 
 _LARGE_TABLE = 1 << 15
 """Numbers; smaller ones are not worth a node."""

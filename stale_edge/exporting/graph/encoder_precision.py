@@ -13,8 +13,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from stale_edge.exporting.onnx_graph import weights
-from stale_edge.exporting.onnx_precision import quantize_columns, quantize_weights
+from stale_edge.exporting.graph.precision import quantize_columns, quantize_weights
+from stale_edge.exporting.graph.rewriting import weights
 from stale_edge.progress import Progress, silent
 from stale_edge.runtime.onnx_session import open_session
 from stale_edge.segments import FloatArray

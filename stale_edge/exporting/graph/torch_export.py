@@ -8,15 +8,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from stale_edge.exporting.detector_graph import (
+from stale_edge.exporting.graph.detector_graph import (
     DetectorGraph,
     dynamic_axes,
     example_inputs,
     in_eval_mode,
     model_config,
 )
-from stale_edge.exporting.onnx_graph import WeightCount
-from stale_edge.exporting.torchscript import METADATA_FILE
+from stale_edge.exporting.graph.rewriting import WeightCount
+from stale_edge.exporting.graph.torchscript import METADATA_FILE
 
 _TRACES = ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node")
 """What torch notes of each node about the code it came from, with the paths of this machine."""

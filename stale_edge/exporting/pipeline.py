@@ -12,12 +12,12 @@ from stale_edge.bundle import BundleWriter, localizer_inputs, localizer_outputs
 from stale_edge.config import DecodeConfig, ModelConfig
 from stale_edge.decoding import DecodedArrays, decode_arrays
 from stale_edge.errors import ParityError
-from stale_edge.exporting.detector_graph import fixed_length
+from stale_edge.exporting.decoder.pipeline_graph import localizer_graph
 from stale_edge.exporting.formats import ArtifactFormat, Precision
-from stale_edge.exporting.localizer_graph import localizer_graph
-from stale_edge.exporting.near_ties import outcomes
-from stale_edge.exporting.onnx_export import save_onnx
-from stale_edge.exporting.parity import Reference
+from stale_edge.exporting.graph.detector_graph import fixed_length
+from stale_edge.exporting.graph.recording import save_onnx
+from stale_edge.exporting.parity.check import Reference
+from stale_edge.exporting.parity.near_ties import outcomes
 from stale_edge.progress import Progress, silent
 from stale_edge.runtime.backends import open_backend
 from stale_edge.runtime.onnx_session import open_session

@@ -6,12 +6,12 @@ from onnx import helper
 
 from stale_edge.bundle.manifest import TensorSpec, localizer_inputs, localizer_outputs
 from stale_edge.config import DecodeConfig, ModelConfig
-from stale_edge.exporting.decode_paper_graph import paper_decoder
-from stale_edge.exporting.decode_release_graph import release_decoder
-from stale_edge.exporting.detector_graph import fixed_length
-from stale_edge.exporting.graph_builder import GraphBuilder
-from stale_edge.exporting.onnx_export import check_graph
-from stale_edge.exporting.onnx_graph import drop_unused
+from stale_edge.exporting.decoder.graph_builder import GraphBuilder
+from stale_edge.exporting.decoder.paper_decoder import paper_decoder
+from stale_edge.exporting.decoder.release_decoder import release_decoder
+from stale_edge.exporting.graph.detector_graph import fixed_length
+from stale_edge.exporting.graph.recording import check_graph
+from stale_edge.exporting.graph.rewriting import drop_unused
 
 
 def localizer_graph(detector: onnx.ModelProto, *, model: ModelConfig, decode: DecodeConfig) -> onnx.ModelProto:

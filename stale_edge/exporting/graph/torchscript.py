@@ -11,15 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stale_edge.exporting.detector_graph import (
+from stale_edge.exporting.formats import Precision
+from stale_edge.exporting.graph.detector_graph import (
     DetectorGraph,
     example_inputs,
     expect_warnings,
     in_eval_mode,
     model_config,
 )
-from stale_edge.exporting.formats import Precision
-from stale_edge.exporting.onnx_graph import WeightCount
+from stale_edge.exporting.graph.rewriting import WeightCount
 
 METADATA_FILE = "stale_edge.json"
 """Extra file in the archive: the same keys and values as the `metadata_props` of an ONNX file."""

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from stale_edge.config import DecodeConfig
-from stale_edge.exporting.decode_graph import Decoded, hulls, snippet_weights, thresholded_runs
-from stale_edge.exporting.graph_builder import END, GraphBuilder, loop_body
+from stale_edge.exporting.decoder.building_blocks import Decoded, hulls, snippet_weights, thresholded_runs
+from stale_edge.exporting.decoder.graph_builder import END, GraphBuilder, loop_body
 
 _TOP_SNIPPETS = 10
 _CLASS_THRESHOLDS = np.arange(10) / 10

@@ -10,8 +10,14 @@ import math
 import numpy as np
 
 from stale_edge.config import DecodeConfig
-from stale_edge.exporting.decode_graph import Decoded, distinct_neighbours, hulls, snippet_weights, thresholded_runs
-from stale_edge.exporting.graph_builder import GraphBuilder, loop_body
+from stale_edge.exporting.decoder.building_blocks import (
+    Decoded,
+    distinct_neighbours,
+    hulls,
+    snippet_weights,
+    thresholded_runs,
+)
+from stale_edge.exporting.decoder.graph_builder import GraphBuilder, loop_body
 
 _GONE = -np.inf
 _LOG_OF_ZERO = -1e300

@@ -17,11 +17,11 @@ from stale_edge.bundle.text_contract import (
     text_encoder_inputs,
     text_encoder_outputs,
 )
-from stale_edge.exporting.detector_graph import in_eval_mode
 from stale_edge.exporting.formats import ArtifactFormat
-from stale_edge.exporting.onnx_export import record_onnx, save_onnx
-from stale_edge.exporting.onnx_graph import WeightCount, count_weights
-from stale_edge.exporting.parity import ArtifactParity, Reference, judge, run_model
+from stale_edge.exporting.graph.detector_graph import in_eval_mode
+from stale_edge.exporting.graph.recording import record_onnx, save_onnx
+from stale_edge.exporting.graph.rewriting import WeightCount, count_weights
+from stale_edge.exporting.parity.check import ArtifactParity, Reference, judge, run_model
 from stale_edge.exporting.text_graph import TRACED_NAMES, TRACED_TOKENS, TextGraph, text_contract
 from stale_edge.model.text import TextEncoder, class_bank
 from stale_edge.progress import Progress, silent

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stale_edge.exporting.graph_builder import END, GraphBuilder
+from stale_edge.exporting.decoder.graph_builder import END, GraphBuilder
 
 _LOWEST = -87.0
 """Below, the exponential is less than the smallest normal float32."""

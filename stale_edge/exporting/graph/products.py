@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import onnx
 
-from stale_edge.exporting.onnx_graph import drop_unused
-from stale_edge.exporting.onnx_static import PRODUCTS
+from stale_edge.exporting.graph.rewriting import drop_unused
+from stale_edge.exporting.graph.static_ranges import PRODUCTS
 
 DECODED = ("class_logits", "masks")
 """Outputs that decoding reads."""

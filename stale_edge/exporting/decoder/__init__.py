@@ -1,0 +1,1 @@
+"""Decoding as ONNX nodes: outputs of a detector to segments, inside its graph."""
