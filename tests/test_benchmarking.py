@@ -14,7 +14,7 @@ from stale_edge.benchmarking.cpus import choose_cpus, cpus_near
 from stale_edge.benchmarking.jobs import calls_per_trial, is_stable, needs_refresh
 from stale_edge.benchmarking.judged_network import describe, training_config
 from stale_edge.benchmarking.network import FULL_SIZE, FULL_SIZES, TextTower
-from stale_edge.benchmarking.plan import DEFAULTS, SUPPORTED, plan_rows, turns
+from stale_edge.benchmarking.plan import ON_REQUEST, SUPPORTED, plan_rows, turns
 from stale_edge.benchmarking.rates import Product, Rates, plan_products
 from stale_edge.benchmarking.rounds import Contestant, run_rounds
 from stale_edge.benchmarking.run import find_devices
@@ -137,7 +137,7 @@ def test_default_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     with pytest.raises(ConfigError, match="there is pytorch fp32, onnxruntime fp32"):
         _names(BenchConfig(runtimes=("openvino",)))
-    assert all(set(DEFAULTS[device]) <= set(SUPPORTED[device]) for device in SUPPORTED)
+    assert all(set(ON_REQUEST[device]) <= set(SUPPORTED[device]) for device in SUPPORTED)
 
 
 def test_rows_of_openvino_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:

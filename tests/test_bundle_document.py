@@ -19,10 +19,9 @@ from stale_edge.bundle.manifest import Role
 from stale_edge.bundle.onnx_metadata import graph_metadata
 from stale_edge.bundle.text_contract import TextContract, text_encoder_inputs, text_encoder_outputs
 from stale_edge.config import DecodeConfig, to_dict
+from stale_edge.config.runtimes import MANIFEST_RUNTIMES, PRECISIONS
 from stale_edge.data import resample
 from stale_edge.decoding import decode_arrays
-from stale_edge.exporting.formats import Precision
-from stale_edge.runtime.backends import RUNTIMES
 
 DOCUMENT = (Path(__file__).resolve().parent.parent / "export" / "BUNDLE.md").read_text(encoding="utf-8")
 
@@ -117,8 +116,8 @@ def test_every_name_of_the_format_stands_in_the_document() -> None:
         *DecodeConfig.__dataclass_fields__,
         *tiny.contract().to_json(),
         *(spec.name for spec in specs),
-        *(runtime.files for runtime in RUNTIMES.values()),
-        *get_args(Precision),
+        *MANIFEST_RUNTIMES.values(),
+        *(numbers.file for numbers in PRECISIONS.values()),
     }
     assert not [name for name in sorted(names) if f"`{name}`" not in DOCUMENT]
 

@@ -1,11 +1,12 @@
 """The table of formats and precisions."""
 
 import re
+from typing import get_args
 
 import pytest
 
+from stale_edge.config.runtimes import MANIFEST_RUNTIMES, PRECISIONS, RUNTIMES, Precision
 from stale_edge.exporting.formats import FORMATS, check_arguments, find_format, select_formats
-from stale_edge.runtime.backends import RUNTIMES
 
 
 def test_every_format_comes_once_in_each_of_its_precisions() -> None:
@@ -27,8 +28,14 @@ def test_files_are_called_as_the_bundle_contract_says() -> None:
     ]
 
 
-def test_every_runtime_is_one_that_load_bundle_has() -> None:
-    assert {row.runtime for row in FORMATS} == {runtime.files for runtime in RUNTIMES.values()}
+def test_every_file_that_a_runtime_opens_can_be_exported() -> None:
+    opened = {(row.format, PRECISIONS[precision].file) for row in RUNTIMES.values() for precision in row.precisions}
+    assert opened == {(row.format, row.precision) for row in FORMATS}
+    assert set(RUNTIMES) >= {row.runtime for row in FORMATS} == set(MANIFEST_RUNTIMES.values())
+
+
+def test_the_type_and_the_table_name_the_same_precisions() -> None:
+    assert tuple(PRECISIONS) == get_args(Precision)
 
 
 def test_slow_half_precision_is_said() -> None:

@@ -10,10 +10,10 @@ import numpy as np
 from stale_edge.benchmarking.macs import count_macs
 from stale_edge.benchmarking.network import Network, TextTower
 from stale_edge.benchmarking.reference import build_detector, build_text_tower
-from stale_edge.benchmarking.subject import file_of
 from stale_edge.benchmarking.workloads import random_features
 from stale_edge.bundle import ClassBank, FeatureContract, graph_metadata, write_bundle
 from stale_edge.config import DecodeConfig, FeatureSpec
+from stale_edge.config.runtimes import PRECISIONS, RUNTIMES, file_for
 from stale_edge.errors import MissingExtraError
 from stale_edge.progress import Progress
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 CALIBRATION_VIDEOS = 2
 """Ranges of random features need no more, and at T = 3000 every video of attention scores costs memory."""
-FORMAT_OF = {"onnxruntime": "onnx", "torchscript": "torchscript"}
-"""Runtime of a manifest entry -> format of the file, as the exporter calls it."""
 
 
 def make_bundle(
@@ -109,11 +107,11 @@ def write_unjudged(
         class_names=deployed.bank.names,
     )
     exporter = DetectorExporter(deployed.model, calibration=deployed.calibration)
-    files = list(dict.fromkeys(file_of(*pair) for pair in artifacts)) or [("onnxruntime", "fp32")]
+    files = list(dict.fromkeys(file_for(*pair) for pair in artifacts)) or [("onnxruntime", "fp32")]
     with write_bundle(path) as writer:
         for done, (runtime, precision) in enumerate(files):
             progress(stage, done, len(files), f"{runtime} {precision}")
-            row = find_format(FORMAT_OF[runtime], precision)
+            row = find_format(RUNTIMES[runtime].format, precision)
             weights = exporter.write(row, writer.folder / row.file_name, metadata=metadata)
             writer.add_file(
                 row.file_name,
@@ -122,7 +120,7 @@ def write_unjudged(
                 precision=precision,
                 inputs=graph_inputs(config),
                 outputs=graph_outputs(config),
-                weights_quantized=weights.numbers_low if precision in ("int8", "int8-static") else None,
+                weights_quantized=weights.numbers_low if PRECISIONS[precision].products == "int8" else None,
                 weights_total=weights.numbers,
                 note=row.note,
             )

@@ -7,7 +7,8 @@ import numpy as np
 from stale_edge.benchmarking.jobs import Job
 from stale_edge.bundle import read_bundle
 from stale_edge.config import DecodeConfig
-from stale_edge.runtime.backends import open_backend, runtime_of
+from stale_edge.config.runtimes import file_for
+from stale_edge.runtime.backends import open_backend
 from stale_edge.runtime.decoded_outputs import complete_masks, decoded_outputs
 from stale_edge.segments import FloatArray
 
@@ -26,8 +27,8 @@ class DeployedDetector:
     """
 
     def __init__(self, job: Job) -> None:
-        bundle, row = read_bundle(Path(job.bundle)), runtime_of(job.runtime, job.precision)
-        entry = bundle.detector(runtime=row.files, precision=row.precisions[job.precision])
+        bundle, (files, stored) = read_bundle(Path(job.bundle)), file_for(job.runtime, job.precision)
+        entry = bundle.detector(runtime=files, precision=stored)
         file = bundle.checked_path(entry)
         self._decode = bundle.manifest.decode
         self._backend = open_backend(

@@ -7,45 +7,34 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from stale_edge.config import BenchConfig, BenchRuntime, BenchVariant, Precision
+from stale_edge.config.runtimes import RUNTIMES
 from stale_edge.errors import ConfigError
 
 Device = Literal["cpu", "cuda"]
-Combination = tuple[BenchRuntime, Precision]
+Combination = tuple[str, Precision]
 
-# What can be run where. A row of anything else does not exist, and asking for nothing but such rows is an error.
+PYTORCH: dict[Device, tuple[Precision, ...]] = {"cpu": ("fp32",), "cuda": ("fp32", "fp16")}
+"""Precisions in which the network itself is measured in PyTorch."""
 SUPPORTED: dict[Device, tuple[Combination, ...]] = {
-    "cpu": (
-        ("pytorch", "fp32"),
-        ("onnxruntime", "fp32"),
-        ("onnxruntime", "fp16"),
-        ("onnxruntime", "int8"),
-        ("onnxruntime", "int8-static"),
-        ("openvino", "fp32"),
-        ("openvino", "bf16"),
-        ("openvino", "int8-static"),
-        ("openvino", "int8-bf16"),
-        ("torchscript", "fp32"),
-        ("torchscript", "fp16"),
-        ("torchscript", "int8"),
-    ),
-    "cuda": (("pytorch", "fp32"), ("pytorch", "fp16"), ("torchscript", "fp32"), ("torchscript", "fp16")),
+    device: (
+        *(("pytorch", precision) for precision in PYTORCH[device]),
+        *(
+            (name, precision)
+            for name, runtime in RUNTIMES.items()
+            if name in get_args(BenchRuntime)
+            for precision in (runtime.precisions if device == "cpu" else runtime.on_cuda)
+        ),
+    )
+    for device in get_args(Device)
 }
-# fp16 is a size and GPU artifact: on a CPU it is slower than fp32, so it is measured there only when asked for.
-DEFAULTS: dict[Device, tuple[Combination, ...]] = {
-    "cpu": (
-        ("pytorch", "fp32"),
-        ("onnxruntime", "fp32"),
-        ("onnxruntime", "int8"),
-        ("openvino", "fp32"),
-        ("openvino", "bf16"),
-        ("openvino", "int8-static"),
-        ("openvino", "int8-bf16"),
-        ("torchscript", "fp32"),
-    ),
-    "cuda": (("pytorch", "fp32"), ("torchscript", "fp32"), ("torchscript", "fp16")),
+"""The rows that exist on each device; asking for nothing but others is an error."""
+ON_REQUEST: dict[Device, tuple[Combination, ...]] = {
+    "cpu": (("onnxruntime", "fp16"), ("onnxruntime", "int8-static"), ("torchscript", "fp16"), ("torchscript", "int8")),
+    "cuda": (("pytorch", "fp16"),),
 }
-# What can take features to detections: a bundle's artifacts, on the CPU. By default only the one that is always there.
-LOCALIZER_RUNTIMES = ("onnxruntime", "openvino", "torchscript")
+"""What is left out by default. fp16 saves size and is for GPUs: on a CPU it is slower than fp32."""
+LOCALIZER_RUNTIMES = tuple(runtime for runtime in get_args(BenchRuntime) if runtime in RUNTIMES)
+"""What can take features to detections: a bundle's files, on the CPU. By default only the first one, always there."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +116,7 @@ def _measured_unasked(device: Device, pair: Combination, config: BenchConfig) ->
     """What is measured where neither runtimes nor precisions are chosen."""
     if config.recommend:
         return pair[1] != "fp16" or device == "cuda"
-    return pair in DEFAULTS[device]
+    return pair not in ON_REQUEST[device]
 
 
 def turns(n_rows: int, rounds: int, *, seed: int) -> list[list[int]]:

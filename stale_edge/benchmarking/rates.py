@@ -3,18 +3,18 @@
 import importlib.util
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from stale_edge.benchmarking.jobs import Job
 from stale_edge.benchmarking.plan import Device
 from stale_edge.benchmarking.rounds import Contestant
-from stale_edge.config import Precision
+from stale_edge.config.runtimes import PRECISIONS, NumberType
 
 SIZE: dict[Device, int] = {"cpu": 1024, "cuda": 8192}
 """Rows and columns of the square matrices: large enough to reach the rate, small enough to be quick."""
 
 Engine = Literal["torch", "numpy", "onnxruntime", "openvino"]
-Kind = tuple[Device, Precision]
+Kind = tuple[Device, NumberType]
 # Who can multiply in a precision. On a CPU nothing here multiplies in fp16; its rows are held against fp32.
 _ENGINES: dict[Kind, tuple[Engine, ...]] = {
     ("cpu", "fp32"): ("torch", "numpy", "onnxruntime", "openvino"),
@@ -37,7 +37,7 @@ class Product:
     """One matrix product to be measured beside the rows."""
 
     device: Device
-    precision: Precision
+    precision: NumberType
     engine: Engine
 
     @property
@@ -46,22 +46,17 @@ class Product:
         return f"matrix product ({self.engine} {self.precision}, {self.device})"
 
 
-def plan_products(kinds: Iterable[Kind]) -> list[Product]:
+def plan_products(kinds: Iterable[tuple[Device, str]]) -> list[Product]:
     """List the products that tell the rates of a run's devices and precisions; fp32 always, to fall back on."""
     wanted: dict[Kind, None] = {}
     for device, precision in kinds:
-        wanted |= {(device, "fp32"): None, (device, _product_of(precision)): None}
+        wanted |= {(device, "fp32"): None, (device, PRECISIONS[precision].products): None}
     return [
         Product(device, precision, engine)
         for device, precision in wanted
         for engine in _ENGINES.get((device, precision), ())
         if all(importlib.util.find_spec(package) for package in _PACKAGES[engine])
     ]
-
-
-def _product_of(precision: str) -> Precision:
-    """Name the precision whose matrix product a row is held against: int8 is int8, whoever scales it."""
-    return "int8" if precision in ("int8-static", "int8-bf16") else cast(Precision, precision)
 
 
 def product_job(product: Product, *, threads: int, cpus: Sequence[int], seed: int) -> Job:
@@ -92,7 +87,7 @@ class Rates:
         """Return the rate that a row is held against."""
         if self._peak is not None:
             return self._peak
-        return max(self._by_kind.get((device, _product_of(precision)), self._by_kind[device, "fp32"]).values())
+        return max(self._by_kind.get((device, PRECISIONS[precision].products), self._by_kind[device, "fp32"]).values())
 
     def to_json(self, kinds: Iterable[tuple[str, str]]) -> dict[str, Any]:
         """Describe where the rates of these devices and precisions come from."""
@@ -108,8 +103,8 @@ class Rates:
             },
             "held_against": {
                 f"{device} {precision}": {
-                    "precision": _product_of(precision)
-                    if (device, _product_of(precision)) in self._by_kind
+                    "precision": PRECISIONS[precision].products
+                    if (device, PRECISIONS[precision].products) in self._by_kind
                     else "fp32",
                     "gmacs_per_second": self(device, precision) / 1e9,
                 }

@@ -14,9 +14,9 @@ from stale_edge.benchmarking.subject import Subject, bundle_subject, network_sub
 from stale_edge.benchmarking.table import format_ratio, format_seconds
 from stale_edge.bundle import read_bundle
 from stale_edge.config import BenchConfig
+from stale_edge.config.runtimes import RUNTIMES
 from stale_edge.errors import ConfigError
 from stale_edge.progress import Progress
-from stale_edge.runtime.backends import RUNTIMES
 from stale_edge.runtime.recommendation import Choice, Recommendation, write_recommendation
 
 COLUMNS = ("T", "fp32", "int8", "recommended", "", "median")

@@ -20,7 +20,7 @@ from stale_edge.benchmarking.rates import Rates, plan_products, product_job
 from stale_edge.benchmarking.rounds import Contestant, contestants, run_rounds
 from stale_edge.benchmarking.rows import Measured, to_rows
 from stale_edge.benchmarking.subject import Subject, bundle_subject, has_torch, network_subject
-from stale_edge.benchmarking.throughput import RULE, RUNTIMES, measure_throughput, products_of
+from stale_edge.benchmarking.throughput import COUNTED_RUNTIMES, RULE, measure_throughput, products_of
 from stale_edge.config import BenchConfig, BenchVariant
 from stale_edge.errors import ConfigError, StaleEdgeError
 from stale_edge.machine import allowed_cpus, machine_card
@@ -80,7 +80,7 @@ def run_benchmark(
         )
     if throughput and not any(products_of(rows) for rows in plans.values()):
         raise ConfigError(
-            f"--throughput counts detectors on the CPU in {' and '.join(RUNTIMES)}: "
+            f"--throughput counts detectors on the CPU in {' and '.join(COUNTED_RUNTIMES)}: "
             "use --device cpu and one of these runtimes"
         )
     planned = [plan for of_length in (plans, peer_plans) for rows in of_length.values() for plan in rows]

@@ -11,8 +11,8 @@ from stale_edge.benchmarking.network import FULL_SIZE, FULL_SIZES, Network, Text
 from stale_edge.benchmarking.plan import SUPPORTED, Combination
 from stale_edge.bundle import ClassBank, Manifest, read_bundle
 from stale_edge.config import Config, from_dict
+from stale_edge.config.runtimes import RUNTIMES, file_for
 from stale_edge.errors import BundleError, ConfigError, StaleEdgeError
-from stale_edge.runtime.backends import RUNTIMES, runtime_of
 
 DEFAULT_LENGTHS = (100, 200)
 
@@ -41,7 +41,7 @@ class Subject:
         artifacts = tuple(
             pair
             for pair in dict.fromkeys(pair for pairs in SUPPORTED.values() for pair in pairs)
-            if pair[0] in RUNTIMES and file_of(*pair) in files
+            if pair[0] in RUNTIMES and file_for(*pair) in files
         )
         return artifacts if self.network is None else (("pytorch", "fp32"), ("pytorch", "fp16"), *artifacts)
 
@@ -69,12 +69,6 @@ class Subject:
         """Return how many snippets the detector sees when it is given a video of `length`: resampling may change it."""
         contract = self.manifest.feature_contract if self.manifest is not None else None
         return contract.resample_to if contract is not None and contract.resample_to is not None else length
-
-
-def file_of(runtime: str, precision: str) -> tuple[str, str]:
-    """Name the detector file that a runtime runs in a precision, by the runtime and precision of its manifest entry."""
-    row = runtime_of(runtime, precision)
-    return row.files, row.precisions[precision]
 
 
 def network_subject(network: Network = FULL_SIZE) -> Subject:

@@ -15,6 +15,7 @@ from stale_edge.benchmarking.plan import RowPlan
 from stale_edge.benchmarking.processes import Worker
 from stale_edge.benchmarking.statistics import summarize
 from stale_edge.config import BenchConfig
+from stale_edge.config.runtimes import RUNTIMES
 from stale_edge.machine import allowed_cpus
 from stale_edge.progress import Progress
 
@@ -22,7 +23,7 @@ WINDOW_SECONDS = 2.0
 WINDOW_CALLS = 3
 LEAD_SECONDS = 0.05
 """Between asking all sessions to begin and the moment at which they do."""
-RUNTIMES = ("onnxruntime", "openvino")
+COUNTED_RUNTIMES = tuple(name for name, runtime in RUNTIMES.items() if runtime.format == "onnx")
 RULE = (
     f"videos per second in a window of {WINDOW_SECONDS:g} s, or of {WINDOW_CALLS} calls where those take longer, that "
     "all sessions begin at one moment of the machine's clock; of the call that the window's end interrupts, the share "
@@ -105,7 +106,11 @@ def measure_throughput(
 
 def products_of(plans: Sequence[RowPlan]) -> list[RowPlan]:
     """Choose the rows whose detectors are counted."""
-    return [plan for plan in plans if plan.variant == "detector" and plan.device == "cpu" and plan.runtime in RUNTIMES]
+    return [
+        plan
+        for plan in plans
+        if plan.variant == "detector" and plan.device == "cpu" and plan.runtime in COUNTED_RUNTIMES
+    ]
 
 
 def videos_in_window(ends: Sequence[float], begun: float, batch: int, *, start: float, seconds: float) -> float:

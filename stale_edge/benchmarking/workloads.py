@@ -168,10 +168,10 @@ def _half(detector: "nn.Module") -> "nn.Module":
 def _bundle(job: Job) -> Workload:
     """Run a bundle's artifact: the graph alone (`detector`), or from features to detections (`localizer`)."""
     from stale_edge.bundle import read_bundle
-    from stale_edge.runtime.backends import runtime_of
+    from stale_edge.config.runtimes import file_for
 
-    bundle, row = read_bundle(Path(job.bundle)), runtime_of(job.runtime, job.precision)
-    entry = bundle.detector(runtime=row.files, precision=row.precisions[job.precision])
+    bundle, (files, stored) = read_bundle(Path(job.bundle)), file_for(job.runtime, job.precision)
+    entry = bundle.detector(runtime=files, precision=stored)
     features = random_features(job.length, bundle.manifest.feature_contract.channels, seed=job.seed)
     if job.device == "cuda":
         return Workload(_torchscript_on_cuda(job, entry.path, features), entry.bytes)

@@ -3,12 +3,13 @@
 Only the command line reads files into configs (`load_config`); functions take plain values or one dataclass.
 """
 
-from stale_edge.config.bench import BenchConfig, BenchDevice, BenchRuntime, BenchVariant, Precision
+from stale_edge.config.bench import BenchConfig, BenchDevice, BenchRuntime, BenchVariant
 from stale_edge.config.decoding import DecodeConfig, Policy, Regions, SoftNMSMethod
 from stale_edge.config.features import ExtractConfig, FeatureSpec, Resampling
 from stale_edge.config.model import Architecture, ModelConfig, TextConfig
 from stale_edge.config.plain import from_dict, to_dict
 from stale_edge.config.run import Config, load_config, with_overrides
+from stale_edge.config.runtimes import Precision
 from stale_edge.config.simulate import SimulateConfig
 from stale_edge.config.training import LossConfig, TrainConfig, VideoClassifierConfig
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stale_edge.config.checks import require
+from stale_edge.config.runtimes import Precision
 
 BenchDevice = Literal["cpu", "cuda", "all"]
 BenchVariant = Literal["reference", "detector", "text", "localizer", "postprocess"]
 BenchRuntime = Literal["pytorch", "onnxruntime", "openvino", "torchscript"]
-Precision = Literal["fp32", "fp16", "bf16", "int8", "int8-static", "int8-bf16"]
 
 
 @dataclass(frozen=True)

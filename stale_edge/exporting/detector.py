@@ -7,8 +7,9 @@ from pathlib import Path
 import onnx
 from torch import nn
 
+from stale_edge.config.runtimes import Precision
 from stale_edge.exporting.calibration import Calibration
-from stale_edge.exporting.formats import ArtifactFormat, Precision, check_arguments, find_format
+from stale_edge.exporting.formats import ArtifactFormat, check_arguments, find_format
 from stale_edge.exporting.graph.detector_graph import (
     float32_modules,
     graph_inputs,

@@ -2,21 +2,17 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
-Format = Literal["onnx", "torchscript", "pt2"]
-Precision = Literal["fp32", "fp16", "int8", "int8-static"]
+from stale_edge.config.runtimes import MANIFEST_RUNTIMES, FileFormat, Precision
 
 
 @dataclass(frozen=True)
 class ArtifactFormat:
     """One row of the table: a file that `export` can write."""
 
-    format: Format
+    format: FileFormat
     precision: Precision
     file_name: str
-    runtime: str
-    """What runs it, as `load_bundle(runtime=...)` calls it."""
     extra: str
     """Optional dependencies that running it needs; empty: those of the base install."""
     arguments: tuple[str, ...]
@@ -24,7 +20,12 @@ class ArtifactFormat:
     how: str
     """How it is made."""
     note: str
-    """What whoever runs it should know."""
+    """What a user of the file should know."""
+
+    @property
+    def runtime(self) -> str:
+        """The runtime that the manifest names for it."""
+        return MANIFEST_RUNTIMES[self.format]
 
 
 _SLOW_HALF = "fp16 saves size and is for GPUs; on a CPU it is no faster than fp32"
@@ -32,42 +33,42 @@ _INT8 = "int8 activations are scaled per call, so a video's answer depends a lit
 
 FORMATS: tuple[ArtifactFormat, ...] = (
     ArtifactFormat(
-        "onnx", "fp32", "detector-fp32.onnx", "onnxruntime", "", ("metadata",),
+        "onnx", "fp32", "detector-fp32.onnx", "", ("metadata",),
         "torch.onnx.export(dynamo=True), constants folded", "",
     ),
     ArtifactFormat(
-        "onnx", "fp16", "detector-fp16.onnx", "onnxruntime", "", ("metadata", "keep_float32"),
+        "onnx", "fp16", "detector-fp16.onnx", "", ("metadata", "keep_float32"),
         "products with constant weights in float16, all between them in float32", _SLOW_HALF,
     ),
     ArtifactFormat(
-        "onnx", "int8", "detector-int8.onnx", "onnxruntime", "", ("metadata", "keep_float32", "calibration"),
+        "onnx", "int8", "detector-int8.onnx", "", ("metadata", "keep_float32", "calibration"),
         "MatMul and Gemm with constant weights in int8, one scale per output channel, activations scaled per call",
         _INT8,
     ),
     ArtifactFormat(
-        "onnx", "int8-static", "detector-int8-static.onnx", "onnxruntime", "",
+        "onnx", "int8-static", "detector-int8-static.onnx", "",
         ("metadata", "keep_float32", "calibration"),
         "products of weights and of activations between QuantizeLinear and DequantizeLinear, ranges from training "
         "videos, as few products in float32 as the decisions need",
         "fastest with OpenVINO",
     ),
     ArtifactFormat(
-        "torchscript", "fp32", "detector-fp32.torchscript.pt", "torchscript", "export", ("metadata",),
+        "torchscript", "fp32", "detector-fp32.torchscript.pt", "export", ("metadata",),
         "torch.jit.trace", "",
     ),
     ArtifactFormat(
-        "torchscript", "fp16", "detector-fp16.torchscript.pt", "torchscript", "export", ("metadata", "keep_float32"),
+        "torchscript", "fp16", "detector-fp16.torchscript.pt", "export", ("metadata", "keep_float32"),
         "nn.Linear in float16, all between in float32, torch.jit.trace",
         "fp16 saves size and is for GPUs; on a CPU it is several times slower than fp32",
     ),
     ArtifactFormat(
-        "torchscript", "int8", "detector-int8.torchscript.pt", "torchscript", "export",
+        "torchscript", "int8", "detector-int8.torchscript.pt", "export",
         ("metadata", "keep_float32", "calibration"),
         "torch.ao.quantization.quantize_dynamic of nn.Linear, one scale per output channel, torch.jit.trace",
         f"runs on CPUs alone; {_INT8}",
     ),
     ArtifactFormat(
-        "pt2", "fp32", "detector-fp32.pt2", "torch-export", "export", ("metadata",),
+        "pt2", "fp32", "detector-fp32.pt2", "export", ("metadata",),
         "torch.export", "",
     ),
 )  # fmt: skip
@@ -78,7 +79,7 @@ TRITON = "triton"
 TRITON_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
 """Not int8: activations are scaled per call, so an answer would depend on whose requests share the batch."""
 
-DEFAULT_FORMATS: tuple[Format, ...] = ("onnx", "torchscript")
+DEFAULT_FORMATS: tuple[FileFormat, ...] = ("onnx", "torchscript")
 """What an export writes when no format is named."""
 DEFAULT_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 """What it writes them in when no precision is named; static int8 takes a search over layers, so it is asked for."""

@@ -10,10 +10,11 @@ import onnx
 
 from stale_edge.bundle import BundleWriter, localizer_inputs, localizer_outputs
 from stale_edge.config import DecodeConfig, ModelConfig
+from stale_edge.config.runtimes import Precision
 from stale_edge.decoding import DecodedArrays, decode_arrays
 from stale_edge.errors import ParityError
 from stale_edge.exporting.decoder.pipeline_graph import localizer_graph
-from stale_edge.exporting.formats import ArtifactFormat, Precision
+from stale_edge.exporting.formats import ArtifactFormat
 from stale_edge.exporting.graph.detector_graph import fixed_length
 from stale_edge.exporting.graph.recording import save_onnx
 from stale_edge.exporting.parity.check import Reference

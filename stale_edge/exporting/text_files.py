@@ -29,7 +29,7 @@ from stale_edge.runtime.text_encoder import BundleTextEncoder
 from stale_edge.segments import FloatArray
 
 TEXT_ENCODER = ArtifactFormat(
-    "onnx", "fp32", TEXT_ENCODER_NAME, "onnxruntime", "text", (),
+    "onnx", "fp32", TEXT_ENCODER_NAME, "text", (),
     "torch.onnx.export(dynamo=True), constants folded", "runs once for a new class, never for a video",
 )  # fmt: skip
 """fp32 alone: it runs once for a class, so its time does not matter, and its error would stay in the bank for good."""

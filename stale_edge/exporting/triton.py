@@ -14,9 +14,10 @@ from onnx import numpy_helper
 
 from stale_edge.bundle import BundleWriter, ClassBank, TensorSpec
 from stale_edge.config import ModelConfig
+from stale_edge.config.runtimes import Precision
 from stale_edge.errors import ParityError
 from stale_edge.evaluation.agreement import CONFIDENT, count_matched
-from stale_edge.exporting.formats import TRITON_PRECISIONS, ArtifactFormat, Precision
+from stale_edge.exporting.formats import TRITON_PRECISIONS, ArtifactFormat
 from stale_edge.exporting.graph.detector_graph import fixed_length, graph_inputs, graph_outputs
 from stale_edge.exporting.graph.recording import check_graph, save_onnx
 from stale_edge.exporting.graph.rewriting import drop_unused

@@ -1,12 +1,11 @@
-"""The table of runtimes: what runs a detector file, in which precisions, and which of a bundle's files it takes."""
+"""The classes that open and run a detector file, one for each runtime."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from stale_edge.bundle import TensorSpec
-from stale_edge.errors import BundleError
+from stale_edge.config.runtimes import file_for
 from stale_edge.runtime.onnxruntime_backend import OnnxRuntimeBackend
 from stale_edge.runtime.openvino_backend import OpenVinoBackend
 from stale_edge.runtime.torch_export_backend import TorchExportBackend
@@ -43,40 +42,13 @@ class _OpensFile(Protocol):
     ) -> Backend: ...
 
 
-@dataclass(frozen=True)
-class Runtime:
-    """How this package runs detectors with one runtime."""
-
-    opens: _OpensFile
-    files: str
-    """The runtime that the manifest names for the files it takes."""
-    precisions: Mapping[str, str]
-    """Precision that can be asked for -> precision of the file that is run in it."""
-
-
-_AS_STORED = {precision: precision for precision in ("fp32", "fp16", "int8")}
-_OPENVINO = {"fp32": "fp32", "bf16": "fp32", "int8-static": "int8-static", "int8-bf16": "int8-static"}
-
-RUNTIMES: Mapping[str, Runtime] = {
-    "onnxruntime": Runtime(OnnxRuntimeBackend, "onnxruntime", {**_AS_STORED, "int8-static": "int8-static"}),
-    "openvino": Runtime(OpenVinoBackend, "onnxruntime", _OPENVINO),
-    "torchscript": Runtime(TorchScriptBackend, "torchscript", _AS_STORED),
-    "torch-export": Runtime(TorchExportBackend, "torch-export", {"fp32": "fp32"}),
+_OPENERS: Mapping[str, _OpensFile] = {
+    "onnxruntime": OnnxRuntimeBackend,
+    "openvino": OpenVinoBackend,
+    "torchscript": TorchScriptBackend,
+    "torch-export": TorchExportBackend,
 }
-
-
-def runtime_of(runtime: str, precision: str) -> Runtime:
-    """Find a runtime that can run detectors in a precision.
-
-    Raises:
-        BundleError: an unknown runtime, or one that does not run this precision; what there is, is listed.
-    """
-    found = RUNTIMES.get(runtime)
-    if found is None:
-        raise BundleError(f"stale-edge runs detectors with {', '.join(RUNTIMES)}; got {runtime!r}")
-    if precision not in found.precisions:
-        raise BundleError(f"{runtime} runs detectors in {', '.join(found.precisions)}; got {precision!r}")
-    return found
+"""One class for each row of `config.runtimes.RUNTIMES`."""
 
 
 def open_backend(
@@ -91,8 +63,8 @@ def open_backend(
     """Open a detector file with a runtime of this package.
 
     Args:
-        path: `.onnx` or TorchScript file, in the precision that the table names for `precision`.
-        runtime, precision: a row of the table.
+        path: the file that `config.runtimes.file_for` names, in its precision.
+        runtime, precision: as in `config.runtimes.RUNTIMES`.
         threads: CPU threads inside an operator, >= 1. Opening a TorchScript file sets
             torch's thread count, which is the whole process'.
         outputs: what will be read; what only other outputs need is not even loaded, where the runtime allows it.
@@ -102,10 +74,11 @@ def open_backend(
 
     Raises:
         ValueError: threads < 1.
-        BundleError: no such row, or the runtime cannot read the file.
+        BundleError: the runtime is unknown or does not run this precision, or the runtime cannot read the file.
         MissingExtraError: the runtime is not installed.
     """
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
         raise ValueError(f"threads must be an integer >= 1; got {threads!r}")
-    opens = runtime_of(runtime, precision).opens
+    file_for(runtime, precision)
+    opens = _OPENERS[runtime]
     return opens(Path(path), precision=precision, threads=threads, outputs=outputs, class_embeddings=class_embeddings)

@@ -19,8 +19,9 @@ from stale_edge.bundle import (
 )
 from stale_edge.bundle.onnx_vocabulary import CLASSES
 from stale_edge.config import DecodeConfig
+from stale_edge.config.runtimes import file_for
 from stale_edge.errors import BundleError
-from stale_edge.runtime.backends import Backend, open_backend, runtime_of
+from stale_edge.runtime.backends import Backend, open_backend
 from stale_edge.runtime.base import BaseLocalizer
 from stale_edge.runtime.decoded_outputs import complete_masks, decoded_outputs
 from stale_edge.runtime.recommendation import AUTO, Recommendation, read_recommendation
@@ -64,9 +65,9 @@ def load_bundle(
         if precision != "fp32":
             raise ValueError(f'runtime="{AUTO}" chooses the precision; got precision={precision!r}: leave it out')
         return _load_recommended(Path(path), threads=threads)
-    row = runtime_of(runtime, precision)
+    files, stored = file_for(runtime, precision)
     bundle = read_bundle(Path(path))
-    entry = bundle.detector(runtime=row.files, precision=row.precisions[precision])
+    entry = bundle.detector(runtime=files, precision=stored)
     file = bundle.checked_path(entry)
     localizer = Localizer(
         bundle,

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from stale_edge.bundle import TensorSpec, read_onnx_metadata
+from stale_edge.config.runtimes import PRECISIONS
 from stale_edge.errors import BundleError, MissingExtraError
 from stale_edge.runtime.reduced_model import reduced_model
 from stale_edge.segments import FloatArray
 
-_HINTS = {"fp32": "f32", "bf16": "bf16", "int8-static": "f32", "int8-bf16": "bf16"}
+_HINTS = {"fp32": "f32", "bf16": "bf16"}
 _DTYPES = {"f32": "float32", "f16": "float16", "f64": "float64"}
 
 
@@ -69,7 +70,7 @@ class OpenVinoBackend:
 def cpu_settings(precision: str, threads: int) -> dict[str, Any]:
     """Say how OpenVINO's CPU plugin compiles a model: one stream, in one of the backend's precisions."""
     return {
-        "INFERENCE_PRECISION_HINT": _HINTS[precision],
+        "INFERENCE_PRECISION_HINT": _HINTS[PRECISIONS[precision].rest],
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
         "PERFORMANCE_HINT": "LATENCY",

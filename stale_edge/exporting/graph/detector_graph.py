@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stale_edge.bundle.manifest import TensorSpec, detector_inputs, detector_outputs
 from stale_edge.config import ModelConfig
-from stale_edge.exporting.formats import Precision
+from stale_edge.config.runtimes import Precision
 from stale_edge.exporting.graph.products import Product
 
 TRACED_BATCH = 2

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stale_edge.exporting.formats import Precision
+from stale_edge.config.runtimes import Precision
 from stale_edge.exporting.graph.detector_graph import (
     DetectorGraph,
     example_inputs,
