@@ -49,7 +49,7 @@ int main() {
   // DecodeConfig as it is by default, and with the nine thresholds of the paper.
   const double three[] = {0.05, 0.1, 0.2};
   const double nine[] = {0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9};
-  const stale::SoftNmsParameters soft_nms{stale::SoftNmsMethod::gaussian, 0.5, 0.5, 0.001, 100};
+  const stale::SoftNmsParameters soft_nms{stale::SoftNmsMethod::gaussian, 0.5, 0.5, 0.001, 100, 0.0};
   const stale::DecodeParameters policies[] = {{0.05, 100, three, 3, stale::Regions::runs, 1, soft_nms},
                                               {0.05, 100, nine, 9, stale::Regions::runs, 1, soft_nms}};
   std::printf("| K | T | masks | paper ms | nine thresholds ms | release ms |\n|---|---|---|---|---|---|\n");

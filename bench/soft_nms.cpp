@@ -46,7 +46,7 @@ int main() {
   std::printf("| candidates | kind | rule | top_k | picks | textbook ms | core ms | ratio |\n|---|---|---|---|---|---|---|---|\n");
   for (const Case& c : cases) {
     for (int m = 0; m < 3; ++m) {
-      const stale::SoftNmsParameters p{methods[m], 0.5, 0.5, 0.001, c.top_k};
+      const stale::SoftNmsParameters p{methods[m], 0.5, 0.5, 0.001, c.top_k, 0.0};
       std::vector<double> textbook_s;
       std::vector<double> core_s;
       std::size_t n_picks = 0;

@@ -36,7 +36,7 @@ inline std::vector<stale::Pick> soft_nms_textbook(const double* segments, const 
     for (std::size_t i = 0; i < left.size();) {
       Candidate& other = left[i];
       const double shared = std::max(0.0, std::min(pick.end, other.end) - std::max(pick.start, other.start));
-      const double either = (pick.end - pick.start) + (other.end - other.start) - shared;
+      const double either = (pick.end - pick.start) + (other.end - other.start) + 2.0 * p.length_margin - shared;
       const double tiou = shared > 0.0 ? shared / either : 0.0;
       switch (p.method) {
         case stale::SoftNmsMethod::gaussian: other.score *= std::exp(-tiou * tiou / p.sigma); break;

@@ -21,6 +21,7 @@ namespace {
 using Doubles = py::array_t<double, py::array::c_style>;
 using Floats = py::array_t<float, py::array::c_style>;
 using Ints = py::array_t<std::int64_t, py::array::c_style>;
+using Flags = py::array_t<bool, py::array::c_style>;
 
 std::string shape_text(const py::array& array) {
   std::string result = "(";
@@ -73,7 +74,7 @@ std::pair<Ints, Floats> soft_nms(const Doubles& segments, const Doubles& scores,
   if (scores.ndim() != 1 || static_cast<std::size_t>(scores.shape(0)) != n) {
     stale::fail({"scores must have shape (N,) with one score a segment, here (", n, ",); got ", shape_text(scores)});
   }
-  const stale::SoftNmsParameters parameters{method_named(method), sigma, tiou_threshold, min_score, limit_of(top_k)};
+  const stale::SoftNmsParameters parameters{method_named(method), sigma, tiou_threshold, min_score, limit_of(top_k), 0.0};
   const double* segment_data = segments.data();
   const double* score_data = scores.data();
   std::vector<stale::Pick> picks;
@@ -167,7 +168,7 @@ DetectionArrays decode_paper(const Floats& class_logits, const Floats& masks, do
   const Outputs outputs = network_outputs(class_logits, masks);
   const stale::DecodeParameters parameters =
       decode_parameters(class_threshold, top_snippets, mask_thresholds, regions, min_snippets,
-                        {method_named(soft_nms_method), sigma, tiou_threshold, min_score, limit_of(max_detections)});
+                        {method_named(soft_nms_method), sigma, tiou_threshold, min_score, limit_of(max_detections), 0.0});
   std::vector<stale::Detection> detections;
   {
     py::gil_scoped_release release;
@@ -183,7 +184,7 @@ DetectionArrays paper_proposals(const Floats& class_logits, const Floats& masks,
   // Of soft-NMS it reads the lowest score; the rest is any that is allowed.
   const stale::DecodeParameters parameters =
       decode_parameters(class_threshold, top_snippets, mask_thresholds, regions, min_snippets,
-                        {stale::SoftNmsMethod::hard, 1.0, 1.0, min_score, stale::kNoLimit});
+                        {stale::SoftNmsMethod::hard, 1.0, 1.0, min_score, stale::kNoLimit, 0.0});
   std::vector<stale::Detection> found;
   {
     py::gil_scoped_release release;
@@ -206,7 +207,7 @@ stale::Labelled labelled(const DetectionArrays& arrays, const char* name) {
 std::pair<Ints, Doubles> soft_nms_by_label(const DetectionArrays& candidates, const DetectionArrays& settled,
                                            const std::string& method, double sigma, double tiou_threshold, double min_score,
                                            const std::optional<std::int64_t>& top_k) {
-  const stale::SoftNmsParameters parameters{method_named(method), sigma, tiou_threshold, min_score, limit_of(top_k)};
+  const stale::SoftNmsParameters parameters{method_named(method), sigma, tiou_threshold, min_score, limit_of(top_k), 0.0};
   const stale::Labelled given = labelled(candidates, "candidates");
   const stale::Labelled before = labelled(settled, "settled");
   std::vector<stale::Pick> picks;
@@ -278,6 +279,50 @@ DetectionArrays decode_release(const Floats& class_logits, const Floats& masks) 
   return detection_arrays(detections);
 }
 
+DetectionArrays points_proposals(const Floats& class_logits, const Floats& offsets, const Flags& valid,
+                                 const std::vector<std::int64_t>& level_lengths, double pre_nms_threshold,
+                                 std::int64_t pre_nms_top_k, double duration_threshold) {
+  if (class_logits.ndim() != 2) stale::fail({"class_logits must have shape (P, K); got ", shape_text(class_logits)});
+  const py::ssize_t P = class_logits.shape(0);
+  if (offsets.ndim() != 2 || offsets.shape(0) != P || offsets.shape(1) != 2) {
+    stale::fail({"offsets must have shape (P, 2) with the P = ", P, " of class_logits; got ", shape_text(offsets)});
+  }
+  if (valid.ndim() != 1 || valid.shape(0) != P) {
+    stale::fail({"valid must have shape (P,) with the P = ", P, " of class_logits; got ", shape_text(valid)});
+  }
+  static_assert(sizeof(bool) == sizeof(std::uint8_t));
+  const stale::Points points{class_logits.data(),
+                             offsets.data(),
+                             reinterpret_cast<const std::uint8_t*>(valid.data()),
+                             static_cast<std::size_t>(P),
+                             static_cast<std::size_t>(class_logits.shape(1)),
+                             level_lengths.data(),
+                             level_lengths.size()};
+  const stale::PointsParameters parameters{pre_nms_threshold, pre_nms_top_k, duration_threshold, false, false, 0.0, {}};
+  std::vector<stale::Detection> found;
+  {
+    py::gil_scoped_release release;
+    found = stale::points_proposals(points, parameters);
+  }
+  return detection_arrays(found);
+}
+
+DetectionArrays suppress_points(const DetectionArrays& proposals, bool multiclass, const std::string& method, double sigma,
+                                double tiou_threshold, double min_score, double voting_threshold, std::int64_t max_detections) {
+  const stale::Labelled given = labelled(proposals, "proposals");
+  stale::PointsParameters parameters{0.0, 1, 0.0, multiclass, method != "none", voting_threshold, {}};
+  if (parameters.suppress) {
+    parameters.soft_nms = {method_named(method),     sigma, tiou_threshold, min_score, limit_of(max_detections),
+                           stale::kPointsLengthMargin};
+  }
+  std::vector<stale::Detection> found;
+  {
+    py::gil_scoped_release release;
+    found = stale::suppress_points(given, parameters);
+  }
+  return detection_arrays(found);
+}
+
 // (start, end, class score, mask score, label) a row; start and end in snippets, end the last one.
 std::vector<std::tuple<std::int64_t, std::int64_t, double, double, std::int64_t>> release_proposals(const Floats& class_logits,
                                                                                                    const Floats& masks) {
@@ -313,5 +358,9 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.def("voting_snippets", &voting_snippets, "class_logits"_a.noconvert(), py::kw_only(), "class_threshold"_a, "top_snippets"_a);
   m.def("mask_rows", &mask_rows, "networks"_a.noconvert(), "features"_a.noconvert(), "rows"_a);
   m.def("decode_release", &decode_release, "class_logits"_a.noconvert(), "masks"_a.noconvert());
+  m.def("points_proposals", &points_proposals, "class_logits"_a.noconvert(), "offsets"_a.noconvert(), "valid"_a.noconvert(),
+        "level_lengths"_a, py::kw_only(), "pre_nms_threshold"_a, "pre_nms_top_k"_a, "duration_threshold"_a);
+  m.def("suppress_points", &suppress_points, "proposals"_a.noconvert(), py::kw_only(), "multiclass"_a, "method"_a, "sigma"_a,
+        "tiou_threshold"_a, "min_score"_a, "voting_threshold"_a, "max_detections"_a);
   m.def("release_proposals", &release_proposals, "class_logits"_a.noconvert(), "masks"_a.noconvert());
 }

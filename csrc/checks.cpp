@@ -43,6 +43,9 @@ void check_soft_nms(const SoftNmsParameters& p) {
   if (p.top_k < 0 && p.top_k != kNoLimit) {
     fail({"top_k must be >= 0, or nothing for no limit; got ", p.top_k});
   }
+  if (!(std::isfinite(p.length_margin) && p.length_margin >= 0.0)) {
+    fail({"length_margin must be a finite number >= 0; got ", p.length_margin});
+  }
 }
 
 void check_class_logits(const float* class_logits, std::size_t n_classes, std::size_t n_snippets) {

@@ -21,6 +21,9 @@ namespace stale {
 
 constexpr std::size_t kBlock = 8;  // candidates; as many independent maxima, for any vector width
 
+// So steep that four thousand million decays of a key add up to less than the key of a score of zero (soft_nms.cpp).
+constexpr double kSharpest = 1e290;
+
 constexpr double kGone = -std::numeric_limits<double>::infinity();  // the key of a candidate that is out
 
 // Candidates in blocks of kBlock: segments [starts, ends), keys, and the highest key of each block.
@@ -52,9 +55,9 @@ STALE_CORE_INLINE void decay_blocks(const Blocks& blocks, std::size_t from, std:
   const double start = pick.start;
   const double end = pick.end;
   const double floor = pick.floor;
-  const double length = end - start;
+  const double length = (end - start) + 2.0 * parameters.length_margin;
   const double threshold = parameters.tiou_threshold;
-  const double sharpness = 1.0 / parameters.sigma;
+  const double sharpness = std::min(1.0 / parameters.sigma, kSharpest);
   for (std::size_t b = from; b < to; ++b) {
     const double* starts = blocks.starts + b * kBlock;
     const double* ends = blocks.ends + b * kBlock;

@@ -23,12 +23,16 @@ namespace {
 constexpr std::size_t kGroup = 16;         // blocks
 constexpr std::size_t kLengthClasses = 4;  // each holds lengths within a factor of four, the last all shorter ones
 
-constexpr double kLogOfZero = -1e300;  // finite, so that it is not kGone
+constexpr double kLogOfZero = -1e300;                                  // finite, so that it is not kGone
+constexpr double kNoFloor = std::numeric_limits<double>::lowest();  // all keys but kGone reach it
 
 class Candidates {
  public:
   Candidates(const double* segments, const double* scores, std::size_t n, const SoftNmsParameters& parameters)
-      : p_(parameters), scores_(scores), floor_(key_of(p_.min_score)), decay_blocks_(fastest_decay(p_.method)) {
+      : p_(parameters),
+        scores_(scores),
+        floor_(p_.min_score > 0.0 ? key_of(p_.min_score) : kNoFloor),
+        decay_blocks_(fastest_decay(p_.method)) {
     // A hard threshold of zero is reached by every pair, also by those that do not overlap.
     reaches_all_ = p_.method == SoftNmsMethod::hard && p_.tiou_threshold <= 0.0;
     place(segments, n);

@@ -29,6 +29,7 @@ enum class Regions {
 };
 
 constexpr std::int64_t kNoLimit = -1;
+constexpr double kPointsLengthMargin = 1e-6;  // ActionFormer's length_margin
 
 struct SoftNmsParameters {
   SoftNmsMethod method;
@@ -36,6 +37,7 @@ struct SoftNmsParameters {
   double tiou_threshold;  // in [0, 1]; read by linear and hard
   double min_score;       // >= 0; rows whose decayed score is below are dropped
   std::int64_t top_k;     // at most this many picks, >= 0, or kNoLimit
+  double length_margin;   // added to both lengths in the union of a tIoU, >= 0; ActionFormer's is 1e-6, elsewhere 0
 };
 
 // Section 3.3 of the STALE paper, "Model inference".
@@ -143,6 +145,39 @@ std::vector<std::int64_t> voting_snippets(const float* class_logits, std::size_t
 std::size_t mask_network_size(std::size_t width);
 void mask_rows(const float* networks, const float* features, std::size_t width, std::size_t n_snippets,
                const std::int64_t* rows, std::size_t n_rows, float* out);
+
+// What a point detector says of one video, the points of all levels joined from fine to coarse; borrowed. The i-th point of
+// level l lies at time i * 2^l. Points that are not valid are not read.
+struct Points {
+  const float* class_logits;  // (n_points, n_classes)
+  const float* offsets;       // (n_points, 2), distances to start and end in units of 2^l, >= 0
+  const std::uint8_t* valid;  // (n_points,), 0 or 1
+  std::size_t n_points;
+  std::size_t n_classes;
+  const std::int64_t* level_lengths;  // (n_levels,), points of each level, >= 1
+  std::size_t n_levels;               // 1 to 32
+};
+
+// Inference of ActionFormer (happyharrycn/actionformer_release at commit 61ea7eb), test_cfg. The units of time are points of level 0.
+struct PointsParameters {
+  double pre_nms_threshold;    // in [0, 1): (point, class) pairs propose a segment only above it
+  std::int64_t pre_nms_top_k;  // proposals of each level, >= 1
+  double duration_threshold;   // >= 0; segments that are not longer are dropped
+  bool multiclass;             // every class is suppressed by itself; otherwise all together, then voting
+  bool suppress;               // otherwise every proposal is a detection, and what follows is not read
+  double voting_threshold;     // in [0, 1]; 0: no voting
+  SoftNmsParameters soft_nms;  // gaussian or hard; its top_k is the number of detections of the video
+};
+
+// One proposal for each (point, class) pair: by level, best first; of equal scores the lower point, then the lower class.
+std::vector<Detection> points_proposals(const Points& points, const PointsParameters& parameters);
+
+// Detections of such proposals, best first; of equal scores the lower label, then the earlier row is first. The best of a gaussian
+// suppression stays whatever it scores, and `hard` drops scores that are not above min_score: both as ActionFormer has it.
+std::vector<Detection> suppress_points(const Labelled& proposals, const PointsParameters& parameters);
+
+// The one after the other.
+std::vector<Detection> decode_points(const Points& points, const PointsParameters& parameters);
 
 // The public inference script (sauradip/STALE at commit fd7a7e8) with the settings of its config/anet.yaml, quirks included.
 std::vector<ReleaseProposal> release_proposals(const float* class_logits, const float* masks, std::size_t n_classes,

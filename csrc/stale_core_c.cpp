@@ -46,7 +46,7 @@ stale::SoftNmsParameters soft_nms_parameters(const stale_soft_nms_parameters& p)
     case STALE_SOFT_NMS_HARD: method = stale::SoftNmsMethod::hard; break;
     default: stale::fail({"method must be 0 (gaussian), 1 (linear) or 2 (hard); got ", p.method});
   }
-  return {method, p.sigma, p.tiou_threshold, p.min_score, p.top_k};
+  return {method, p.sigma, p.tiou_threshold, p.min_score, p.top_k, 0.0};
 }
 
 stale::Regions regions_of(std::int32_t value) {

@@ -80,3 +80,24 @@ def decode_release(class_logits: NDArray[np.float32], masks: NDArray[np.float32]
 def release_proposals(
     class_logits: NDArray[np.float32], masks: NDArray[np.float32]
 ) -> list[tuple[int, int, float, float, int]]: ...
+def points_proposals(
+    class_logits: NDArray[np.float32],
+    offsets: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    level_lengths: Sequence[int],
+    *,
+    pre_nms_threshold: float,
+    pre_nms_top_k: int,
+    duration_threshold: float,
+) -> Labelled: ...
+def suppress_points(
+    proposals: Labelled,
+    *,
+    multiclass: bool,
+    method: str,
+    sigma: float,
+    tiou_threshold: float,
+    min_score: float,
+    voting_threshold: float,
+    max_detections: int,
+) -> Labelled: ...

@@ -12,7 +12,7 @@ namespace {
 constexpr double kThresholds[] = {0.7, 0.3, 0.5};
 
 stale::DecodeParameters parameters(stale::Regions regions = stale::Regions::runs) {
-  return {0.1, 20, kThresholds, 3, regions, 1, {stale::SoftNmsMethod::gaussian, 0.5, 0.5, 0.001, 50}};
+  return {0.1, 20, kThresholds, 3, regions, 1, {stale::SoftNmsMethod::gaussian, 0.5, 0.5, 0.001, 50, 0.0}};
 }
 
 std::vector<stale::Detection> paper(const MadeVideo& v, const stale::DecodeParameters& p) {

@@ -43,7 +43,7 @@ Rows made(std::mt19937_64& random, std::size_t n) {
 void settled_picks_change_nothing() {
   std::mt19937_64 random(3);
   for (const SoftNmsMethod method : {SoftNmsMethod::gaussian, SoftNmsMethod::linear, SoftNmsMethod::hard}) {
-    const SoftNmsParameters p{method, 0.5, 0.3, 0.001, kNoLimit};
+    const SoftNmsParameters p{method, 0.5, 0.3, 0.001, kNoLimit, 0.0};
     for (int trial = 0; trial < 50; ++trial) {
       const Rows rows = made(random, random() % 300);
       const std::vector<Pick> whole = stale::soft_nms_by_label(rows.view(), Rows{}.view(), p);
@@ -93,7 +93,7 @@ void takes_anything_that_is_a_segment() {
     const stale::Seam seam{40.0, 60.0, 50.0, 40.0, 0.5};
     CHECK(stale::join_at_seam(earlier.view(), later.view(), seam).size() <= earlier.labels.size() + later.labels.size());
   }
-  const SoftNmsParameters p{SoftNmsMethod::gaussian, 0.5, 0.5, 0.0, 2};
+  const SoftNmsParameters p{SoftNmsMethod::gaussian, 0.5, 0.5, 0.0, 2, 0.0};
   Rows rows;
   CHECK(stale::soft_nms_by_label(rows.view(), rows.view(), p).empty());
   CHECK(stale::join_at_seam(rows.view(), rows.view(), {0.0, 0.0, 0.0, 0.0, 0.5}).empty());
@@ -108,7 +108,7 @@ void refuses_what_makes_no_sense() {
   fine.add(0, 0.5, 0.0, 1.0);
   Rows broken = fine;
   broken.add(0, 0.5, 2.0, 1.0);
-  const SoftNmsParameters p{SoftNmsMethod::gaussian, 0.5, 0.5, 0.0, kNoLimit};
+  const SoftNmsParameters p{SoftNmsMethod::gaussian, 0.5, 0.5, 0.0, kNoLimit, 0.0};
   const stale::Seam seam{0.0, 1.0, 0.5, 0.0, 0.5};
   CHECK_REFUSES(stale::soft_nms_by_label(broken.view(), fine.view(), p), "segments row 1");
   CHECK_REFUSES(stale::soft_nms_by_label(fine.view(), broken.view(), p), "settled row 1");

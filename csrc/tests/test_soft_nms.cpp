@@ -46,7 +46,7 @@ void agrees_with_the_textbook() {
     const double thresholds[] = {0.0, 0.3, 0.5, 1.0};
     const double floors[] = {0.0, 0.001, 0.25};
     const SoftNmsParameters p{kMethods[random() % 3], 0.1 + unit(random), thresholds[random() % 4], floors[random() % 3],
-                              random() % 2 == 0 ? kNoLimit : static_cast<std::int64_t>(random() % 50)};
+                              random() % 2 == 0 ? kNoLimit : static_cast<std::int64_t>(random() % 50), random() % 4 == 0 ? 1e-6 : 0.0};
     const std::vector<Pick> fast = run(segments, scores, p);
     const std::vector<Pick> slow = bench::soft_nms_textbook(segments.data(), scores.data(), n, p);
     CHECK(fast.size() == slow.size());
@@ -73,7 +73,7 @@ void agrees_at_the_ends_of_the_number_line() {
         scores.push_back(static_cast<double>(1 + random() % 1000) / 1000.0);
       }
       for (const SoftNmsMethod method : {SoftNmsMethod::linear, SoftNmsMethod::hard}) {
-        const SoftNmsParameters p{method, 0.5, 0.3, 0.001, kNoLimit};
+        const SoftNmsParameters p{method, 0.5, 0.3, 0.001, kNoLimit, 0.0};
         const std::vector<Pick> fast = run(segments, scores, p);
         const std::vector<Pick> slow = bench::soft_nms_textbook(segments.data(), scores.data(), scores.size(), p);
         CHECK(fast.size() == slow.size());
@@ -100,7 +100,7 @@ void decays_alike_with_any_instructions() {
   std::vector<double> best(kBlocks, stale::kGone);
   std::vector<double> other_keys = keys;
   std::vector<double> other_best = best;
-  const SoftNmsParameters p{method, 0.3, 0.4, 0.001, kNoLimit};
+  const SoftNmsParameters p{method, 0.3, 0.4, 0.001, kNoLimit, 0.0};
   for (int pick = 0; pick < 50; ++pick) {
     const double start = 100.0 * unit(random);
     const stale::Decaying decaying{start, start + 20.0 * unit(random), 0.1};
@@ -116,7 +116,7 @@ void decays_alike_with_any_instructions() {
 void keeps_undecayed_scores_to_the_last_bit() {
   const std::vector<double> segments{0, 1, 2, 3, 4, 5};
   const std::vector<double> scores{0.1, 0.7, 0.3};
-  const std::vector<Pick> picks = run(segments, scores, {SoftNmsMethod::gaussian, 0.5, 0.5, 0.001, kNoLimit});
+  const std::vector<Pick> picks = run(segments, scores, {SoftNmsMethod::gaussian, 0.5, 0.5, 0.001, kNoLimit, 0.0});
   CHECK(picks.size() == 3);
   CHECK(picks[0].row == 1 && picks[0].score == 0.7);
   CHECK(picks[1].row == 2 && picks[1].score == 0.3);
@@ -125,17 +125,17 @@ void keeps_undecayed_scores_to_the_last_bit() {
 
 void takes_the_smallest_inputs() {
   for (const SoftNmsMethod method : kMethods) {
-    const SoftNmsParameters p{method, 0.5, 0.5, 0.001, kNoLimit};
+    const SoftNmsParameters p{method, 0.5, 0.5, 0.001, kNoLimit, 0.0};
     CHECK(run({}, {}, p).empty());
     CHECK(run({3, 3}, {0.5}, p).size() == 1);  // zero length
     CHECK(run({3, 4}, {0.0}, p).empty());
-    CHECK(run({3, 4}, {0.0}, {method, 0.5, 0.5, 0.0, kNoLimit}).size() == 1);
-    CHECK(run({3, 4}, {0.5}, {method, 0.5, 0.5, 0.0, 0}).empty());
+    CHECK(run({3, 4}, {0.0}, {method, 0.5, 0.5, 0.0, kNoLimit, 0.0}).size() == 1);
+    CHECK(run({3, 4}, {0.5}, {method, 0.5, 0.5, 0.0, 0, 0.0}).empty());
   }
 }
 
 void refuses_what_makes_no_sense() {
-  const SoftNmsParameters p{SoftNmsMethod::gaussian, 0.5, 0.5, 0.001, kNoLimit};
+  const SoftNmsParameters p{SoftNmsMethod::gaussian, 0.5, 0.5, 0.001, kNoLimit, 0.0};
   const double nan = std::numeric_limits<double>::quiet_NaN();
   const double infinity = std::numeric_limits<double>::infinity();
   CHECK_REFUSES(run({0, 1, 2, nan}, {0.5, 0.5}, p), "segments row 1");
@@ -145,11 +145,11 @@ void refuses_what_makes_no_sense() {
   CHECK_REFUSES(run({0, 1, 2, 3}, {0.5, nan}, p), "scores row 1");
   CHECK_REFUSES(run({0, 1, 2, 3}, {-0.5, 0.5}, p), "scores row 0");
   CHECK_REFUSES(run({0, 1}, {infinity}, p), "scores row 0");
-  CHECK_REFUSES(run({}, {}, {SoftNmsMethod::gaussian, 0.0, 0.5, 0.0, kNoLimit}), "sigma");
-  CHECK_REFUSES(run({}, {}, {SoftNmsMethod::gaussian, nan, 0.5, 0.0, kNoLimit}), "sigma");
-  CHECK_REFUSES(run({}, {}, {SoftNmsMethod::hard, 0.5, 1.5, 0.0, kNoLimit}), "tiou_threshold");
-  CHECK_REFUSES(run({}, {}, {SoftNmsMethod::hard, 0.5, 0.5, -1.0, kNoLimit}), "min_score");
-  CHECK_REFUSES(run({}, {}, {SoftNmsMethod::hard, 0.5, 0.5, 0.0, -2}), "top_k");
+  CHECK_REFUSES(run({}, {}, {SoftNmsMethod::gaussian, 0.0, 0.5, 0.0, kNoLimit, 0.0}), "sigma");
+  CHECK_REFUSES(run({}, {}, {SoftNmsMethod::gaussian, nan, 0.5, 0.0, kNoLimit, 0.0}), "sigma");
+  CHECK_REFUSES(run({}, {}, {SoftNmsMethod::hard, 0.5, 1.5, 0.0, kNoLimit, 0.0}), "tiou_threshold");
+  CHECK_REFUSES(run({}, {}, {SoftNmsMethod::hard, 0.5, 0.5, -1.0, kNoLimit, 0.0}), "min_score");
+  CHECK_REFUSES(run({}, {}, {SoftNmsMethod::hard, 0.5, 0.5, 0.0, -2, 0.0}), "top_k");
 }
 
 }  // namespace

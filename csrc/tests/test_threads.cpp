@@ -11,7 +11,7 @@ namespace {
 std::vector<stale::Detection> decode_both(const MadeVideo& v) {
   const double thresholds[] = {0.2, 0.4, 0.6, 0.8};
   const stale::DecodeParameters p{
-      0.05, 50, thresholds, 4, stale::Regions::runs, 1, {stale::SoftNmsMethod::gaussian, 0.5, 0.5, 0.001, 100}};
+      0.05, 50, thresholds, 4, stale::Regions::runs, 1, {stale::SoftNmsMethod::gaussian, 0.5, 0.5, 0.001, 100, 0.0}};
   std::vector<stale::Detection> found = stale::decode_paper(v.class_logits.data(), v.masks.data(), v.K, v.T, p);
   const auto release = stale::decode_release(v.class_logits.data(), v.masks.data(), v.K, v.T);
   found.insert(found.end(), release.begin(), release.end());

@@ -8,9 +8,12 @@ from stale_edge.config.decoding import DecodeConfig, Policy, Regions, SoftNMSMet
 from stale_edge.config.features import ExtractConfig, FeatureSpec, Resampling
 from stale_edge.config.model import Architecture, ModelConfig, TextConfig
 from stale_edge.config.plain import from_dict, to_dict
+from stale_edge.config.points import PointsConfig, PointsSuppression
 from stale_edge.config.run import Config, load_config, with_overrides
+from stale_edge.config.runs import RunsConfig, RunScore, ThresholdScale
 from stale_edge.config.runtimes import Precision
 from stale_edge.config.simulate import SimulateConfig
+from stale_edge.config.time_grid import FrameGrid, RelativeGrid, TimeGrid
 from stale_edge.config.training import LossConfig, TrainConfig, VideoClassifierConfig
 
 __all__ = [
@@ -23,15 +26,23 @@ __all__ = [
     "DecodeConfig",
     "ExtractConfig",
     "FeatureSpec",
+    "FrameGrid",
     "LossConfig",
     "ModelConfig",
+    "PointsConfig",
+    "PointsSuppression",
     "Policy",
     "Precision",
     "Regions",
+    "RelativeGrid",
     "Resampling",
+    "RunScore",
+    "RunsConfig",
     "SimulateConfig",
     "SoftNMSMethod",
     "TextConfig",
+    "ThresholdScale",
+    "TimeGrid",
     "TrainConfig",
     "VideoClassifierConfig",
     "from_dict",

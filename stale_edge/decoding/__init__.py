@@ -1,5 +1,6 @@
 """Proposals, soft-NMS and detections; torch-free, computed by the C++ core."""
 
+from stale_edge.config import FrameGrid, PointsConfig, RelativeGrid, RunsConfig
 from stale_edge.decoding.baseline import baseline_detections
 from stale_edge.decoding.inference import (
     DecodedArrays,
@@ -11,20 +12,36 @@ from stale_edge.decoding.inference import (
 )
 from stale_edge.decoding.joining import joined_at_seam, suppressed
 from stale_edge.decoding.mask_rows import masks_of, voting_snippets
+from stale_edge.decoding.points import (
+    decode_points,
+    fused_with_video_scores,
+    grid_seconds,
+    points_candidates,
+    suppressed_points,
+)
 from stale_edge.decoding.suppression import mask_segments, soft_nms
 
 __all__ = [
     "DecodedArrays",
+    "FrameGrid",
+    "PointsConfig",
+    "RelativeGrid",
     "ReleaseProposal",
+    "RunsConfig",
     "baseline_detections",
     "decode",
     "decode_arrays",
+    "decode_points",
+    "fused_with_video_scores",
+    "grid_seconds",
     "joined_at_seam",
     "mask_segments",
     "masks_of",
     "paper_proposals",
+    "points_candidates",
     "release_proposals",
     "soft_nms",
     "suppressed",
+    "suppressed_points",
     "voting_snippets",
 ]

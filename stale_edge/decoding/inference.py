@@ -70,17 +70,12 @@ def decode(
             not K distinct names, or an argument is out of its range.
     """
     logits = float_array(class_logits, "class_logits", np.float32)
-    names = list(class_names)
-    if isinstance(class_names, str) or not all(isinstance(name, str) for name in names):
-        raise ValueError("class_names must be a sequence of strings, one a class")
+    names = distinct_names(class_names)
     if logits.ndim == 2 and len(names) != logits.shape[0] - 1:
         raise ValueError(
             f"class_names must hold K = {logits.shape[0] - 1} names, one for each row of class_logits but the last, "
             f"the background; got {len(names)}"
         )
-    if len(set(names)) != len(names):
-        row = next(i for i, name in enumerate(names) if name in names[:i])
-        raise ValueError(f"class_names row {row} is {names[row]!r} again; names must be distinct")
     if not (math.isfinite(duration_s) and duration_s > 0):
         raise ValueError(f"duration_s must be a finite number of seconds > 0; got {duration_s!r}")
     check_enhancement(video_label, video_score)
@@ -200,6 +195,21 @@ def release_proposals(class_logits: ArrayLike, masks: ArrayLike) -> list[Release
     return [
         ReleaseProposal(start / T, end / T, by_class, by_mask, label) for start, end, by_class, by_mask, label in rows
     ]
+
+
+def distinct_names(class_names: Sequence[str]) -> list[str]:
+    """List class names, which must be strings and differ.
+
+    Raises:
+        ValueError: one is no string, or stands twice; the row is named.
+    """
+    names = list(class_names)
+    if isinstance(class_names, str) or not all(isinstance(name, str) for name in names):
+        raise ValueError("class_names must be a sequence of strings, one a class")
+    if len(set(names)) != len(names):
+        row = next(i for i, name in enumerate(names) if name in names[:i])
+        raise ValueError(f"class_names row {row} is {names[row]!r} again; names must be distinct")
+    return names
 
 
 def check_enhancement(video_label: str | None, video_score: float | None) -> None:
