@@ -11,6 +11,11 @@ def shown(value: object, limit: int = 80) -> str:
         text = repr(value)
     except (ValueError, RecursionError):  # an integer of more digits than Python writes, or a list in a list in a ...
         text = f"a {type(value).__name__} that is too long to write"
+    return cut(text, limit)
+
+
+def cut(text: str, limit: int = 80) -> str:
+    """Cut a text for a message to `limit` characters."""
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
@@ -42,6 +47,10 @@ class BundleError(StaleEdgeError):
 
 class ClassBankError(BundleError, ValueError):
     """Class names or embeddings do not fit: unknown, duplicate or empty names, another width, another text encoder."""
+
+
+class BusyError(StaleEdgeError):
+    """Another process is writing what was to be written or read; it is named."""
 
 
 class MissingExtraError(StaleEdgeError, ImportError):

@@ -18,13 +18,14 @@ from training_data import CHANNELS, CLASSES, small_config, write_data_set
 
 from stale_edge.config import Config, FeatureSpec, from_dict, to_dict
 from stale_edge.data import write_feature_spec
-from stale_edge.errors import ConfigError, DataError, FeatureContractError, TrainingError
+from stale_edge.errors import BusyError, ConfigError, DataError, FeatureContractError, TrainingError
 from stale_edge.model import load_checkpoint, read_checkpoint, small_text_encoder
 from stale_edge.model.stale.losses import LossTerms
 from stale_edge.model.targets import BatchTargets
 from stale_edge.training import TorchLocalizer, evaluate_checkpoint, train
 from stale_edge.training.batches import Batch, Share
 from stale_edge.training.loop import _require_finite
+from stale_edge.training.run_folder import RunFolder, read_state_file
 
 TESTS = Path(__file__).resolve().parent
 TERMS = ("classification", "mask", "completeness", "consistency")
@@ -64,7 +65,7 @@ def _with(config: Config, **changes: Any) -> Config:
 
 
 def _state(run: Path) -> dict[str, Any]:
-    return dict(torch.load(run / "state.pt", weights_only=True))
+    return vars(read_state_file(run / "state.pt"))
 
 
 def _assert_same_run(run: Path, undisturbed: Path) -> None:
@@ -241,6 +242,35 @@ def test_a_folder_that_holds_something_is_not_overwritten(encoded: Path, tmp_pat
         train(small_config(), encoded, tmp_path)
     with pytest.raises(TrainingError, match="a file"):
         train(small_config(), encoded, tmp_path / "notes.txt")
+
+
+def test_a_state_with_a_changed_byte_is_not_resumed_from(undisturbed: Path, tmp_path: Path) -> None:
+    content = bytearray((undisturbed / "state.pt").read_bytes())
+    for place in np.random.default_rng(0).integers(0, len(content), 200):
+        content[place] ^= 1
+        (tmp_path / "state.pt").write_bytes(content)
+        with pytest.raises(TrainingError, match=r"state\.pt: (the|not a readable) training state"):
+            read_state_file(tmp_path / "state.pt")
+        content[place] ^= 1
+
+
+def test_the_state_of_an_older_version_is_read(undisturbed: Path, tmp_path: Path) -> None:
+    state = _state(undisturbed)
+    torch.save({"format": "stale-edge-run/1", **state}, tmp_path / "state.pt")
+    old = _state(tmp_path)
+    assert {key: old[key] for key in ("epoch", "identity")} == {key: state[key] for key in ("epoch", "identity")}
+
+
+def test_two_processes_do_not_train_into_one_folder(encoded: Path, tmp_path: Path) -> None:
+    with RunFolder(tmp_path / "run").held(), pytest.raises(BusyError, match="is writing it"):
+        train(small_config(epochs=1), encoded, tmp_path / "run")
+
+
+@pytest.mark.parametrize("line", ["{", "7", '{"epoch": 2}', "\udcff"])
+def test_damaged_metrics_are_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "metrics.jsonl").write_bytes(line.encode("utf-8", "surrogateescape"))
+    with pytest.raises(TrainingError, match=r"metrics\.jsonl: "):
+        RunFolder(tmp_path).read_metrics(up_to_epoch=1)
 
 
 def test_a_damaged_state_is_named(encoded: Path, tmp_path: Path) -> None:

@@ -2,11 +2,12 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from stale_edge.bundle.class_bank import ClassBank
 from stale_edge.bundle.files import link_or_copy
+from stale_edge.bundle.generations import in_one_generation
 from stale_edge.bundle.json_fields import Json, list_of
 from stale_edge.bundle.manifest import VOCABULARY_ROLES, Manifest
 from stale_edge.bundle.onnx_metadata import CLASS_NAMES_KEY, copy_with_metadata
@@ -21,13 +22,14 @@ def list_classes(path: Path) -> tuple[str, ...]:
     Raises:
         BundleError: no bundle, or a broken class bank.
     """
-    return read_bundle(path).class_bank.names
+    return in_one_generation(path, lambda: read_bundle(path).class_bank.names)
 
 
 def add_classes(path: Path, bank: ClassBank) -> ClassBank:
     """Append the classes of a bank that the bundle's own text encoder made.
 
-    The bundle is rewritten in one step: a kill leaves the old one or the new one, both of which verify.
+    The bundle is rewritten in one step: a kill leaves the old one or the new one, both of which verify. Of two edits at
+    once, the second waits and begins with the result of the first.
 
     Returns:
         The bundle's new class bank, the added classes last.
@@ -35,10 +37,9 @@ def add_classes(path: Path, bank: ClassBank) -> ClassBank:
     Raises:
         ClassBankError: the bank comes from another text encoder, has another width, or a name is there already.
         VerificationError: the bundle is damaged; nothing was changed.
+        BusyError: another process has been writing the bundle for long; it is named.
     """
-    verify_bundle(path)
-    old = read_bundle(path).class_bank
-    return _rewrite(path, old.merge(bank), {"added": list(bank.names)})
+    return _rewrite(path, lambda old: old.merge(bank), {"added": list(bank.names)})
 
 
 def remove_classes(path: Path, names: Sequence[str]) -> ClassBank:
@@ -49,26 +50,27 @@ def remove_classes(path: Path, names: Sequence[str]) -> ClassBank:
 
     Raises:
         ClassBankError: a name is not in the bundle (the nearest one is offered), or no class would stay.
-        VerificationError: the bundle is damaged; nothing was changed.
+        VerificationError, BusyError: as `add_classes`.
     """
-    verify_bundle(path)
-    old = read_bundle(path).class_bank
-    return _rewrite(path, old.remove(names), {"removed": list(names)})
+    return _rewrite(path, lambda old: old.remove(names), {"removed": list(names)})
 
 
-def _rewrite(path: Path, bank: ClassBank, edit: Json) -> ClassBank:
+def _rewrite(path: Path, change: Callable[[ClassBank], ClassBank], edit: Json) -> ClassBank:
     """Put a bundle in the old one's place that differs in its vocabulary: bank, the graphs' metadata, manifest.
 
     The parity report was made with the vocabulary of the export; the provenance keeps a note of every edit since.
     """
-    bundle = bundle_at(path)
-    manifest = bundle.manifest
-    if manifest.of_role("model_repository"):
-        raise BundleError(
-            f"{path}: its models for Triton have the classes inside, which cannot be changed here; export again with "
-            "--classes, or edit a bundle that was exported without the format triton"
-        )
+    read_bundle(path)  # a folder that is none is refused without being locked
     with write_bundle(path, overwrite=True) as writer:
+        verify_bundle(path)
+        bundle = bundle_at(path)
+        manifest = bundle.manifest
+        if manifest.of_role("model_repository"):
+            raise BundleError(
+                f"{path}: its models for Triton have the classes inside, which cannot be changed here; export again "
+                "with --classes, or edit a bundle that was exported without the format triton"
+            )
+        bank = change(bundle.class_bank)
         changed: dict[str, Path] = {}
         for entry in manifest.files:
             target = writer.folder / entry.path

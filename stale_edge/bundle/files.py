@@ -1,19 +1,24 @@
-"""Files and folders written so that a kill at any moment leaves the old one or the new one whole."""
+"""Files and folders written so that a kill at any moment leaves the old one or the new one whole.
+
+Who may write, and what becomes of leftovers: `stale_edge.bundle.locks`.
+"""
 
 import contextlib
 import ctypes
 import hashlib
 import os
-import secrets
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from stale_edge.errors import BundleError
+from stale_edge.bundle.locks import beside, holds, sweep, writing
+from stale_edge.errors import BundleError, BusyError
 from stale_edge.paths import inside
 
 _CHUNK_BYTES = 1 << 20
+_RENAMES, _RENAME_PAUSE_S = 200, 0.05
 _AT_FDCWD = -100
 _EXCHANGE = 2  # RENAME_EXCHANGE of Linux and RENAME_SWAP of macOS
 
@@ -45,16 +50,16 @@ def file_problem(folder: Path, name: str, *, size: int, sha256: str) -> str | No
     return None if found_sha256 == sha256 else f"{name} has changed: sha256 {found_sha256}, the manifest says {sha256}"
 
 
-def write_file_atomically(path: Path, content: bytes) -> None:
-    """Write beside the target, flush to the disk, then rename over it.
+def write_file_atomically(path: Path, *content: bytes | memoryview) -> None:
+    """Write parts one behind the other beside the target, flush to the disk, then rename over it.
 
     Raises:
         OSError: the folder does not exist, is full or not writable; the old file, if any, is untouched.
     """
-    temporary = _beside(path)
+    temporary = beside(path)
     try:
         with temporary.open("xb") as file:
-            file.write(content)
+            file.writelines(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -68,33 +73,43 @@ def write_file_atomically(path: Path, content: bytes) -> None:
 def folder_beside(target: Path) -> Iterator[Path]:
     """Make an empty folder on the target's file system, named so that nobody takes it for the target.
 
-    Whatever stands under that name when the block ends is removed; a killed process leaves `.NAME.*.part` behind,
-    which may be deleted.
+    The target's lock is held until the block ends, and what killed writers of it left is swept first. Whatever stands
+    under the folder's name when the block ends is removed.
+
+    Raises:
+        BusyError: another process is writing the target.
+        OSError: the file system refuses.
     """
-    folder = _beside(target)
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with writing(target) as token:
+        sweep(target.parent, target)
+        folder = beside(target, token=token)
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def replace_folder(prepared: Path, target: Path) -> None:
     """Put a prepared folder in the target's place; the old folder, if any, is afterwards where the prepared one was.
 
     Linux and macOS exchange the two in one step. Elsewhere, and on file systems that cannot, the old folder moves
-    aside first, so a kill in that instant leaves it whole under the name `.NAME.*.part`.
+    aside first; a kill in that instant leaves it whole under the name `.NAME.*.old`, from where the next writer puts it
+    back. Windows refuses while a reader has a file open, so that is tried again for a while.
 
     Raises:
+        BusyError: the lock under which `folder_beside` made the prepared folder was taken over meanwhile.
         OSError: the target is a file, or the file system refuses; the old folder is still in its place.
     """
+    if prepared.name.endswith(".part") and not holds(target, prepared.name.split(".")[-2]):
+        raise BusyError(f"{target}: another process took over its writing, because this one gave no sign of life")
     if not target.exists() or not any(target.iterdir()):
         if os.name == "nt" and target.exists():
             target.rmdir()
         os.rename(prepared, target)
     elif not _exchange(prepared, target):
-        aside = _beside(target)
-        os.rename(target, aside)
+        aside = beside(target, "old")
+        _rename_in_time(target, aside)
         try:
             os.rename(prepared, target)
         except OSError:
@@ -130,8 +145,17 @@ def sync_file(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _beside(target: Path) -> Path:
-    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+def _rename_in_time(source: Path, target: Path) -> None:
+    for _ in range(_RENAMES):
+        try:
+            os.rename(source, target)
+        except PermissionError:
+            if os.name != "nt":
+                raise
+            time.sleep(_RENAME_PAUSE_S)
+        else:
+            return
+    os.rename(source, target)
 
 
 def _exchange(first: Path, second: Path) -> bool:

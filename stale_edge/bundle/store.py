@@ -8,6 +8,7 @@ from pathlib import Path
 from stale_edge.bundle.class_bank import ClassBank
 from stale_edge.bundle.encoder_folder import encoder_problems
 from stale_edge.bundle.files import file_problem
+from stale_edge.bundle.generations import in_one_generation
 from stale_edge.bundle.json_fields import Json, parse_json
 from stale_edge.bundle.json_schema import manifest_schema, schema_problems
 from stale_edge.bundle.manifest import (
@@ -87,13 +88,15 @@ def read_bundle(path: Path) -> Bundle:
 
     Raises:
         BundleError: no such folder, no manifest, another format version, or a malformed manifest.
+        VerificationError: the manifest is well-formed, but not what was written: its seal is missing or another.
     """
     folder = Path(path)
     if not folder.is_dir():
         kind = "is a file" if folder.exists() else "does not exist"
         raise BundleError(f"{path}: not a bundle: it {kind}; a bundle is a folder with a {MANIFEST_NAME}")
     try:
-        text = (folder / MANIFEST_NAME).read_bytes().decode()
+        content = (folder / MANIFEST_NAME).read_bytes()
+        text = content.decode()
     except FileNotFoundError as error:
         raise BundleError(f"{path}: not a bundle: {MANIFEST_NAME} is missing") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -102,6 +105,8 @@ def read_bundle(path: Path) -> Bundle:
         manifest = Manifest.from_text(text)
     except BundleError as error:
         raise BundleError(f"{path}: {error}") from error
+    if not is_sealed(content):
+        raise VerificationError(f"{path}: {MANIFEST_NAME} has changed: it is not, byte by byte, what was written")
     return Bundle(folder, manifest)
 
 
@@ -112,6 +117,10 @@ def verify_bundle(path: Path) -> Bundle:
         VerificationError: anything is not as the manifest says; every bad file is named.
         BundleError: there is no such folder.
     """
+    return in_one_generation(path, lambda: _verified(path))
+
+
+def _verified(path: Path) -> Bundle:
     try:
         bundle = read_bundle(path)
     except BundleError as error:
@@ -120,11 +129,8 @@ def verify_bundle(path: Path) -> Bundle:
         raise VerificationError(str(error)) from error
     problems = []
     content = (bundle.path / MANIFEST_NAME).read_bytes()
-    if not is_sealed(content):
-        problems.append(f"{MANIFEST_NAME} has changed: it is not, byte by byte, what was written")
-    else:
-        broken = schema_problems(parse_json(content.decode(), MANIFEST_NAME), manifest_schema())
-        problems += [f"{MANIFEST_NAME} breaks its schema: {problem}" for problem in broken]
+    broken = schema_problems(parse_json(content.decode(), MANIFEST_NAME), manifest_schema())
+    problems += [f"{MANIFEST_NAME} breaks its schema: {problem}" for problem in broken]
     problems += [problem for entry in bundle.manifest.files if (problem := _file_problem(bundle.path, entry))]
     if not problems:
         problems = _content_problems(bundle)
@@ -146,6 +152,10 @@ def describe_bundle(path: Path) -> Json:
     Raises:
         BundleError: as `read_bundle`; VerificationError when the class bank's bytes changed.
     """
+    return in_one_generation(path, lambda: _described(path))
+
+
+def _described(path: Path) -> Json:
     bundle = read_bundle(path)
     manifest, bank = bundle.manifest, bundle.class_bank
     files = [{**to_dict(entry), "weights": quantized_weights(entry)} for entry in manifest.files]
@@ -202,7 +212,7 @@ def _content_problems(bundle: Bundle) -> list[str]:
     """Compare what stands inside the files with the manifest: class bank width and the metadata of ONNX graphs."""
     manifest = bundle.manifest
     try:
-        _checked_bank(bundle)
+        _ = bundle.class_bank
     except BundleError as error:
         return [str(error)]
     problems = []

@@ -8,6 +8,7 @@ from typing import Any
 
 from stale_edge.bundle.class_bank import ClassBank
 from stale_edge.bundle.files import folder_beside, replace_folder, sha256_of, sync_file, sync_folder
+from stale_edge.bundle.generations import in_one_generation
 from stale_edge.bundle.manifest import (
     CLASS_BANK_NAME,
     MANIFEST_NAME,
@@ -138,10 +139,11 @@ def write_bundle(path: Path, *, overwrite: bool = False) -> Iterator[BundleWrite
 
     Raises:
         BundleError: something is at the path that must not be replaced, or the file system refuses.
+        BusyError: another process is writing it; it is named.
         RuntimeError: the block ended without `commit`.
     """
     target = Path(path).resolve()
-    _check_target(target, overwrite=overwrite)
+    in_one_generation(target, lambda: _check_target(target, overwrite=overwrite))
     with contextlib.ExitStack() as stack:
         try:
             folder = stack.enter_context(folder_beside(target))

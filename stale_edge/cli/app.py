@@ -3,7 +3,9 @@
 Exit codes: 0; 1 for a user's mistake or a bad file; 2 for wrong usage; 3 when parity or verification fails.
 """
 
+import signal
 import sys
+from typing import NoReturn
 
 import typer
 
@@ -69,7 +71,11 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line; never shows a traceback for a mistake in the input."""
+    """Run the command line; never shows a traceback for a mistake in the input.
+
+    SIGTERM ends a command as Ctrl-C does: what it has begun is cleared away, then it ends with exit code 143.
+    """
+    signal.signal(signal.SIGTERM, _end)
     try:
         app()
     except StaleEdgeError as error:
@@ -83,6 +89,12 @@ def main() -> None:
     except OSError as error:
         # A full disk or a missing permission is the environment's fault, and the message already names the file.
         _fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error), 1)
+
+
+def _end(number: int, frame: object) -> NoReturn:
+    del frame
+    signal.signal(number, signal.SIG_IGN)  # what is being cleared away is not disturbed again
+    raise SystemExit(128 + number)
 
 
 def _fail(message: str, code: int) -> None:

@@ -2,13 +2,13 @@
 
 import contextlib
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from stale_edge.bundle.files import sync_folder
+from stale_edge.bundle.locks import beside
 from stale_edge.segments import FloatArray
 
 
@@ -62,7 +62,7 @@ def write_features(path: Path, *, channels: int) -> Iterator[FeatureWriter]:
     Raises:
         OSError: the file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    temporary = beside(path)
     try:
         writer = FeatureWriter(temporary, channels)
         try:

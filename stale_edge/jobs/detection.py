@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stale_edge.bundle.files import sha256_of
+from stale_edge.bundle.locks import sweep
 from stale_edge.bundle.manifest import MANIFEST_NAME
 from stale_edge.config import to_dict
 from stale_edge.data import read_annotations
@@ -60,6 +61,7 @@ def detect_many(
     identity = _identity(settings)
     try:
         results.mkdir(parents=True, exist_ok=True)
+        sweep(results)
     except OSError as error:
         raise DataError(f"{results}: cannot be made: {error.strerror or error}") from error
     found: dict[str, Found] = {}

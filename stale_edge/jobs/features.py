@@ -9,6 +9,7 @@ from typing import Any
 
 from stale_edge.bundle import read_bundle
 from stale_edge.bundle.encoder_folder import ENCODER_FOLDER, find_encoder
+from stale_edge.bundle.locks import sweep
 from stale_edge.config import ExtractConfig, FeatureSpec, to_dict
 from stale_edge.data import read_feature_spec, write_feature_spec
 from stale_edge.data.feature_writer import write_features
@@ -147,8 +148,7 @@ def prepare(job: FeatureJob) -> tuple[FeatureSpec, Row]:
     try:
         for folder in (job.features, job.records):
             folder.mkdir(parents=True, exist_ok=True)
-            for left in folder.glob(".*.part"):  # by a run that was killed
-                left.unlink()
+            sweep(folder)
     except OSError as error:
         raise DataError(f"{job.out}: cannot be made: {error.strerror or error}") from error
     if path.is_file():

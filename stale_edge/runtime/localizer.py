@@ -17,6 +17,7 @@ from stale_edge.bundle import (
     metadata_problems,
     read_bundle,
 )
+from stale_edge.bundle.generations import in_one_generation
 from stale_edge.bundle.onnx_vocabulary import CLASSES
 from stale_edge.config import DecodeConfig
 from stale_edge.config.runtimes import file_for
@@ -65,11 +66,19 @@ def load_bundle(
         if precision != "fp32":
             raise ValueError(f'runtime="{AUTO}" chooses the precision; got precision={precision!r}: leave it out')
         return _load_recommended(Path(path), threads=threads)
+    localizer = in_one_generation(path, lambda: _load(Path(path), runtime, precision, threads))
+    if precision == "fp16":
+        name, note = localizer._entry.path, localizer.note or _FP16_NOTE
+        warnings.warn(f"{name}: {note}", PrecisionWarning, stacklevel=2)
+    return localizer
+
+
+def _load(path: Path, runtime: str, precision: str, threads: int) -> "Localizer":
     files, stored = file_for(runtime, precision)
-    bundle = read_bundle(Path(path))
+    bundle = read_bundle(path)
     entry = bundle.detector(runtime=files, precision=stored)
     file = bundle.checked_path(entry)
-    localizer = Localizer(
+    return Localizer(
         bundle,
         entry,
         lambda outputs, classes: open_backend(
@@ -79,9 +88,6 @@ def load_bundle(
         runtime=runtime,
         precision=precision,
     )
-    if precision == "fp16":
-        warnings.warn(f"{entry.path}: {entry.note or _FP16_NOTE}", PrecisionWarning, stacklevel=2)
-    return localizer
 
 
 class Localizer(BaseLocalizer):

@@ -1,15 +1,17 @@
 """A training run's folder, written so that a kill at any moment can be resumed from.
 
-state.pt        everything the next epoch starts from; replaced last and atomically, so it alone says how far a run is
+state.pt        everything the next epoch starts from; replaced last and atomically, so it alone says how far a run is;
+                a line with format and sha256, then what `torch.save` writes
 metrics.jsonl   one line an epoch; lines past the state belong to an epoch that will be run again, and are dropped
 last/, best/    checkpoints; after a kill they may be one epoch ahead of the state, which writes them again
 loss.png        the loss curve
 """
 
+import contextlib
+import hashlib
+import io
 import json
-import os
-import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stale_edge.bundle.files import sync_folder, write_file_atomically
-from stale_edge.errors import TrainingError
+from stale_edge.bundle.files import write_file_atomically
+from stale_edge.bundle.locks import sweep, writing
+from stale_edge.errors import TrainingError, cut, shown
 
-FORMAT = "stale-edge-run/1"
+FORMAT = "stale-edge-run/2"
+_UNSEALED_FORMAT = "stale-edge-run/1"
+"""The state of an older run: `torch.save` alone, which does not find all damage."""
 MAY_DIFFER = {"epochs", "device", "workers"}
 """Settings of `[train]` that a resumed run may change: none of them changes an epoch that was already run."""
 
@@ -68,32 +73,35 @@ class RunFolder:
             held = "a training run" if self.state.exists() or self.metrics.exists() else "files"
             raise TrainingError(f"{self.root}: already holds {held}; choose another folder, or --resume the run")
         self.root.mkdir(parents=True, exist_ok=True)
+        sweep(self.root)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from training into this folder.
+
+        Raises:
+            BusyError: one does; it is named.
+        """
+        self.root.parent.mkdir(parents=True, exist_ok=True)
+        with writing(self.root, wait_s=0):
+            yield
 
     def write_state(self, state: RunState) -> None:
         """Replace the state atomically: a kill leaves the old one or the new one."""
-        temporary = self.root / ".state.pt.part"
-        with temporary.open("wb") as file:
-            torch.save({"format": FORMAT, **vars(state)}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.state)
-        sync_folder(self.root)
+        buffer = io.BytesIO()
+        torch.save(vars(state), buffer)
+        content = buffer.getbuffer()
+        write_file_atomically(self.state, f"{FORMAT} {hashlib.sha256(content).hexdigest()}\n".encode(), content)
 
     def read_state(self, identity: Mapping[str, Any]) -> RunState | None:
         """Read the state of a run; None when it was killed before its first epoch was complete.
 
         Raises:
-            TrainingError: the file is no state, or of a run with another configuration or other data.
+            TrainingError: the file is no state, was damaged, or is of a run with another configuration or other data.
         """
         if not self.state.exists():
             return None
-        try:
-            content = torch.load(self.state, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-            raise TrainingError(f"{self.state}: not a readable training state: {error}") from error
-        if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
-            raise TrainingError(f"{self.state}: not a training state of format {FORMAT}")
-        state = RunState(**content)
+        state = read_state_file(self.state)
         differences = list(_differences(state.identity, identity))
         if differences:
             raise TrainingError(f"{self.root}: cannot resume with other settings or data: {'; '.join(differences)}")
@@ -104,10 +112,12 @@ class RunFolder:
         records: list[dict[str, Any]] = []
         if up_to_epoch == 0:
             return records
-        for line in self.metrics.read_text(encoding="utf-8").splitlines()[:up_to_epoch]:
-            record = json.loads(line)
-            records.append(record)
-        if [record["epoch"] for record in records] != list(range(1, up_to_epoch + 1)):
+        try:
+            lines = self.metrics.read_text(encoding="utf-8").splitlines()[:up_to_epoch]
+            records = [dict(json.loads(line)) for line in lines]
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            raise TrainingError(f"{self.metrics}: not readable, line by line, as JSON objects: {error}") from error
+        if [record.get("epoch") for record in records] != list(range(1, up_to_epoch + 1)):
             raise TrainingError(f"{self.metrics}: must hold the epochs 1 to {up_to_epoch} that {self.state} completed")
         return records
 
@@ -115,6 +125,31 @@ class RunFolder:
         """Replace the metrics file."""
         lines = [json.dumps(record, allow_nan=False) + "\n" for record in records]
         write_file_atomically(self.metrics, "".join(lines).encode())
+
+
+def read_state_file(path: Path) -> RunState:
+    """Read a state, its bytes held against the digest in its first line.
+
+    Raises:
+        TrainingError: the file is no state, or was damaged.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise TrainingError(f"{path}: not a readable training state: {error.strerror or error}") from error
+    head, _, body = content.partition(b"\n")
+    is_sealed = head.startswith(f"{FORMAT} ".encode())
+    if is_sealed and head != f"{FORMAT} {hashlib.sha256(body).hexdigest()}".encode():
+        raise TrainingError(f"{path}: the training state is truncated or changed; go on from a copy, or train anew")
+    try:
+        values = torch.load(io.BytesIO(body if is_sealed else content), map_location="cpu", weights_only=True)
+        if not is_sealed and values.pop("format") != _UNSEALED_FORMAT:
+            raise ValueError(f"it is not of format {FORMAT}")
+        return RunState(**values)
+    except Exception as error:  # torch raises a dozen types for a file that is not its own
+        raise TrainingError(
+            f"{path}: not a readable training state: {type(error).__name__}: {cut(str(error), 200)}"
+        ) from error
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], where: str = "") -> Any:
@@ -125,9 +160,4 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any], where: str = ""
         if isinstance(before, dict) and isinstance(now, dict):
             yield from _differences(before, now, f"{where}{key}.")
         elif before != now:
-            yield f"{where}{key} was {_short(before)}, is {_short(now)}"
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+            yield f"{where}{key} was {shown(before)}, is {shown(now)}"
