@@ -323,6 +323,48 @@ DetectionArrays suppress_points(const DetectionArrays& proposals, bool multiclas
   return detection_arrays(found);
 }
 
+stale::RunScore run_score_named(const std::string& name) {
+  if (name == "maximum") return stale::RunScore::maximum;
+  if (name == "contrast") return stale::RunScore::contrast;
+  if (name == "mean-contrast") return stale::RunScore::mean_contrast;
+  stale::fail({"run_score must be 'maximum', 'contrast' or 'mean-contrast'; got '", name, "'"});
+}
+
+// The settings of stale_edge/config/runs.py, by their names there.
+DetectionArrays decode_runs(const Floats& class_logits, const std::optional<Floats>& attention, bool suppress,
+                            const py::kwargs& settings) {
+  require_logits(class_logits);
+  if (attention && (attention->ndim() != 1 || attention->shape(0) != class_logits.shape(1))) {
+    stale::fail({"attention must have shape (T,) with the T = ", class_logits.shape(1), " of class_logits; got ",
+                 shape_text(*attention)});
+  }
+  const stale::Snippets snippets{class_logits.data(), attention ? attention->data() : nullptr,
+                                 static_cast<std::size_t>(class_logits.shape(0) - 1),
+                                 static_cast<std::size_t>(class_logits.shape(1))};
+  const auto number = [&](const char* name) { return settings[name].cast<double>(); };
+  const auto count = [&](const char* name) { return settings[name].cast<std::int64_t>(); };
+  const auto thresholds = settings["thresholds"].cast<std::vector<double>>();
+  const stale::RunsParameters parameters{number("class_threshold"),
+                                         number("top_share"),
+                                         thresholds.data(),
+                                         thresholds.size(),
+                                         settings["threshold_scale"].cast<std::string>() == "video",
+                                         number("smoothing"),
+                                         run_score_named(settings["run_score"].cast<std::string>()),
+                                         number("surroundings"),
+                                         number("video_weight"),
+                                         number("length_power"),
+                                         count("min_snippets"),
+                                         {method_named(settings["soft_nms"].cast<std::string>()), number("sigma"),
+                                          number("tiou_threshold"), number("min_score"), count("max_detections"), 0.0}};
+  std::vector<stale::Detection> found;
+  {
+    py::gil_scoped_release release;
+    found = suppress ? stale::decode_runs(snippets, parameters) : stale::runs_proposals(snippets, parameters);
+  }
+  return detection_arrays(found);
+}
+
 // (start, end, class score, mask score, label) a row; start and end in snippets, end the last one.
 std::vector<std::tuple<std::int64_t, std::int64_t, double, double, std::int64_t>> release_proposals(const Floats& class_logits,
                                                                                                    const Floats& masks) {
@@ -362,5 +404,6 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
         "level_lengths"_a, py::kw_only(), "pre_nms_threshold"_a, "pre_nms_top_k"_a, "duration_threshold"_a);
   m.def("suppress_points", &suppress_points, "proposals"_a.noconvert(), py::kw_only(), "multiclass"_a, "method"_a, "sigma"_a,
         "tiou_threshold"_a, "min_score"_a, "voting_threshold"_a, "max_detections"_a);
+  m.def("decode_runs", &decode_runs, "class_logits"_a.noconvert(), "attention"_a.noconvert(), py::kw_only(), "suppress"_a);
   m.def("release_proposals", &release_proposals, "class_logits"_a.noconvert(), "masks"_a.noconvert());
 }

@@ -16,8 +16,8 @@ inline double overlap(double start, double end, double other_start, double other
 }
 
 // Calls visit(start, end) for each region of the mask above the threshold, in time order.
-template <typename Visit>
-void for_each_region(const float* mask, std::size_t length, float threshold, Regions regions, Visit&& visit) {
+template <typename Value, typename Visit>
+void for_each_region(const Value* mask, std::size_t length, Value threshold, Regions regions, Visit&& visit) {
   if (regions == Regions::hull) {
     std::size_t start = 0;
     while (start < length && !(mask[start] > threshold)) ++start;

@@ -179,6 +179,44 @@ std::vector<Detection> suppress_points(const Labelled& proposals, const PointsPa
 // The one after the other.
 std::vector<Detection> decode_points(const Points& points, const PointsParameters& parameters);
 
+// What a detector without segments says of one video; borrowed.
+struct Snippets {
+  const float* class_logits;  // (n_classes + 1, n_snippets), background last
+  const float* attention;     // (n_snippets,) in [0, 1], or null: 1 everywhere
+  std::size_t n_classes;
+  std::size_t n_snippets;
+};
+
+// What a run scores. s is attention times class probability, z what is cut: s smoothed and scaled.
+enum class RunScore {
+  maximum,        // the highest s inside
+  contrast,       // mean z inside - mean z around + video_weight * the class's probability in the video, kept in [0, 1]
+  mean_contrast,  // mean s inside times the first two terms, kept in [0, 1]
+};
+
+// Runs of snippets above thresholds (stale_edge/config/runs.py).
+struct RunsParameters {
+  double class_threshold;    // in [0, 1): classes of a higher probability in the video count, if none is, the best; 0: all
+  double top_share;          // in (0, 1]: a class's logit in the video is the mean of this share of its highest logits
+  const double* thresholds;  // each in [0, 1)
+  std::size_t n_thresholds;  // >= 1
+  bool scaled;               // scores of a class are scaled to [0, 1] over the video before they are cut
+  double smoothing;          // in [0, 1]: width of a moving average before that, as a share of the video
+  RunScore run_score;
+  double surroundings;         // in [0, 1]: `around` is this part of the run's length on each side, at least a snippet
+  double video_weight;         // in [0, 1]
+  double length_power;         // in [0, 1]: scores are multiplied by this power of the run's share of the video
+  std::int64_t min_snippets;   // shorter runs are dropped, >= 1
+  SoftNmsParameters soft_nms;  // applied per class; its top_k is the number of detections of the video
+};
+
+// Runs of each class that counts, each once, by rising label; those of a label the longest first, of equal ones the earlier: soft-NMS
+// picks of equal scores in this order. Those that score less than soft_nms.min_score are left out.
+std::vector<Detection> runs_proposals(const Snippets& snippets, const RunsParameters& parameters);
+
+// Soft-NMS of these, class by class, best first; of equal scores the lower label.
+std::vector<Detection> decode_runs(const Snippets& snippets, const RunsParameters& parameters);
+
 // The public inference script (sauradip/STALE at commit fd7a7e8) with the settings of its config/anet.yaml, quirks included.
 std::vector<ReleaseProposal> release_proposals(const float* class_logits, const float* masks, std::size_t n_classes,
                                                std::size_t n_snippets);

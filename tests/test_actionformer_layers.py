@@ -72,7 +72,7 @@ def test_halved_maximum_is_max_pooling() -> None:
 def test_pyramid_neck_adds_coarse_levels_to_finer_ones() -> None:
     torch.manual_seed(0)
     config = ActionFormerConfig(
-        embed_dim=8, neck_dim=6, n_heads=2, neck="fpn", windows=(5,) * 3, ranges=((0, 4), (4, 8), (8, 100)),
+        pyramid_dim=8, neck_dim=6, n_heads=2, neck="fpn", windows=(5,) * 3, ranges=((0, 4), (4, 8), (8, 100)),
         max_length=64,
     )  # fmt: skip
     neck = PyramidNeck(config)

@@ -138,7 +138,7 @@ def test_positions_stretch_where_that_is_allowed(golden: Path) -> None:
         ({"windows": (4,) * 6}, "odd"),
         ({"windows": (19,) * 5}, "one window for each of the 6 levels"),
         ({"max_length": 2300}, "a multiple of 576"),
-        ({"neck_dim": 256}, "embed_dim = 512 where the neck is 'identity'"),
+        ({"neck_dim": 256}, "pyramid_dim = 512 where the neck is 'identity'"),
         ({"windows": (19, 19, 19, 19, 19, -1), "relative_positions": True}, "no fixed distances"),
         ({"ranges": ((4.0, 4.0),) * 6}, "least < greatest"),
     ],

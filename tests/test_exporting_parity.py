@@ -13,7 +13,7 @@ import torch
 from oracle import gate_margin_by_loops
 
 from stale_edge.bundle import ClassBank, FeatureContract
-from stale_edge.config import DecodeConfig, FeatureSpec, ModelConfig
+from stale_edge.config import DecodeConfig, FeaturesConfig, FeatureSpec, ModelConfig
 from stale_edge.decoding import decode_arrays
 from stale_edge.errors import DataError, FeatureContractError, ParityError
 from stale_edge.evaluation.agreement import count_matched
@@ -294,9 +294,10 @@ def test_the_release_is_judged_at_its_own_length() -> None:
 
 
 def test_simulated_videos_have_the_training_statistics() -> None:
-    model = build_model(case.PAPER)
+    model = build_model(dataclasses.replace(case.PAPER, features=FeaturesConfig(normalize="data-mean")))
     center = torch.linspace(-3, 3, case.CHANNELS)
-    model.temporal.set_feature_statistics(center, 0.25)
+    model.temporal.normalize.center.copy_(center)
+    model.temporal.normalize.scale.fill_(1 / 0.25)
     data = simulated_data(model, contract=contract(), bank=case.bank())
     snippets = np.concatenate([video.features for video in data.videos])
     np.testing.assert_allclose(snippets.mean(axis=0), center.numpy(), atol=1e-3)

@@ -274,24 +274,6 @@ def test_shapes_that_do_not_fit_are_refused(features: tuple[int, ...], classes: 
         tiny()(torch.zeros(features), torch.zeros(classes))
 
 
-def test_feature_statistics_centre_and_scale() -> None:
-    model = tiny()
-    features, classes = inputs(1, 2, 5)
-    mean = torch.arange(6.0)
-    with torch.no_grad():
-        expected = model(features, classes)
-        model.temporal.set_feature_statistics(mean, 2.0)
-        assert_same(model(features * 2 + mean, classes), expected)
-
-
-@pytest.mark.parametrize(
-    ("mean", "rms"), [(torch.zeros(5), 1.0), (torch.zeros(6), 0.0), (torch.full((6,), float("nan")), 1.0)]
-)
-def test_impossible_feature_statistics_are_refused(mean: torch.Tensor, rms: float) -> None:
-    with pytest.raises(ValueError, match=r"mean must be|rms must be"):
-        tiny().temporal.set_feature_statistics(mean, rms)
-
-
 def test_equal_widths_start_as_the_identity() -> None:
     model = build_model(dataclasses.replace(TINY, feature_channels=8))
     assert torch.equal(model.temporal.project.weight, torch.eye(8))

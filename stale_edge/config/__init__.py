@@ -5,7 +5,7 @@ Only the command line reads files into configs (`load_config`); functions take p
 
 from stale_edge.config.bench import BenchConfig, BenchDevice, BenchRuntime, BenchVariant
 from stale_edge.config.decoding import DecodeConfig, Policy, Regions, SoftNMSMethod
-from stale_edge.config.features import ExtractConfig, FeatureSpec, Resampling
+from stale_edge.config.features import ExtractConfig, FeaturesConfig, FeatureSpec, Normalize, Resampling
 from stale_edge.config.model import Architecture, ModelConfig, TextConfig
 from stale_edge.config.plain import from_dict, to_dict
 from stale_edge.config.points import PointsConfig, PointsSuppression
@@ -26,9 +26,11 @@ __all__ = [
     "DecodeConfig",
     "ExtractConfig",
     "FeatureSpec",
+    "FeaturesConfig",
     "FrameGrid",
     "LossConfig",
     "ModelConfig",
+    "Normalize",
     "PointsConfig",
     "PointsSuppression",
     "Policy",

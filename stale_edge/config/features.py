@@ -45,3 +45,19 @@ class ExtractConfig:
         require(0 < self.fps < float("inf"), "extract.fps", self.fps, "a number > 0")
         for name in ("stride", "batch"):
             require(getattr(self, name) >= 1, f"extract.{name}", getattr(self, name), "an integer >= 1")
+
+
+Normalize = Literal["none", "video-mean", "data-mean", "data-whiten"]
+
+
+@dataclass(frozen=True)
+class FeaturesConfig:
+    """What a network does to its features before anything else, inside every exported graph."""
+
+    normalize: Normalize | None = None
+    """What is taken out of them. `none`: nothing. `video-mean`: the mean of the snippets that the network is given at
+    once, a video's or a window's. `data-mean`: the mean of all training videos. `data-whiten`: that mean and the
+    covariance around it. After a mean everything is divided by one number of the training videos. None: the default of
+    the architecture, `video-mean` for `paper`, `none` for `release`; stored configs name it."""
+    l2: Literal["none", "before", "after"] = "none"
+    """Whether each snippet is scaled to one length, `before` or `after` that."""

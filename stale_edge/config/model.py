@@ -1,9 +1,10 @@
 """The network."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from stale_edge.config.checks import require
+from stale_edge.config.features import FeaturesConfig
 
 Architecture = Literal["paper", "release"]
 
@@ -31,6 +32,8 @@ class ModelConfig:
     """`paper`: section 3 of the paper, any T. `release`: the network of the public code, fixed T."""
     feature_channels: int = 512
     """C, >= 1."""
+    features: FeaturesConfig = field(default_factory=FeaturesConfig)
+    """What the network does to features first."""
     embed_dim: int = 512
     """D, width of the snippet and class embeddings, >= 1, a multiple of `n_heads`."""
     n_heads: int = 4
@@ -91,3 +94,11 @@ class ModelConfig:
             "a number in (0, 1)",
         )
         require(self.temperature_init > 0, "model.temperature_init", self.temperature_init, "a number > 0")
+        released = self.architecture == "release"
+        if self.features.normalize is None:
+            resolved = replace(self.features, normalize="none" if released else "video-mean")
+            object.__setattr__(self, "features", resolved)
+        if released:
+            what = "none for the architecture 'release', whose public checkpoints take features as they are"
+            require(self.features.normalize == "none", "model.features.normalize", self.features.normalize, what)
+            require(self.features.l2 == "none", "model.features.l2", self.features.l2, what)

@@ -47,7 +47,7 @@ def _coerce(hint: Any, value: Any, key: str) -> Any:
         if value not in choices:
             raise ConfigError(f"{key} must be one of {', '.join(map(str, choices))}; got {value!r}")
         return value
-    if origin is types.UnionType:
+    if origin in (types.UnionType, typing.Union):  # a `Literal | None` is the second
         if value is None and type(None) in choices:
             return None
         return _coerce(next(choice for choice in choices if choice is not type(None)), value, key)

@@ -19,6 +19,7 @@ from stale_edge.decoding.points import (
     points_candidates,
     suppressed_points,
 )
+from stale_edge.decoding.runs import decode_runs, decode_runs_arrays, runs_candidates
 from stale_edge.decoding.suppression import mask_segments, soft_nms
 
 __all__ = [
@@ -32,6 +33,8 @@ __all__ = [
     "decode",
     "decode_arrays",
     "decode_points",
+    "decode_runs",
+    "decode_runs_arrays",
     "fused_with_video_scores",
     "grid_seconds",
     "joined_at_seam",
@@ -40,6 +43,7 @@ __all__ = [
     "paper_proposals",
     "points_candidates",
     "release_proposals",
+    "runs_candidates",
     "soft_nms",
     "suppressed",
     "suppressed_points",

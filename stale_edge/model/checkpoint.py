@@ -193,7 +193,7 @@ def _read(path: Path, *, with_text: bool) -> Checkpoint:
     needed = (WEIGHTS_FILE,) if without_classes else (WEIGHTS_FILE, CLASS_BANK_FILE)
     _check_files(path, description["files"], needed=needed)
     try:
-        config = from_dict(Config, description["config"])
+        config = from_dict(Config, _with_normalization(description["config"]))
         feature_spec = from_dict(FeatureSpec, description["feature_spec"])
         bank = None if without_classes else ClassBank.load(path / CLASS_BANK_FILE)
     except StaleEdgeError as error:
@@ -211,6 +211,14 @@ def _read(path: Path, *, with_text: bool) -> Checkpoint:
         raise CheckpointError(f"the class bank of {path} was not made by the checkpoint's own text encoder")
     sha256, origin = sha256_of(path / CONFIG_FILE), description.get("origin")
     return Checkpoint(model.eval(), config, feature_spec, bank, encoder, path, sha256, origin)
+
+
+def _with_normalization(config: dict[str, Any]) -> dict[str, Any]:
+    """Name what a config from before `model.features` meant: the paper's network centred by the data's mean."""
+    model = config.get("model")
+    if not isinstance(model, dict) or "features" in model or model.get("architecture", "paper") != "paper":
+        return config
+    return {**config, "model": {**model, "features": {"normalize": "data-mean"}}}
 
 
 def _read_text_encoder(path: Path, config: Config, bank: ClassBank | None) -> TextEncoder | FreeClassEmbeddings | None:

@@ -23,7 +23,7 @@ from stale_edge.config import Config, TrainConfig
 from stale_edge.data.dataset import Item, SnippetDataset
 from stale_edge.data.folder import DataSet, open_data_set
 from stale_edge.errors import ConfigError, TrainingError
-from stale_edge.model import PaperStale, build_model, write_checkpoint
+from stale_edge.model import build_model, write_checkpoint
 from stale_edge.model.stale.losses import LossTerms, total_loss
 from stale_edge.model.targets import VideoTargets, assign_targets
 from stale_edge.progress import Progress, silent
@@ -32,7 +32,7 @@ from stale_edge.runtime.evaluate import evaluate_localizer
 from stale_edge.training.batches import Batch, collate, epoch_batches, mix_seed, share_of
 from stale_edge.training.classes import bank_of, encoder_of, open_class_source
 from stale_edge.training.evaluate import TorchLocalizer, feature_contract
-from stale_edge.training.feature_statistics import feature_statistics
+from stale_edge.training.feature_statistics import fit_normalization
 from stale_edge.training.plan import TrainingPlan, plan_training
 from stale_edge.training.result import TrainResult
 from stale_edge.training.run_folder import RunFolder, RunState
@@ -110,9 +110,8 @@ class _Run:
         self.state = self.folder.read_state(self.identity) if resume else None
         if self.state is not None:
             model.load_state_dict(self.state.weights)
-        elif isinstance(self.detector, PaperStale):
-            mean, rms = feature_statistics(self.dataset, progress=self.progress)
-            self.detector.temporal.set_feature_statistics(mean, rms)
+        else:
+            fit_normalization(self.detector, self.dataset, progress=self.progress)
         model.to(accelerator.device)
         self.parameters = [weight for weight in model.parameters() if weight.requires_grad]
         self.optimizer = torch.optim.Adam(

@@ -116,8 +116,9 @@ def float32_modules(model: nn.Module, precision: Precision) -> tuple[str, ...]:
     again to 98.7, 98.5 and 98.5.
     """
     before_gate, first, dynamic = "masking.query_weights", "temporal.project", "localizer.dynamic"
-    int8 = (before_gate, first, dynamic)
-    names = {"fp32": (), "fp16": (before_gate,), "int8": int8}
+    whiten = "temporal.normalize.whiten"  # features as they come, and what it divides by differs by a thousand
+    int8 = (before_gate, whiten, first, dynamic)
+    names = {"fp32": (), "fp16": (before_gate, whiten), "int8": int8}
     known = dict(model.named_modules())
     feedforward = [name for name in known if name.startswith("temporal.") and name.endswith(".feedforward")]
     localizer = ("localizer.0", "localizer.2", "localizer.base", "localizer.controller")

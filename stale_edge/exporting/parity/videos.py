@@ -15,6 +15,7 @@ from stale_edge.data.simulate_features import FeatureModel
 from stale_edge.data.simulate_timeline import draw_actions
 from stale_edge.errors import DataError
 from stale_edge.exporting.graph.detector_graph import fixed_length
+from stale_edge.model.normalization import FeatureNormalization
 from stale_edge.progress import Progress, silent
 from stale_edge.runtime.contract import check_feature_spec
 from stale_edge.segments import FloatArray
@@ -149,15 +150,15 @@ def shape_cases(data: ParityData, *, config: ModelConfig, bank: ClassBank) -> tu
 
 
 def _with_training_statistics(model: nn.Module, videos: list[ParityVideo]) -> tuple[tuple[ParityVideo, ...], str]:
-    """Give simulated features the mean and scale that the detector subtracts and divides by, if it knows them."""
-    temporal = getattr(model, "temporal", None)
-    center, scale = getattr(temporal, "center", None), getattr(temporal, "scale", None)
-    if center is None or scale is None or not bool(center.any()):
+    """Give simulated features the mean and the scale of the detector's training features, if it knows them."""
+    known = next((module for module in model.modules() if isinstance(module, FeatureNormalization)), None)
+    if known is None or not bool(known.center.any()):
         return tuple(videos), "with the statistics of CLIP features (the checkpoint stores none of its own)"
-    snippets = np.concatenate([video.features for video in videos])
-    mean = snippets.mean(axis=0)
-    rms = float(np.sqrt(np.square(snippets - mean).mean()))
-    factor, offset = 1 / (rms * float(scale)), center.detach().cpu().numpy()
+    mean = np.concatenate([video.features for video in videos]).mean(axis=0)
+    centers = [video.features.mean(axis=0) if known.normalize == "video-mean" else mean for video in videos]
+    left = np.concatenate([video.features - center for video, center in zip(videos, centers, strict=True)])
+    rms = float(np.sqrt(np.square(left).mean()))
+    factor, offset = 1 / (rms * float(known.scale)), known.center.detach().cpu().numpy()
     moved = tuple(
         ParityVideo(video.name, ((video.features - mean) * factor + offset).astype(np.float32), video.duration_s)
         for video in videos

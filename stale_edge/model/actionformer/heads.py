@@ -31,7 +31,7 @@ class PyramidNeck(nn.Module):
     def __init__(self, config: ActionFormerConfig) -> None:
         super().__init__()
         dim = config.neck_dim
-        self.lateral = nn.ModuleList(nn.Linear(config.embed_dim, dim, bias=False) for _ in config.ranges)
+        self.lateral = nn.ModuleList(nn.Linear(config.pyramid_dim, dim, bias=False) for _ in config.ranges)
         self.smooth = nn.ModuleList(DepthwiseConvolution(dim) for _ in config.ranges)
         self.norms = nn.ModuleList(channel_norm(dim) for _ in config.ranges)
 

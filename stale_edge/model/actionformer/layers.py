@@ -42,6 +42,9 @@ class DepthwiseConvolution(nn.Module):
     weight: (3, C), one row for the snippet before, the snippet itself and the one after.
     """
 
+    decayed = ("weight",)
+    """Parameters that weight decay acts on, as on those of every convolution."""
+
     def __init__(self, dim: int, *, stride: int = 1) -> None:
         super().__init__()
         self.stride = stride

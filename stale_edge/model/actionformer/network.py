@@ -27,7 +27,7 @@ class ActionFormer(nn.Module):
     def __init__(self, config: ActionFormerConfig) -> None:
         super().__init__()
         self.config = config
-        dim = config.embed_dim
+        dim = config.pyramid_dim
         widths = [config.feature_channels] + [dim] * config.n_embedding_layers
         self.embedding = nn.ModuleList(ConvolutionLayer(a, b) for a, b in pairwise(widths))
         self.positions = AbsolutePositions(config) if config.absolute_positions else None
@@ -52,7 +52,7 @@ class ActionFormer(nn.Module):
         Raises:
             ValueError: shapes do not fit, or the video is longer than the table of positions and may not stretch it.
         """
-        check_inputs(features, class_embeddings, channels=self.config.feature_channels, dim=self.config.bank_width)
+        check_inputs(features, class_embeddings, channels=self.config.feature_channels, dim=self.config.embed_dim)
         self._check_length(features, valid)
         x, inside = pad(features, valid, padded_length(self.config, features.shape[1]))
         levels, masks = self._pyramid(x, inside)  # (B, T_l, D) and (B, T_l, 1) a level
@@ -102,12 +102,12 @@ class ActionFormer(nn.Module):
 
 def _block(config: ActionFormerConfig, *, level: int, stride: int) -> Block:
     attention = LocalAttention(
-        config.embed_dim,
+        config.pyramid_dim,
         n_heads=config.n_heads,
         window=config.windows[level],
         stride=stride,
         relative_positions=config.relative_positions,
     )
     return Block(
-        config.embed_dim, attention=attention, stride=stride, dropout=config.dropout, drop_path=config.drop_path
+        config.pyramid_dim, attention=attention, stride=stride, dropout=config.dropout, drop_path=config.drop_path
     )

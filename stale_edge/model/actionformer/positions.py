@@ -20,10 +20,10 @@ class AbsolutePositions(nn.Module):
     def __init__(self, config: ActionFormerConfig) -> None:
         super().__init__()
         self.max_length = config.max_length
-        channels = torch.arange(config.embed_dim, dtype=torch.float64)
-        wavelengths = BASE ** (2 * (channels // 2) / config.embed_dim)
+        channels = torch.arange(config.pyramid_dim, dtype=torch.float64)
+        wavelengths = BASE ** (2 * (channels // 2) / config.pyramid_dim)
         angles = torch.arange(config.max_length, dtype=torch.float64)[:, None] / wavelengths
-        table = torch.where(channels % 2 == 0, angles.sin(), angles.cos()) / config.embed_dim**0.5
+        table = torch.where(channels % 2 == 0, angles.sin(), angles.cos()) / config.pyramid_dim**0.5
         self.register_buffer("table", table.float(), persistent=False)
 
     def forward(self, length: int) -> Tensor:

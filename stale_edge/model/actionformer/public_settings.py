@@ -108,7 +108,7 @@ def _network(model: Mapping[str, Any], training: Mapping[str, Any]) -> ActionFor
         {
             "feature_channels": settings["input_dim"],
             "n_classes": settings["num_classes"],
-            "embed_dim": settings["embd_dim"],
+            "pyramid_dim": settings["embd_dim"],
             "neck_dim": settings["fpn_dim"],
             "head_dim": settings["head_dim"],
             "n_heads": settings["n_head"],

@@ -38,7 +38,7 @@ def actionformer_from_public(tensors: Mapping[str, Tensor], config: ActionFormer
     _check(tensors, expected)
     weights = own_weights(tensors, config)
     if without_scales:
-        weights |= {place.own: torch.ones(config.embed_dim) for place in places if _is_scale(place.public)}
+        weights |= {place.own: torch.ones(config.pyramid_dim) for place in places if _is_scale(place.public)}
     model.load_state_dict(weights)
     return model.eval()
 
@@ -63,7 +63,7 @@ _LEVEL_SCALES = "offset_head.scales"
 
 def public_places(config: ActionFormerConfig) -> Iterator[Place]:
     """List every tensor of the public network of a config."""
-    dim, neck, head = config.embed_dim, config.neck_dim, config.head_dim
+    dim, neck, head = config.pyramid_dim, config.neck_dim, config.head_dim
     inputs = [config.feature_channels] + [dim] * (config.n_embedding_layers - 1)
     for i, width in enumerate(inputs):
         yield _convolution(f"backbone.embd.{i}.conv.weight", f"embedding.{i}.convolution.linear.weight", dim, width)
@@ -93,7 +93,7 @@ def public_places(config: ActionFormerConfig) -> Iterator[Place]:
 
 
 def _block(public: str, own: str, config: ActionFormerConfig, window: int) -> Iterator[Place]:
-    dim = config.embed_dim
+    dim = config.pyramid_dim
     yield from _norm(f"{public}.ln1", f"{own}.attention_norm", dim)
     yield from _norm(f"{public}.ln2", f"{own}.feedforward_norm", dim)
     for part in ("query", "key", "value"):

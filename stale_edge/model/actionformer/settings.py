@@ -21,10 +21,10 @@ class ActionFormerConfig:
     """C, channels of the features, >= 1."""
     n_classes: int = 20
     """K, rows of the last layer, >= 1; 1 finds actions without naming them."""
-    embed_dim: int = 512
+    pyramid_dim: int = 512
     """D, width of the pyramid, >= 1, a multiple of `n_heads`."""
     neck_dim: int = 512
-    """Width of the neck's answers, >= 1; `identity` needs `embed_dim`."""
+    """Width of the neck's answers, >= 1; `identity` needs `pyramid_dim`."""
     head_dim: int = 512
     """Width of the hidden layers of both heads, >= 1."""
     n_heads: int = 4
@@ -58,7 +58,7 @@ class ActionFormerConfig:
         for name in (
             "feature_channels",
             "n_classes",
-            "embed_dim",
+            "pyramid_dim",
             "neck_dim",
             "head_dim",
             "n_heads",
@@ -68,7 +68,10 @@ class ActionFormerConfig:
         ):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "an integer >= 1")
         _require(
-            self.embed_dim % self.n_heads == 0, "embed_dim", self.embed_dim, f"a multiple of n_heads = {self.n_heads}"
+            self.pyramid_dim % self.n_heads == 0,
+            "pyramid_dim",
+            self.pyramid_dim,
+            f"a multiple of n_heads = {self.n_heads}",
         )
         _require(self.n_head_layers >= 2, "n_head_layers", self.n_head_layers, "an integer >= 2")
         _require(len(self.ranges) >= 1, "ranges", self.ranges, "one pair of distances for each level, at least one")
@@ -97,10 +100,10 @@ class ActionFormerConfig:
             f"false where a window is 1 or less (windows = {self.windows}): the whole video has no fixed distances",
         )
         _require(
-            self.neck != "identity" or self.neck_dim == self.embed_dim,
+            self.neck != "identity" or self.neck_dim == self.pyramid_dim,
             "neck_dim",
             self.neck_dim,
-            f"embed_dim = {self.embed_dim} where the neck is 'identity'",
+            f"pyramid_dim = {self.pyramid_dim} where the neck is 'identity'",
         )
         _require(0 <= self.dropout < 1, "dropout", self.dropout, "a number in [0, 1)")
         _require(0 <= self.drop_path < 1, "drop_path", self.drop_path, "a number in [0, 1)")
@@ -121,7 +124,7 @@ class ActionFormerConfig:
         return max((window // 2 * 2 if window > 1 else 1) << level for level, window in enumerate(self.windows))
 
     @property
-    def bank_width(self) -> int:
+    def embed_dim(self) -> int:
         """Width of a class embedding: the three taps of the last convolution and its bias."""
         return 3 * self.head_dim + 1
 
@@ -132,7 +135,7 @@ def _require(condition: bool, key: str, value: object, allowed: str) -> None:
 
 _ACTIVITYNET = ActionFormerConfig(
     n_classes=1,
-    embed_dim=256,
+    pyramid_dim=256,
     neck_dim=256,
     head_dim=256,
     windows=(7, 7, 7, 7, 7, -1),

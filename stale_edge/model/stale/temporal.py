@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from stale_edge.config import ModelConfig
 from stale_edge.model.layers import EncoderLayer, UnfoldedConv1d
+from stale_edge.model.normalization import FeatureNormalization
 
 
 class TemporalEmbedding(nn.Module):
@@ -14,41 +15,29 @@ class TemporalEmbedding(nn.Module):
     and 5 with two layers each; `ms-tcn`: stages of dilated residual layers, Farha & Gall, arXiv:1903.01945. `none`: the
     projected features as they are, as in the one-stage baseline B-II of Table 1.
 
-    Before the projection the features are centred and scaled by two constants of the training data
-    (`set_feature_statistics`): CLIP features share a large common direction and one outlier channel, which would
-    otherwise take most of the range that int8 has. The paper does not say how features are normalised.
+    Before the projection the features are normalised (`FeatureNormalization`); the paper does not say how.
     """
-
-    center: Tensor
-    scale: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.register_buffer("center", torch.zeros(config.feature_channels))
-        self.register_buffer("scale", torch.ones(()))
+        self.normalize = FeatureNormalization(config.features, config.feature_channels)
         self.project = nn.Linear(config.feature_channels, config.embed_dim)
         _start_as_identity(self.project)
         self.layers = nn.Sequential(*_temporal_layers(config))
         self.norm = nn.LayerNorm(config.embed_dim)
 
+        self.register_load_state_dict_pre_hook(_rename_statistics)  # type: ignore[no-untyped-call]
+
     def forward(self, features: Tensor) -> Tensor:
-        snippets = self.project((features - self.center) * self.scale)  # (B, T, D)
+        snippets = self.project(self.normalize(features))  # (B, T, D)
         return self.norm(self.layers(snippets))  # type: ignore[no-any-return]
 
-    @torch.no_grad()
-    def set_feature_statistics(self, mean: Tensor, rms: float) -> None:
-        """Set what is subtracted from the features and what their residual is divided by.
 
-        Args:
-            mean: (C,) mean over all snippets of the training videos.
-            rms: root mean square of a channel of what is left, > 0.
-        """
-        if mean.shape != self.center.shape or not bool(torch.isfinite(mean).all()):
-            raise ValueError(f"mean must be finite, of shape {tuple(self.center.shape)}; got {tuple(mean.shape)}")
-        if not 0 < rms < float("inf"):
-            raise ValueError(f"rms must be a number > 0; got {rms}")
-        self.center.copy_(mean)
-        self.scale.fill_(1.0 / rms)
+def _rename_statistics(_: nn.Module, state: dict[str, Tensor], prefix: str, *_unused: object) -> None:
+    """Read checkpoints whose statistics stood in the embedding itself, before they had a module of their own."""
+    for name in ("center", "scale"):
+        if prefix + name in state:
+            state[f"{prefix}normalize.{name}"] = state.pop(prefix + name)
 
 
 class DilatedResidualLayer(nn.Module):

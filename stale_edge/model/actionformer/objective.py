@@ -1,0 +1,125 @@
+"""What the points of a pyramid are trained for."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from stale_edge.model.actionformer.losses import distance_iou_loss, focal_loss
+from stale_edge.model.actionformer.objective_settings import PointObjectiveConfig
+from stale_edge.model.actionformer.output import PointOutput
+from stale_edge.model.actionformer.padding import padded_length
+from stale_edge.model.actionformer.points import assign_points, points_of
+from stale_edge.model.actionformer.settings import ActionFormerConfig
+
+NORMALIZER_MOMENTUM = 0.9
+"""How much of the normalizer stays in each step."""
+LEAST_OFFSET_LOSS = 0.01
+"""Below this the loss of the offsets is not scaled up further, where it is to count as much as that of the classes."""
+
+
+class VideoSegments(NamedTuple):
+    """The actions of one video, or of a part of it.
+
+    segments: (N, 2) float32, start and end in snippets.
+    labels: (N,) int64.
+    n_snippets: T.
+    """
+
+    segments: Tensor
+    labels: Tensor
+    n_snippets: int
+
+
+class PointTargets(NamedTuple):
+    """The targets of B videos.
+
+    classes: (B, P, K), 1 where a point answers for an action of the class.
+    offsets: (B, P, 2), distances to its start and end in strides; 0 where there is no action.
+    valid: (B, T), 1 for the snippets of a video, 0 for what fills it up.
+    """
+
+    classes: Tensor
+    offsets: Tensor
+    valid: Tensor
+
+    def to(self, device: torch.device) -> "PointTargets":
+        """Move all tensors to a device."""
+        return PointTargets(*(tensor.to(device) for tensor in self))
+
+
+class PointObjective(nn.Module):
+    """Classify points by the focal loss, and fit the segments of those in an action by the DIoU loss.
+
+    Both sums over the batch are divided by a running mean of the number of positive points, kept in `normalizer`, a
+    buffer: unlike in the public program a resumed run goes on with it.
+    """
+
+    terms = ("classification", "offsets")
+    normalizer: Tensor
+
+    def __init__(self, model: ActionFormerConfig, loss: PointObjectiveConfig) -> None:
+        super().__init__()
+        self.model = model
+        self.config = loss
+        self.register_buffer("normalizer", torch.tensor(loss.initial_normalizer, dtype=torch.float64))
+
+    def stack(self, targets: Sequence[VideoSegments]) -> PointTargets:
+        """Assign the points of B videos, each filled up to the longest."""
+        n_snippets = max(video.n_snippets for video in targets)
+        points = points_of(self.model, padded_length(self.model, n_snippets))
+        assigned = [
+            assign_points(
+                points,
+                video.segments,
+                video.labels,
+                n_classes=self.model.n_classes,
+                center_radius=self.config.center_radius,
+            )
+            for video in targets
+        ]
+        lengths = torch.tensor([video.n_snippets for video in targets])
+        return PointTargets(
+            classes=torch.stack([classes for classes, _ in assigned]),
+            offsets=torch.stack([offsets for _, offsets in assigned]),
+            valid=(torch.arange(n_snippets)[None, :] < lengths[:, None]).float(),
+        )
+
+    def inputs(self, targets: PointTargets, n_classes: int) -> tuple[Tensor, ...]:
+        """Give what the detector takes beside features and class embeddings: which snippets are real, (B, T)."""
+        del n_classes
+        return (targets.valid,)
+
+    def losses(self, outputs: PointOutput, targets: PointTargets) -> dict[str, Tensor]:
+        """Compute both terms for every video, each (B,); their means over the batch are the losses of the public code.
+
+        In training mode the normalizer moves first.
+        """
+        valid = outputs.valid > 0  # (B, P)
+        positive = valid & (targets.classes.sum(dim=2) > 0)
+        if self.training:
+            self._count(positive)
+        smoothing = self.config.label_smoothing
+        classes = targets.classes * (1 - smoothing) + smoothing / (self.model.n_classes + 1)
+        per_point = focal_loss(outputs.class_logits.float(), classes).sum(dim=2)
+        misfit = distance_iou_loss(outputs.offsets.float(), targets.offsets)
+        # Sums over the batch are wanted, and the mean over videos will be taken.
+        scale = (len(valid) / self.normalizer).float()
+        return {
+            "classification": torch.where(valid, per_point, 0.0).sum(dim=1) * scale,
+            "offsets": torch.where(positive, misfit, 0.0).sum(dim=1) * scale,
+        }
+
+    def total(self, terms: Mapping[str, Tensor]) -> Tensor:
+        """Add the terms with their weights, (B,)."""
+        weight: Tensor | float | None = self.config.offset_weight
+        if weight is None:
+            classification, offsets = terms["classification"].detach().mean(), terms["offsets"].detach().mean()
+            weight = classification / offsets.clamp(min=LEAST_OFFSET_LOSS)
+        return terms["classification"] + weight * terms["offsets"]
+
+    @torch.no_grad()
+    def _count(self, positive: Tensor) -> None:
+        n_positive = positive.sum().clamp(min=1).to(self.normalizer)
+        self.normalizer.mul_(NORMALIZER_MOMENTUM).add_((1 - NORMALIZER_MOMENTUM) * n_positive)
