@@ -4,11 +4,13 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import stale_edge.model.checkpoint as checkpoint_module
 from stale_edge import load_checkpoint
+from stale_edge.bundle.manifest import sealed_text
 from stale_edge.config import Config, FeatureSpec, ModelConfig, TextConfig, from_dict
 from stale_edge.errors import CheckpointError
 from stale_edge.model import (
@@ -91,7 +93,7 @@ def test_every_file_is_as_readable_as_a_new_file(written: Path, tmp_path: Path) 
 
 def test_config_is_stored_resolved(written: Path) -> None:
     stored = json.loads((written / "config.json").read_text(encoding="utf-8"))
-    assert stored["format"] == "stale-edge-checkpoint/1"
+    assert stored["format"] == "stale-edge-checkpoint/2"
     assert stored["config"]["model"]["temperature_init"] == ModelConfig.temperature_init
     assert from_dict(Config, stored["config"]) == CONFIG
     assert stored["vocabulary"] == NAMES
@@ -182,7 +184,7 @@ def flip(path: Path) -> None:
         (lambda p: (p / "class_bank.npz").unlink(), "class_bank.npz is missing from the checkpoint"),
         (lambda p: (p / "config.json").unlink(), "has no config.json"),
         (lambda p: (p / "config.json").write_text("{"), "config.json is not valid JSON"),
-        (lambda p: (p / "config.json").write_text("[1]"), "format None, expected 'stale-edge-checkpoint/1'"),
+        (lambda p: (p / "config.json").write_text("[1]"), "format None, expected 'stale-edge-checkpoint/2'"),
         (lambda p: (p / "text_encoder/pytorch_model.bin").write_bytes(b"x"), "pytorch_model.bin does not belong"),
     ],
     ids=["truncated", "one bit", "missing file", "no config", "broken config", "foreign config", "stray file"],
@@ -196,7 +198,7 @@ def test_damage_is_refused_by_name(copied: Path, damage, says: str) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda d: d.update(format="stale-edge-checkpoint/2"), "format 'stale-edge-checkpoint/2', expected"),
+        (lambda d: d.update(format="stale-edge-checkpoint/9"), "format 'stale-edge-checkpoint/9', expected"),
         (lambda d: d.pop("vocabulary"), "incomplete: vocabulary is missing"),
         (lambda d: d.update(vocabulary=["jump"]), "not the class bank that config.json describes"),
         (lambda d: d["config"]["model"].update(embed_dims=4), "did you mean model.embed_dim"),
@@ -209,10 +211,33 @@ def test_damage_is_refused_by_name(copied: Path, damage, says: str) -> None:
 )
 def test_a_config_that_does_not_fit_is_refused_by_name(copied: Path, change, says: str) -> None:
     description = json.loads((copied / "config.json").read_text(encoding="utf-8"))
+    del description["config_sha256"]
     change(description)
-    (copied / "config.json").write_text(json.dumps(description), encoding="utf-8")
+    (copied / "config.json").write_text(sealed_text(description, seal="config_sha256"), encoding="utf-8")
     with pytest.raises(CheckpointError, match=says):
         load_checkpoint(copied)
+
+
+def test_a_config_with_a_changed_byte_is_refused(copied: Path) -> None:
+    content = bytearray((copied / "config.json").read_bytes())
+    for place in np.random.default_rng(0).integers(0, len(content), 100):
+        content[place] ^= 1
+        (copied / "config.json").write_bytes(content)
+        with pytest.raises(CheckpointError):
+            load_checkpoint(copied)
+        content[place] ^= 1
+
+
+def test_a_checkpoint_of_an_older_version_is_read(copied: Path) -> None:
+    description = json.loads((copied / "config.json").read_text(encoding="utf-8"))
+    del description["config_sha256"]
+    old = {**description, "format": "stale-edge-checkpoint/1"}
+    (copied / "config.json").write_text(json.dumps(old), encoding="utf-8")
+    assert read_checkpoint(copied).vocabulary == tuple(description["vocabulary"])
+    del description["versions"]  # a damaged format does not switch the digest off
+    (copied / "config.json").write_text(json.dumps(description), encoding="utf-8")
+    with pytest.raises(CheckpointError, match="has changed"):
+        read_checkpoint(copied)
 
 
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:

@@ -239,19 +239,19 @@ def localizer_outputs() -> tuple[TensorSpec, ...]:
     )
 
 
-def is_sealed(content: bytes) -> bool:
+def is_sealed(content: bytes, *, seal: str = _SEAL) -> bool:
     """Say whether the bytes of `manifest.json` are those that were written.
 
     `manifest_sha256` is the sha256 of the other keys as compact JSON with sorted keys. It finds damage; it is no
-    signature, whoever can write the file can seal it again.
+    signature, whoever can write the file can seal it again. Other sealed files give the key another name.
     """
     try:
         text = content.decode()
         values = parse_json(text, "manifest")
-        if not isinstance(values, dict) or _SEAL not in values:
+        if not isinstance(values, dict) or seal not in values:
             return False
-        del values[_SEAL]
-        return text == sealed_text(values)
+        del values[seal]
+        return text == sealed_text(values, seal=seal)
     except (UnicodeDecodeError, RecursionError, BundleError):
         return False
 
@@ -271,7 +271,7 @@ def check_inside(path: str) -> None:
         raise BundleError(f"manifest names {path!r}, which no file of a bundle can be called")
 
 
-def sealed_text(values: Json) -> str:
+def sealed_text(values: Json, *, seal: str = _SEAL) -> str:
     """Write a manifest's values as text, with the seal as their last key.
 
     Raises:
@@ -279,7 +279,7 @@ def sealed_text(values: Json) -> str:
     """
     plain = json.loads(json.dumps(values, allow_nan=False))  # what a reader will find, for example keys as strings
     compact = json.dumps(plain, sort_keys=True, separators=(",", ":"))
-    sealed = {**plain, _SEAL: hashlib.sha256(compact.encode()).hexdigest()}
+    sealed = {**plain, seal: hashlib.sha256(compact.encode()).hexdigest()}
     return json.dumps(sealed, indent=2, ensure_ascii=False) + "\n"
 
 

@@ -1,6 +1,5 @@
 """Checkpoints: a folder of safetensors weights, resolved config, class bank and text encoder. Nothing is unpickled."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +12,20 @@ from torch import nn
 
 from stale_edge.bundle import ClassBank
 from stale_edge.bundle.files import folder_beside, replace_folder, sha256_of, sync_file, sync_folder
+from stale_edge.bundle.generations import in_one_generation
+from stale_edge.bundle.json_fields import parse_json
+from stale_edge.bundle.manifest import is_sealed, sealed_text
 from stale_edge.config import Config, FeatureSpec, from_dict, to_dict
-from stale_edge.errors import CheckpointError, StaleEdgeError
+from stale_edge.errors import BundleError, CheckpointError, StaleEdgeError, shown
 from stale_edge.model.build import build_model
 from stale_edge.model.text import FreeClassEmbeddings, TextEncoder, class_bank
 from stale_edge.paths import inside
 from stale_edge.version import versions_with
 
-FORMAT = "stale-edge-checkpoint/1"
+FORMAT = "stale-edge-checkpoint/2"
+_UNSEALED_FORMAT = "stale-edge-checkpoint/1"
+"""Of older checkpoints: their config.json has no digest of its own."""
+_SEAL = "config_sha256"
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 CLASS_BANK_FILE = "class_bank.npz"
@@ -128,8 +133,7 @@ def write_checkpoint(
             }
             if origin is not None:
                 description["origin"] = origin
-            text = json.dumps(description, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-            (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
+            (folder / CONFIG_FILE).write_text(sealed_text(description, seal=_SEAL), encoding="utf-8")
             # safetensors makes files that only their owner may read; the others of a folder follow the umask.
             mode = (folder / CONFIG_FILE).stat().st_mode
             for file in [*files, folder / CONFIG_FILE]:
@@ -149,7 +153,7 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
     Raises:
         CheckpointError: missing, truncated, changed, foreign, or of another format version; the file is named.
     """
-    return _read(Path(path), with_text=True)
+    return in_one_generation(path, lambda: _read(Path(path), with_text=True), manifest=CONFIG_FILE)
 
 
 def load_checkpoint(path: Path | str) -> nn.Module:
@@ -161,7 +165,7 @@ def load_checkpoint(path: Path | str) -> nn.Module:
     Raises:
         CheckpointError: missing, truncated, changed, foreign, or of another format version; the file is named.
     """
-    return _read(Path(path), with_text=False).model
+    return in_one_generation(path, lambda: _read(Path(path), with_text=False), manifest=CONFIG_FILE).model
 
 
 def encode_classes(checkpoint: Checkpoint, names: Sequence[str]) -> ClassBank:
@@ -244,12 +248,19 @@ def _read_description(path: Path) -> dict[str, Any]:
         hint = "; it is a bundle, made from a checkpoint" if (path / "manifest.json").is_file() else ""
         raise CheckpointError(f"{path} is no checkpoint: it has no {CONFIG_FILE}{hint}")
     try:
-        description = json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        content = (path / CONFIG_FILE).read_bytes()
+        description = parse_json(content.decode(), "it")
+    except OSError as error:
+        raise CheckpointError(f"{path / CONFIG_FILE} cannot be read: {error.strerror or error}") from error
+    except (UnicodeDecodeError, BundleError) as error:
         raise CheckpointError(f"{path / CONFIG_FILE} is not valid JSON: {error}") from error
     found = description.get("format") if isinstance(description, dict) else None
-    if found != FORMAT:
-        raise CheckpointError(f"{path} is no checkpoint that this version reads: format {found!r}, expected {FORMAT!r}")
+    if found not in (FORMAT, _UNSEALED_FORMAT):
+        raise CheckpointError(
+            f"{path} is no checkpoint that this version reads: format {shown(found)}, expected {FORMAT!r}"
+        )
+    if (found == FORMAT or _SEAL in description) and not is_sealed(content, seal=_SEAL):
+        raise CheckpointError(f"{path / CONFIG_FILE} has changed: it is not, byte by byte, what was written")
     missing = [key for key in _KEYS if key not in description]
     if missing or not isinstance(description["files"], dict) or not isinstance(description["config"], dict):
         raise CheckpointError(f"{path / CONFIG_FILE} is incomplete: {', '.join(missing) or 'a section'} is missing")

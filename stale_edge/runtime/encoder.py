@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stale_edge.bundle.encoder_folder import EncoderManifest, find_encoder
+from stale_edge.bundle.generations import in_one_generation
 from stale_edge.config import FeatureSpec
 from stale_edge.errors import BundleError, ConfigError, FeatureContractError
 from stale_edge.runtime.onnx_session import open_session
@@ -31,8 +32,12 @@ def load_encoder(path: Path | str, *, precision: str = "fp32", threads: int = 1)
     """
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
         raise ValueError(f"threads must be an integer >= 1; got {threads!r}")
-    bundle = find_encoder(path)
-    return VisualEncoder(bundle.manifest, bundle.checked_path(precision), precision=precision, threads=threads)
+
+    def load() -> "VisualEncoder":
+        bundle = find_encoder(path)
+        return VisualEncoder(bundle.manifest, bundle.checked_path(precision), precision=precision, threads=threads)
+
+    return in_one_generation(path, load)
 
 
 class VisualEncoder:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stale_edge.bundle import ClassBank, read_bundle
+from stale_edge.bundle.generations import in_one_generation
 from stale_edge.bundle.text_contract import TextContract, text_encoder_inputs
 from stale_edge.errors import BundleError, ClassBankError, MissingExtraError
 from stale_edge.runtime.onnx_session import open_session
@@ -28,7 +29,11 @@ def load_text_encoder(path: Path | str, *, threads: int = 1) -> "BundleTextEncod
         VerificationError: a file is missing or its bytes changed.
         MissingExtraError: the `tokenizers` package is not installed.
     """
-    bundle = read_bundle(Path(path))
+    return in_one_generation(path, lambda: _load(Path(path), threads))
+
+
+def _load(path: Path, threads: int) -> "BundleTextEncoder":
+    bundle = read_bundle(path)
     graph = bundle.checked_path(bundle.file("text_encoder"))
     tokenizer = bundle.checked_path(bundle.file("tokenizer"))
     encoder = BundleTextEncoder(graph, tokenizer, threads=threads)
