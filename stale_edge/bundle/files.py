@@ -54,11 +54,12 @@ def write_file_atomically(path: Path, *content: bytes | memoryview) -> None:
     """Write parts one behind the other beside the target, flush to the disk, then rename over it.
 
     Raises:
-        OSError: the folder does not exist, is full or not writable; the old file, if any, is untouched.
+        OSError: the folder does not exist, is full or not writable, which names the file; the old one, if any, is
+            untouched.
     """
     temporary = beside(path)
     try:
-        with temporary.open("xb") as file:
+        with naming(path), temporary.open("xb") as file:
             file.writelines(content)
             file.flush()
             os.fsync(file.fileno())
@@ -80,7 +81,7 @@ def folder_beside(target: Path) -> Iterator[Path]:
         BusyError: another process is writing the target.
         OSError: the file system refuses.
     """
-    with writing(target) as token:
+    with naming(target), writing(target) as token:
         sweep(target.parent, target)
         folder = beside(target, token=token)
         folder.mkdir()
@@ -117,6 +118,17 @@ def replace_folder(prepared: Path, target: Path) -> None:
             raise
         os.rename(aside, prepared)
     sync_folder(target.parent)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Give an error of the file system that names no file, as that of a full disk, the file it is about."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def link_or_copy(source: Path, target: Path) -> None:

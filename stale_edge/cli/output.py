@@ -1,6 +1,7 @@
 """Where a command's words go: tables for people, JSON for programs, never mixed on one stream."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,9 +44,16 @@ def write_json(result: Any, json_path: Path | None) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file, making its folder first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+    """Write a file whole or not at all, making its folder first; a pipe or a device is written to, not replaced."""
+    from stale_edge.bundle.files import naming, write_file_atomically
+
+    real = Path(os.path.realpath(path))
+    real.parent.mkdir(parents=True, exist_ok=True)
+    if real.exists() and not real.is_file():
+        with naming(path):
+            real.write_bytes(content)
+    else:
+        write_file_atomically(real, content)
 
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> Any:

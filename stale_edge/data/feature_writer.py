@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stale_edge.bundle.files import sync_folder
+from stale_edge.bundle.files import naming, sync_folder
 from stale_edge.bundle.locks import beside
 from stale_edge.segments import FloatArray
 
@@ -64,13 +64,14 @@ def write_features(path: Path, *, channels: int) -> Iterator[FeatureWriter]:
     """
     temporary = beside(path)
     try:
-        writer = FeatureWriter(temporary, channels)
-        try:
-            yield writer
-        except BaseException:
-            writer.abandon()
-            raise
-        writer.close()
+        with naming(path):
+            writer = FeatureWriter(temporary, channels)
+            try:
+                yield writer
+            except BaseException:
+                writer.abandon()
+                raise
+            writer.close()
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

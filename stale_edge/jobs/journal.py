@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from stale_edge.bundle.files import write_file_atomically
+from stale_edge.bundle.files import naming, write_file_atomically
 from stale_edge.jobs.inputs import SourceState
 
 ERRORS_FILE = "errors.jsonl"
@@ -21,7 +21,7 @@ class ErrorLog:
     def add(self, video: str, path: str, error: str) -> None:
         """Append a line and flush it to the disk, so that a kill loses nothing that was said."""
         line = json.dumps({"video": video, "path": path, "error": error}, ensure_ascii=False)
-        with self.path.open("a", encoding="utf-8") as file:
+        with naming(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
             file.flush()
             os.fsync(file.fileno())

@@ -142,7 +142,7 @@ def write_checkpoint(
             sync_folder(folder)
             sha256 = sha256_of(folder / CONFIG_FILE)
             replace_folder(folder, path)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot write the checkpoint {path}: {error}") from error
     return sha256
 
