@@ -4,6 +4,8 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <cmath>
+#include <limits>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -69,14 +71,22 @@ Doubles tiou(const Doubles& segments, const Doubles& others) {
 }
 
 std::pair<Ints, Floats> soft_nms(const Doubles& segments, const Doubles& scores, const std::string& method, double sigma,
-                                 double tiou_threshold, double min_score, const std::optional<std::int64_t>& top_k) {
+                                 double tiou_threshold, double min_score, const std::optional<std::int64_t>& top_k,
+                                 double length_margin) {
   const std::size_t n = rows_of_segments(segments, "segments");
   if (scores.ndim() != 1 || static_cast<std::size_t>(scores.shape(0)) != n) {
     stale::fail({"scores must have shape (N,) with one score a segment, here (", n, ",); got ", shape_text(scores)});
   }
-  const stale::SoftNmsParameters parameters{method_named(method), sigma, tiou_threshold, min_score, limit_of(top_k), 0.0};
+  const stale::SoftNmsParameters parameters{method_named(method), sigma,         tiou_threshold, min_score,
+                                            limit_of(top_k),      length_margin};
   const double* segment_data = segments.data();
   const double* score_data = scores.data();
+  constexpr auto kMost = static_cast<double>(std::numeric_limits<float>::max());
+  for (std::size_t i = 0; i < n; ++i) {
+    if (std::isfinite(score_data[i]) && score_data[i] > kMost) {
+      stale::fail({"scores row ", i, " is ", score_data[i], "; scores must be at most ", kMost, ": decayed ones are float32"});
+    }
+  }
   std::vector<stale::Pick> picks;
   {
     py::gil_scoped_release release;
@@ -386,7 +396,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.doc() = "The compiled core of stale-edge; use it through stale_edge.decoding.";
   m.def("tiou", &tiou, "segments"_a.noconvert(), "others"_a.noconvert());
   m.def("soft_nms", &soft_nms, "segments"_a.noconvert(), "scores"_a.noconvert(), py::kw_only(), "method"_a, "sigma"_a,
-        "tiou_threshold"_a, "min_score"_a, "top_k"_a);
+        "tiou_threshold"_a, "min_score"_a, "top_k"_a, "length_margin"_a);
   m.def("mask_segments", &mask_segments, "mask"_a.noconvert(), py::kw_only(), "threshold"_a, "regions"_a, "min_snippets"_a);
   m.def("decode_paper", &decode_paper, "class_logits"_a.noconvert(), "masks"_a.noconvert(), py::kw_only(), "class_threshold"_a,
         "top_snippets"_a, "mask_thresholds"_a, "regions"_a, "min_snippets"_a, "soft_nms"_a, "sigma"_a, "tiou_threshold"_a,

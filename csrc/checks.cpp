@@ -7,6 +7,7 @@
 namespace stale {
 
 void check_segments(const double* segments, std::size_t n, const char* name) {
+  check_aligned(segments, name);
   for (std::size_t i = 0; i < n; ++i) {
     const double start = segments[2 * i];
     const double end = segments[2 * i + 1];
@@ -16,17 +17,38 @@ void check_segments(const double* segments, std::size_t n, const char* name) {
     if (end < start) {
       fail({name, " row ", i, " is [", start, ", ", end, "]; the end must not precede the start"});
     }
-    if (!std::isfinite(end - start)) {
-      fail({name, " row ", i, " is [", start, ", ", end, "]; its length must be finite"});
+    if (!(end - start <= kLongest)) {
+      fail({name, " row ", i, " is [", start, ", ", end, "]; its length must be at most ", kLongest});
     }
   }
 }
 
 void check_scores(const double* scores, std::size_t n) {
+  check_aligned(scores, "scores");
   for (std::size_t i = 0; i < n; ++i) {
     if (!std::isfinite(scores[i]) || scores[i] < 0.0) {
       fail({"scores row ", i, " is ", scores[i], "; scores must be finite and >= 0"});
     }
+  }
+}
+
+LabelledCopy::LabelledCopy(const Labelled& given, const char* name) {
+  check_aligned(given.segments, name);
+  check_aligned(given.labels, "labels");
+  check_aligned(given.scores, "scores");
+  segments_.assign(given.segments, given.segments + 2 * given.n);
+  labels_.assign(given.labels, given.labels + given.n);
+  scores_.assign(given.scores, given.scores + given.n);
+  check_segments(segments_.data(), given.n, name);
+  check_scores(scores_.data(), given.n);
+}
+
+LabelledCopy::LabelledCopy(const std::vector<Detection>& detections) {
+  for (const Detection& detection : detections) {
+    segments_.push_back(detection.start);
+    segments_.push_back(detection.end);
+    labels_.push_back(detection.label);
+    scores_.push_back(detection.score);
   }
 }
 
@@ -52,6 +74,7 @@ void check_class_logits(const float* class_logits, std::size_t n_classes, std::s
   if (n_classes == 0 || n_snippets == 0) {
     fail({"class_logits must have shape (K + 1, T) with K >= 1 and T >= 1; got (", n_classes + 1, ", ", n_snippets, ")"});
   }
+  check_aligned(class_logits, "class_logits");
   constexpr float kLargest = std::numeric_limits<float>::max();
   const std::size_t T = n_snippets;
   for (std::size_t k = 0; k <= n_classes; ++k) {
@@ -69,6 +92,7 @@ void check_class_logits(const float* class_logits, std::size_t n_classes, std::s
 
 void check_network_output(const float* class_logits, const float* masks, std::size_t n_classes, std::size_t n_snippets) {
   check_class_logits(class_logits, n_classes, n_snippets);
+  check_aligned(masks, "masks");
   const std::size_t T = n_snippets;
   // The vectorised sigmoids of ONNX Runtime and OpenVINO end one rounding above 1.
   constexpr float kMost = 1.0F + 8.0F * std::numeric_limits<float>::epsilon();

@@ -2,8 +2,11 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <initializer_list>
+#include <limits>
 #include <string>
+#include <vector>
 
 #include "stale_core.hpp"
 
@@ -22,8 +25,31 @@ struct Part {
 
 [[noreturn]] void fail(std::initializer_list<Part> message);
 
+template <typename Value>
+void check_aligned(const Value* values, const char* name) {
+  if (reinterpret_cast<std::uintptr_t>(values) % alignof(Value) != 0) {
+    fail({name, " is misaligned; its address must be a multiple of ", alignof(Value), ": copy it"});
+  }
+}
+
+// The largest length of a segment: the sum of two is finite.
+constexpr double kLongest = std::numeric_limits<double>::max() / 4.0;
+
 void check_segments(const double* segments, std::size_t n, const char* name);
 void check_scores(const double* scores, std::size_t n);
+// Labelled segments of our own, which nobody else can rewrite.
+class LabelledCopy {
+ public:
+  LabelledCopy(const Labelled& given, const char* name);  // checks them
+  explicit LabelledCopy(const std::vector<Detection>& detections);
+  Labelled view() const { return {segments_.data(), labels_.data(), scores_.data(), scores_.size()}; }
+
+ private:
+  std::vector<double> segments_;
+  std::vector<std::int64_t> labels_;
+  std::vector<double> scores_;
+};
+
 void check_soft_nms(const SoftNmsParameters& parameters);
 void check_class_logits(const float* class_logits, std::size_t n_classes, std::size_t n_snippets);
 void check_network_output(const float* class_logits, const float* masks, std::size_t n_classes, std::size_t n_snippets);

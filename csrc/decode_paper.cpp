@@ -186,6 +186,7 @@ void check_votes(double class_threshold, std::int64_t top_snippets) {
 void check_parameters(const DecodeParameters& p) {
   check_votes(p.class_threshold, p.top_snippets);
   if (p.min_snippets < 1) fail({"min_snippets must be >= 1; got ", p.min_snippets});
+  check_aligned(p.mask_thresholds, "mask_thresholds");
   if (p.n_mask_thresholds == 0) fail({"mask_thresholds must hold at least one number"});
   for (std::size_t i = 0; i < p.n_mask_thresholds; ++i) {
     if (!(p.mask_thresholds[i] >= 0.0 && p.mask_thresholds[i] < 1.0)) {

@@ -46,7 +46,8 @@ void check_parameters(const PointsParameters& p) {
   check_suppression(p);
 }
 
-void check_points(const Points& points) {
+// The level lengths, checked.
+std::vector<std::size_t> checked_levels(const Points& points) {
   if (points.n_points == 0 || points.n_classes == 0) {
     fail({"class_logits must have shape (P, K) with P >= 1 and K >= 1; got (", points.n_points, ", ", points.n_classes, ")"});
   }
@@ -56,22 +57,29 @@ void check_points(const Points& points) {
   if (points.n_levels == 0 || points.n_levels > kMostLevels) {
     fail({"level_lengths must hold 1 to ", kMostLevels, " numbers, one a level; got ", points.n_levels});
   }
+  check_aligned(points.level_lengths, "level_lengths");
+  const std::vector<std::int64_t> lengths(points.level_lengths, points.level_lengths + points.n_levels);
+  std::vector<std::size_t> levels;
   std::size_t left = points.n_points;
-  for (std::size_t l = 0; l < points.n_levels; ++l) {
-    const std::int64_t length = points.level_lengths[l];
+  for (std::size_t l = 0; l < lengths.size(); ++l) {
+    const std::int64_t length = lengths[l];
     if (length < 1 || static_cast<std::uint64_t>(length) > left) {
       fail({"level_lengths row ", l, " is ", length, "; each level has a point at least, all together the ", points.n_points,
             " rows of class_logits"});
     }
-    left -= static_cast<std::size_t>(length);
+    levels.push_back(static_cast<std::size_t>(length));
+    left -= levels.back();
   }
   if (left > 0) {
     fail({"level_lengths add up to ", points.n_points - left, "; class_logits has ", points.n_points, " rows"});
   }
+  return levels;
 }
 
 // Numbers of points that do not count may be any.
 void check_numbers(const Points& points) {
+  check_aligned(points.class_logits, "class_logits");
+  check_aligned(points.offsets, "offsets");
   for (std::size_t point = 0; point < points.n_points; ++point) {
     if (points.valid[point] == 0) continue;
     for (std::size_t k = 0; k < points.n_classes; ++k) {
@@ -122,14 +130,14 @@ void vote(Detection& detection, const Labelled& proposals, double threshold) {
 
 std::vector<Detection> points_proposals(const Points& points, const PointsParameters& parameters) {
   check_parameters(parameters);
-  check_points(points);
+  const std::vector<std::size_t> levels = checked_levels(points);
   check_numbers(points);
   std::vector<Detection> proposals;
   std::vector<Scored> scored;
   double stride = 1.0;
   std::size_t first = 0;
-  for (std::size_t l = 0; l < points.n_levels; ++l, stride *= 2.0) {
-    const std::size_t last = first + static_cast<std::size_t>(points.level_lengths[l]);
+  for (const std::size_t length : levels) {
+    const std::size_t last = first + length;
     scored.clear();
     for (std::size_t point = first; point < last; ++point) {
       if (points.valid[point] == 0) continue;
@@ -152,14 +160,15 @@ std::vector<Detection> points_proposals(const Points& points, const PointsParame
       if (end - start > parameters.duration_threshold) proposals.push_back({std::int64_t{best.label}, best.score, start, end});
     }
     first = last;
+    stride *= 2.0;
   }
   return proposals;
 }
 
-std::vector<Detection> suppress_points(const Labelled& proposals, const PointsParameters& parameters) {
+std::vector<Detection> suppress_points(const Labelled& given, const PointsParameters& parameters) {
   check_suppression(parameters);
-  check_segments(proposals.segments, proposals.n, "proposals");
-  check_scores(proposals.scores, proposals.n);
+  const LabelledCopy own(given, "proposals");
+  const Labelled proposals = own.view();
   const SoftNmsParameters& rule = parameters.soft_nms;
   std::vector<std::size_t> rows;
   for (std::size_t row = 0; row < proposals.n; ++row) {
@@ -201,17 +210,7 @@ std::vector<Detection> suppress_points(const Labelled& proposals, const PointsPa
 }
 
 std::vector<Detection> decode_points(const Points& points, const PointsParameters& parameters) {
-  const std::vector<Detection> proposals = points_proposals(points, parameters);
-  std::vector<double> segments;
-  std::vector<std::int64_t> labels;
-  std::vector<double> scores;
-  for (const Detection& proposal : proposals) {
-    segments.push_back(proposal.start);
-    segments.push_back(proposal.end);
-    labels.push_back(proposal.label);
-    scores.push_back(proposal.score);
-  }
-  return suppress_points({segments.data(), labels.data(), scores.data(), scores.size()}, parameters);
+  return suppress_points(LabelledCopy(points_proposals(points, parameters)).view(), parameters);
 }
 
 }  // namespace stale

@@ -34,6 +34,7 @@ void check_parameters(const RunsParameters& p) {
     fail({"class_threshold must be in [0, 1); got ", p.class_threshold});
   }
   if (!(p.top_share > 0.0 && p.top_share <= 1.0)) fail({"top_share must be in (0, 1]; got ", p.top_share});
+  check_aligned(p.thresholds, "thresholds");
   if (p.n_thresholds == 0) fail({"thresholds must hold at least one number"});
   for (std::size_t i = 0; i < p.n_thresholds; ++i) {
     if (!(p.thresholds[i] >= 0.0 && p.thresholds[i] < 1.0)) {
@@ -50,6 +51,7 @@ void check_parameters(const RunsParameters& p) {
 
 void check_attention(const float* attention, std::size_t n_snippets) {
   if (attention == nullptr) return;
+  check_aligned(attention, "attention");
   constexpr float kMost = 1.0F + 8.0F * std::numeric_limits<float>::epsilon();  // as masks, checks.cpp
   for (std::size_t t = 0; t < n_snippets; ++t) {
     if (!(attention[t] >= 0.0F && attention[t] <= kMost)) {
@@ -200,18 +202,9 @@ std::vector<Detection> runs_proposals(const Snippets& snippets, const RunsParame
 
 std::vector<Detection> decode_runs(const Snippets& snippets, const RunsParameters& parameters) {
   const std::vector<Detection> proposals = runs_proposals(snippets, parameters);
-  std::vector<double> segments;
-  std::vector<std::int64_t> labels;
-  std::vector<double> scores;
-  for (const Detection& proposal : proposals) {
-    segments.push_back(proposal.start);
-    segments.push_back(proposal.end);
-    labels.push_back(proposal.label);
-    scores.push_back(proposal.score);
-  }
-  const Labelled candidates{segments.data(), labels.data(), scores.data(), scores.size()};
+  const LabelledCopy candidates(proposals);
   std::vector<Detection> detections;
-  for (const Pick& pick : soft_nms_by_label(candidates, {nullptr, nullptr, nullptr, 0}, parameters.soft_nms)) {
+  for (const Pick& pick : soft_nms_by_label(candidates.view(), {nullptr, nullptr, nullptr, 0}, parameters.soft_nms)) {
     Detection detection = proposals[static_cast<std::size_t>(pick.row)];
     detection.score = pick.score;
     detections.push_back(detection);

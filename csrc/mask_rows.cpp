@@ -79,7 +79,12 @@ std::size_t mask_network_size(std::size_t width) {
 }
 
 void mask_rows(const float* networks, const float* features, std::size_t width, std::size_t n_snippets,
-               const std::int64_t* rows, std::size_t n_rows, float* out) {
+               const std::int64_t* given_rows, std::size_t n_rows, float* out) {
+  check_aligned(networks, "networks");
+  check_aligned(features, "features");
+  check_aligned(given_rows, "rows");
+  check_aligned(out, "out");
+  const std::vector<std::int64_t> rows(given_rows, given_rows + n_rows);  // checked, so nobody else may change them
   if (width == 0 || n_snippets == 0) {
     fail({"features must have shape (width + 2, T) with width >= 1 and T >= 1; got (", width + 2, ", ", n_snippets, ")"});
   }

@@ -23,7 +23,7 @@ void for_each_region(const Value* mask, std::size_t length, Value threshold, Reg
     while (start < length && !(mask[start] > threshold)) ++start;
     if (start == length) return;
     std::size_t end = length;
-    while (!(mask[end - 1] > threshold)) --end;
+    while (end > start + 1 && !(mask[end - 1] > threshold)) --end;
     visit(start, end);
     return;
   }

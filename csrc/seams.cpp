@@ -1,5 +1,7 @@
 // Joining what two windows over a long video found.
 #include <algorithm>
+#include <cmath>
+#include <utility>
 
 #include "checks.hpp"
 #include "order.hpp"
@@ -19,7 +21,7 @@ Detection detection_of(const Labelled& all, std::size_t row) {
   return {all.labels[row], all.scores[row], all.segments[2 * row], all.segments[2 * row + 1]};
 }
 
-double middle_of(const Segment& segment) { return (segment.start + segment.end) / 2.0; }
+double middle_of(const Segment& segment) { return segment.start / 2.0 + segment.end / 2.0; }  // the sum may be infinite
 
 // What two windows say of the zone, compared.
 bool are_same(const Segment& a, const Segment& b, const Seam& at) {
@@ -51,14 +53,25 @@ std::vector<std::uint32_t> rows_by_label_and_score(const Labelled& all) {
 
 constexpr std::int64_t kAlone = -1;
 
+void check_seam(const Seam& seam) {
+  if (!(seam.same_action > 0.0)) fail({"same_action must be > 0; got ", seam.same_action});
+  const std::pair<const char*, double> times[] = {{"zone_start", seam.zone_start},
+                                                  {"zone_end", seam.zone_end},
+                                                  {"seam", seam.seam},
+                                                  {"final_until", seam.final_until}};
+  for (const auto& [name, time] : times) {
+    if (std::isnan(time)) fail({name, " must be a number, infinity too; got ", time});
+  }
+}
+
 }  // namespace
 
-std::vector<Detection> join_at_seam(const Labelled& earlier, const Labelled& later, const Seam& seam) {
-  for (const Labelled* given : {&earlier, &later}) {
-    check_segments(given->segments, given->n, given == &earlier ? "earlier" : "later");
-    check_scores(given->scores, given->n);
-  }
-  if (!(seam.same_action > 0.0)) fail({"same_action must be > 0; got ", seam.same_action});
+std::vector<Detection> join_at_seam(const Labelled& given_earlier, const Labelled& given_later, const Seam& seam) {
+  const LabelledCopy own_earlier(given_earlier, "earlier");
+  const LabelledCopy own_later(given_later, "later");
+  check_seam(seam);
+  const Labelled earlier = own_earlier.view();
+  const Labelled later = own_later.view();
   const std::vector<std::uint32_t> known = rows_by_label_and_score(earlier);
   std::vector<bool> taken(earlier.n, false);
   std::vector<std::int64_t> partners(later.n, kAlone);

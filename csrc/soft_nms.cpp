@@ -295,19 +295,21 @@ struct ByLabel {
 
 std::vector<Pick> soft_nms(const double* segments, const double* scores, std::size_t n, const SoftNmsParameters& parameters) {
   check_soft_nms(parameters);
-  check_segments(segments, n, "segments");
-  check_scores(scores, n);
-  return picks_beside({nullptr, nullptr, nullptr, 0}, segments, scores, n, parameters);
+  check_aligned(segments, "segments");
+  check_aligned(scores, "scores");
+  const std::vector<double> own_segments(segments, segments + 2 * n);
+  const std::vector<double> own_scores(scores, scores + n);
+  check_segments(own_segments.data(), n, "segments");
+  check_scores(own_scores.data(), n);
+  return picks_beside({nullptr, nullptr, nullptr, 0}, own_segments.data(), own_scores.data(), n, parameters);
 }
 
 std::vector<Pick> soft_nms_by_label(const Labelled& candidates, const Labelled& settled, const SoftNmsParameters& parameters) {
   check_soft_nms(parameters);
-  for (const Labelled* given : {&candidates, &settled}) {
-    check_segments(given->segments, given->n, given == &settled ? "settled" : "segments");
-    check_scores(given->scores, given->n);
-  }
-  const ByLabel sorted(candidates, false);
-  const ByLabel before(settled, true);
+  const LabelledCopy own_candidates(candidates, "segments");
+  const LabelledCopy own_settled(settled, "settled");
+  const ByLabel sorted(own_candidates.view(), false);
+  const ByLabel before(own_settled.view(), true);
   std::vector<Pick> picks;
   std::size_t first_settled = 0;
   for (std::size_t first = 0; first < sorted.labels.size();) {

@@ -9,6 +9,10 @@
  * Functions with results of unknown size take a buffer with its `capacity` and write the number of results to `count`. When the
  * buffer is too small, nothing but `count` is written and STALE_BUFFER_TOO_SMALL is returned; the counts below always suffice.
  *
+ * Arrays and buffers are aligned to their type; others are refused. They must not change during a call: if another thread
+ * rewrites them, the results mean nothing, but nothing beyond them is read or written. Segments are at most a quarter of the
+ * largest double long. Of equal scores the lower row goes first, of rows of several labels the lower label.
+ *
  * No setting has a default here: take them from the bundle's manifest.json, "decode".
  */
 #ifndef STALE_CORE_H
@@ -49,7 +53,7 @@ enum { STALE_REGIONS_RUNS = 0, STALE_REGIONS_HULL = 1 };
 
 typedef struct stale_soft_nms_parameters {
   int32_t method;        /* STALE_SOFT_NMS_... */
-  double sigma;          /* > 0, in tIoU; read by gaussian */
+  double sigma;          /* > 0, in tIoU; read by gaussian; below 1e-290 as 1e-290 */
   double tiou_threshold; /* in [0, 1]; read by linear and hard */
   double min_score;      /* >= 0; rows whose decayed score is below are dropped */
   int64_t top_k;         /* at most this many picks, >= 0; -1: no limit */
@@ -64,6 +68,47 @@ typedef struct stale_decode_parameters {
   int64_t min_snippets;               /* >= 1 */
   stale_soft_nms_parameters soft_nms; /* top_k: detections of the video */
 } stale_decode_parameters;
+
+/* Only for points: every proposal is a detection, and the rest of soft_nms is not read. */
+enum { STALE_SOFT_NMS_NONE = 3 };
+
+/* What a point detector says of one video, the points of all levels joined from fine to coarse: the i-th of level l lies at time
+ * i * 2^l. Points that are not valid are not read. */
+typedef struct stale_points {
+  const float *class_logits;    /* (n_points, n_classes) */
+  const float *offsets;         /* (n_points, 2), distances to start and end in units of 2^l, >= 0 */
+  const uint8_t *valid;         /* (n_points,), 0 or 1 */
+  size_t n_points;
+  size_t n_classes;
+  const int64_t *level_lengths; /* (n_levels,), each >= 1; they add up to n_points */
+  size_t n_levels;              /* 1 to 32 */
+} stale_points;
+
+typedef struct stale_points_parameters {
+  double pre_nms_threshold;           /* in [0, 1) */
+  int64_t pre_nms_top_k;              /* of each level, >= 1 */
+  double duration_threshold;          /* in points of level 0, >= 0 */
+  int32_t multiclass;                 /* 1: each class by itself; 0: all together, then voting */
+  double voting_threshold;            /* in [0, 1]; 0: no voting */
+  stale_soft_nms_parameters soft_nms; /* gaussian, hard or none; top_k: detections of the video */
+} stale_points_parameters;
+
+enum { STALE_RUN_MAXIMUM = 0, STALE_RUN_CONTRAST = 1, STALE_RUN_MEAN_CONTRAST = 2 };
+
+typedef struct stale_runs_parameters {
+  double class_threshold;             /* in [0, 1) */
+  double top_share;                   /* in (0, 1] */
+  const double *thresholds;           /* each in [0, 1) */
+  size_t n_thresholds;                /* >= 1 */
+  int32_t scaled;                     /* 1: "threshold_scale": "video"; 0: "none" */
+  double smoothing;                   /* in [0, 1] */
+  int32_t run_score;                  /* STALE_RUN_... */
+  double surroundings;                /* in [0, 1] */
+  double video_weight;                /* in [0, 1] */
+  double length_power;                /* in [0, 1] */
+  int64_t min_snippets;               /* >= 1 */
+  stale_soft_nms_parameters soft_nms; /* top_k: detections of the video */
+} stale_runs_parameters;
 
 typedef struct stale_detection {
   int64_t label; /* row of class_logits */
@@ -100,6 +145,18 @@ STALE_API stale_status stale_decode_paper(const float *class_logits, const float
 STALE_API stale_status stale_decode_release(const float *class_logits, const float *masks, size_t n_classes, size_t n_snippets,
                                             stale_detection *detections, size_t capacity, size_t *count, char *error,
                                             size_t error_size);
+
+/* Inference of ActionFormer; start and end of detections in points of level 0. At most soft_nms.top_k results, without suppression
+ * n_levels * pre_nms_top_k. */
+STALE_API stale_status stale_decode_points(const stale_points *points, const stale_points_parameters *parameters,
+                                           stale_detection *detections, size_t capacity, size_t *count, char *error,
+                                           size_t error_size);
+
+/* Runs of snippets above thresholds: class_logits (n_classes + 1, n_snippets), background last, and attention (n_snippets,) in
+ * [0, 1], or null. At most soft_nms.top_k results. */
+STALE_API stale_status stale_decode_runs(const float *class_logits, const float *attention, size_t n_classes, size_t n_snippets,
+                                         const stale_runs_parameters *parameters, stale_detection *detections, size_t capacity,
+                                         size_t *count, char *error, size_t error_size);
 
 /* Score enhancement: detections that score no more than video_score take video_label. */
 STALE_API stale_status stale_take_video_label(stale_detection *detections, size_t count, int64_t video_label,

@@ -3,7 +3,16 @@
 // Plain C++17. Inputs are borrowed pointers with sizes and are only read; results are returned by value. There is no
 // global state, so every function may be called from any number of threads at once. Bad input throws
 // std::invalid_argument with the row named. Nothing here has a default: settings come from the caller
-// (stale_edge/config.py, or a bundle's manifest).
+// (stale_edge/config, or a bundle's manifest).
+//
+// Limits. Arrays are aligned to their type; others are refused. They must not change during a call: if another thread rewrites
+// them, the results mean nothing, but nothing beyond the arrays is read or written. Segments are at most a quarter of the largest
+// double long; longer ones are refused. Logits and times are finite, scores finite and >= 0. A sigma below 1e-290 acts as 1e-290.
+//
+// Order of equals. Of equal scores the lower row is picked or listed first, of rows of several labels the lower label. What stands
+// in rows follows from this: paper proposals by first vote (the higher probability, then the earlier snippet, then the lower
+// class), then the earlier end, then the later start; point proposals by level, point and class; runs the longer first, then the
+// earlier; release proposals by release_order. The NumPy twins (tests/) and the exported graphs decide alike.
 //
 // Words and axes: K classes, T snippets, N candidates; a segment is [start, end) in any unit of time. Arrays are
 // row-major and contiguous: class_logits (K+1, T) with the background last, masks (T, T) with row i predicted by snippet i.
@@ -33,7 +42,7 @@ constexpr double kPointsLengthMargin = 1e-6;  // ActionFormer's length_margin
 
 struct SoftNmsParameters {
   SoftNmsMethod method;
-  double sigma;           // > 0, in tIoU; read by gaussian
+  double sigma;           // > 0, in tIoU; read by gaussian; below 1e-290 as 1e-290
   double tiou_threshold;  // in [0, 1]; read by linear and hard
   double min_score;       // >= 0; rows whose decayed score is below are dropped
   std::int64_t top_k;     // at most this many picks, >= 0, or kNoLimit
@@ -101,7 +110,7 @@ struct Labelled {
 // its label when its turn comes, before a candidate of equal score.
 std::vector<Pick> soft_nms_by_label(const Labelled& candidates, const Labelled& settled, const SoftNmsParameters& parameters);
 
-// Where two windows meet: they share [zone_start, zone_end); left of `seam` the earlier one knows better. What ends by
+// Times may be infinite, but not NaN. Where two windows meet: they share [zone_start, zone_end); left of `seam` the earlier one knows better. What ends by
 // `final_until` the earlier window has settled.
 struct Seam {
   double zone_start;

@@ -38,6 +38,13 @@ void need(bool given, const char* name) {
   if (!given) stale::fail({name, " must not be null"});
 }
 
+// A buffer for results, which may be null where it holds none.
+template <typename Value>
+void need_buffer(const Value* buffer, bool empty, const char* name) {
+  need(buffer != nullptr || empty, name);
+  stale::check_aligned(buffer, name);
+}
+
 stale::SoftNmsParameters soft_nms_parameters(const stale_soft_nms_parameters& p) {
   stale::SoftNmsMethod method{};
   switch (p.method) {
@@ -59,7 +66,7 @@ stale_status give(const std::vector<stale::Detection>& found, stale_detection* d
                   std::size_t* count) {
   *count = found.size();
   if (found.size() > capacity) return STALE_BUFFER_TOO_SMALL;
-  need(detections != nullptr || found.empty(), "detections");
+  need_buffer(detections, found.empty(), "detections");
   for (std::size_t i = 0; i < found.size(); ++i) {
     detections[i] = {found[i].label, found[i].score, found[i].start, found[i].end};
   }
@@ -93,7 +100,8 @@ stale_status stale_soft_nms(const double* segments, const double* scores, size_t
     const std::vector<stale::Pick> picks = stale::soft_nms(segments, scores, n, soft_nms_parameters(*parameters));
     *count = picks.size();
     if (picks.size() > capacity) return STALE_BUFFER_TOO_SMALL;
-    need((kept != nullptr && decayed != nullptr) || picks.empty(), "kept and decayed");
+    need_buffer(kept, picks.empty(), "kept");
+    need_buffer(decayed, picks.empty(), "decayed");
     for (std::size_t i = 0; i < picks.size(); ++i) {
       kept[i] = picks[i].row;
       decayed[i] = picks[i].score;
@@ -110,7 +118,7 @@ stale_status stale_mask_segments(const float* mask, size_t length, double thresh
     const auto found = stale::mask_segments(mask, length, threshold, regions_of(regions), min_snippets);
     *count = found.size();
     if (found.size() > capacity) return STALE_BUFFER_TOO_SMALL;
-    need(segments != nullptr || found.empty(), "segments");
+    need_buffer(segments, found.empty(), "segments");
     for (std::size_t i = 0; i < found.size(); ++i) {
       segments[2 * i] = found[i].start;
       segments[2 * i + 1] = found[i].end;
@@ -149,10 +157,68 @@ stale_status stale_decode_release(const float* class_logits, const float* masks,
   });
 }
 
+stale_status stale_decode_points(const stale_points* points, const stale_points_parameters* parameters,
+                                 stale_detection* detections, size_t capacity, size_t* count, char* error, size_t error_size) {
+  return guarded(error, error_size, [&] {
+    need(points != nullptr, "points");
+    need(points->class_logits != nullptr, "class_logits");
+    need(points->offsets != nullptr, "offsets");
+    need(points->valid != nullptr, "valid");
+    need(points->level_lengths != nullptr, "level_lengths");
+    need(parameters != nullptr, "parameters");
+    need(count != nullptr, "count");
+    const stale::Points given{points->class_logits, points->offsets,       points->valid,   points->n_points,
+                              points->n_classes,    points->level_lengths, points->n_levels};
+    stale::PointsParameters p{parameters->pre_nms_threshold,
+                              parameters->pre_nms_top_k,
+                              parameters->duration_threshold,
+                              parameters->multiclass != 0,
+                              parameters->soft_nms.method != STALE_SOFT_NMS_NONE,
+                              parameters->voting_threshold,
+                              {}};
+    if (p.suppress) {
+      p.soft_nms = soft_nms_parameters(parameters->soft_nms);
+      p.soft_nms.length_margin = stale::kPointsLengthMargin;
+    }
+    return give(stale::decode_points(given, p), detections, capacity, count);
+  });
+}
+
+stale_status stale_decode_runs(const float* class_logits, const float* attention, size_t n_classes, size_t n_snippets,
+                               const stale_runs_parameters* parameters, stale_detection* detections, size_t capacity,
+                               size_t* count, char* error, size_t error_size) {
+  return guarded(error, error_size, [&] {
+    need(class_logits != nullptr, "class_logits");
+    need(parameters != nullptr, "parameters");
+    need(parameters->thresholds != nullptr || parameters->n_thresholds == 0, "thresholds");
+    need(count != nullptr, "count");
+    stale::RunScore run_score{};
+    switch (parameters->run_score) {
+      case STALE_RUN_MAXIMUM: run_score = stale::RunScore::maximum; break;
+      case STALE_RUN_CONTRAST: run_score = stale::RunScore::contrast; break;
+      case STALE_RUN_MEAN_CONTRAST: run_score = stale::RunScore::mean_contrast; break;
+      default: stale::fail({"run_score must be 0 (maximum), 1 (contrast) or 2 (mean contrast); got ", parameters->run_score});
+    }
+    const stale::RunsParameters p{parameters->class_threshold,
+                                  parameters->top_share,
+                                  parameters->thresholds,
+                                  parameters->n_thresholds,
+                                  parameters->scaled != 0,
+                                  parameters->smoothing,
+                                  run_score,
+                                  parameters->surroundings,
+                                  parameters->video_weight,
+                                  parameters->length_power,
+                                  parameters->min_snippets,
+                                  soft_nms_parameters(parameters->soft_nms)};
+    return give(stale::decode_runs({class_logits, attention, n_classes, n_snippets}, p), detections, capacity, count);
+  });
+}
+
 stale_status stale_take_video_label(stale_detection* detections, size_t count, int64_t video_label, double video_score,
                                     char* error, size_t error_size) {
   return guarded(error, error_size, [&] {
-    need(detections != nullptr || count == 0, "detections");
+    need_buffer(detections, count == 0, "detections");
     if (!std::isfinite(video_score)) stale::fail({"video_score must be finite; got ", video_score});
     for (std::size_t i = 0; i < count; ++i) {
       if (detections[i].score <= video_score) detections[i].label = video_label;

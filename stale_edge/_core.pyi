@@ -1,7 +1,8 @@
 """The compiled core: C++ behind `stale_edge.decoding`, which converts arguments, documents them and holds the defaults.
 
-Arrays must be contiguous and of exactly the type named here. Every function releases the GIL while it computes and
-raises ValueError, with the row named, for input it refuses.
+Arrays must be contiguous, aligned and of exactly the type named here, and no other thread may rewrite them while a
+call runs (csrc/stale_core.hpp, "Limits"). Every function releases the GIL while it computes and raises ValueError, with the row
+named, for input it refuses.
 """
 
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ def soft_nms(
     tiou_threshold: float,
     min_score: float,
     top_k: int | None,
+    length_margin: float,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]: ...
 def mask_segments(
     mask: NDArray[np.float32], *, threshold: float, regions: str, min_snippets: int

@@ -123,3 +123,12 @@ def test_what_cannot_be_is_named(broken: DecodedArrays, message: str) -> None:
         joined_at_seam(fine, fine, **{**AT, "same_action": 0.0})
     with pytest.raises(ValueError, match="sigma must be a finite number > 0"):
         suppressed(fine, config=dataclasses.replace(DecodeConfig(), sigma=float("inf")))
+
+
+@pytest.mark.parametrize("name", ["zone_start", "zone_end", "seam", "final_until"])
+def test_times_of_a_seam_are_numbers(name: str) -> None:
+    times: dict[str, float] = {"zone_start": 4.0, "zone_end": 8.0, "seam": 6.0, "final_until": -np.inf, name: np.nan}
+    zone = (times.pop("zone_start"), times.pop("zone_end"))
+    one = arrays([(0, 0.5, 0.0, 10.0)])
+    with pytest.raises(ValueError, match=f"{name} must be a number, infinity too; got nan"):
+        joined_at_seam(one, one, zone=zone, same_action=0.5, **times)

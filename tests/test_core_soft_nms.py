@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stale_edge.decoding import soft_nms
+from stale_edge.config import DecodeConfig
+from stale_edge.decoding import DecodedArrays, soft_nms, suppressed
 
 METHODS = ("gaussian", "linear", "hard")
 TIE = 1e-9
@@ -123,6 +124,52 @@ def test_top_k_and_min_score() -> None:
     assert soft_nms(segments, scores, min_score=0.2)[0].tolist() == [1, 2]  # not below: 0.2 as float32 is above 0.2
 
 
+@pytest.mark.parametrize("sigma", [1e-300, 5.6e-309, 5e-324])
+def test_a_tiny_sigma_drops_only_what_overlaps(sigma: float) -> None:
+    segments = [[0.0, 10.0], [12.0, 30.0], [5.0, 15.0]]
+    kept, decayed = soft_nms(segments, [0.75, 0.5, 0.25], sigma=sigma)
+    assert (kept.tolist(), decayed.tolist()) == ([0, 1], [0.75, 0.5])
+
+
+@pytest.mark.parametrize("method", ["linear", "hard"])
+def test_a_margin_moves_a_tiou_at_the_threshold_below_it(method: Any) -> None:
+    segments, scores = [[0.0, 2.0], [1.0, 3.0], [0.0, 4.0]], [0.9, 0.8, 0.7]  # tIoU with the first: 1/3, 1/2
+    for threshold, row in ((1 / 3, 1), (0.5, 2)):
+        for margin, acts in ((0.0, True), (1e-6, False)):
+            picks = [segments[0], segments[row]]
+            kept, decayed = soft_nms(
+                picks, [scores[0], scores[row]], method=method, tiou_threshold=threshold, length_margin=margin
+            )
+            assert (len(kept) == 2 and decayed[1] == np.float32(scores[row])) != acts
+
+
+def misaligned(values: np.ndarray) -> np.ndarray:
+    """The same numbers, one byte past an aligned address."""
+    room = np.zeros(values.nbytes + 1, dtype=np.uint8)
+    array = room[1:].view(values.dtype).reshape(values.shape)
+    array[:] = values
+    assert not array.flags.aligned
+    return array
+
+
+def test_misaligned_arrays_are_copied() -> None:
+    segments, scores = np.array([[0.0, 2.0], [1.0, 3.0], [9.0, 10.0]]), np.array([0.5, 0.25, 0.75])
+    kept, decayed = soft_nms(misaligned(segments), misaligned(scores))
+    expected = soft_nms(segments, scores)
+    assert (kept.tolist(), decayed.tolist()) == (expected[0].tolist(), expected[1].tolist())
+
+
+def test_the_core_itself_refuses_misaligned_arrays() -> None:
+    segments, labels, scores = np.array([[0.0, 2.0]]), np.array([0]), np.array([0.5])
+    for bad, name in (
+        ((misaligned(segments), labels, scores), "segments"),
+        ((segments, misaligned(labels), scores), "labels"),
+        ((segments, labels, misaligned(scores)), "scores"),
+    ):
+        with pytest.raises(ValueError, match=f"{name} is misaligned; its address must be a multiple of 8: copy it"):
+            suppressed(DecodedArrays(*bad), config=DecodeConfig())
+
+
 def test_any_memory_layout_and_float_type() -> None:
     rng = np.random.default_rng(0)
     wide = rng.uniform(0, 1, (20, 4))
@@ -144,6 +191,8 @@ def test_any_memory_layout_and_float_type() -> None:
         ([[0.0, 1.0]], [np.nan], "scores row 0"),
         ([[0.0, 1.0]], [np.inf], "scores row 0"),
         ([[0.0, 1.0]], [-0.5], "scores row 0"),
+        ([[0.0, 1.0], [2.0, 3.0]], [0.5, 1e300], r"scores row 1 is 1e\+300; scores must be at most 3.40282e\+38"),
+        ([[0.0, 1.6e308]], [0.5], r"segments row 0 is \[0, 1.6e\+308\]; its length must be at most 4.49423e\+307"),
         ([[0.0, 1.0]], [0.5, 0.5], r"scores must have shape .* \(1,\)"),
         ([[0.0, 1.0, 2.0]], [0.5], r"segments must have shape \(N, 2\)"),
         ([0.0, 1.0], [0.5], r"segments must have shape \(N, 2\)"),
@@ -170,6 +219,8 @@ def test_bad_candidates_are_named(segments: Any, scores: Any, message: str) -> N
         ("min_score", -1.0),
         ("min_score", float("inf")),
         ("top_k", -1),
+        ("length_margin", -1e-6),
+        ("length_margin", float("nan")),
     ],
 )
 def test_bad_parameters_are_named(argument: str, value: Any) -> None:

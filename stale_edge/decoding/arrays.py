@@ -9,7 +9,7 @@ FloatT = TypeVar("FloatT", np.float32, np.float64)
 
 
 def float_array(values: ArrayLike, name: str, dtype: type[FloatT]) -> NDArray[FloatT]:
-    """Convert numbers to a contiguous array of `dtype`.
+    """Convert numbers to a contiguous, aligned array of `dtype`; one that is both already is not copied.
 
     Arrays must be of a floating type already: integers and objects are more often a mix-up than a meaning. Lists of
     Python numbers are taken as they are. A finite number too large for `dtype` is refused rather than made infinite.
@@ -21,7 +21,7 @@ def float_array(values: ArrayLike, name: str, dtype: type[FloatT]) -> NDArray[Fl
     if given.dtype.kind != "f":
         raise ValueError(f"{name} must be of a floating type; got {given.dtype} (convert with .astype('float32'))")
     with np.errstate(over="ignore"):
-        converted: NDArray[FloatT] = np.ascontiguousarray(given, dtype=dtype)
+        converted: NDArray[FloatT] = np.require(given, dtype=dtype, requirements=["C", "ALIGNED"])
     if given.dtype.itemsize > converted.dtype.itemsize:
         lost = np.isinf(converted) & np.isfinite(given)
         if lost.any():

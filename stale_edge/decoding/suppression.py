@@ -18,6 +18,7 @@ def soft_nms(
     tiou_threshold: float = DecodeConfig.tiou_threshold,
     min_score: float = DecodeConfig.min_score,
     top_k: int | None = None,
+    length_margin: float = 0.0,
 ) -> tuple[IntArray, FloatArray]:
     """Decay the score of every candidate by its overlap with better ones.
 
@@ -25,16 +26,19 @@ def soft_nms(
     `gaussian` multiplies by exp(-tiou**2 / sigma); `linear` by 1 - tiou where tiou >= tiou_threshold; `hard` by 0
     there, which is classical NMS. Scores only ever fall. Of equal scores the earlier row is picked first. Computed in
     float64.
-    Differs from the release (utils/postprocess_utils.py:83), whose decay divides by 0.6 and can raise scores.
+    Differs from the release (utils/postprocess_utils.py:83), whose decay divides by 0.6 and can raise scores, and from
+    ActionFormer, which adds 1e-6 to both lengths in a tIoU's union: where the tIoU is exactly `tiou_threshold`,
+    `linear` and `hard` act here and not there. `length_margin=1e-6` does as ActionFormer.
 
     Args:
-        segments: (N, 2) floats, [start, end) in any unit of time, end >= start.
-        scores: (N,) floats >= 0, usually in [0, 1].
+        segments: (N, 2) floats, [start, end) in any unit of time, end >= start, at most 4.4e307 long.
+        scores: (N,) floats >= 0, usually in [0, 1], at most what float32 holds.
         method: the rule.
-        sigma: width of the Gaussian, in tIoU, > 0.
+        sigma: width of the Gaussian, in tIoU, > 0; below 1e-290 as 1e-290.
         tiou_threshold: overlap at which `linear` and `hard` act, in [0, 1].
         min_score: candidates whose decayed score is below are dropped, >= 0.
         top_k: at most this many picks, >= 0; None: no limit.
+        length_margin: added to both lengths in the union of a tIoU, >= 0.
 
     Returns:
         kept: (M,) int64 rows of `segments`, best first, M <= N.
@@ -56,6 +60,7 @@ def soft_nms(
         tiou_threshold=tiou_threshold,
         min_score=min_score,
         top_k=top_k,
+        length_margin=length_margin,
     )
 
 
@@ -70,7 +75,7 @@ def mask_segments(
 
     Args:
         mask: (T,) floats; compared in float32.
-        threshold: a number; snippets strictly above it count.
+        threshold: a number that float32 holds; snippets strictly above it count.
         regions: `runs`: every connected run is a segment. `hull`: one segment from the first such snippet to the last,
             holes filled, as the release does.
         min_snippets: shorter segments are dropped, >= 1.

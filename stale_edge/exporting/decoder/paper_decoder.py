@@ -21,6 +21,8 @@ from stale_edge.exporting.decoder.graph_builder import GraphBuilder, loop_body
 
 _GONE = -np.inf
 _LOG_OF_ZERO = -1e300
+_LOWEST_KEY = float(np.finfo(np.float64).min)
+_SHARPEST = 1e290
 
 
 def paper_decoder(g: GraphBuilder, class_logits: str, masks: str, config: DecodeConfig) -> Decoded:
@@ -140,7 +142,7 @@ def _soft_nms(
     keys = g.op("Where", enough, keys, g.constant(_GONE, np.float64))
     floor = config.min_score
     if gaussian:
-        floor = math.log(config.min_score) if config.min_score > 0 else _LOG_OF_ZERO
+        floor = math.log(config.min_score) if config.min_score > 0 else _LOWEST_KEY
     stretch = g.op("Mul", labels, g.op("Add", n_snippets, n_snippets))  # of the time axis, one a label
     begins, stops = (g.cast(g.op("Add", place, stretch), np.float64) for place in (starts, ends))
     lengths = g.op("Sub", stops, begins)
@@ -159,7 +161,7 @@ def _soft_nms(
     either = b.op("Sub", b.op("Add", lengths, length), shared)
     tiou = b.op("Div", shared, either)
     if gaussian:
-        sharpness = b.constant(1.0 / config.sigma, np.float64)
+        sharpness = b.constant(min(1.0 / config.sigma, _SHARPEST), np.float64)
         left = b.op("Sub", key_in, b.op("Mul", b.op("Mul", tiou, tiou), sharpness))
     elif config.soft_nms == "linear":
         lost = b.op(
