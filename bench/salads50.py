@@ -35,6 +35,7 @@ from stale_edge.config import (
 )
 from stale_edge.data import open_data_set, write_feature_spec
 from stale_edge.evaluation import mean_average_precision
+from stale_edge.model.architectures import ARCHITECTURES
 from stale_edge.model.checkpoint import read_checkpoint
 from stale_edge.runtime.evaluate import evaluate_localizer
 from stale_edge.training import TorchLocalizer, train
@@ -194,7 +195,7 @@ def main() -> None:
     torch.set_num_threads(1)
     names = [line.strip() for line in (arguments.mat / "mid_level_actions.txt").read_text().splitlines()]
     folds = [read_fold(arguments.mat / f"Split_{i + 1}.mat") for i in range(N_FOLDS)]
-    config = with_overrides(CONFIG, arguments.set)
+    config = with_overrides(CONFIG, arguments.set, architectures=ARCHITECTURES)
 
     plans = [({0, 1, 2, 3, 4} - {i}, i) for i in range(N_FOLDS)]
     if arguments.inner:

@@ -12,7 +12,7 @@ import pytest
 import tiny
 from test_decoding import CONFIGS, made
 
-from stale_edge.bundle import Manifest, detector_inputs, detector_outputs, localizer_inputs, localizer_outputs
+from stale_edge.bundle import Manifest, detector_inputs, localizer_inputs, localizer_outputs, mask_detector_outputs
 from stale_edge.bundle.encoder_folder import EncoderManifest, encoder_inputs, encoder_outputs
 from stale_edge.bundle.json_schema import manifest_schema, schema_problems
 from stale_edge.bundle.manifest import Role
@@ -45,7 +45,7 @@ def test_the_manifest_of_the_example_is_one() -> None:
     read = Manifest.from_json(manifest)
     (detector,) = read.detectors
     assert detector.inputs == detector_inputs(channels=512, embed_dim=512, length=None)
-    assert detector.outputs == detector_outputs(length=None)
+    assert detector.outputs == mask_detector_outputs(length=None)
     assert read.decode == DecodeConfig()
     assert set(detections) == {"version", "results", "external_data"}
 
@@ -100,7 +100,7 @@ def test_every_name_of_the_format_stands_in_the_document() -> None:
     )
     specs = (
         *detector_inputs(channels=8, embed_dim=6, length=None),
-        *detector_outputs(length=None),
+        *mask_detector_outputs(length=None),
         *localizer_inputs(channels=8, embed_dim=6, length=None),
         *localizer_outputs(),
         *text_encoder_inputs(),

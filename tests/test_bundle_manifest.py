@@ -13,7 +13,7 @@ from stale_edge.bundle import (
     Manifest,
     TensorSpec,
     detector_inputs,
-    detector_outputs,
+    mask_detector_outputs,
     read_bundle,
 )
 from stale_edge.bundle.manifest import is_sealed, sealed_text
@@ -50,7 +50,7 @@ def test_the_seal_is_of_the_bytes(values) -> None:
 
 
 def test_what_the_contract_promises_is_in_the_json(values) -> None:
-    assert values["format"] == "stale-edge-bundle/1"
+    assert values["format"] == "stale-edge-bundle/2"
     assert values["architecture"] == "paper"
     assert values["feature_contract"]["channels"] == tiny.CHANNELS
     assert values["feature_contract"]["length"] is None
@@ -92,13 +92,16 @@ def _turn(index, role, **changes):
 
 
 BAD = {
-    "another version": (_set("format", "stale-edge-bundle/2"), "format 'stale-edge-bundle/2'"),
-    "no version": (_drop("format"), "format None"),
+    "another version": (_set("format", "stale-edge-bundle/9"), "format 'stale-edge-bundle/9'"),
+    "no version": (_drop("format"), "format 'None'"),
     "not an object": (_set("files", {}), "files must be a JSON list; got dict"),
     "unknown key": (_set("colour", 1), "unknown colour"),
     "missing key": (_drop("parity"), "missing parity"),
-    "architecture": (_set("architecture", "lstm"), "architecture must be one of"),
-    "architecture of another type": (_set("architecture", ["paper"]), "architecture must be one of"),
+    "format 1 with a later key": (_set("format", "stale-edge-bundle/1"), "unknown normalize, num_frames"),
+    "architecture": (_set("architecture", ""), "architecture must be a non-empty string"),
+    "architecture of another type": (_set("architecture", ["paper"]), "architecture must be a non-empty string"),
+    "policy": (_set("decode", "policy", "telepathy"), "decode.policy must be one of paper, release"),
+    "frames": (_set("feature_contract", "num_frames", 0), "num_frames must be an integer >= 1 or null"),
     "contract without C": (_drop("feature_contract", "channels"), "feature_contract: missing channels"),
     "C of another type": (_set("feature_contract", "channels", "8"), "feature_contract.channels must be of type int"),
     "C is a boolean": (_set("feature_contract", "channels", True), "feature_contract.channels must be of type int"),
@@ -187,7 +190,7 @@ def test_refuses_by_name(values, case) -> None:
         ("", "not valid JSON"),
         ("{", "not valid JSON"),
         ("[]", "manifest must be a JSON object; got list"),
-        ('{"format": "stale-edge-bundle/1", "format": "stale-edge-bundle/1"}', "'format' stands twice"),
+        ('{"format": "stale-edge-bundle/2", "format": "stale-edge-bundle/2"}', "'format' stands twice"),
         ('{"format": NaN}', "NaN is no JSON number"),
         ("[" * 100_000, "not valid JSON"),
     ],
@@ -230,7 +233,11 @@ def test_signature_of_the_contract() -> None:
         TensorSpec("features", "float32", ("B", 100, 512)),
         TensorSpec("class_embeddings", "float32", ("K", 256)),
     )
-    assert [spec.shape for spec in detector_outputs(length=None)] == [("B", "K+1", "T"), ("B", "T", "T"), ("B", "T")]
+    assert [spec.shape for spec in mask_detector_outputs(length=None)] == [
+        ("B", "K+1", "T"),
+        ("B", "T", "T"),
+        ("B", "T"),
+    ]
 
 
 def test_decode_keys_that_an_older_kit_did_not_write_keep_their_defaults(values) -> None:

@@ -108,9 +108,17 @@ def test_what_the_reader_takes_the_schema_takes(values) -> None:
 def test_schema_and_dataclasses_name_the_same_fields() -> None:
     schema = manifest_schema()
     definitions = schema["$defs"]
-    for definition, cls in (("feature_contract", FeatureContract), ("decode", DecodeConfig), ("file", FileEntry)):
+    for definition, cls in (
+        ("feature_contract_2", FeatureContract),
+        ("decode_masks", DecodeConfig),
+        ("file", FileEntry),
+    ):
         assert list(definitions[definition]["properties"]) == list(cls.__dataclass_fields__)
-    assert list(schema["properties"]) == ["format", *Manifest.__dataclass_fields__, "manifest_sha256"]
+    assert list(schema["properties"]) == [
+        "format",
+        *(key for key in Manifest.__dataclass_fields__ if key != "format"),
+        "manifest_sha256",
+    ]
     roles = {
         role
         for choice in definitions["file"]["anyOf"]
@@ -127,7 +135,7 @@ def test_a_keyword_that_is_not_known_is_refused() -> None:
 def test_verify_uses_the_schema(tmp_path) -> None:
     path = tiny.write(tmp_path / "bundle")
     tiny.edit_manifest(path, lambda values: values["decode"].pop("sigma"))  # the reader has a default, the format none
-    with pytest.raises(VerificationError, match=r"manifest.json breaks its schema: /decode lacks sigma"):
+    with pytest.raises(VerificationError, match=r"manifest.json breaks its schema: .*/decode lacks sigma"):
         verify_bundle(path)
 
 

@@ -94,7 +94,7 @@ def test_a_cut_file_a_folder_and_several_at_once(bundle) -> None:
 
 def test_a_wrong_version_and_no_bundle_at_all(bundle, tmp_path) -> None:
     tiny.edit_manifest(bundle, lambda values: values.update(format="stale-edge-bundle/9"))
-    with pytest.raises(VerificationError, match=r"format 'stale-edge-bundle/9'.* reads 'stale-edge-bundle/1'"):
+    with pytest.raises(VerificationError, match=r"format 'stale-edge-bundle/9'.* reads 'stale-edge-bundle/2'"):
         verify_bundle(bundle)
     with pytest.raises(BundleError, match="does not exist") as caught:
         verify_bundle(tmp_path / "nowhere")
@@ -367,7 +367,13 @@ def test_files_that_do_not_change_are_not_copied(tmp_path) -> None:
 
 def test_description(bundle) -> None:
     found = describe_bundle(bundle)
-    assert found["classes"] == {"n": 3, "names": list(tiny.NAMES), "embed_dim": 6, "fingerprint": tiny.FINGERPRINT}
+    assert found["classes"] == {
+        "n": 3,
+        "names": list(tiny.NAMES),
+        "embed_dim": 6,
+        "fingerprint": tiny.FINGERPRINT,
+        "space": "text",
+    }
     assert [(file["path"], file["precision"], file["weights"]) for file in found["files"]] == [
         ("detector-fp32.onnx", "fp32", None),
         ("detector-int8.onnx", "int8", "48 of 55 weights quantized"),
@@ -428,7 +434,7 @@ def _umask() -> int:
 
 def _fill(writer, *, graph_names=("jump",), bank_names=("jump",), parity=None) -> None:
     """Fill a bundle writer with the tiny detector and commit."""
-    from stale_edge.bundle import detector_inputs, detector_outputs, graph_metadata
+    from stale_edge.bundle import detector_inputs, graph_metadata, mask_detector_outputs
 
     metadata = graph_metadata(
         architecture="paper", feature_contract=tiny.contract(), decode=tiny.DECODE, class_names=graph_names
@@ -440,7 +446,7 @@ def _fill(writer, *, graph_names=("jump",), bank_names=("jump",), parity=None) -
         runtime="onnxruntime",
         precision="fp32",
         inputs=detector_inputs(channels=tiny.CHANNELS, embed_dim=tiny.EMBED_DIM, length=None),
-        outputs=detector_outputs(length=None),
+        outputs=mask_detector_outputs(length=None),
     )
     writer.set_class_bank(tiny.bank(bank_names))
     writer.commit(architecture="paper", feature_contract=tiny.contract(), decode=tiny.DECODE, parity=parity)

@@ -197,7 +197,7 @@ def test_onnx_is_standard_operators_in_one_file(exported: Exported, precision: s
 def test_onnx_says_what_it_is_and_nothing_of_this_machine(exported: Exported, precision: str) -> None:
     proto = graph(exported, precision)
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
-    assert metadata["stale_edge.format"] == "stale-edge-bundle/1"
+    assert metadata["stale_edge.format"] == "stale-edge-bundle/2"
     assert metadata["stale_edge.architecture"] == "paper"
     assert json.loads(metadata["stale_edge.class_names"]) == list(case.NAMES)
     assert json.loads(metadata["stale_edge.feature_contract"])["encoder"] == "toy"

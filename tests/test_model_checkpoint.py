@@ -11,7 +11,7 @@ import torch
 import stale_edge.model.checkpoint as checkpoint_module
 from stale_edge import load_checkpoint
 from stale_edge.bundle.manifest import sealed_text
-from stale_edge.config import Config, FeatureSpec, ModelConfig, TextConfig, from_dict
+from stale_edge.config import Config, FeatureSpec, ModelConfig, TextConfig, config_from_dict
 from stale_edge.errors import CheckpointError
 from stale_edge.model import (
     FreeClassEmbeddings,
@@ -22,6 +22,7 @@ from stale_edge.model import (
     small_text_encoder,
     write_checkpoint,
 )
+from stale_edge.model.architectures import ARCHITECTURES
 
 SIZES = {"feature_channels": 6, "embed_dim": 8, "n_heads": 2, "feedforward_dim": 16, "n_mask_queries": 3}
 CONFIG = Config(model=ModelConfig(**SIZES, localizer_dim=8, dynamic_channels=4))
@@ -95,7 +96,7 @@ def test_config_is_stored_resolved(written: Path) -> None:
     stored = json.loads((written / "config.json").read_text(encoding="utf-8"))
     assert stored["format"] == "stale-edge-checkpoint/2"
     assert stored["config"]["model"]["temperature_init"] == ModelConfig.temperature_init
-    assert from_dict(Config, stored["config"]) == CONFIG
+    assert config_from_dict(stored["config"], ARCHITECTURES) == CONFIG
     assert stored["vocabulary"] == NAMES
     assert stored["versions"]["torch"] == torch.__version__
 

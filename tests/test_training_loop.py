@@ -16,11 +16,12 @@ import pytest
 import torch
 from training_data import CHANNELS, CLASSES, small_config, write_data_set
 
-from stale_edge.config import Config, FeatureSpec, from_dict, to_dict
+from stale_edge.config import Config, FeatureSpec, config_from_dict, to_dict
 from stale_edge.data import write_feature_spec
 from stale_edge.errors import BusyError, ConfigError, DataError, FeatureContractError, TrainingError
 from stale_edge.model import load_checkpoint, read_checkpoint, small_text_encoder
-from stale_edge.model.stale.losses import LossTerms
+from stale_edge.model.architectures import ARCHITECTURES
+from stale_edge.model.stale.objective import StaleObjective
 from stale_edge.model.targets import BatchTargets
 from stale_edge.training import TorchLocalizer, evaluate_checkpoint, train
 from stale_edge.training.batches import Batch, Share
@@ -61,7 +62,7 @@ def _with(config: Config, **changes: Any) -> Config:
         for table in tables:
             section = section[table]
         section[key] = value
-    return from_dict(Config, values)
+    return config_from_dict(values, ARCHITECTURES)
 
 
 def _state(run: Path) -> dict[str, Any]:
@@ -334,9 +335,10 @@ def test_a_loss_that_is_not_finite_stops_with_the_videos_named() -> None:
     share = Share((0, 1), (0, 1), (0.5, 0.5), 2)
     targets = BatchTargets(torch.zeros(2, 3), torch.zeros(2, 3, 3))
     batch = Batch(("video_a", "video_b"), torch.zeros(2, 3, 4), targets, torch.tensor([0.5, 0.5]), share)
-    _require_finite(LossTerms(good, good, good, good), batch, "epoch 1, step 2")
+    terms = dict.fromkeys(StaleObjective.terms, good)
+    _require_finite(terms, batch, "epoch 1, step 2")
     with pytest.raises(TrainingError, match=r"epoch 1, step 2: the mask loss is not finite for video_b; the batch was"):
-        _require_finite(LossTerms(good, bad, good, good), batch, "epoch 1, step 2")
+        _require_finite({**terms, "mask": bad}, batch, "epoch 1, step 2")
 
 
 def test_a_run_that_diverges_stops(banked: Path, tmp_path: Path) -> None:
@@ -400,13 +402,20 @@ def test_workers_that_read_features_change_nothing(banked: Path, tmp_path: Path)
     assert _metrics(tmp_path / "one") == _metrics(tmp_path / "none")
 
 
+RELEASE = {"model__architecture": "release", "model__features__normalize": "none"}
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "words"),
     [
         ({"model__feature_channels": 8}, ConfigError, "model.feature_channels=16"),
         ({"model__embed_dim": 8}, ConfigError, "model.embed_dim=16"),
         ({"model__text__encoder": "tuned"}, ConfigError, "needs a text encoder"),
-        ({"model__architecture": "release", "model__temporal_scale": 7}, ConfigError, "set both to the same number"),
+        (
+            {"model__architecture": "release", "model__features__normalize": "none", "model__temporal_scale": 7},
+            ConfigError,
+            "set both to the same number",
+        ),
         ({"classes": "no/such.list"}, DataError, "no such split file"),
     ],
 )

@@ -7,16 +7,15 @@ import oracle
 import pytest
 import torch
 
-from stale_edge.config import LossConfig
+from stale_edge.config import LossConfig, ModelConfig
 from stale_edge.model.stale.losses import (
     ConsistencyProjection,
     classification_loss,
     completeness_loss,
     consistency_loss,
     mask_loss,
-    stale_loss,
-    total_loss,
 )
+from stale_edge.model.stale.objective import StaleObjective
 from stale_edge.model.stale.output import StaleOutput
 from stale_edge.model.targets import IGNORED, BatchTargets
 
@@ -46,19 +45,36 @@ def _case(seed: int = 0) -> tuple[StaleOutput, BatchTargets, tuple[torch.Tensor,
     return output, BatchTargets(labels, masks), (random(B, T, D), random(B, T, D))
 
 
+class _Given(torch.nn.Module):
+    """Stands for the projections of eq. 12."""
+
+    def __init__(self, projected: tuple[torch.Tensor, torch.Tensor]) -> None:
+        super().__init__()
+        self.projected = projected
+
+    def forward(self, _: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.projected
+
+
+def _objective(config: LossConfig, projected: tuple[torch.Tensor, torch.Tensor]) -> StaleObjective:
+    objective = StaleObjective(ModelConfig(embed_dim=D, n_heads=1), config)
+    objective.projection = _Given(projected)  # type: ignore[assignment]
+    return objective
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_each_term_equals_its_oracle(seed: int) -> None:
     output, targets, projected = _case(seed)
     config = LossConfig(class_threshold=0.4, mask_threshold=0.6, top_snippets=3)
-    terms = stale_loss(output, targets, projected, config=config)
+    terms = _objective(config, projected).losses(output, targets)
     for b in range(B):
         labels = targets.labels[b].tolist()
         logits, masks = output.class_logits[b].double().numpy(), output.masks[b].double().numpy()
-        assert terms.classification[b] == pytest.approx(oracle.classification_loss(logits, labels), abs=FLOAT32)
+        assert terms["classification"][b] == pytest.approx(oracle.classification_loss(logits, labels), abs=FLOAT32)
         expected_mask = oracle.mask_loss(masks, targets.masks[b].numpy(), labels, dice_weight=config.dice)
-        assert terms.mask[b] == pytest.approx(expected_mask, abs=FLOAT32)
+        assert terms["mask"][b] == pytest.approx(expected_mask, abs=FLOAT32)
         expected = oracle.completeness_loss(output.foreground[b].double().numpy(), labels, n_classes=K)
-        assert terms.completeness[b] == pytest.approx(expected, abs=FLOAT32)
+        assert terms["completeness"][b] == pytest.approx(expected, abs=FLOAT32)
         expected = oracle.consistency_loss(
             logits,
             masks,
@@ -68,7 +84,7 @@ def test_each_term_equals_its_oracle(seed: int) -> None:
             mask_threshold=0.6,
             k=3,
         )
-        assert terms.consistency[b] == pytest.approx(expected, abs=FLOAT32)
+        assert terms["consistency"][b] == pytest.approx(expected, abs=FLOAT32)
 
 
 def test_a_perfect_prediction_costs_nothing() -> None:
@@ -76,12 +92,12 @@ def test_a_perfect_prediction_costs_nothing() -> None:
     labels = targets.labels.clamp(min=0)
     logits = 100 * torch.nn.functional.one_hot(labels, K + 1).float().transpose(1, 2)
     output = StaleOutput(logits, targets.masks, (targets.labels < K).float(), features)
-    terms = stale_loss(output, targets, (features, features), config=LossConfig(top_snippets=T))
+    terms = _objective(LossConfig(top_snippets=T), (features, features)).losses(output, targets)
     for name in ("classification", "mask", "completeness"):
-        assert getattr(terms, name).abs().max() < 1e-5, name
+        assert terms[name].abs().max() < 1e-5, name
     # videos 0 and 2: both streams pick the same snippets, up to the ignored one of video 0
-    assert terms.consistency[1] == 0
-    assert terms.consistency[2].abs() < 1e-6
+    assert terms["consistency"][1] == 0
+    assert terms["consistency"][2].abs() < 1e-6
 
 
 def test_masks_worked_out_by_hand() -> None:
@@ -191,6 +207,7 @@ def test_consistency_reaches_the_features_and_not_the_scores() -> None:
 def test_weights_of_the_overall_objective() -> None:
     output, targets, projected = _case()
     config = LossConfig(classification=2.0, mask=0.5, completeness=3.0, consistency=0.25)
-    terms = stale_loss(output, targets, projected, config=config)
-    expected = 2 * terms[0] + 0.5 * terms[1] + 3 * terms[2] + 0.25 * terms[3]
-    np.testing.assert_allclose(total_loss(terms, config), expected, rtol=1e-6)
+    terms = _objective(config, projected).losses(output, targets)
+    expected = 2 * terms["classification"] + 0.5 * terms["mask"] + 3 * terms["completeness"]
+    expected = expected + 0.25 * terms["consistency"]
+    np.testing.assert_allclose(_objective(config, projected).total(terms), expected, rtol=1e-6)

@@ -14,8 +14,8 @@ from stale_edge.bundle import (
     ClassBank,
     FeatureContract,
     detector_inputs,
-    detector_outputs,
     graph_metadata,
+    mask_detector_outputs,
     write_bundle,
 )
 from stale_edge.bundle.encoder_copy import copy_encoder
@@ -98,7 +98,7 @@ def model(*, length: int | None = None, metadata: dict[str, str] | None = None, 
         [helper.make_tensor_value_info(spec.name, TensorProto.FLOAT, spec.shape) for spec in inputs],
         [
             helper.make_tensor_value_info(spec.name, TensorProto.FLOAT, spec.shape)
-            for spec in detector_outputs(length=length)
+            for spec in mask_detector_outputs(length=length)
         ],
         constants,
     )
@@ -132,7 +132,7 @@ def write(
     )
     signature = {
         "inputs": detector_inputs(channels=CHANNELS, embed_dim=EMBED_DIM, length=length),
-        "outputs": detector_outputs(length=length),
+        "outputs": mask_detector_outputs(length=length),
     }
     with write_bundle(path, overwrite=overwrite) as writer:
         for precision in precisions:

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from stale_edge.bundle import ClassBank
-from stale_edge.config import Config, from_dict
+from stale_edge.config import Config, config_from_dict
+from stale_edge.model.architectures import ARCHITECTURES
 
 CHANNELS = 16
 CLASSES = ("bowling", "diving", "juggling", "surfing")
@@ -44,8 +45,7 @@ def write_data_set(root: Path, *, n_videos: int = 12, seed: int = 0) -> Path:
 
 def small_config(**train: object) -> Config:
     """Settings for a detector that trains in milliseconds a step."""
-    return from_dict(
-        Config,
+    return config_from_dict(
         {
             "model": {
                 "feature_channels": CHANNELS, "embed_dim": CHANNELS, "n_heads": 2, "feedforward_dim": 16,
@@ -54,4 +54,5 @@ def small_config(**train: object) -> Config:
             },
             "train": {"epochs": 3, "batch_size": 3, "n_snippets": 12, "learning_rate": 5e-3, "device": "cpu", **train},
         },
+        ARCHITECTURES,
     )  # fmt: skip

@@ -17,7 +17,7 @@ from torch import Tensor
 from stale_edge.benchmarking import run_benchmark
 from stale_edge.config import BenchConfig, LossConfig
 from stale_edge.data import DataSet, resample
-from stale_edge.model.stale.losses import total_loss
+from stale_edge.model.stale.objective import StaleObjective
 from stale_edge.model.stale.release import ReleaseStale
 from stale_edge.model.targets import assign_targets, stack_targets
 from stale_edge.training.step import TrainingModel
@@ -83,7 +83,8 @@ def _anomaly_mode(data: DataSet) -> dict[str, float]:
         def forward(self) -> Tensor:
             return torch.ones(len(names), CHANNELS)
 
-    model = TrainingModel(ReleaseStale(config), Classes(), embed_dim=CHANNELS, config=LossConfig()).train()
+    objective = StaleObjective(config, LossConfig())
+    model = TrainingModel(ReleaseStale(config), Classes(), objective).train()
     features = torch.stack([torch.from_numpy(np.asarray(resample(data.load(video), 100))) for video in videos])
     entries = [data.annotations.videos[video] for video in videos]
     targets = stack_targets(
@@ -93,7 +94,7 @@ def _anomaly_mode(data: DataSet) -> dict[str, float]:
 
     def step() -> float:
         began = time.perf_counter()
-        total_loss(model(features, targets), LossConfig()).mean().backward()
+        objective.total(model(features, targets)).mean().backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return time.perf_counter() - began

@@ -6,7 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from stale_edge.benchmarking.artifacts import Deployed, write_unjudged
-from stale_edge.config import Architecture, Config, ModelConfig, SimulateConfig, TextConfig, TrainConfig
+from stale_edge.config import (
+    Config,
+    ModelConfig,
+    SimulateConfig,
+    StaleArchitecture,
+    TextConfig,
+    TrainConfig,
+)
 from stale_edge.data import DataSet, resample
 from stale_edge.data.folder import TEXT_ENCODER_FOLDER
 from stale_edge.errors import MissingExtraError
@@ -18,7 +25,7 @@ N_VIDEOS, N_CLASSES, EPOCHS, LENGTH = 800, 40, 10, 100
 CALIBRATION_VIDEOS = 32
 
 
-def describe(architecture: Architecture) -> str:
+def describe(architecture: StaleArchitecture) -> str:
     """Say what decisions are judged on."""
     return (
         f"the validation videos of {N_VIDEOS} simulated ones, with a {architecture} network of width {CHANNELS} "
@@ -28,7 +35,12 @@ def describe(architecture: Architecture) -> str:
 
 
 def make_judged_bundle(
-    folder: Path, pairs: Sequence[tuple[str, str]], *, architecture: Architecture, seed: int, progress: Progress
+    folder: Path,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    architecture: StaleArchitecture,
+    seed: int,
+    progress: Progress,
 ) -> Path:
     """Simulate data in `folder/data`, train on it, and write `folder/bundle`; one to three minutes on one core.
 
@@ -83,7 +95,7 @@ def make_judged_bundle(
     return folder / "bundle"
 
 
-def training_config(architecture: Architecture, seed: int) -> Config:
+def training_config(architecture: StaleArchitecture, seed: int) -> Config:
     """Choose network and training: an architecture, small; nothing is validated on the way."""
     return Config(
         model=ModelConfig(

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from stale_edge.config import Architecture, ModelConfig
+from stale_edge.config import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Network:
 
     def at(self, length: int) -> "Network":
         """Return the network for videos of `length` snippets; the `release` architecture is made for one length."""
-        if self.model.architecture != "release":
+        if self.model.length_rule.fixed is None:
             return self
         return dataclasses.replace(self, model=dataclasses.replace(self.model, temporal_scale=length))
 
@@ -57,7 +57,7 @@ class Network:
 FULL_SIZE = Network(model=ModelConfig(architecture="release"), n_classes=200)
 """What the thesis timed: the network of the public code, CLIP ViT-B/32's text tower, 200 ActivityNet prompts."""
 
-FULL_SIZES: Mapping[Architecture, Network] = {
+FULL_SIZES: Mapping[str, Network] = {
     "release": FULL_SIZE,
     "paper": Network(model=ModelConfig(architecture="paper"), n_classes=200),
 }

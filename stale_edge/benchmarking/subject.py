@@ -10,7 +10,7 @@ from typing import Any
 from stale_edge.benchmarking.network import FULL_SIZE, FULL_SIZES, Network, TextTower
 from stale_edge.benchmarking.plan import SUPPORTED, Combination
 from stale_edge.bundle import ClassBank, Manifest, read_bundle
-from stale_edge.config import Config, from_dict
+from stale_edge.config import Config, ModelConfig, config_from_dict
 from stale_edge.config.runtimes import RUNTIMES, file_for
 from stale_edge.errors import BundleError, ConfigError, StaleEdgeError
 
@@ -121,6 +121,8 @@ def network_of(manifest: Manifest, bank: ClassBank, *, text_encoder: Path | None
     config = _config_of(manifest)
     if config is None:
         return None, "the bundle's manifest does not hold the config it was made from"
+    if not isinstance(config.model, ModelConfig):
+        return None, f"the reference row is STALE's; this bundle's architecture is {config.model.architecture}"
     if config.model.text.encoder == "none":
         tower, reason = None, "the bundle's class embeddings were learnt freely, no text encoder made them"
     elif text_encoder is not None:
@@ -172,8 +174,12 @@ def _config_of(manifest: Manifest) -> Config | None:
     values = manifest.provenance.get("config")
     if not isinstance(values, dict):
         return None
+    if not has_torch():
+        return None
+    from stale_edge.model.architectures import ARCHITECTURES
+
     try:
-        return from_dict(Config, values)
+        return config_from_dict(values, ARCHITECTURES)
     except ConfigError as error:
         raise BundleError(
             f"the config in the bundle's manifest is of another version of stale-edge: {error}"

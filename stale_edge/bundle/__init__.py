@@ -5,15 +5,16 @@ from stale_edge.bundle.classes import add_classes, list_classes, remove_classes
 from stale_edge.bundle.manifest import (
     CLASS_BANK_NAME,
     FORMAT,
+    FORMAT_1,
     MANIFEST_NAME,
     FeatureContract,
     FileEntry,
     Manifest,
     TensorSpec,
     detector_inputs,
-    detector_outputs,
     localizer_inputs,
     localizer_outputs,
+    mask_detector_outputs,
 )
 from stale_edge.bundle.onnx_metadata import graph_metadata, read_onnx_metadata
 from stale_edge.bundle.store import (
@@ -29,6 +30,7 @@ from stale_edge.bundle.writer import BundleWriter, write_bundle
 __all__ = [
     "CLASS_BANK_NAME",
     "FORMAT",
+    "FORMAT_1",
     "MANIFEST_NAME",
     "Bundle",
     "BundleWriter",
@@ -40,11 +42,11 @@ __all__ = [
     "add_classes",
     "describe_bundle",
     "detector_inputs",
-    "detector_outputs",
     "graph_metadata",
     "list_classes",
     "localizer_inputs",
     "localizer_outputs",
+    "mask_detector_outputs",
     "metadata_problems",
     "quantized_weights",
     "read_bundle",

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from stale_edge.errors import BundleError, ClassBankError
 from stale_edge.segments import FloatArray
 
 _KEYS = ("names", "embeddings", "fingerprint")
+Space = Literal["text", "rows"]
+"""What the rows of a bank are: `text`, embeddings of class names; `rows`, weights of a closed vocabulary's classes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +28,9 @@ class ClassBank:
 
     names: K >= 1 distinct names, none empty, none with control characters or with spaces at an end.
     embeddings: (K, D) float32, finite, row k belongs to names[k]; kept as a read-only copy.
-    fingerprint: says which text encoder made the embeddings; only banks of the same one can be mixed.
+    fingerprint: says which text encoder made the embeddings; only banks of the same one can be mixed. Of a closed
+        vocabulary: which network the rows belong to.
+    space: `text` or `rows`; only a bank of text embeddings can get further classes.
 
     Raises:
         ClassBankError: (a ValueError) a name or the embeddings break the rules above.
@@ -34,6 +39,7 @@ class ClassBank:
     names: tuple[str, ...]
     embeddings: FloatArray
     fingerprint: str
+    space: Space = "text"
 
     def __post_init__(self) -> None:
         names = _sequence(self.names)
@@ -48,6 +54,8 @@ class ClassBank:
         object.__setattr__(self, "embeddings", _checked_embeddings(self.embeddings, names))
         if not isinstance(self.fingerprint, str) or not self.fingerprint:
             raise ClassBankError(f"a class bank needs the fingerprint of its text encoder; got {self.fingerprint!r}")
+        if self.space not in get_args(Space):
+            raise ClassBankError(f"the space of a class bank must be one of {get_args(Space)}; got {self.space!r}")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -55,7 +63,8 @@ class ClassBank:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ClassBank):
             return NotImplemented
-        same_words = self.names == other.names and self.fingerprint == other.fingerprint
+        words = (self.names, self.fingerprint, self.space)
+        same_words = words == (other.names, other.fingerprint, other.space)
         return same_words and np.array_equal(self.embeddings, other.embeddings)
 
     __hash__ = None  # type: ignore[assignment]
@@ -74,22 +83,29 @@ class ClassBank:
         rows = [self._row(name) for name in _sequence(names)]
         if not rows:
             raise ClassBankError(f"select at least one class; the bank holds {_list(self.names)}")
-        return ClassBank(tuple(self.names[row] for row in rows), self.embeddings[rows], self.fingerprint)
+        return self._with(tuple(self.names[row] for row in rows), self.embeddings[rows])
 
     def add(self, names: Sequence[str], embeddings: NDArray[np.floating]) -> "ClassBank":
         """Append classes whose (len(names), D) embeddings come from the same text encoder.
 
         Raises:
-            ClassBankError: a name is already there, or the embeddings are of another width or not finite.
+            ClassBankError: a name is already there, the embeddings are of another width or not finite, or the
+                vocabulary is closed.
         """
         added = _sequence(names)
+        if self.space != "text":
+            raise ClassBankError(
+                f"{_list(added)} cannot be added: the vocabulary of this detector is closed, the rows of its class "
+                "bank are weights that were trained with it; train it again with these classes, or use a detector "
+                "that compares with text embeddings"
+            )
         present = [name for name in added if name in self.names]
         if present:
             raise ClassBankError(f"the class bank already has {_list(present)}; remove the old embedding first")
         rows = _checked_embeddings(embeddings, added)
         if rows.shape[1] != self.width:
             raise ClassBankError(f"embeddings to add are {rows.shape[1]} wide; this class bank holds {self.width}")
-        return ClassBank((*self.names, *added), np.concatenate([self.embeddings, rows]), self.fingerprint)
+        return self._with((*self.names, *added), np.concatenate([self.embeddings, rows]))
 
     def merge(self, other: "ClassBank") -> "ClassBank":
         """Append the classes of another bank of the same text encoder.
@@ -114,22 +130,23 @@ class ClassBank:
         stay = [row for row in range(len(self.names)) if row not in rows]
         if not stay:
             raise ClassBankError(f"removing all {len(self.names)} classes leaves an empty bank; keep at least one")
-        return ClassBank(tuple(self.names[row] for row in stay), self.embeddings[stay], self.fingerprint)
+        return self._with(tuple(self.names[row] for row in stay), self.embeddings[stay])
 
     def to_bytes(self) -> bytes:
-        """Serialise as .npz: names (K,) unicode, embeddings (K, D) float32, fingerprint; equal banks, equal bytes."""
+        """Serialise as .npz: names (K,), embeddings (K, D) float32, fingerprint, space; equal banks, equal bytes."""
         buffer = io.BytesIO()
         np.savez(
             buffer,
             names=np.array(self.names, dtype=np.str_),
             embeddings=self.embeddings,
             fingerprint=np.array(self.fingerprint, dtype=np.str_),
+            space=np.array(self.space, dtype=np.str_),
         )
         return buffer.getvalue()
 
     @classmethod
     def from_bytes(cls, content: bytes, *, where: str = "class bank") -> "ClassBank":
-        """Read what `to_bytes` wrote; nothing in it is unpickled.
+        """Read what `to_bytes` wrote; nothing in it is unpickled. A bank that does not name its space is of text.
 
         Raises:
             BundleError: not such an archive, or its content is no valid bank; `where` is named.
@@ -140,6 +157,7 @@ class ClassBank:
                 if missing:
                     raise BundleError(f"{where}: not a class bank: {_list(missing)} missing; it has {archive.files}")
                 names, embeddings, fingerprint = (archive[key] for key in _KEYS)
+                space = archive["space"] if "space" in archive.files else np.array("text")
         except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, AttributeError, TypeError) as error:
             raise BundleError(f"{where}: not a readable class bank (.npz without pickled objects): {error}") from error
         if names.ndim != 1 or names.dtype.kind != "U" or fingerprint.ndim != 0 or fingerprint.dtype.kind != "U":
@@ -147,8 +165,15 @@ class ClassBank:
                 f"{where}: names must be a (K,) and fingerprint a () unicode array; "
                 f"got {names.dtype} {names.shape} and {fingerprint.dtype} {fingerprint.shape}"
             )
+        if space.ndim != 0 or str(space) not in get_args(Space):
+            raise BundleError(f"{where}: space must be one of {', '.join(get_args(Space))}; got {str(space)[:80]!r}")
         try:
-            return cls(tuple(str(name) for name in names), embeddings, str(fingerprint))
+            return cls(
+                tuple(str(name) for name in names),
+                embeddings,
+                str(fingerprint),
+                "rows" if str(space) == "rows" else "text",
+            )
         except ClassBankError as error:
             raise BundleError(f"{where}: {error}") from error
 
@@ -175,6 +200,9 @@ class ClassBank:
         except OSError as error:
             raise BundleError(f"{path}: cannot read the class bank: {error.strerror or error}") from error
         return cls.from_bytes(content, where=str(path))
+
+    def _with(self, names: tuple[str, ...], embeddings: FloatArray) -> "ClassBank":
+        return ClassBank(names, embeddings, self.fingerprint, self.space)
 
     def _row(self, name: str) -> int:
         try:

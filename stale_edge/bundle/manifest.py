@@ -8,11 +8,23 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from stale_edge.bundle.json_fields import Json, exact_keys, integer_of, list_of, parse_json, string_of, table_of
-from stale_edge.config import Architecture, DecodeConfig, FeatureSpec, Resampling, from_dict, to_dict
+from stale_edge.config import (
+    DecodeConfig,
+    DecodeSettings,
+    FeatureSpec,
+    Resampling,
+    from_dict,
+    from_plain,
+    to_dict,
+)
 from stale_edge.errors import BundleError, ConfigError, shown
 from stale_edge.paths import folded, name_problem
 
-FORMAT = "stale-edge-bundle/1"
+FORMAT = "stale-edge-bundle/2"
+"""What is written."""
+FORMAT_1 = "stale-edge-bundle/1"
+"""What is read besides: STALE's two architectures and policies, no `num_frames` and `normalize` in the contract."""
+FORMAT_1_ARCHITECTURES = ("paper", "release")
 MANIFEST_NAME = "manifest.json"
 CLASS_BANK_NAME = "class_bank.npz"
 
@@ -46,11 +58,17 @@ class FeatureContract:
     """What `detect` does with a video's features: `linear` interpolates to `resample_to` snippets, `none` nothing."""
     resample_to: int | None = None
     """Snippets that `linear` resamples to, >= 1; given by `length` where that is fixed."""
+    num_frames: int | None = None
+    """Frames that one feature was computed from, >= 1; None: unspecified."""
+    normalize: str = "none"
+    """What the network does to features before anything else; for people, since it is inside the graph."""
 
     def __post_init__(self) -> None:
         FeatureSpec(self.encoder, self.channels, self.fps, self.stride)  # the same rules hold here
         if self.length is not None and self.length < 1:
             raise ConfigError(f"feature_contract.length must be an integer >= 1 or null; got {self.length}")
+        if self.num_frames is not None and self.num_frames < 1:
+            raise ConfigError(f"feature_contract.num_frames must be an integer >= 1 or null; got {self.num_frames}")
         if self.resampling == "none":
             if self.resample_to is not None:
                 raise ConfigError(
@@ -67,19 +85,44 @@ class FeatureContract:
 
     @classmethod
     def from_spec(
-        cls, spec: FeatureSpec, *, length: int | None, resampling: Resampling, resample_to: int | None = None
+        cls,
+        spec: FeatureSpec,
+        *,
+        length: int | None,
+        resampling: Resampling,
+        resample_to: int | None = None,
+        normalize: str = "none",
     ) -> "FeatureContract":
         """Extend a data set's feature spec by what the detector demands of the temporal axis."""
-        return cls(spec.encoder, spec.channels, spec.fps, spec.stride, length, resampling, resample_to)
+        return cls(
+            spec.encoder,
+            spec.channels,
+            spec.fps,
+            spec.stride,
+            length,
+            resampling,
+            resample_to,
+            num_frames=spec.num_frames,
+            normalize=normalize,
+        )
 
-    def to_json(self) -> Json:
-        """Plain JSON values, one key a field."""
-        return to_dict(self)
+    def to_json(self, format: str = FORMAT) -> Json:
+        """Plain JSON values, one key a field that the format has."""
+        return {key: value for key, value in to_dict(self).items() if key in contract_keys(format)}
+
+
+def contract_keys(format: str) -> tuple[str, ...]:
+    """List the keys of a feature contract in a format."""
+    later = ("num_frames", "normalize") if format == FORMAT_1 else ()
+    return tuple(key for key in FeatureContract.__dataclass_fields__ if key not in later)
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """An input or output of a detector: numpy's dtype name, and a shape of sizes and symbolic names such as `K+1`."""
+    """An input or output of a file that runs: numpy's dtype name, and a shape of sizes and symbolic names.
+
+    Symbols: B videos, T snippets, P points, K classes, D the width of a class embedding; `K+1` with background.
+    """
 
     name: str
     dtype: str
@@ -117,14 +160,17 @@ class Manifest:
             precision, or there is not exactly one class bank.
     """
 
-    architecture: Architecture
+    architecture: str
+    """For people and tools; what a program must be able to do stands in `decode`."""
     feature_contract: FeatureContract
-    decode: DecodeConfig
+    decode: DecodeSettings
     files: tuple[FileEntry, ...]
     parity: Json = field(default_factory=dict)
     """The parity report, as the exporter wrote it."""
     provenance: Json = field(default_factory=dict)
     """Checkpoint hash, resolved config, versions, machine; `class_edits` when classes were added or removed."""
+    format: str = FORMAT
+    """`FORMAT`, or that of an older bundle, which it keeps when its classes are edited."""
 
     def __post_init__(self) -> None:
         seen: dict[str, str] = {}
@@ -162,7 +208,8 @@ class Manifest:
 
     def to_json(self) -> Json:
         """Plain JSON values, as `manifest.json` holds them."""
-        return {"format": FORMAT, **to_dict(self)}
+        values = {"format": self.format, **to_dict(self)}
+        return {**values, "feature_contract": self.feature_contract.to_json(self.format)}
 
     def to_text(self) -> str:
         """The text of `manifest.json`, for people too; its last key seals all others (`is_sealed`)."""
@@ -182,27 +229,31 @@ class Manifest:
         """Read the JSON values of a manifest; errors as in `from_text`."""
         table = table_of(values, "manifest")
         got = table.get("format")
-        if got != FORMAT:
-            raise BundleError(f"manifest is of format {got!r}; this version of stale-edge reads {FORMAT!r}")
+        if got not in (FORMAT, FORMAT_1):
+            raise BundleError(
+                f"manifest is of format {str(got)[:80]!r}; this version of stale-edge reads {FORMAT!r} and {FORMAT_1!r}"
+            )
+        format = str(got)
         keys = ("format", "architecture", "feature_contract", "decode", "files", "parity", "provenance", _SEAL)
         exact_keys({_SEAL: "", **table}, keys, "manifest")
-        architecture = table["architecture"]
-        if architecture not in get_args(Architecture):
-            raise BundleError(f"architecture must be one of {get_args(Architecture)}; got {architecture!r}")
+        architecture = string_of(table["architecture"], "architecture")
+        if format == FORMAT_1 and architecture not in FORMAT_1_ARCHITECTURES:
+            raise BundleError(f"architecture must be one of {FORMAT_1_ARCHITECTURES}; got {architecture[:80]!r}")
         try:
-            contract_keys = tuple(FeatureContract.__dataclass_fields__)
-            exact_keys(table_of(table["feature_contract"], "feature_contract"), contract_keys, "feature_contract")
-            contract = from_dict(FeatureContract, table["feature_contract"], where="feature_contract.")
-            decode = from_dict(DecodeConfig, table_of(table["decode"], "decode"), where="decode.")
+            contract_table = table_of(table["feature_contract"], "feature_contract")
+            exact_keys(contract_table, contract_keys(format), "feature_contract")
+            contract = from_dict(FeatureContract, contract_table, where="feature_contract.")
+            settings = DecodeConfig if format == FORMAT_1 else DecodeSettings
+            decode: DecodeSettings = from_plain(settings, table_of(table["decode"], "decode"), "decode")
         except ConfigError as error:
             raise BundleError(f"manifest: {error}") from error
         files = tuple(file_entry(item, f"files[{i}]") for i, item in enumerate(list_of(table["files"], "files")))
         parity, provenance = table_of(table["parity"], "parity"), table_of(table["provenance"], "provenance")
-        return cls(architecture, contract, decode, files, dict(parity), dict(provenance))
+        return cls(architecture, contract, decode, files, dict(parity), dict(provenance), format)
 
 
 def detector_inputs(*, channels: int, embed_dim: int, length: int | None) -> tuple[TensorSpec, TensorSpec]:
-    """Inputs of every detector graph: features [B, T, C] and class_embeddings [K, D], float32."""
+    """Inputs of a detector graph: features [B, T, C] and class_embeddings [K, D], float32."""
     T: int | str = "T" if length is None else length
     return (
         TensorSpec("features", "float32", ("B", T, channels)),
@@ -210,8 +261,12 @@ def detector_inputs(*, channels: int, embed_dim: int, length: int | None) -> tup
     )
 
 
-def detector_outputs(*, length: int | None) -> tuple[TensorSpec, TensorSpec, TensorSpec]:
-    """Outputs of every detector graph: class_logits [B, K+1, T], masks [B, T, T] and foreground [B, T], float32."""
+def mask_detector_outputs(length: int | None) -> tuple[TensorSpec, TensorSpec, TensorSpec]:
+    """Outputs of both networks of STALE: class_logits [B, K+1, T], masks [B, T, T] and foreground [B, T], float32.
+
+    Args:
+        length: T where it is fixed, None where it is free.
+    """
     T: int | str = "T" if length is None else length
     return (
         TensorSpec("class_logits", "float32", ("B", "K+1", T)),

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from stale_edge.bundle.manifest import FORMAT, FeatureContract
 from stale_edge.bundle.protobuf import field, fields
-from stale_edge.config import DecodeConfig, to_dict
+from stale_edge.config import DecodeSettings, to_dict
 from stale_edge.errors import BundleError
 
 FORMAT_KEY = "stale_edge.format"
@@ -26,16 +26,21 @@ _GRAPH_FIELD = 7
 
 
 def graph_metadata(
-    *, architecture: str, feature_contract: FeatureContract, decode: DecodeConfig, class_names: Sequence[str]
+    *,
+    architecture: str,
+    feature_contract: FeatureContract,
+    decode: DecodeSettings,
+    class_names: Sequence[str],
+    format: str = FORMAT,
 ) -> dict[str, str]:
     """Say in a graph's `metadata_props` what every program must check before it runs the graph.
 
     Structured values are JSON; the keys are the constants of this module.
     """
     return {
-        FORMAT_KEY: FORMAT,
+        FORMAT_KEY: format,
         ARCHITECTURE_KEY: architecture,
-        FEATURE_CONTRACT_KEY: json.dumps(feature_contract.to_json(), ensure_ascii=False),
+        FEATURE_CONTRACT_KEY: json.dumps(feature_contract.to_json(format), ensure_ascii=False),
         CLASS_NAMES_KEY: json.dumps(list(class_names), ensure_ascii=False),
         DECODE_KEY: json.dumps(to_dict(decode), ensure_ascii=False),
     }

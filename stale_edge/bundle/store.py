@@ -12,7 +12,6 @@ from stale_edge.bundle.generations import in_one_generation
 from stale_edge.bundle.json_fields import Json, parse_json
 from stale_edge.bundle.json_schema import manifest_schema, schema_problems
 from stale_edge.bundle.manifest import (
-    FORMAT,
     MANIFEST_NAME,
     VOCABULARY_ROLES,
     FileEntry,
@@ -146,8 +145,8 @@ def describe_bundle(path: Path) -> Json:
 
     Returns:
         JSON-able values: `format`, `path`, `architecture`, `feature_contract`, `decode`, `classes` (`n`, `names`,
-        `embed_dim`, `fingerprint`), `files` (as in the manifest, with `weights`: "x of y weights quantized" or null),
-        `total_bytes`, `parity`, `provenance`.
+        `embed_dim`, `fingerprint`, `space`), `files` (as in the manifest, with `weights`: "x of y weights quantized" or
+        null), `total_bytes`, `parity`, `provenance`.
 
     Raises:
         BundleError: as `read_bundle`; VerificationError when the class bank's bytes changed.
@@ -160,16 +159,17 @@ def _described(path: Path) -> Json:
     manifest, bank = bundle.manifest, bundle.class_bank
     files = [{**to_dict(entry), "weights": quantized_weights(entry)} for entry in manifest.files]
     return {
-        "format": FORMAT,
+        "format": manifest.format,
         "path": str(path),
         "architecture": manifest.architecture,
-        "feature_contract": manifest.feature_contract.to_json(),
+        "feature_contract": manifest.feature_contract.to_json(manifest.format),
         "decode": to_dict(manifest.decode),
         "classes": {
             "n": len(bank),
             "names": list(bank.names),
             "embed_dim": bank.width,
             "fingerprint": bank.fingerprint,
+            "space": bank.space,
         },
         "files": files,
         "total_bytes": sum(entry.bytes for entry in manifest.files),
@@ -181,6 +181,7 @@ def _described(path: Path) -> Json:
 def metadata_problems(bundle: Bundle, entry: FileEntry, metadata: Mapping[str, str]) -> list[str]:
     """Compare the `metadata_props` of one ONNX file with the manifest and the class bank; one line a disagreement."""
     expected = graph_metadata(
+        format=bundle.manifest.format,
         architecture=bundle.manifest.architecture,
         feature_contract=bundle.manifest.feature_contract,
         decode=bundle.manifest.decode,

@@ -20,7 +20,7 @@ from stale_edge.bundle.manifest import (
     check_inside,
 )
 from stale_edge.bundle.store import Bundle, read_bundle, verify_bundle
-from stale_edge.config import Architecture, DecodeConfig
+from stale_edge.config import DecodeSettings
 from stale_edge.errors import BundleError
 
 
@@ -86,9 +86,9 @@ class BundleWriter:
     def commit(
         self,
         *,
-        architecture: Architecture,
+        architecture: str,
         feature_contract: FeatureContract,
-        decode: DecodeConfig,
+        decode: DecodeSettings,
         parity: Mapping[str, Any] | None = None,
         provenance: Mapping[str, Any] | None = None,
     ) -> Manifest:

@@ -39,9 +39,10 @@ def train(
 ) -> None:
     """Train STALE; under torchrun, on several processes with the same result."""
     from stale_edge.config import load_config
+    from stale_edge.model.architectures import ARCHITECTURES
     from stale_edge.training import train as run
 
-    resolved = load_config(config, overrides or ())
+    resolved = load_config(config, overrides or (), architectures=ARCHITECTURES)
     if videos is not None:
         resolved = dataclasses.replace(resolved, videos=str(videos))
     with progress_bar() as progress:

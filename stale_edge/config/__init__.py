@@ -4,12 +4,12 @@ Only the command line reads files into configs (`load_config`); functions take p
 """
 
 from stale_edge.config.bench import BenchConfig, BenchDevice, BenchRuntime, BenchVariant
-from stale_edge.config.decoding import DecodeConfig, Policy, Regions, SoftNMSMethod
+from stale_edge.config.decoding import DecodeConfig, DecodeSettings, Policy, Regions, SoftNMSMethod
 from stale_edge.config.features import ExtractConfig, FeaturesConfig, FeatureSpec, Normalize, Resampling
-from stale_edge.config.model import Architecture, ModelConfig, TextConfig
-from stale_edge.config.plain import from_dict, to_dict
+from stale_edge.config.model import LengthRule, ModelConfig, ModelSettings, StaleArchitecture, TextConfig
+from stale_edge.config.plain import from_dict, from_plain, to_dict
 from stale_edge.config.points import PointsConfig, PointsSuppression
-from stale_edge.config.run import Config, load_config, with_overrides
+from stale_edge.config.run import Config, Sections, config_from_dict, load_config, with_overrides
 from stale_edge.config.runs import RunsConfig, RunScore, ThresholdScale
 from stale_edge.config.runtimes import Precision
 from stale_edge.config.simulate import SimulateConfig
@@ -17,19 +17,21 @@ from stale_edge.config.time_grid import FrameGrid, RelativeGrid, TimeGrid
 from stale_edge.config.training import LossConfig, TrainConfig, VideoClassifierConfig
 
 __all__ = [
-    "Architecture",
     "BenchConfig",
     "BenchDevice",
     "BenchRuntime",
     "BenchVariant",
     "Config",
     "DecodeConfig",
+    "DecodeSettings",
     "ExtractConfig",
     "FeatureSpec",
     "FeaturesConfig",
     "FrameGrid",
+    "LengthRule",
     "LossConfig",
     "ModelConfig",
+    "ModelSettings",
     "Normalize",
     "PointsConfig",
     "PointsSuppression",
@@ -40,14 +42,18 @@ __all__ = [
     "Resampling",
     "RunScore",
     "RunsConfig",
+    "Sections",
     "SimulateConfig",
     "SoftNMSMethod",
+    "StaleArchitecture",
     "TextConfig",
     "ThresholdScale",
     "TimeGrid",
     "TrainConfig",
     "VideoClassifierConfig",
+    "config_from_dict",
     "from_dict",
+    "from_plain",
     "load_config",
     "to_dict",
     "with_overrides",

@@ -23,11 +23,15 @@ class FeatureSpec:
     """Frames per second that were sampled from the video, > 0; None: unspecified."""
     stride: int | None = None
     """Frames per snippet, >= 1; None: unspecified."""
+    num_frames: int | None = None
+    """Frames that one feature was computed from, >= 1; None: unspecified."""
 
     def __post_init__(self) -> None:
         require(self.channels >= 1, "feature_spec.channels", self.channels, "an integer >= 1")
         require(self.fps is None or self.fps > 0, "feature_spec.fps", self.fps, "a number > 0, or nothing")
-        require(self.stride is None or self.stride >= 1, "feature_spec.stride", self.stride, "an integer >= 1")
+        for name in ("stride", "num_frames"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"feature_spec.{name}", value, "an integer >= 1")
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,10 @@
-"""The network."""
+"""The settings of networks: what those of every architecture say, and STALE's."""
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, Protocol
 
 from stale_edge.config.checks import require
-from stale_edge.config.features import FeaturesConfig
-
-Architecture = Literal["paper", "release"]
+from stale_edge.config.features import FeaturesConfig, Resampling
 
 
 @dataclass(frozen=True)
@@ -25,10 +23,68 @@ class TextConfig:
 
 
 @dataclass(frozen=True)
-class ModelConfig:
-    """Sizes and choices of the detector. The defaults are the full size of the STALE paper."""
+class LengthRule:
+    """Which numbers of snippets T a network takes."""
 
-    architecture: Architecture = "paper"
+    fixed: int | None = None
+    """The one T that it is built for, >= 1; None: any T >= 1."""
+    multiple: int = 1
+    """The network pads T inside the graph to a multiple of this, >= 1."""
+    spare: int = 0
+    """Padded snippets that there are at least, >= 0."""
+
+    def padded(self, n_snippets: int) -> int:
+        """Give the length that the network computes with for T = `n_snippets`."""
+        return -(-(n_snippets + self.spare) // self.multiple) * self.multiple
+
+
+class ModelSettings(Protocol):
+    """What the settings of every architecture say; each is a frozen dataclass, the section `model` of a config."""
+
+    @property
+    def architecture(self) -> str:
+        """Its row in `stale_edge.model.architectures`."""
+        ...
+
+    @property
+    def feature_channels(self) -> int:
+        """C, >= 1."""
+        ...
+
+    @property
+    def embed_dim(self) -> int:
+        """D, the width of a class embedding, >= 1."""
+        ...
+
+    @property
+    def text(self) -> TextConfig:
+        """Where class embeddings come from."""
+        ...
+
+    @property
+    def length_rule(self) -> LengthRule:
+        """Which numbers of snippets the network takes."""
+        ...
+
+    @property
+    def resampling(self) -> Resampling:
+        """What is done to a video's features: `linear` resamples them to the trained length, `none` nothing."""
+        ...
+
+    @property
+    def deployable(self) -> bool:
+        """Whether features and class embeddings are all that the network needs, so that it can be validated."""
+        ...
+
+
+StaleArchitecture = Literal["paper", "release"]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes and choices of STALE. The defaults are the full size of its paper."""
+
+    architecture: StaleArchitecture = "paper"
     """`paper`: section 3 of the paper, any T. `release`: the network of the public code, fixed T."""
     feature_channels: int = 512
     """C, >= 1."""
@@ -65,6 +121,21 @@ class ModelConfig:
     temporal_scale: int = 100
     """T that the `release` architecture is built for; the `paper` architecture takes any T."""
     text: TextConfig = field(default_factory=TextConfig)
+
+    @property
+    def length_rule(self) -> LengthRule:
+        """One T for the `release` architecture, any for the `paper` architecture."""
+        return LengthRule(fixed=self.temporal_scale if self.architecture == "release" else None)
+
+    @property
+    def resampling(self) -> Resampling:
+        """Every video is resampled to the T of training."""
+        return "linear"
+
+    @property
+    def deployable(self) -> bool:
+        """A network that is given the ground truth's foreground (Table 4) cannot be deployed."""
+        return self.masking != "ground-truth"
 
     def __post_init__(self) -> None:
         for name in (

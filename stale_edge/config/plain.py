@@ -17,13 +17,24 @@ def to_dict(config: Any) -> dict[str, Any]:
     return typing.cast(dict[str, Any], _plain(dataclasses.asdict(config)))
 
 
-def from_dict(cls: type[ConfigT], values: Mapping[str, Any], *, where: str = "") -> ConfigT:
+def from_dict(
+    cls: type[ConfigT], values: Mapping[str, Any], *, where: str = "", sections: Mapping[str, Any] | None = None
+) -> ConfigT:
     """Build a config dataclass from plain values; keys left out keep their defaults.
+
+    Where a field may be one of several dataclasses, each must have a field with a `Literal` type, and the one is built
+    whose literal the values name.
+
+    Args:
+        cls: the dataclass.
+        values: by field.
+        where: what stands before the fields in messages.
+        sections: dataclasses of fields whose annotation leaves them open.
 
     Raises:
         ConfigError: an unknown key (with the nearest known one), a wrong type, or a value out of range.
     """
-    hints = typing.get_type_hints(cls)
+    hints = {**typing.get_type_hints(cls), **(sections or {})}
     names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
     arguments: dict[str, Any] = {}
     for key, value in values.items():
@@ -32,12 +43,21 @@ def from_dict(cls: type[ConfigT], values: Mapping[str, Any], *, where: str = "")
             near = difflib.get_close_matches(key, names, n=1)
             hint = f"did you mean {where}{near[0]}?" if near else f"allowed: {', '.join(names)}"
             raise ConfigError(f"unknown configuration key {full}; {hint}")
-        arguments[key] = _coerce(hints[key], value, full)
+        arguments[key] = from_plain(hints[key], value, full)
     return cls(**arguments)
 
 
-def _coerce(hint: Any, value: Any, key: str) -> Any:
-    """Check one value against its annotation; integers pass as floats, lists as tuples, nothing else is bent."""
+def from_plain(hint: Any, value: Any, key: str) -> Any:
+    """Check one value against an annotation; integers pass as floats, lists as tuples, nothing else is bent.
+
+    Args:
+        hint: a dataclass, several of them to choose from, or the type of a field.
+        value: plain JSON or TOML values.
+        key: what the value is called in messages.
+
+    Raises:
+        ConfigError: as `from_dict`.
+    """
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, Mapping):
             raise ConfigError(f"{key} is a section of settings; got {value!r}")
@@ -50,16 +70,32 @@ def _coerce(hint: Any, value: Any, key: str) -> Any:
     if origin in (types.UnionType, typing.Union):  # a `Literal | None` is the second
         if value is None and type(None) in choices:
             return None
-        return _coerce(next(choice for choice in choices if choice is not type(None)), value, key)
+        if all(map(dataclasses.is_dataclass, choices)):
+            return from_plain(_named(choices, value, key), value, key)
+        return from_plain(next(choice for choice in choices if choice is not type(None)), value, key)
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise ConfigError(f"{key} must be a list; got {value!r}")
-        return tuple(_coerce(choices[0], item, f"{key}[{i}]") for i, item in enumerate(value))
+        return tuple(from_plain(choices[0], item, f"{key}[{i}]") for i, item in enumerate(value))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise ConfigError(f"{key} must be of type {hint.__name__}; got {value!r}")
     return value
+
+
+def _named(choices: tuple[Any, ...], value: Any, key: str) -> Any:
+    """Choose the dataclass whose literal the values name; of values that name none, the first."""
+    literals: dict[str, dict[Any, Any]] = {}
+    for choice in choices:
+        tag, hint = next((n, h) for n, h in typing.get_type_hints(choice).items() if typing.get_origin(h) is Literal)
+        literals.setdefault(tag, {}).update(dict.fromkeys(typing.get_args(hint), choice))
+    ((tag, known),) = literals.items()
+    if not isinstance(value, Mapping) or tag not in value:
+        return choices[0]
+    if value[tag] not in known:
+        raise ConfigError(f"{key}.{tag} must be one of {', '.join(map(str, known))}; got {value[tag]!r}")
+    return known[value[tag]]
 
 
 def _plain(value: Any) -> Any:

@@ -1,13 +1,13 @@
 """A training run's settings, and the files they are read from."""
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from stale_edge.config.decoding import DecodeConfig
-from stale_edge.config.model import ModelConfig
+from stale_edge.config.decoding import DecodeConfig, DecodeSettings
+from stale_edge.config.model import ModelConfig, ModelSettings
 from stale_edge.config.plain import from_dict, to_dict
 from stale_edge.config.training import LossConfig, TrainConfig
 from stale_edge.errors import ConfigError
@@ -17,22 +17,67 @@ from stale_edge.errors import ConfigError
 class Config:
     """Everything a training run is made from; stored resolved in every checkpoint and bundle."""
 
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: ModelSettings = field(default_factory=ModelConfig)
+    """Of the architecture that it names."""
     train: TrainConfig = field(default_factory=TrainConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    decode: DecodeConfig = field(default_factory=DecodeConfig)
+    loss: Any = field(default_factory=LossConfig)
+    """Of the architecture's objective; `LossConfig` for STALE."""
+    decode: DecodeSettings = field(default_factory=DecodeConfig)
+    """Of the policy that it names."""
     classes: str = ""
     """File with the class names to train on, one a line (a published split); empty: all classes of the data set."""
     videos: str = ""
     """File with the videos to train on, one a line, all of the training subset; empty: the whole subset."""
 
 
-def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
+class Sections(Protocol):
+    """What an architecture makes of the sections of a config that depend on it."""
+
+    @property
+    def model(self) -> type[Any]:
+        """Dataclass of the section `model`."""
+        ...
+
+    @property
+    def loss(self) -> type[Any]:
+        """Dataclass of the section `loss`."""
+        ...
+
+    @property
+    def decode(self) -> DecodeSettings:
+        """Default of the section `decode`; its class is that of the section unless the section names a policy."""
+        ...
+
+
+def config_from_dict(values: Mapping[str, Any], architectures: Mapping[str, Sections]) -> Config:
+    """Build a config from plain values, as `to_dict` gives them; keys left out keep their defaults.
+
+    Args:
+        values: by section.
+        architectures: the table, `stale_edge.model.architectures.ARCHITECTURES`.
+
+    Raises:
+        ConfigError: as `from_dict`, or an architecture that the table does not have.
+    """
+    section = values.get("model", {})
+    name = section.get("architecture", "paper") if isinstance(section, Mapping) else "paper"
+    if name not in architectures:
+        raise ConfigError(f"model.architecture must be one of {', '.join(architectures)}; got {name!r}")
+    row = architectures[name]
+    decode = values.get("decode", {})
+    named = isinstance(decode, Mapping) and "policy" in decode
+    sections = {"model": row.model, "loss": row.loss, "decode": DecodeSettings if named else type(row.decode)}
+    given = {"model": {"architecture": name}, "loss": {}, "decode": to_dict(row.decode), **values}
+    return from_dict(Config, given, sections=sections)
+
+
+def load_config(path: Path | None, overrides: Sequence[str] = (), *, architectures: Mapping[str, Sections]) -> Config:
     """Read a TOML file over the defaults, then `section.key=value` overrides over the file.
 
     Args:
         path: TOML file with the tables of `Config`, or None for the defaults alone.
         overrides: strings such as `train.epochs=3` or `model.text.encoder=tuned`; values are TOML, bare words strings.
+        architectures: the table, `stale_edge.model.architectures.ARCHITECTURES`.
 
     Raises:
         ConfigError: the file is unreadable, a key is unknown (the nearest one is named), or a value is not allowed.
@@ -43,16 +88,16 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ConfigError(f"{path}: not a readable TOML file: {error}") from error
-    return from_dict(Config, _overridden(values, overrides))
+    return config_from_dict(_overridden(values, overrides), architectures)
 
 
-def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
+def with_overrides(config: Config, overrides: Sequence[str], *, architectures: Mapping[str, Sections]) -> Config:
     """Change settings of a config by strings as `load_config` takes them.
 
     Raises:
         ConfigError: as `load_config`.
     """
-    return from_dict(Config, _overridden(to_dict(config), overrides))
+    return config_from_dict(_overridden(to_dict(config), overrides), architectures)
 
 
 def _overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

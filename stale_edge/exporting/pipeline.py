@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from stale_edge.bundle import BundleWriter, localizer_inputs, localizer_outputs
-from stale_edge.config import DecodeConfig, ModelConfig
+from stale_edge.config import DecodeConfig, ModelSettings
 from stale_edge.config.runtimes import Precision
 from stale_edge.decoding import DecodedArrays, decode_arrays
 from stale_edge.errors import ParityError
@@ -185,7 +185,7 @@ def _same(found: DecodedArrays, wanted: DecodedArrays, n_snippets: int) -> bool:
 
 
 def add_localizers(
-    writer: BundleWriter, files: Sequence[LocalizerFile], *, model: ModelConfig, decode: DecodeConfig
+    writer: BundleWriter, files: Sequence[LocalizerFile], *, model: ModelSettings, decode: DecodeConfig
 ) -> None:
     """Announce the files to a bundle in the making, in whose folder they stand."""
     note = f"features to segments, decode policy {decode.policy} inside; batch of one video"

@@ -13,7 +13,7 @@ import onnx
 from onnx import numpy_helper
 
 from stale_edge.bundle import BundleWriter, ClassBank, TensorSpec
-from stale_edge.config import ModelConfig
+from stale_edge.config import ModelSettings
 from stale_edge.config.runtimes import Precision
 from stale_edge.errors import ParityError
 from stale_edge.evaluation.agreement import CONFIDENT, count_matched
@@ -95,7 +95,7 @@ def write_repository(
     return tuple(models)
 
 
-def served_graph(detector: onnx.ModelProto, *, model: ModelConfig, bank: ClassBank) -> onnx.ModelProto:
+def served_graph(detector: onnx.ModelProto, *, model: ModelSettings, bank: ClassBank) -> onnx.ModelProto:
     """Put the class bank into a detector graph, and leave out what decoding does not read.
 
     Raises:
@@ -118,20 +118,20 @@ def served_graph(detector: onnx.ModelProto, *, model: ModelConfig, bank: ClassBa
     return served
 
 
-def served_inputs(model: ModelConfig) -> tuple[TensorSpec, ...]:
+def served_inputs(model: ModelSettings) -> tuple[TensorSpec, ...]:
     """Inputs of a served graph: features [B, T, C]."""
     return tuple(spec for spec in graph_inputs(model) if spec.name == "features")
 
 
-def served_outputs(model: ModelConfig, *, n_classes: int) -> tuple[TensorSpec, ...]:
+def served_outputs(model: ModelSettings, *, n_classes: int) -> tuple[TensorSpec, ...]:
     """Outputs of a served graph: class_logits [B, K + 1, T] and masks [B, T, T]."""
     T: int | str = fixed_length(model) or "T"
     logits = TensorSpec("class_logits", "float32", ("B", n_classes + 1, T))
     return (logits, *(spec for spec in graph_outputs(model) if spec.name == "masks"))
 
 
-def config_text(name: str, *, model: ModelConfig, n_classes: int, metadata: Mapping[str, str]) -> str:
-    """Write `config.pbtxt`: the message `inference.ModelConfig` of Triton's model_config.proto, as text.
+def config_text(name: str, *, model: ModelSettings, n_classes: int, metadata: Mapping[str, str]) -> str:
+    """Write `config.pbtxt`: the message `inference.ModelSettings` of Triton's model_config.proto, as text.
 
     Args:
         name: of the model, which is also its folder.
@@ -154,7 +154,9 @@ def config_text(name: str, *, model: ModelConfig, n_classes: int, metadata: Mapp
     return "\n".join(lines) + "\n"
 
 
-def add_repository(writer: BundleWriter, models: Sequence[TritonModel], *, config: ModelConfig, n_classes: int) -> None:
+def add_repository(
+    writer: BundleWriter, models: Sequence[TritonModel], *, config: ModelSettings, n_classes: int
+) -> None:
     """Announce the repository to a bundle in the making, in whose folder it stands."""
     for model in models:
         path, text = model.files

@@ -1,6 +1,6 @@
 """STALE in PyTorch: the architecture of the paper and the network of the public code, text encoder, checkpoints."""
 
-from stale_edge.model.build import build_model
+from stale_edge.model.architectures import build_model
 from stale_edge.model.checkpoint import Checkpoint, load_checkpoint, read_checkpoint, write_checkpoint
 from stale_edge.model.small_text import small_text_encoder
 from stale_edge.model.stale.output import StaleOutput

@@ -15,9 +15,9 @@ from stale_edge.bundle.files import folder_beside, replace_folder, sha256_of, sy
 from stale_edge.bundle.generations import in_one_generation
 from stale_edge.bundle.json_fields import parse_json
 from stale_edge.bundle.manifest import is_sealed, sealed_text
-from stale_edge.config import Config, FeatureSpec, from_dict, to_dict
+from stale_edge.config import Config, FeatureSpec, config_from_dict, from_dict, to_dict
 from stale_edge.errors import BundleError, CheckpointError, StaleEdgeError, shown
-from stale_edge.model.build import build_model
+from stale_edge.model.architectures import ARCHITECTURES, build_model
 from stale_edge.model.text import FreeClassEmbeddings, TextEncoder, class_bank
 from stale_edge.paths import inside
 from stale_edge.version import versions_with
@@ -197,7 +197,7 @@ def _read(path: Path, *, with_text: bool) -> Checkpoint:
     needed = (WEIGHTS_FILE,) if without_classes else (WEIGHTS_FILE, CLASS_BANK_FILE)
     _check_files(path, description["files"], needed=needed)
     try:
-        config = from_dict(Config, _with_normalization(description["config"]))
+        config = config_from_dict(_with_normalization(description["config"]), ARCHITECTURES)
         feature_spec = from_dict(FeatureSpec, description["feature_spec"])
         bank = None if without_classes else ClassBank.load(path / CLASS_BANK_FILE)
     except StaleEdgeError as error:

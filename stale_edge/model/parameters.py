@@ -101,7 +101,7 @@ def describe_checkpoint(path: Path | str) -> dict[str, Any]:
         "checkpoint": str(checkpoint.path),
         "sha256": checkpoint.sha256,
         "architecture": model.architecture,
-        "snippets": model.temporal_scale if model.architecture == "release" else None,
+        "snippets": model.length_rule.fixed,
         "feature_spec": to_dict(checkpoint.feature_spec),
         "decode": to_dict(checkpoint.config.decode),
         "classes": list(checkpoint.vocabulary),

@@ -10,7 +10,7 @@ import numpy as np
 
 from stale_edge.bundle import ClassBank
 from stale_edge.bundle.files import write_file_atomically
-from stale_edge.config import Config, TextConfig
+from stale_edge.config import Config, ModelConfig, TextConfig
 from stale_edge.data import DataSet
 from stale_edge.data.folder import (
     ANNOTATIONS_FILE,
@@ -20,6 +20,7 @@ from stale_edge.data.folder import (
     TEXT_ENCODER_FOLDER,
     write_feature_spec,
 )
+from stale_edge.errors import ConfigError
 from stale_edge.evaluation import EvaluationResult
 from stale_edge.model.checkpoint import Checkpoint, read_checkpoint
 from stale_edge.model.text import TextEncoder, class_bank
@@ -223,6 +224,8 @@ class Ablations:
             if not config.model.text.source and not (data_set.root / TEXT_ENCODER_FOLDER).is_dir():
                 return None
             changes["text"] = dataclasses.replace(config.model.text, encoder="tuned")
+        if not isinstance(config.model, ModelConfig):
+            raise ConfigError(f"the ablations are STALE's; model.architecture is {config.model.architecture!r}")
         model = dataclasses.replace(config.model, **changes)
         loss = config.loss
         if model.masking in ("none", "ground-truth"):  # nothing predicts a foreground that eq. 11 could teach

@@ -10,6 +10,7 @@ from stale_edge.config import Config, ModelConfig, SimulateConfig, TextConfig, T
 from stale_edge.data import Annotations, DataSet, open_data_set
 from stale_edge.data.folder import CLASS_BANK_FILE, FEATURE_SPEC_FILE, TEXT_ENCODER_FOLDER
 from stale_edge.errors import DataError
+from stale_edge.model.architectures import ARCHITECTURES
 from stale_edge.model.small_text import small_text_encoder
 from stale_edge.model.text import TextEncoder
 from stale_edge.progress import Progress
@@ -102,7 +103,7 @@ def training_config(data_set: DataSet, options: StudyOptions) -> Config:
     Nothing is validated while training: the checkpoint of the last epoch is what a study evaluates, so no epoch is
     chosen on the videos that the study reports.
     """
-    return with_overrides(_chosen_config(data_set, options), options.settings)
+    return with_overrides(_chosen_config(data_set, options), options.settings, architectures=ARCHITECTURES)
 
 
 def _chosen_config(data_set: DataSet, options: StudyOptions) -> Config:

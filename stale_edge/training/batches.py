@@ -4,14 +4,13 @@ Nothing here keeps state, so a resumed run sees the batches an undisturbed one w
 processes sees the same global batches.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from stale_edge.data.dataset import Item
-from stale_edge.model.targets import BatchTargets, VideoTargets, stack_targets
 
 SMALLEST_SHARE = 2
 """Videos a process computes at least; a share of fewer is filled up with videos of weight 0."""
@@ -37,7 +36,7 @@ class Batch(NamedTuple):
 
     videos: tuple[str, ...]
     features: Tensor
-    targets: BatchTargets
+    targets: Any
     weights: Tensor
     share: Share
 
@@ -67,12 +66,12 @@ def share_of(batch: Sequence[int], *, rank: int, n_processes: int) -> Share:
     return Share(tuple(batch[row] for row in rows), tuple(rows), tuple(weights), len(batch))
 
 
-def collate(items: Sequence[Item[VideoTargets]], share: Share) -> Batch:
-    """Put the items of a share into tensors."""
+def collate(items: Sequence[Item[Any]], share: Share, *, stack: Callable[[Sequence[Any]], Any]) -> Batch:
+    """Put the items of a share into tensors; `stack` is that of the `Objective` that made their targets."""
     return Batch(
         videos=tuple(item.video for item in items),
         features=torch.stack([item.features for item in items]),
-        targets=stack_targets([item.targets for item in items]),
+        targets=stack([item.targets for item in items]),
         weights=torch.tensor(share.weights),
         share=share,
     )

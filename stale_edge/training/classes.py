@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from stale_edge.bundle.class_bank import ClassBank
-from stale_edge.config import ModelConfig
+from stale_edge.config import ModelSettings
 from stale_edge.data.folder import CLASS_BANK_FILE, TEXT_ENCODER_FOLDER
 from stale_edge.errors import ConfigError
 from stale_edge.model.checkpoint import Checkpoint
@@ -67,7 +67,7 @@ class BankedClasses(nn.Module):
 ClassSource = EncodedClasses | FreeClasses | BankedClasses
 
 
-def open_class_source(config: ModelConfig, root: Path, names: Sequence[str]) -> ClassSource:
+def open_class_source(config: ModelSettings, root: Path, names: Sequence[str]) -> ClassSource:
     """Find the class embeddings that a config and a data set ask for.
 
     In this order: free embeddings if `text.encoder` is `none`; the encoder that `text.source` names; the data set's

@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
 
 from stale_edge.bundle import ClassBank, FeatureContract
-from stale_edge.config import Config, DecodeConfig, FeatureSpec
+from stale_edge.config import Config, DecodeSettings, FeatureSpec
 from stale_edge.data import open_data_set, read_scores, read_split
 from stale_edge.evaluation import ACTIVITYNET_THRESHOLDS
 from stale_edge.model.checkpoint import Checkpoint, read_checkpoint
-from stale_edge.model.stale.output import StaleOutput
+from stale_edge.model.detector import Detector, as_module
 from stale_edge.progress import Progress, silent
 from stale_edge.runtime.base import BaseLocalizer
 from stale_edge.runtime.contract import check_feature_spec
@@ -29,18 +29,18 @@ class TorchLocalizer(BaseLocalizer):
         detector: on any device.
         class_bank: the vocabulary looked for by default.
         feature_contract: what features must be, and what they are resampled to.
-        decode_config: how logits and masks become detections.
+        decode_config: how its outputs become detections.
     """
 
     def __init__(
         self,
-        detector: nn.Module,
+        detector: Any,
         *,
         class_bank: ClassBank,
         feature_contract: FeatureContract,
-        decode_config: DecodeConfig,
+        decode_config: DecodeSettings,
     ) -> None:
-        self._detector = detector
+        self._detector: Detector = detector
         self._class_bank = class_bank
         self._feature_contract = feature_contract
         self._decode_config = decode_config
@@ -66,31 +66,34 @@ class TorchLocalizer(BaseLocalizer):
         return self._feature_contract
 
     @property
-    def decode_config(self) -> DecodeConfig:
-        """How logits and masks become detections."""
+    def decode_config(self) -> DecodeSettings:
+        """How its outputs become detections."""
         return self._decode_config
 
     def _run(self, features: FloatArray, class_embeddings: FloatArray) -> dict[str, FloatArray]:
-        device = next(self._detector.parameters()).device
-        was_training = self._detector.training
-        self._detector.eval()
+        module, device = as_module(self._detector), self._device
+        was_training = module.training
+        module.eval()
         try:
             with torch.inference_mode():
-                output: StaleOutput = self._detector(
-                    torch.tensor(features, device=device), torch.tensor(class_embeddings, device=device)
-                )
+                output = module(torch.tensor(features, device=device), torch.tensor(class_embeddings, device=device))
         finally:
-            self._detector.train(was_training)
-        named = {name: getattr(output, name) for name in ("class_logits", "masks", "foreground")}
-        return {name: value.float().cpu().numpy() for name, value in named.items()}
+            module.train(was_training)
+        names = [spec.name for spec in self._detector.output_specs()]
+        return {name: getattr(output, name).float().cpu().numpy() for name in names}
+
+    @property
+    def _device(self) -> torch.device:
+        """Where the detector's weights are; one without any runs on the CPU."""
+        return next((weight.device for weight in as_module(self._detector).parameters()), torch.device("cpu"))
 
 
 def feature_contract(config: Config, spec: FeatureSpec) -> FeatureContract:
-    """Say what features a trained detector takes: every video is resampled to the T it was trained with."""
-    fixed = config.model.temporal_scale if config.model.architecture == "release" else None
-    return FeatureContract.from_spec(
-        spec, length=fixed, resampling="linear", resample_to=fixed or config.train.n_snippets
-    )
+    """Say what features a trained detector takes, and whether every video is resampled to the T of training."""
+    model = config.model
+    fixed = model.length_rule.fixed
+    resampled = (fixed or config.train.n_snippets) if model.resampling == "linear" else None
+    return FeatureContract.from_spec(spec, length=fixed, resampling=model.resampling, resample_to=resampled)
 
 
 def evaluate_checkpoint(

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from stale_edge.data.dataset import SnippetDataset
-from stale_edge.errors import TrainingError
+from stale_edge.errors import StaleEdgeError, TrainingError
 from stale_edge.model.normalization import FeatureNormalization
 from stale_edge.progress import Progress
 
@@ -33,6 +33,8 @@ def fit_normalization(detector: nn.Module, dataset: SnippetDataset[Any], *, prog
         if isinstance(module, FeatureNormalization):
             try:
                 module.fit(videos())
+            except StaleEdgeError:  # a file that cannot be used names itself
+                raise
             except ValueError as error:
                 raise TrainingError(
                     f"the {len(dataset)} training videos, {dataset.videos[0]!r} first, cannot be learned from: "

@@ -7,7 +7,7 @@ anew from (seed, epoch). So no random state needs saving, and a resumed run repe
 import datetime
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
@@ -24,8 +24,8 @@ from stale_edge.data.dataset import Item, SnippetDataset
 from stale_edge.data.folder import DataSet, open_data_set
 from stale_edge.errors import ConfigError, TrainingError
 from stale_edge.model import build_model, write_checkpoint
-from stale_edge.model.stale.losses import LossTerms, total_loss
-from stale_edge.model.targets import VideoTargets, assign_targets
+from stale_edge.model.architectures import build_objective
+from stale_edge.model.detector import Objective
 from stale_edge.progress import Progress, silent
 from stale_edge.report.figures import loss_curve
 from stale_edge.runtime.evaluate import evaluate_localizer
@@ -87,24 +87,18 @@ class _Run:
         self.progress = progress if self.leads else silent
         self.data_set = open_data_set(data)
         self.plan = plan_training(config, self.data_set)
-        self.dataset = _dataset(config, self.data_set, self.plan)
+        set_seed(config.train.seed)  # weights are drawn in this order: detector, classes, objective
+        self.detector = build_model(config.model)
+        self.classes = open_class_source(config.model, self.data_set.root, self.plan.vocabulary)
+        self.objective = build_objective(config.model, config.loss)
+        self.dataset = _dataset(config, self.data_set, self.plan, self.objective)
         self.folder = RunFolder(out)
         if self.leads:
             self.folder.prepare(resume=resume)
         accelerator.wait_for_everyone()
 
-        set_seed(config.train.seed)
-        self.detector = build_model(config.model)
-        self.classes = open_class_source(config.model, self.data_set.root, self.plan.vocabulary)
         mixed = _mixed_precision(config.train, accelerator.device)
-        model = TrainingModel(
-            self.detector,
-            self.classes,
-            embed_dim=config.model.embed_dim,
-            config=config.loss,
-            given_foreground=config.model.masking == "ground-truth",
-            mixed=mixed,
-        )
+        model = TrainingModel(self.detector, self.classes, self.objective, mixed=mixed)
         self.scaler = torch.amp.GradScaler(accelerator.device.type, enabled=mixed is torch.float16)
         self.identity = self.plan.identity(config)
         self.state = self.folder.read_state(self.identity) if resume else None
@@ -123,9 +117,7 @@ class _Run:
         self.model = model
         self.replicated = accelerator.prepare_model(model)
         self.validates = (
-            config.train.validate_every > 0
-            and self.plan.validation_subset is not None
-            and config.model.masking != "ground-truth"
+            config.train.validate_every > 0 and self.plan.validation_subset is not None and config.model.deployable
         )
 
     def run(self) -> TrainResult:
@@ -164,13 +156,14 @@ class _Run:
         # One seed for all processes: `GlobalBatchDropout` counts on it, and parameters are equal everywhere anyway.
         set_seed(mix_seed(self.config.train.seed, epoch) % (1 << 32))
         self.replicated.train()
-        sums = torch.zeros(len(LossTerms._fields) + 1, dtype=torch.float64)
+        names = self.objective.terms
+        sums = torch.zeros(len(names) + 1, dtype=torch.float64)
         norms: list[float] = []
         n_videos, n_epochs = len(self.plan.videos), self.config.train.epochs
         for step, batch in enumerate(self._batches(epoch)):
             terms, losses, norm = self._step(batch, where=f"epoch {epoch}, step {step + 1}")
             counted = torch.tensor([weight > 0 for weight in batch.share.weights])
-            sums += torch.stack([values.detach().cpu().double()[counted].sum() for values in (*terms, losses)])
+            sums += torch.stack([values.detach().cpu().double()[counted].sum() for values in (*terms.values(), losses)])
             norms.append(norm)
             done = min((step + 1) * self.config.train.batch_size, n_videos)
             note = f"epoch {epoch}/{n_epochs}  {_describe(terms, losses)}"
@@ -181,7 +174,7 @@ class _Run:
         return {
             "epoch": epoch,
             "loss": means[-1],
-            **dict(zip(LossTerms._fields, means[:-1], strict=True)),
+            **dict(zip(names, means[:-1], strict=True)),
             "gradient_norm": sum(norms) / len(norms),
             "learning_rate": self.config.train.learning_rate,
             "videos": n_videos,
@@ -193,7 +186,7 @@ class _Run:
         train, n_processes = self.config.train, self.accelerator.num_processes
         globals_ = epoch_batches(len(self.dataset), batch_size=train.batch_size, seed=train.seed, epoch=epoch)
         shares = [share_of(batch, rank=self.accelerator.process_index, n_processes=n_processes) for batch in globals_]
-        loader: DataLoader[list[Item[VideoTargets]]] = DataLoader(
+        loader: DataLoader[list[Item[Any]]] = DataLoader(
             cast(Any, self.dataset),
             batch_sampler=[list(share.items) for share in shares],
             collate_fn=list,
@@ -201,14 +194,14 @@ class _Run:
             generator=torch.Generator().manual_seed(0),  # or making the iterator would draw from the dropout's
         )
         for items, share in zip(loader, shares, strict=True):
-            yield collate(items, share)
+            yield collate(items, share, stack=self.objective.stack)
 
-    def _step(self, batch: Batch, *, where: str) -> tuple[LossTerms, Tensor, float]:
+    def _step(self, batch: Batch, *, where: str) -> tuple[dict[str, Tensor], Tensor, float]:
         device, n_processes = self.accelerator.device, self.accelerator.num_processes
         # On a CPU dropout is drawn for the whole global batch; fused CUDA kernels have streams of their own.
         share = batch.share if n_processes > 1 and device.type == "cpu" else None
-        terms: LossTerms = self.replicated(batch.features.to(device), batch.targets.to(device), share)
-        losses = total_loss(terms, self.config.loss)  # (B,)
+        terms: dict[str, Tensor] = self.replicated(batch.features.to(device), batch.targets.to(device), share)
+        losses = self.objective.total(terms)  # (B,)
         _require_finite(terms, batch, where)
         # Weights are 1 / global batch; gradients are averaged over processes, hence the factor.
         loss = (losses * batch.weights.to(device)).sum() * n_processes
@@ -284,13 +277,13 @@ class _Run:
         return notes
 
 
-def _dataset(config: Config, data_set: DataSet, plan: TrainingPlan) -> SnippetDataset[VideoTargets]:
+def _dataset(config: Config, data_set: DataSet, plan: TrainingPlan, objective: Objective) -> SnippetDataset[Any]:
     return SnippetDataset(
         data_set,
         plan.videos,
         n_snippets=config.train.n_snippets,
         channels=config.model.feature_channels,
-        make_targets=lambda _, video: assign_targets(
+        make_targets=lambda _, video: objective.targets(
             video.actions,
             vocabulary=plan.vocabulary,
             duration_s=video.duration_s,
@@ -314,8 +307,8 @@ def _mixed_precision(config: TrainConfig, device: torch.device) -> torch.dtype |
     return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[config.precision]
 
 
-def _require_finite(terms: LossTerms, batch: Batch, where: str) -> None:
-    for name, values in terms._asdict().items():
+def _require_finite(terms: Mapping[str, Tensor], batch: Batch, where: str) -> None:
+    for name, values in terms.items():
         bad = [video for video, value in zip(batch.videos, values.tolist(), strict=True) if not math.isfinite(value)]
         if bad:
             raise TrainingError(
@@ -324,9 +317,9 @@ def _require_finite(terms: LossTerms, batch: Batch, where: str) -> None:
             )
 
 
-def _describe(terms: LossTerms, losses: Tensor) -> str:
+def _describe(terms: Mapping[str, Tensor], losses: Tensor) -> str:
     parts = [f"loss {losses.mean().item():.3f}"]
-    return "  ".join([*parts, *(f"{name} {values.mean().item():.3f}" for name, values in terms._asdict().items())])
+    return "  ".join([*parts, *(f"{name} {values.mean().item():.3f}" for name, values in terms.items())])
 
 
 def _listed(names: tuple[str, ...] | list[str], limit: int = 8) -> str:

@@ -63,11 +63,11 @@ def plan_training(config: Config, data_set: DataSet) -> TrainingPlan:
             f"{data_set.root}: features have {data_set.feature_spec.channels} channels; set "
             f"model.feature_channels={data_set.feature_spec.channels} (it is {config.model.feature_channels})"
         )
-    n_snippets, fixed = config.train.n_snippets, config.model.temporal_scale
-    if config.model.architecture == "release" and n_snippets != fixed:
+    n_snippets, fixed = config.train.n_snippets, config.model.length_rule.fixed
+    if fixed is not None and n_snippets != fixed:
         raise ConfigError(
-            f"the release architecture takes one length: train.n_snippets is {n_snippets} and model.temporal_scale is "
-            f"{fixed}; set both to the same number"
+            f"the {config.model.architecture} architecture takes one length: train.n_snippets is {n_snippets} and "
+            f"model.temporal_scale is {fixed}; set both to the same number"
         )
     subset = next((name for name in TRAINING_SUBSETS if name in annotations.subsets), None)
     if subset is None:

@@ -5,7 +5,7 @@ import onnx
 from onnx import helper
 
 from stale_edge.bundle.manifest import TensorSpec, localizer_inputs, localizer_outputs
-from stale_edge.config import DecodeConfig, ModelConfig
+from stale_edge.config import DecodeConfig, ModelSettings
 from stale_edge.exporting.decoder.graph_builder import GraphBuilder
 from stale_edge.exporting.decoder.paper_decoder import paper_decoder
 from stale_edge.exporting.decoder.release_decoder import release_decoder
@@ -14,7 +14,7 @@ from stale_edge.exporting.graph.recording import check_graph
 from stale_edge.exporting.graph.rewriting import drop_unused
 
 
-def localizer_graph(detector: onnx.ModelProto, *, model: ModelConfig, decode: DecodeConfig) -> onnx.ModelProto:
+def localizer_graph(detector: onnx.ModelProto, *, model: ModelSettings, decode: DecodeConfig) -> onnx.ModelProto:
     """Put the decoder behind a detector graph.
 
     The detector's nodes stay as they are, so its numbers do too; the decoder computes as the C++ core does, in the same

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stale_edge.bundle.manifest import TensorSpec, detector_inputs, detector_outputs
-from stale_edge.config import ModelConfig
+from stale_edge.bundle.manifest import TensorSpec, detector_inputs, mask_detector_outputs
+from stale_edge.config import ModelSettings
 from stale_edge.config.runtimes import Precision
 from stale_edge.exporting.graph.products import Product
 
@@ -33,36 +33,36 @@ class DetectorGraph(nn.Module):
         return output.class_logits, output.masks, output.foreground
 
 
-def model_config(model: nn.Module) -> ModelConfig:
+def model_config(model: nn.Module) -> ModelSettings:
     """Read the config that every detector of this package carries.
 
     Raises:
         ValueError: it carries none, or needs the true foreground, which no deployed graph has.
     """
-    config = getattr(model, "config", None)
-    if not isinstance(config, ModelConfig):
-        raise ValueError(f"only detectors with a ModelConfig as `config` can be exported; got {type(model).__name__}")
-    if config.masking == "ground-truth":
+    config: ModelSettings | None = getattr(model, "config", None)
+    if not hasattr(config, "length_rule") or config is None:
+        raise ValueError(f"only detectors with settings as `config` can be exported; got {type(model).__name__}")
+    if not config.deployable:
         raise ValueError("a detector with masking 'ground-truth' reads the true foreground, so it cannot be deployed")
     return config
 
 
-def fixed_length(config: ModelConfig) -> int | None:
+def fixed_length(config: ModelSettings) -> int | None:
     """T that the graph is made for; None: any T."""
-    return config.temporal_scale if config.architecture == "release" else None
+    return config.length_rule.fixed
 
 
-def graph_inputs(config: ModelConfig) -> tuple[TensorSpec, ...]:
+def graph_inputs(config: ModelSettings) -> tuple[TensorSpec, ...]:
     """Promised inputs of the graph."""
     return detector_inputs(channels=config.feature_channels, embed_dim=config.embed_dim, length=fixed_length(config))
 
 
-def graph_outputs(config: ModelConfig) -> tuple[TensorSpec, ...]:
+def graph_outputs(config: ModelSettings) -> tuple[TensorSpec, ...]:
     """Promised outputs of the graph."""
-    return detector_outputs(length=fixed_length(config))
+    return mask_detector_outputs(fixed_length(config))
 
 
-def example_inputs(config: ModelConfig) -> tuple[Tensor, Tensor]:
+def example_inputs(config: ModelSettings) -> tuple[Tensor, Tensor]:
     """Make the inputs that graphs are traced with; no parity check ever uses these sizes together."""
     generator = torch.Generator().manual_seed(0)
     length = fixed_length(config) or TRACED_LENGTH
@@ -70,7 +70,7 @@ def example_inputs(config: ModelConfig) -> tuple[Tensor, Tensor]:
     return features, torch.randn(TRACED_CLASSES, config.embed_dim, generator=generator)
 
 
-def dynamic_axes(config: ModelConfig) -> tuple[dict[int, Any], ...]:
+def dynamic_axes(config: ModelSettings) -> tuple[dict[int, Any], ...]:
     """Name the axes of both inputs that stay open in every recorded graph: B, K, and T where it is not fixed."""
     batch, length, classes = (torch.export.Dim(name) for name in ("B", "T", "K"))
     snippets = {0: batch} if fixed_length(config) is not None else {0: batch, 1: length}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from stale_edge.bundle import ClassBank
-from stale_edge.config import DecodeConfig, ModelConfig
+from stale_edge.config import DecodeConfig
 from stale_edge.decoding import decode
 from stale_edge.evaluation import mean_average_precision
 from stale_edge.evaluation.agreement import CONFIDENT, Matched, count_matched
@@ -250,24 +250,24 @@ def judge(reference: Reference, run: Run, row: ArtifactFormat, *, progress: Prog
     return ArtifactParity(**{**parity.__dict__, "failures": failures})
 
 
-def gate_margin(config: ModelConfig, outputs: Outputs) -> NDArray[np.float64]:
+def gate_margin(config: Any, outputs: Outputs) -> NDArray[np.float64]:
     """Compute how far above its threshold each snippet (B, T) is; the gate is open where `gate_open` of it holds.
 
     `paper`: foreground - θ_bin. `release`: the mean of the snippet's mask minus the mean of those (stale_model.py,
     crop_features).
     """
     if config.architecture == "paper":
-        return outputs.foreground.astype(np.float64) - config.foreground_threshold
+        return np.asarray(outputs.foreground.astype(np.float64) - config.foreground_threshold)
     means = outputs.masks.astype(np.float64).mean(axis=2)  # (B, T)
     return np.asarray(means - means.mean(axis=1, keepdims=True))
 
 
-def gate_open(config: ModelConfig, margin: NDArray[np.float64]) -> NDArray[np.bool_]:
+def gate_open(config: Any, margin: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Decide by margin: `paper` lets through what is above the threshold, `release` what is not below it."""
     return margin > 0 if config.architecture == "paper" else margin >= 0
 
 
-def _compare(config: ModelConfig, model: Outputs, artifact: Outputs, differences: dict[str, float]) -> int:
+def _compare(config: Any, model: Outputs, artifact: Outputs, differences: dict[str, float]) -> int:
     """Raise the largest differences seen so far; return the number of flipped snippets."""
     ours, theirs = (gate_open(config, gate_margin(config, outputs)) for outputs in (model, artifact))
     agree = ours == theirs  # (B, T)

@@ -9,7 +9,7 @@ import numpy as np
 from torch import nn
 
 from stale_edge.bundle import ClassBank, FeatureContract
-from stale_edge.config import ModelConfig, SimulateConfig
+from stale_edge.config import ModelSettings, SimulateConfig
 from stale_edge.data import open_data_set, resample
 from stale_edge.data.simulate_features import FeatureModel
 from stale_edge.data.simulate_timeline import draw_actions
@@ -132,7 +132,7 @@ def simulated_data(model: nn.Module, *, contract: FeatureContract, bank: ClassBa
     )
 
 
-def shape_cases(data: ParityData, *, config: ModelConfig, bank: ClassBank) -> tuple[ShapeCase, ...]:
+def shape_cases(data: ParityData, *, config: ModelSettings, bank: ClassBank) -> tuple[ShapeCase, ...]:
     """Cut batches of several B, T and K from the videos; none has the size of the traced example."""
     length = fixed_length(config)
     half = max(1, len(bank) // 2)

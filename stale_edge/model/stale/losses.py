@@ -4,24 +4,11 @@ Terms are per video, so that the mean over a global batch does not depend on how
 `IGNORED` counts nowhere.
 """
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stale_edge.config import LossConfig
-from stale_edge.model.stale.output import StaleOutput
 from stale_edge.model.targets import IGNORED, BatchTargets
-
-
-class LossTerms(NamedTuple):
-    """The terms of the overall objective, each (B,) float32, unweighted."""
-
-    classification: Tensor
-    mask: Tensor
-    completeness: Tensor
-    consistency: Tensor
 
 
 def classification_loss(class_logits: Tensor, labels: Tensor) -> Tensor:
@@ -141,42 +128,6 @@ class ConsistencyProjection(nn.Module):
         """Project the embedding (B, T, D) into E_p and E_m, both (B, T, D)."""
         channels_first = embedding.transpose(1, 2)
         return self.classes(channels_first).transpose(1, 2), self.masks(channels_first).transpose(1, 2)
-
-
-def stale_loss(
-    output: StaleOutput, targets: BatchTargets, projected: tuple[Tensor, Tensor], *, config: LossConfig
-) -> LossTerms:
-    """Compute every term for a batch.
-
-    Args:
-        output: of the model, before the gate is applied: its `foreground` is the soft mask.
-        targets: of the same videos.
-        projected: E_p and E_m of eq. 12, each (B, T, D).
-        config: thresholds inside the terms.
-    """
-    return LossTerms(
-        classification=classification_loss(output.class_logits, targets.labels),
-        mask=mask_loss(output.masks, targets.masks, targets.labels, dice_weight=config.dice),
-        completeness=completeness_loss(output.foreground, targets, n_classes=output.class_logits.shape[1] - 1),
-        consistency=consistency_loss(
-            output.class_logits,
-            output.masks,
-            *projected,
-            class_threshold=config.class_threshold,
-            mask_threshold=config.mask_threshold,
-            top_snippets=config.top_snippets,
-        ),
-    )
-
-
-def total_loss(terms: LossTerms, config: LossConfig) -> Tensor:
-    """Add the terms with their weights, (B,); with every weight 1 this is the paper's overall objective."""
-    return (
-        config.classification * terms.classification
-        + config.mask * terms.mask
-        + config.completeness * terms.completeness
-        + config.consistency * terms.consistency
-    )
 
 
 def _binary_cross_entropy(predicted: Tensor, targets: Tensor) -> Tensor:

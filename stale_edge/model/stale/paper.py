@@ -1,12 +1,16 @@
 """STALE as its paper describes it: Nag, Zhu, Song & Xiang, ECCV 2022, section 3 and Figure 2."""
 
 import math
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stale_edge.config import ModelConfig
+from stale_edge.bundle.manifest import TensorSpec, mask_detector_outputs
+from stale_edge.config import LengthRule, ModelConfig
 from stale_edge.model.inputs import check_inputs
 from stale_edge.model.layers import MASKED_OUT, DecoderLayer, l2_normalize
 from stale_edge.model.stale.mask_head import MaskHead
@@ -67,6 +71,19 @@ class PaperStale(nn.Module):
         class_logits = self.classifier(text, snippets)  # eq. 7: P, (B, K + 1, T)
         masks = self.localizer(embedding)  # eq. 8: M, (B, T, T), row i by snippet i
         return StaleOutput(class_logits, masks, foreground, embedding)
+
+    @property
+    def length_rule(self) -> LengthRule:
+        """Any T."""
+        return self.config.length_rule
+
+    def output_specs(self) -> tuple[TensorSpec, ...]:
+        """Class logits, masks and foreground."""
+        return mask_detector_outputs(self.config.length_rule.fixed)
+
+    def undecided(self, outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+        """How far above θ_bin each snippet's foreground is, (B, T): there the gate lets it through."""
+        return np.asarray(outputs["foreground"].astype(np.float64) - self.config.foreground_threshold)
 
     def _check_foreground(self, foreground: Tensor | None) -> None:
         if (foreground is not None) != (self.config.masking == "ground-truth"):

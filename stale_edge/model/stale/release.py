@@ -6,12 +6,16 @@ refer to it.
 """
 
 import math
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stale_edge.config import ModelConfig
+from stale_edge.bundle.manifest import TensorSpec, mask_detector_outputs
+from stale_edge.config import LengthRule, ModelConfig
 from stale_edge.model.inputs import check_inputs
 from stale_edge.model.layers import MultiHeadAttention, UnfoldedConv1d, attend, l2_normalize
 from stale_edge.model.stale.output import StaleOutput
@@ -73,6 +77,24 @@ class ReleaseStale(nn.Module):
         text = self._adapt(class_embeddings, snippets)  # (B, K + 1, D)
         class_logits = (l2_normalize(text) * LOGIT_SCALE) @ directions(snippets).transpose(1, 2)  # (B, K + 1, T)
         return StaleOutput(class_logits, masks, foreground, embedding)
+
+    @property
+    def length_rule(self) -> LengthRule:
+        """The T of the config's `temporal_scale`."""
+        return self.config.length_rule
+
+    def output_specs(self) -> tuple[TensorSpec, ...]:
+        """Class logits, masks and foreground."""
+        return mask_detector_outputs(self.config.length_rule.fixed)
+
+    def undecided(self, outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+        """How far each snippet's mean mask is above the mean of those of the video, (B, T); `release_gate`.
+
+        A snippet exactly at the mean passes the gate: its distance is the least number above 0.
+        """
+        means = outputs["masks"].astype(np.float64).mean(axis=2)  # (B, T)
+        margins = means - means.mean(axis=1, keepdims=True)
+        return np.asarray(np.where(margins == 0, np.nextafter(0.0, 1.0), margins))
 
     def video_scores(self, features: Tensor, class_embeddings: Tensor) -> Tensor:
         """Score classes for whole videos, as the public code does beside snippets; (B, K) without background."""

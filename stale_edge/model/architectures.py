@@ -1,0 +1,81 @@
+"""The one table of architectures: how each detector is configured, built, trained and decoded.
+
+A further architecture is a file with its settings and network, a file with its objective, and a row here. Where it
+answers in a way that no decode policy reads yet, it needs a policy in `stale_edge.decoding.policies` besides.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from stale_edge.bundle.class_bank import Space
+from stale_edge.config import DecodeConfig, DecodeSettings, LossConfig, ModelConfig, ModelSettings
+from stale_edge.errors import ConfigError
+from stale_edge.model.detector import Objective, as_module
+from stale_edge.model.stale.objective import StaleObjective
+from stale_edge.model.stale.paper import PaperStale
+from stale_edge.model.stale.release import ReleaseStale
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One row.
+
+    model: dataclass of the section `model` of a config; a `ModelSettings`.
+    loss: dataclass of the section `loss`.
+    decode: default of the section `decode`.
+    build: makes the network, a `Detector`, with fresh weights from its settings.
+    objective: makes the `Objective` from the sections `model` and `loss`.
+    space: what the rows of its class bank are: `text`, embeddings of class names, so that classes can be added; or
+        `rows`, weights of a closed vocabulary.
+    """
+
+    model: type[Any]
+    loss: type[Any]
+    decode: DecodeSettings
+    build: Callable[[Any], nn.Module]
+    objective: Callable[[Any, Any], Any]
+    space: Space = "text"
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "paper": Architecture(ModelConfig, LossConfig, DecodeConfig(), PaperStale, StaleObjective),
+    "release": Architecture(ModelConfig, LossConfig, DecodeConfig(), ReleaseStale, StaleObjective),
+}
+
+
+def architecture_of(name: str) -> Architecture:
+    """Find a row.
+
+    Raises:
+        ConfigError: there is none; those that there are, are listed.
+    """
+    if name not in ARCHITECTURES:
+        raise ConfigError(f"model.architecture must be one of {', '.join(ARCHITECTURES)}; got {name!r}")
+    return ARCHITECTURES[name]
+
+
+def build_model(config: ModelSettings) -> nn.Module:
+    """Build the detector that settings describe, with fresh weights.
+
+    Returns:
+        A `Detector` in training mode.
+
+    Raises:
+        ConfigError: no such architecture.
+        ValueError: sizes that the architecture cannot have.
+    """
+    return architecture_of(config.architecture).build(config)
+
+
+def build_objective(config: ModelSettings, loss: Any) -> Objective:
+    """Build what a detector is trained with.
+
+    Raises:
+        ConfigError: no such architecture.
+    """
+    objective: Objective = architecture_of(config.architecture).objective(config, loss)
+    as_module(objective)
+    return objective

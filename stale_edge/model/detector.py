@@ -1,0 +1,89 @@
+"""What training, export and measurement rely on, whatever the detector."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from stale_edge.bundle.manifest import TensorSpec
+from stale_edge.config import LengthRule, ModelSettings
+
+
+class Detector(Protocol):
+    """An `nn.Module` that finds actions.
+
+    `forward(features (B, T, C), class_embeddings (K, D))` gives a NamedTuple; deployed are the fields that
+    `output_specs` names.
+    """
+
+    @property
+    def config(self) -> ModelSettings:
+        """What it was built from."""
+        ...
+
+    @property
+    def length_rule(self) -> LengthRule:
+        """Which numbers of snippets T it takes."""
+        ...
+
+    def output_specs(self) -> tuple[TensorSpec, ...]:
+        """Name the deployed outputs, float32, in the order of a graph; shapes use B, T, K and P."""
+        ...
+
+    def undecided(self, outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+        """Measure how far each hard decision inside the network is from its other side.
+
+        A tiny difference between two computations may flip a decision whose distance is tiny, and with it whatever
+        depends on it.
+
+        Args:
+            outputs: deployed outputs of B videos, by name.
+
+        Returns:
+            (B, N), > 0 where the decision is "on". N = T for decisions about snippets; N = 0 for a network without any.
+        """
+        ...
+
+
+class Objective(Protocol):
+    """An `nn.Module` that says what a detector should predict and how far it is from that.
+
+    Its parameters are trained beside the detector's, and with its buffers (a running normalizer, say) they are part of
+    what a resumed run starts from. Nothing of it is deployed.
+    """
+
+    terms: tuple[str, ...]
+    """Names of the loss terms, as they stand in metrics."""
+
+    def targets(self, actions: Sequence[Any], *, vocabulary: Sequence[str], duration_s: float, n_snippets: int) -> Any:
+        """Make the targets of one video from its annotated actions (label, start_s, end_s)."""
+        ...
+
+    def stack(self, targets: Sequence[Any]) -> Any:
+        """Put the targets of B videos together; the result has `to(device)`."""
+        ...
+
+    def inputs(self, targets: Any, n_classes: int) -> tuple[Tensor, ...]:
+        """Give what the detector takes in training beside features and class embeddings; nearly always nothing."""
+        ...
+
+    def losses(self, outputs: Any, targets: Any) -> dict[str, Tensor]:
+        """Compute every term, each (B,) float32, unweighted."""
+        ...
+
+    def total(self, terms: Mapping[str, Tensor]) -> Tensor:
+        """Add the terms with their weights, (B,)."""
+        ...
+
+
+def as_module(part: Any) -> nn.Module:
+    """Say to the type checker that a detector or objective is a module.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(part, nn.Module):
+        raise TypeError(f"a torch.nn.Module is needed; got {type(part).__name__}")
+    return part
