@@ -1,8 +1,8 @@
 """The compiled core: C++ behind `stale_edge.decoding`, which converts arguments, documents them and holds the defaults.
 
 Arrays must be contiguous, aligned and of exactly the type named here, and no other thread may rewrite them while a
-call runs (csrc/stale_core.hpp, "Limits"). Every function releases the GIL while it computes and raises ValueError, with the row
-named, for input it refuses.
+call runs (csrc/stale_core.hpp, "Limits"). Every function releases the GIL while it computes and raises ValueError,
+with the row named, for input it refuses.
 """
 
 from collections.abc import Sequence
