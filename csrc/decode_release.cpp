@@ -127,6 +127,7 @@ struct ReleaseCandidate {
   double start;  // as fractions of the video: stale_inference.py:212-213
   double end;
   const ReleaseProposal* proposal;
+  std::int64_t order;
 };
 
 // utils/postprocess_utils.py:62-100. The last candidate is never picked, and picking ends when every score has underflowed.
@@ -200,6 +201,13 @@ std::vector<ReleaseProposal> release_proposals(const float* class_logits, const 
   return proposals;
 }
 
+std::int64_t release_order(std::int64_t start, std::int64_t end, std::int64_t label) {
+  constexpr std::int64_t kPrime = 46337;  // the largest whose square fits 32 bits with a sign; cubes are distinct modulo it
+  std::int64_t x = (start % kPrime * 28657 + end % kPrime) % kPrime;
+  x = (x * 17711 + label % kPrime + 12345) % kPrime;
+  return x * x % kPrime * x % kPrime;
+}
+
 // utils/postprocess_utils.py:113-148.
 std::vector<Detection> decode_release(const float* class_logits, const float* masks, std::size_t n_classes,
                                       std::size_t n_snippets) {
@@ -208,12 +216,14 @@ std::vector<Detection> decode_release(const float* class_logits, const float* ma
   std::vector<ReleaseCandidate> candidates;
   for (const ReleaseProposal& p : proposals) {
     candidates.push_back(
-        {p.mask_score * p.class_score, static_cast<double>(p.start) / T, static_cast<double>(p.end) / T, &p});
+        {p.mask_score * p.class_score, static_cast<double>(p.start) / T, static_cast<double>(p.end) / T, &p,
+         release_order(p.start, p.end, p.label)});
   }
   // utils/postprocess_utils.py:64. Class regions often share one score, and then the script's order is chance: rows come out of a
-  // Python set (stale_inference.py:227) and pass an unstable sort. Here the later end goes first, then the later start.
+  // Python set (stale_inference.py:227) and pass an unstable sort. Here release_order decides.
   candidates = in_order(candidates, [](const auto& a, const auto& b) {
-    return std::tie(a.score, a.end, a.start) > std::tie(b.score, b.end, b.start);
+    if (a.score != b.score) return a.score > b.score;
+    return a.order != b.order ? a.order < b.order : std::tie(a.start, a.end) < std::tie(b.start, b.end);
   });
   if (candidates.size() > 1) candidates = release_soft_nms(std::move(candidates));
   // Decayed scores can rise, so the picks are not in order: utils/postprocess_utils.py:130.

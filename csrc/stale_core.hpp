@@ -232,6 +232,10 @@ std::vector<ReleaseProposal> release_proposals(const float* class_logits, const 
 std::vector<Detection> decode_release(const float* class_logits, const float* masks, std::size_t n_classes,
                                       std::size_t n_snippets);
 
+// Which of two release proposals of equal score goes first: the one with the lower number. A hash of the row, so that no kind of
+// segment is favoured: the script's own order is chance. If two numbers are equal too, the earlier start, then the earlier end.
+std::int64_t release_order(std::int64_t start, std::int64_t end, std::int64_t label);
+
 // Score enhancement: every detection that scores no more than the video-level score takes the video-level label
 // (thesis, section 3.3; utils/postprocess_utils.py:138-142 of the public code).
 void take_video_label(std::vector<Detection>& detections, std::int64_t video_label, double video_score);

@@ -444,10 +444,21 @@ def release_overlap(start, end, other_start, other_end):
     return shared / (max(end, other_end) - min(start, other_start) - shared + (other_end - other_start))
 
 
+def release_order(start, last, label):
+    """The number that decides between proposals of equal score, the lower one first; snippets and a class."""
+    prime = 46337
+    x = (28657 * start + last) % prime
+    x = (17711 * x + label + 12345) % prime
+    return x**3 % prime
+
+
 def decode_release(class_logits, masks):
     """Detections of the public inference script as (class, score, start, end), times in [0, 1]."""
-    left = [[p[2] * p[3], *p] for p in release_proposals(class_logits, masks)]
-    left.sort(key=lambda c: (c[0], c[2], c[1]), reverse=True)
+    T = class_logits.shape[1]
+    proposals = release_proposals(class_logits, masks)  # by start and end, which decides at last
+    proposals.sort(key=lambda p: release_order(round(p[0] * T), round(p[1] * T), p[4]))
+    left = [[p[2] * p[3], *p] for p in proposals]
+    left.sort(key=lambda c: -c[0])  # stable
     if len(left) < 2:
         return [(c[5], c[0], c[1], c[2]) for c in left]
     picked = []

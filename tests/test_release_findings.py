@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from release_outcomes import matching, release_outcomes
 from torch import nn
 
 import stale_edge.decoding as decoding
@@ -49,18 +50,19 @@ def as_rows(detections):
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_release_all_quirks_give_the_golden_detections(quirks, seed):
+def test_release_all_quirks_give_one_of_the_public_outcomes(quirks, seed):
     arrays = np.load(GOLDEN / f"release_postprocess_seed{seed}.npz")
     golden = json.loads((GOLDEN / f"release_postprocess_seed{seed}.json").read_text())
     found = quirks.decode(arrays["class_logits"], arrays["masks"], quirks=quirks.DECODE_QUIRKS)
-    wanted = golden["detections"]
-    assert len(found) == len(wanted)
-    for detection, row in zip(found, wanted, strict=True):
-        assert f"class_{detection.label}" == row["label"]
-        assert detection.score == pytest.approx(row["score"], abs=1e-6)
-        assert np.array([detection.start, detection.end]) * golden["duration"] == pytest.approx(
-            np.array(row["segment"]), abs=1e-6
-        )
+    rows = [(d.label, d.score, d.start, d.end) for d in found]
+    # The order of equal scores is chance in the public scripts: one of their outcomes, as the recorded one is.
+    outcomes = release_outcomes(arrays["class_logits"], arrays["masks"])
+    assert len(matching(outcomes, rows)) == 1
+    recorded = [
+        (int(d["label"].removeprefix("class_")), d["score"], *(time / golden["duration"] for time in d["segment"]))
+        for d in golden["detections"]
+    ]
+    assert len(matching(outcomes, recorded)) == 1
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -72,6 +74,22 @@ def test_release_all_quirks_give_what_the_core_gives(quirks, seed):
     assert len(found) == len(core) > 0
     expected = np.array([[d.score, d.start_s, d.end_s, names.index(d.label)] for d in core])
     assert as_rows(found) == pytest.approx(expected, abs=1e-6)
+
+
+def test_release_drawn_orders_of_equals_give_only_outcomes_of_the_public_scripts(quirks):
+    arrays = np.load(GOLDEN / "release_postprocess_seed1.npz")
+    outcomes = release_outcomes(arrays["class_logits"], arrays["masks"])
+    seen = set()
+    for seed in range(30):
+        found = quirks.decode(
+            arrays["class_logits"],
+            arrays["masks"],
+            quirks=quirks.DECODE_QUIRKS,
+            chance=np.random.default_rng(seed),
+        )
+        (number,) = matching(outcomes, [(d.label, d.score, d.start, d.end) for d in found])
+        seen.add(number)
+    assert len(seen) > 3
 
 
 def test_release_quirks_are_named_or_refused(quirks):

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import quirks
 
 from stale_edge.data import DataSet, read_scores, resample
@@ -22,14 +23,21 @@ def network_outputs(data: DataSet, checkpoint: Path, *, subset: str = "validatio
     return {"names": list(localizer.class_bank.names), "outputs": outputs}
 
 
-def detections(data: DataSet, network: dict[str, Any], names: Any, *, enhance: bool = False) -> dict[str, Any]:
-    """Decode all videos with some quirks, in ActivityNet's layout."""
+def detections(
+    data: DataSet,
+    network: dict[str, Any],
+    names: Any,
+    *,
+    enhance: bool = False,
+    chance: np.random.Generator | None = None,
+) -> dict[str, Any]:
+    """Decode all videos with some quirks, in ActivityNet's layout; `chance` draws the order of equal scores."""
     scores = read_scores(data.root / SCORES_FILE) if enhance else {}
     results = {}
     for video, (logits, masks) in network["outputs"].items():
         duration_s = data.annotations.videos[video].duration_s
         rows = []
-        for found in quirks.decode(logits, masks, quirks=names):
+        for found in quirks.decode(logits, masks, quirks=names, chance=chance):
             label = network["names"][found.label]
             if enhance and found.score <= scores[video].score:
                 label = scores[video].label

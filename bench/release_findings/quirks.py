@@ -41,13 +41,20 @@ class Segment(NamedTuple):
 # --- post-processing -------------------------------------------------------------------------------------------------
 
 
-def decode(class_logits: np.ndarray, masks: np.ndarray, *, quirks: Collection[str]) -> list[Segment]:
+def decode(
+    class_logits: np.ndarray,
+    masks: np.ndarray,
+    *,
+    quirks: Collection[str],
+    chance: np.random.Generator | None = None,
+) -> list[Segment]:
     """Turn a network's outputs into detections as the public scripts do, with some of `DECODE_QUIRKS` or none.
 
     Args:
         class_logits: (K + 1, T) float32, background last.
         masks: (T, T) float32 in [0, 1].
         quirks: which quirks act; all of them give what `stale_edge.decoding.decode(policy="release")` gives.
+        chance: draws the order of equal scores, as in the script; None: the order of the package.
 
     Returns:
         At most 100, best first.
@@ -58,7 +65,8 @@ def decode(class_logits: np.ndarray, masks: np.ndarray, *, quirks: Collection[st
     proposals = propose(class_logits, masks, quirks=quirks)
     detections: list[Segment] = []
     for label in sorted({proposal.label for proposal in proposals}):
-        detections += soft_nms([p for p in proposals if p.label == label], quirks=quirks)
+        own = [p for p in proposals if p.label == label]
+        detections += soft_nms(own, quirks=quirks, n_snippets=class_logits.shape[1], chance=chance)
     return sorted(detections, key=lambda detection: -detection.score)[:MAX_DETECTIONS]
 
 
@@ -122,11 +130,23 @@ def regions(above: np.ndarray, *, quirks: Collection[str]) -> list[tuple[int, in
     return list(zip(firsts.tolist(), lasts.tolist(), strict=True))
 
 
-def soft_nms(candidates: Sequence[Segment], *, quirks: Collection[str]) -> list[Segment]:
-    """Pick candidates by score and let the others decay, utils/postprocess_utils.py:62-100."""
+def soft_nms(
+    candidates: Sequence[Segment],
+    *,
+    quirks: Collection[str],
+    n_snippets: int = 100,
+    chance: np.random.Generator | None = None,
+) -> list[Segment]:
+    """Pick candidates by score and let the others decay, utils/postprocess_utils.py:62-100.
+
+    Of equal scores the one with the lower `order_of_equals` goes first, or with `chance` any, as in the script.
+    """
     if len(candidates) < 2:
         return list(candidates)
-    left = sorted(candidates, key=lambda c: (c.score, c.end, c.start), reverse=True)
+    if chance is None:
+        left = sorted(candidates, key=lambda c: (-c.score, order_of_equals(c, n_snippets), c.start, c.end))
+    else:
+        left = sorted((candidates[i] for i in chance.permutation(len(candidates))), key=lambda c: -c.score)
     start, end, score = (np.array([c[i] for c in left]) for i in range(3))
     is_left = np.ones(len(left), dtype=bool)
     picked: list[Segment] = []
@@ -142,6 +162,14 @@ def soft_nms(candidates: Sequence[Segment], *, quirks: Collection[str]) -> list[
         decay = np.exp(-10 * overlap**2) / (0.6 if "decay" in quirks else 1.0)
         score = np.where((overlap > 0) & is_left, score * decay, score)
     return picked
+
+
+def order_of_equals(segment: Segment, n_snippets: int) -> int:
+    """Hash a row, so that no kind of segment is favoured; `release_order` in csrc/decode_release.cpp."""
+    start, end = round(segment.start * n_snippets), round(segment.end * n_snippets)
+    x = (28657 * start + end) % 46337
+    x = (17711 * x + segment.label + 12345) % 46337
+    return int(x**3 % 46337)
 
 
 def release_overlap(start: Any, end: Any, other_start: Any, other_end: Any) -> np.ndarray:

@@ -19,6 +19,8 @@ _SHORTEST = 0.02
 _DIVISOR = 0.6
 _MAX_DETECTIONS = 100
 _NOT_PROPOSED = -1.0
+_PRIME = 46337
+"""As in csrc/decode_release.cpp."""
 
 
 class _Proposals(NamedTuple):
@@ -43,7 +45,7 @@ def release_decoder(g: GraphBuilder, class_logits: str, masks: str, config: Deco
     if config != DecodeConfig(policy="release"):
         raise ValueError("the release policy has no settings")
     proposals, video_class = _proposals(g, class_logits, masks)
-    starts, lasts, scores = _sorted_candidates(g, proposals)
+    starts, lasts, scores = _sorted_candidates(g, proposals, video_class)
     n_snippets = g.cast(g.dim(masks, 1), np.float64)
     picks, picked = _soft_nms(g, starts, lasts, scores, n_snippets)
     labels = g.op("Expand", video_class, g.op("Shape", picks))
@@ -152,13 +154,27 @@ def _csv_numbers(g: GraphBuilder, values: str) -> str:
     return g.op("Squeeze", chosen, g.ints(-1))
 
 
-def _sorted_candidates(g: GraphBuilder, proposals: _Proposals) -> tuple[str, str, str]:
+def _release_order(g: GraphBuilder, starts: str, lasts: str, video_class: str) -> str:
+    """Write `release_order`: (N,) int64. Every number in between fits 32 bits, for runtimes that have no more."""
+    prime = g.constant(_PRIME, np.int64)
+
+    def times(value: str, factor: str, *terms: str) -> str:
+        return g.op("Mod", g.chain("Add", g.op("Mul", value, factor), *terms), prime)
+
+    start, last, label = (g.op("Mod", value, prime) for value in (starts, lasts, video_class))
+    x = times(start, g.constant(28657, np.int64), last)
+    x = times(x, g.constant(17711, np.int64), label, g.constant(12345, np.int64))
+    return times(times(x, x), x)
+
+
+def _sorted_candidates(g: GraphBuilder, proposals: _Proposals, video_class: str) -> tuple[str, str, str]:
     """Order as `decode_release` does, equal proposals once: starts, lasts int64, scores float64; -1 where none is."""
     scores = g.op("Mul", proposals.mask_scores, proposals.class_scores)
     scores = g.op("Where", proposals.proposed, scores, g.constant(_NOT_PROPOSED, np.float64))
     columns = [proposals.starts, proposals.lasts, proposals.class_scores, proposals.mask_scores, scores]
+    columns.append(_release_order(g, proposals.starts, proposals.lasts, video_class))
     # TopK keeps the order of equal values, so the least important key is sorted by first.
-    for column, largest in ((3, 0), (2, 0), (0, 1), (1, 1), (4, 1)):
+    for column, largest in ((3, 0), (2, 0), (1, 0), (0, 0), (5, 0), (4, 1)):
         _, order = g.ops("TopK", columns[column], g.dim(scores, 0), n_outputs=2, largest=largest)
         columns = [g.op("Gather", values, order) for values in columns]
     same = [g.op("Equal", g.slice(values, 1, END, axis=0), g.slice(values, 0, -1, axis=0)) for values in columns[:4]]
