@@ -122,12 +122,15 @@ def test_classes_can_be_chosen_by_their_rows(golden: Path) -> None:
 
 def test_positions_stretch_where_that_is_allowed(golden: Path) -> None:
     model, _ = read_case(golden, "small_activitynet")
-    assert model.positions is not None
-    stretched = model.positions(96).T[None]
-    table = model.positions(64).T[None]
-    torch.testing.assert_close(table[0].T, model.positions.table)
-    expected = torch.nn.functional.interpolate(table, size=96, mode="linear", align_corners=False)
-    torch.testing.assert_close(stretched, expected, atol=1e-6, rtol=0)
+    positions = model.positions
+    assert positions is not None
+    torch.testing.assert_close(positions(64, 50), positions.table)
+    torch.testing.assert_close(positions(24, 10), positions.table[:24])
+    # 65 snippets: 80 in the public program, which stretches the table to that, and 80 here; 66 to 80 as well.
+    table = positions.table.T[None]
+    stretched = torch.nn.functional.interpolate(table, size=80, mode="linear", align_corners=False)[0].T
+    torch.testing.assert_close(positions(80, 65), stretched, atol=1e-6, rtol=0)
+    torch.testing.assert_close(positions(72, 66), stretched[:72], atol=1e-6, rtol=0)
     with pytest.raises(ValueError, match="at most 64 snippets"):
         model.train()(torch.zeros(1, 65, 12), model.class_bank())
 

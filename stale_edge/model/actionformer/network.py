@@ -55,7 +55,7 @@ class ActionFormer(nn.Module):
         check_inputs(features, class_embeddings, channels=self.config.feature_channels, dim=self.config.embed_dim)
         self._check_length(features, valid)
         x, inside = pad(features, valid, padded_length(self.config, features.shape[1]))
-        levels, masks = self._pyramid(x, inside)  # (B, T_l, D) and (B, T_l, 1) a level
+        levels, masks = self._pyramid(x, inside, n_snippets=features.shape[1])  # (B, T_l, D) and (B, T_l, 1) a level
         levels = self.neck(levels, masks)
         class_logits = [
             self.class_head(level, mask, class_embeddings) for level, mask in zip(levels, masks, strict=True)
@@ -70,11 +70,11 @@ class ActionFormer(nn.Module):
         """Give the class embeddings (K, 3 D + 1) of the network's own classes: its last layer, row by row."""
         return self.class_head.bank()
 
-    def _pyramid(self, x: Tensor, inside: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    def _pyramid(self, x: Tensor, inside: Tensor, *, n_snippets: int) -> tuple[list[Tensor], list[Tensor]]:
         for layer in self.embedding:
             x = layer(x, inside)
         if self.positions is not None:
-            x = x + self.positions(x.shape[1]) * inside
+            x = x + self.positions(x.shape[1], n_snippets) * inside
         for block in self.stem:
             x = block(x, inside)
         levels, masks = [x], [inside]

@@ -15,8 +15,7 @@ from stale_edge.model.actionformer.settings import ActionFormerConfig
 
 def public_length(config: ActionFormerConfig, n_snippets: int) -> int:
     """Give the length that the public program pads a video to."""
-    rounded = (n_snippets + config.divisor - 1) // config.divisor * config.divisor
-    return greater(config.max_length, rounded)
+    return _public_units(config, n_snippets) * config.unit
 
 
 def padded_length(config: ActionFormerConfig, n_snippets: int) -> int:
@@ -25,8 +24,17 @@ def padded_length(config: ActionFormerConfig, n_snippets: int) -> int:
     With one spare point on every level the answers are those of any longer padding. Where the public program leaves
     less than that, as for a video of exactly `max_length`, its own length is needed.
     """
-    spare = ((n_snippets + config.unit - 1) // config.unit + 1) * config.unit
-    return lesser(spare, public_length(config, n_snippets))
+    spare = (n_snippets + config.unit - 1) // config.unit + 1
+    return lesser(spare, _public_units(config, n_snippets)) * config.unit
+
+
+def _public_units(config: ActionFormerConfig, n_snippets: int) -> int:
+    """Give the public length in points of the coarsest level.
+
+    Lengths are computed in these units so that a recorded graph knows every level's length for a whole number.
+    """
+    rounded = (n_snippets + config.divisor - 1) // config.divisor * (config.divisor // config.unit)
+    return greater(config.max_length // config.unit, rounded)
 
 
 def greater(a: int, b: int) -> int:

@@ -1,8 +1,10 @@
 """The configuration of the public ActionFormer program, translated."""
 
 import difflib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from stale_edge.config import from_dict
@@ -53,6 +55,28 @@ class PublicSettings:
     objective: PointObjectiveConfig
     decoding: Mapping[str, Any]
     dataset: Mapping[str, Any]
+
+
+def load_public_settings(path: Path) -> PublicSettings:
+    """Read a public configuration, a JSON file or one of the YAML files that the program publishes.
+
+    Raises:
+        ConfigError: the file cannot be read, holds something else, or as `read_public_settings`; the file is named.
+    """
+    import yaml  # here, as only imports of public files need it
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path}: not a readable configuration (.yaml or .json): {reason}") from error
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{path}: a configuration is a list of settings by name; got a {type(values).__name__}")
+    try:
+        return read_public_settings(values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def read_public_settings(values: Mapping[str, Any]) -> PublicSettings:

@@ -1,5 +1,6 @@
 """Sizes and choices of ActionFormer, and the three published networks by name."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -121,7 +122,9 @@ class ActionFormerConfig:
     @property
     def divisor(self) -> int:
         """What the public program makes every length beyond `max_length` a multiple of, in snippets."""
-        return max((window // 2 * 2 if window > 1 else 1) << level for level, window in enumerate(self.windows))
+        windows = enumerate(self.windows)
+        widest = max((window // 2 * 2 if window > 1 else 1) << level for level, window in windows)
+        return math.lcm(widest, self.unit)
 
     @property
     def embed_dim(self) -> int:

@@ -15,7 +15,7 @@ from stale_edge.data import read_split
 from stale_edge.errors import CheckpointError
 from stale_edge.model.checkpoint import write_checkpoint
 from stale_edge.model.parameters import Block, blocks_to_json, public_blocks, totals
-from stale_edge.model.stale.release_file import read_release_file
+from stale_edge.model.public_file import read_public_file
 from stale_edge.model.stale.release_weights import TEXT_MODEL, release_from_public
 from stale_edge.model.text import TextEncoder, class_bank, load_tokenizer
 
@@ -109,7 +109,7 @@ def import_release(
         BundleError: the class bank cannot be used.
     """
     file, out = Path(file), Path(out)
-    released = read_release_file(file)
+    released = read_public_file(file)
     try:
         model = release_from_public(released.tensors)
         blocks = public_blocks(released.tensors)

@@ -1,4 +1,4 @@
-"""Read the file that the public STALE code saves, without executing anything in it."""
+"""Read what public training programs save with `torch.save`, without executing anything in it."""
 
 import pickle
 import re
@@ -13,24 +13,31 @@ from torch import Tensor
 
 from stale_edge.errors import CheckpointError
 
-EXPECTED = "a checkpoint of the public STALE code is what torch.save makes of a dict with epoch and state_dict"
+EXPECTED = "a checkpoint of a public program is what torch.save makes of a dict with epoch and state_dict"
 COUNTERS = ("num_batches_tracked", "position_ids")
 """Ends of the names of tensors that hold integers."""
 
 
+AVERAGED = "state_dict_ema"
+"""Where ActionFormer's program keeps the moving average of the weights, which is what it evaluates."""
+
+
 @dataclass(frozen=True)
-class ReleaseFile:
+class PublicFile:
     """What a public checkpoint holds.
 
     epoch: as saved; None where the file has none.
-    tensors: by the public names, the prefix `module.` of `torch.nn.DataParallel` taken off.
+    tensors: by the public names, the prefix `module.` of `torch.nn.DataParallel` taken off; the moving average of the
+        weights where the file has one.
+    averaged: whether they are that average.
     """
 
     epoch: int | None
     tensors: dict[str, Tensor]
+    averaged: bool
 
 
-def read_release_file(path: Path | str) -> ReleaseFile:
+def read_public_file(path: Path | str) -> PublicFile:
     """Read a `.pth.tar` of the public code with torch's weights-only unpickler, which knows tensors and plain values.
 
     Raises:
@@ -49,19 +56,22 @@ def read_release_file(path: Path | str) -> ReleaseFile:
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         found = f"a dict with {_some(content)}" if isinstance(content, dict) else f"a {type(content).__name__}"
         raise CheckpointError(f"{path} holds {found}; {EXPECTED}")
+    state = AVERAGED if AVERAGED in content else "state_dict"
+    if not isinstance(content[state], dict):
+        raise CheckpointError(f"{path} holds {state}: {type(content[state]).__name__}; allowed: a dict of tensors")
     tensors: dict[str, Tensor] = {}
-    for key, value in content["state_dict"].items():
+    for key, value in content[state].items():
         name = key.removeprefix("module.") if isinstance(key, str) else key
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise CheckpointError(f"{path}: state_dict holds {key!r}: {type(value).__name__}; allowed: named tensors")
+            raise CheckpointError(f"{path}: {state} holds {key!r}: {type(value).__name__}; allowed: named tensors")
         if name in tensors:
-            raise CheckpointError(f"{path}: state_dict holds {name!r} twice, with and without the prefix 'module.'")
+            raise CheckpointError(f"{path}: {state} holds {name!r} twice, with and without the prefix 'module.'")
         plain = value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
         if not plain or not (value.is_floating_point() or name.endswith(COUNTERS)):
             raise CheckpointError(f"{path}: the tensor {name!r} is {value.dtype}; allowed: dense floating tensors")
         tensors[name] = value.detach()
     epoch = content.get("epoch")
-    return ReleaseFile(epoch if isinstance(epoch, int) else None, tensors)
+    return PublicFile(epoch if isinstance(epoch, int) else None, tensors, averaged=state == AVERAGED)
 
 
 def _load(path: Path) -> Any:
