@@ -408,3 +408,17 @@ def test_names_are_distinct_and_those_that_share_words_are_near() -> None:
     assert np.linalg.norm(bank.embeddings, axis=1) == pytest.approx(1.0, abs=1e-5)
     assert near > far > 0.6
     assert simulated_class_bank(("folding a map",), width=256).embeddings[0] == pytest.approx(bank.embeddings[1])
+
+
+def test_a_cut_changes_the_scene_and_nothing_that_videos_share() -> None:
+    text = np.random.default_rng(0).standard_normal((6, 128))
+    apart = []
+    for shot_s in (0.0, 10.0):
+        model = FeatureModel(SimulateConfig(channels=128, shot_s=shot_s), text)
+        frames = model.render(Timeline(600.0, ()), n_snippets=600, snippet_s=1.0, rng=np.random.default_rng(1))
+        units = frames / np.linalg.norm(frames, axis=1, keepdims=True)
+        minutes_apart = (units[:-120] * units[120:]).sum(axis=1)  # where no drift of one place reaches
+        apart.append(1 - float(minutes_apart.mean()))
+        assert np.linalg.norm(frames, axis=1).mean() == pytest.approx(10.28, abs=0.1)
+    assert apart[0] == pytest.approx(0.11, abs=0.03)  # the real video: 0.11 after 10 s, and no more after 15
+    assert apart[1] - apart[0] == pytest.approx(0.17, abs=0.04)  # half of the scenes' 0.335 of a squared length of 1

@@ -49,6 +49,9 @@ class SimulateConfig:
     """Part along the direction that all actions share, in [0, 1]; what is left is the single instance's own."""
     context_share: float = 0.2
     """Part of a video's scene that its class explains; it is there with and without the action, in [0, 1]."""
+    shot_s: float = 0.0
+    """Mean seconds between cuts, at which the scene changes, >= 0; 0: one scene a video, which a detector undoes
+    exactly by taking out the video's mean."""
     boundary_s: float = 1.0
     """Seconds in which an action fades in and out, > 0."""
     score_accuracy: float = 0.885
@@ -87,4 +90,5 @@ class SimulateConfig:
             self.actionness_share,
             f"at most sqrt(1 - class_share**2), class_share = {self.class_share}",
         )
+        require(self.shot_s >= 0, "simulate.shot_s", self.shot_s, "a number >= 0")
         require(self.distractors >= 0, "simulate.distractors", self.distractors, "a number >= 0")

@@ -7,7 +7,8 @@ Everything is said of unit vectors; the norm comes last.
 A frame is  norm(t) * unit( shared + scene + action(t) + drift(t) ):
 
 - shared: one vector for all videos, with the outlier channel and a part of the text embeddings' mean;
-- scene: one vector a video; part of it goes with the video's classes, so it tells the class but not the time;
+- scene: one vector a video, or one a shot (`SimulateConfig.shot_s`), half of whose variance the shots of a video
+  share; part of it goes with the video's classes, so it tells the class but not the time;
 - action(t): fades in and out with each action; its parts are the class direction, the direction that all actions
   share, and the instance's own. Distractors lack one of the first two;
 - drift(t): camera, light and whatever else moves: slow in few directions, fast in many.
@@ -50,6 +51,8 @@ SLOW_KNEE, FAST_S = 32.0, 0.1
 """Part 1 / (1 + k / SLOW_KNEE) of direction k is slow; the rest has the correlation time FAST_S."""
 NAMEABLE_SHARE = 0.2
 """Part of the variance of drift and scene in the span of the classes' directions: a background shows things, too."""
+SHOT_SHARE = 0.5
+"""Part of a scene's variance that all shots of a video share; an assumption: the real video is a single shot."""
 CONTEXT_COSINE = 0.5
 """Cosine between a class's direction and its context's: the pool resembles the swimming."""
 
@@ -107,7 +110,7 @@ class FeatureModel:
             (T, C) float32.
         """
         times_s = (np.arange(n_snippets, dtype=np.float64) + 0.5) * snippet_s
-        base = self._scene(timeline, rng)  # (C,)
+        base = self._scenes(timeline, times_s, rng)  # (1 or T, C)
         units = base + self._actions(timeline, times_s, rng) + self._drift(n_snippets, snippet_s, rng)  # (T, C)
         norms = _process(n_snippets, snippet_s, np.array([1.0]), np.array([0.6]), 0.1, rng)[:, 0]
         return (_unit(units) * (MEAN_NORM + NORM_STD * norms)[:, None]).astype(np.float32)
@@ -119,14 +122,30 @@ class FeatureModel:
         shared = np.sqrt(1 - TEXT_MEAN_COSINE**2) * _unit(shared) + TEXT_MEAN_COSINE * text_mean
         return SHARED_NORM * _unit(shared)
 
+    def _scenes(self, timeline: Timeline, times_s: Array, rng: np.random.Generator) -> Array:
+        """Draw the scene of every shot, with the norm of a real video's mean: (T, C), or (1, C) without cuts."""
+        video = self._scene(timeline, rng)
+        if self.config.shot_s == 0:
+            return self._with_shared(video)[None]
+        cuts_s = np.sort(rng.uniform(0, timeline.duration_s, rng.poisson(timeline.duration_s / self.config.shot_s)))
+        shots = [self._scene(timeline, rng) for _ in range(len(cuts_s) + 1)]
+        bases = [
+            self._with_shared(_unit(np.sqrt(SHOT_SHARE) * video + np.sqrt(1 - SHOT_SHARE) * shot)) for shot in shots
+        ]
+        return np.stack(bases)[np.searchsorted(cuts_s, times_s)]
+
     def _scene(self, timeline: Timeline, rng: np.random.Generator) -> Array:
-        """Draw what stays the same through one video, with the norm of a real video's mean: (C,)."""
+        """Draw what a place looks like, a direction: (C,)."""
         share = self.config.context_share if timeline.actions else 0.0
         scene = np.sqrt(1 - share**2) * self._nuisance(1, rng)[0]
         if timeline.actions:
             classes = sorted({action.class_index for action in timeline.actions})
             scene = scene + share * _unit(self.context_directions[classes].sum(axis=0))
-        base = self._shared + SCENE_NORM * _unit(scene)
+        return _unit(scene)
+
+    def _with_shared(self, scene: Array) -> Array:
+        """Add what all videos share to a scene's direction: (C,)."""
+        base = self._shared + SCENE_NORM * scene
         pinned = np.zeros(len(base), dtype=bool)
         pinned[[self._outlier, self._runner_up]] = True
         base[self._outlier], base[self._runner_up] = OUTLIER, RUNNER_UP
