@@ -98,6 +98,9 @@ class ModelConfig:
     """Hidden width of the feed-forward networks."""
     dropout: float = 0.1
     """In [0, 1), in training alone."""
+    feature_dropout: float = 0.0
+    """Part of the normalised feature channels that is dropped in training, in [0, 1): noise against learning few videos
+    by heart."""
     temporal: Literal["transformer", "cnn", "ms-tcn", "none"] = "transformer"
     """Temporal embedding: eq. 1, or an alternative of Table 6; `none`: snippets do not see each other (B-II)."""
     n_temporal_layers: int = 2
@@ -157,7 +160,8 @@ class ModelConfig:
             self.embed_dim,
             f"a multiple of model.n_heads = {self.n_heads}",
         )
-        require(0 <= self.dropout < 1, "model.dropout", self.dropout, "a number in [0, 1)")
+        for name in ("dropout", "feature_dropout"):
+            require(0 <= getattr(self, name) < 1, f"model.{name}", getattr(self, name), "a number in [0, 1)")
         require(
             0 < self.foreground_threshold < 1,
             "model.foreground_threshold",

@@ -21,6 +21,7 @@ class TemporalEmbedding(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.normalize = FeatureNormalization(config.features, config.feature_channels)
+        self.feature_dropout = nn.Dropout(config.feature_dropout)
         self.project = nn.Linear(config.feature_channels, config.embed_dim)
         _start_as_identity(self.project)
         self.layers = nn.Sequential(*_temporal_layers(config))
@@ -29,7 +30,7 @@ class TemporalEmbedding(nn.Module):
         self.register_load_state_dict_pre_hook(_rename_statistics)  # type: ignore[no-untyped-call]
 
     def forward(self, features: Tensor) -> Tensor:
-        snippets = self.project(self.normalize(features))  # (B, T, D)
+        snippets = self.project(self.feature_dropout(self.normalize(features)))  # (B, T, D)
         return self.norm(self.layers(snippets))  # type: ignore[no-any-return]
 
 
