@@ -33,7 +33,7 @@ from stale_edge.bundle.writer import replaced
 from stale_edge.config import Config, DecodeConfig, FeatureSpec, ModelConfig, TrainConfig, to_dict
 from stale_edge.data import resample
 from stale_edge.exporting import export_checkpoint
-from stale_edge.exporting.decoder.pipeline_graph import localizer_graph
+from stale_edge.exporting.decoder.pipeline_graph import pipeline_graph
 from stale_edge.exporting.graph.recording import save_onnx
 from stale_edge.model import build_model
 from stale_edge.model.checkpoint import write_checkpoint
@@ -93,7 +93,7 @@ def _add_localizers(source: Path, target: Path, model: ModelConfig) -> None:
             if entry.role != "detector" or entry.runtime != "onnxruntime":
                 continue
             name = f"localizer-{entry.precision}.onnx"
-            graph = localizer_graph(onnx.load(source / entry.path), model=model, decode=manifest.decode)
+            graph = pipeline_graph(onnx.load(source / entry.path), model=model, decode=manifest.decode)
             metadata = read_onnx_metadata(source / entry.path)
             save_onnx(graph, writer.folder / name, metadata=metadata, graph_name="localizer")
             inputs = localizer_inputs(

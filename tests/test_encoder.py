@@ -1,4 +1,4 @@
-"""The visual encoder: export, parity gate, folder format, and the runtime without torch."""
+"""The visual encoder: export, parity check, folder format, and the runtime without torch."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from stale_edge.errors import BundleError, CheckpointError, ParityError, Verific
 from stale_edge.exporting import encoder as exporting
 from stale_edge.exporting.encoder import export_encoder
 from stale_edge.exporting.graph import encoder_precision
-from stale_edge.exporting.parity.encoder_parity import encoder_data, judge_encoder, simulated_picture
+from stale_edge.exporting.parity.encoder_parity import compare_encoder, encoder_data, simulated_picture
 from stale_edge.model.vision import load_vision_tower
 from stale_edge.runtime.encoder import load_encoder
 
@@ -68,16 +68,16 @@ def test_features_are_those_of_transformers(tower: Path, exported, n: int) -> No
     np.testing.assert_allclose(got, from_transformers(tower, frames), rtol=0, atol=SAME)
 
 
-def test_every_precision_is_judged_and_says_what_it_holds(exported) -> None:
-    parities = {parity.precision: parity for parity in exported.parities}
+def test_every_precision_is_compared_and_says_what_it_holds(exported) -> None:
+    parities = {file.entry.precision: file.parity for file in exported.files}
     assert parities["fp32"].min_cosine >= 0.9999
     assert parities["int8"].min_cosine >= 0.995
-    assert parities["fp32"].max_difference < SAME
+    assert parities["fp32"].max_difference["image_embeds"] < SAME
     entries = {entry.precision: entry for entry in exported.manifest.files}
     assert 0 < entries["int8"].weights_quantized < entries["int8"].weights_total
     assert entries["int8"].bytes < entries["fp32"].bytes
     stored = read_encoder(exported.out).manifest
-    assert stored.parity["files"]["encoder-int8.onnx"]["changed_decisions"] == parities["int8"].changed_decisions
+    assert stored.parity["files"]["encoder-int8.onnx"]["changed_decisions"] == parities["int8"].flipped_snippets
     assert "simulated" in stored.parity["pictures"]
 
 
@@ -189,10 +189,10 @@ def test_decisions_are_compared_on_a_class_bank(tower: Path) -> None:
     bank = ClassBank(("a", "b"), rng.standard_normal((2, vision_tower.EMBED_DIM)).astype(np.float32), "x")
     data = encoder_data(loaded.preprocess, embed_dim=loaded.embed_dim, bank=bank)
     wanted = loaded.embed(data.pixels)
-    same = judge_encoder(data, wanted, loaded.embed, file="f", precision="fp32")
-    assert (same.changed_decisions, same.passed) == (0, True)
-    opposite = judge_encoder(data, wanted, lambda pixels: -loaded.embed(pixels), file="f", precision="int8")
-    assert (opposite.changed_decisions, opposite.passed) == (len(wanted), False)
+    same = compare_encoder(data, wanted, loaded.embed, file="f", precision="fp32")
+    assert (same.flipped_snippets, same.passed) == (0, True)
+    opposite = compare_encoder(data, wanted, lambda pixels: -loaded.embed(pixels), file="f", precision="int8")
+    assert (opposite.flipped_snippets, opposite.passed) == (len(wanted), False)
     assert opposite.min_cosine == pytest.approx(-1)
     with pytest.raises(ValueError, match="they share no space"):
         encoder_data(loaded.preprocess, embed_dim=5, bank=bank)

@@ -28,14 +28,14 @@ from stale_edge.errors import BundleError, CheckpointError, ParityError
 from stale_edge.exporting import (
     DetectorExporter,
     ExportReport,
-    detector,
-    export,
+    detector_exporter,
+    detector_files,
     export_checkpoint,
     export_detector,
     pipeline,
 )
 from stale_edge.exporting.calibration import Calibration
-from stale_edge.exporting.decoder.pipeline_graph import localizer_graph
+from stale_edge.exporting.decoder.pipeline_graph import pipeline_graph
 from stale_edge.exporting.formats import DEFAULT_PRECISIONS, ArtifactFormat, find_format, select_formats
 from stale_edge.exporting.graph.detector_graph import graph_inputs, graph_outputs
 from stale_edge.exporting.graph.precision import halve_weights, quantize_columns, quantize_weights
@@ -49,7 +49,7 @@ LONG = 1000
 OUTPUTS = ("class_logits", "masks", "foreground")
 PRECISIONS = ("fp32", "fp16", "int8")
 TOLERANCE = {"fp32": 1e-5, "fp16": 2e-2, "int8": 0.35}
-"""Of masks and foreground in [0, 1] on features that the toy never saw; decisions are the parity gate's affair."""
+"""Of masks and foreground in [0, 1] on features that the toy never saw; decisions are the parity check's affair."""
 
 
 class Exported(NamedTuple):
@@ -122,7 +122,7 @@ def test_the_bundle_holds_every_row_of_the_table_and_verifies(exported: Exported
     assert bundle.class_bank.names == case.NAMES
 
 
-def test_the_manifest_says_where_it_comes_from_and_how_it_was_judged(exported: Exported) -> None:
+def test_the_manifest_says_where_it_comes_from_and_how_it_compares(exported: Exported) -> None:
     manifest = verify_bundle(exported.bundle).manifest
     fields = {"checkpoint_sha256", "config", "versions", "machine", "calibration", "artifacts"}
     assert set(manifest.provenance) == fields
@@ -136,7 +136,7 @@ def test_the_manifest_says_where_it_comes_from_and_how_it_was_judged(exported: E
         "localizer.dynamic",
     ]
     assert manifest.parity["data"]["source"] == "validation"
-    assert manifest.parity["artifacts"] == {a.row.file_name: a.parity.to_json() for a in exported.report.artifacts}
+    assert manifest.parity["artifacts"] == {a.entry.path: a.parity.to_json() for a in exported.report.artifacts}
     assert all(parity["passed"] for parity in manifest.parity["artifacts"].values())
     for parity in manifest.parity["localizers"].values():
         assert (parity["n_videos"], parity["different"], parity["passed"]) == (16, [], True)
@@ -276,7 +276,7 @@ def test_every_weight_is_quantized_but_those_named(exported: Exported) -> None:
         assert entries[name].weights_quantized == folded_numbers(model) - kept_numbers(model) - spared
     assert entries["detector-fp32.onnx"].weights_quantized is None
     assert entries["detector-fp16.onnx"].weights_quantized is None
-    by_file = {artifact.row.file_name: artifact for artifact in exported.report.artifacts}
+    by_file = {artifact.entry.path: artifact for artifact in exported.report.artifacts}
     for name in ("detector-fp16.onnx", "detector-fp16.torchscript.pt"):
         weights = by_file[name].weights
         assert weights.numbers - weights.numbers_low == kept_numbers(model)
@@ -563,7 +563,7 @@ def perturbed(exported: Exported) -> Callable[[nn.Module], onnx.ModelProto]:
 
 
 def test_a_broken_artifact_writes_nothing(exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(detector, "trace_onnx", perturbed(exported))
+    monkeypatch.setattr(detector_exporter, "trace_onnx", perturbed(exported))
     out = tmp_path / "bundle"
     with pytest.raises(ParityError, match=r"3 of 3 artifacts decide differently.*nothing was written") as raised:
         export_checkpoint(exported.checkpoint, out, formats=["onnx"], data=exported.data)
@@ -580,7 +580,7 @@ def test_a_broken_artifact_leaves_the_old_bundle(
     quick = {"formats": ["torchscript"], "precisions": ["fp32"], "data": exported.data}
     export_checkpoint(exported.checkpoint, out, **quick)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    monkeypatch.setattr(detector, "trace_onnx", perturbed(exported))
+    monkeypatch.setattr(detector_exporter, "trace_onnx", perturbed(exported))
     with pytest.raises(ParityError):
         export_checkpoint(exported.checkpoint, out, formats=["onnx"], precisions=["fp32"], data=exported.data)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
@@ -588,16 +588,19 @@ def test_a_broken_artifact_leaves_the_old_bundle(
     assert verify_bundle(out).manifest.detectors[0].runtime == "torchscript"
 
 
-def test_a_localizer_that_decides_differently_writes_nothing(
+def test_a_pipeline_that_decides_differently_writes_nothing(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def strict(*args: object, decode: DecodeConfig, **kwargs: object) -> onnx.ModelProto:
-        return localizer_graph(*args, decode=dataclasses.replace(decode, min_snippets=LONG), **kwargs)
+        return pipeline_graph(*args, decode=dataclasses.replace(decode, min_snippets=LONG), **kwargs)
 
-    monkeypatch.setattr(detector, "trace_onnx", lambda _: graph(exported, "fp32"))
-    monkeypatch.setattr(pipeline, "localizer_graph", strict)
+    monkeypatch.setattr(detector_exporter, "trace_onnx", lambda _: graph(exported, "fp32"))
+    monkeypatch.setattr(pipeline, "pipeline_graph", strict)
     quick = {"formats": ["onnx"], "precisions": ["fp32"], "data": exported.data}
-    with pytest.raises(ParityError, match=r"decides differently.*nothing was written: localizer-fp32.onnx in v0, v1"):
+    with pytest.raises(
+        ParityError,
+        match=r"decide differently.*nothing was written:\n  localizer-fp32.onnx: other detections in v0, v1",
+    ):
         export_checkpoint(exported.checkpoint, tmp_path / "bundle", **quick)
     assert list(tmp_path.iterdir()) == []
 
@@ -608,7 +611,7 @@ def test_an_interrupted_export_leaves_nothing(
     def interrupt(*_args: object, **_kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(export, "judge", interrupt)
+    monkeypatch.setattr(detector_files, "compare_with_model", interrupt)
     with pytest.raises(KeyboardInterrupt):
         export_checkpoint(exported.checkpoint, tmp_path / "bundle", formats=["torchscript"], precisions=["fp32"])
     assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,7 @@ import torch
 
 from stale_edge.benchmarking.macs import count_macs
 from stale_edge.config import ModelConfig
-from stale_edge.exporting.detector import DetectorExporter
+from stale_edge.exporting.detector_exporter import DetectorExporter
 from stale_edge.exporting.formats import find_format
 from stale_edge.model import build_model
 from stale_edge.model.channel_statistics import FeatureStatistics

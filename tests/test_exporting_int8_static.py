@@ -15,11 +15,11 @@ from onnx import TensorProto, helper, numpy_helper
 from stale_edge import load_bundle
 from stale_edge.exporting import export_checkpoint
 from stale_edge.exporting.calibration import Calibration, calibrate_on
-from stale_edge.exporting.detector import DetectorExporter
+from stale_edge.exporting.detector_exporter import DetectorExporter
 from stale_edge.exporting.formats import DEFAULT_PRECISIONS, find_format
 from stale_edge.exporting.graph.static_ranges import Range, measure_ranges, quantize_static
-from stale_edge.exporting.layer_search import SEARCH_BUDGET, search_layers, within
-from stale_edge.exporting.parity.check import Reference
+from stale_edge.exporting.layer_search import SEARCH_BUDGET, search_layers
+from stale_edge.exporting.parity.reference import Reference
 from stale_edge.exporting.parity.videos import validation_data
 from stale_edge.model.checkpoint import read_checkpoint
 from stale_edge.training.evaluate import feature_contract
@@ -137,20 +137,20 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_ranges_come_from_training_videos(checkpoint: Path, data: Path) -> None:
     loaded = read_checkpoint(checkpoint)
     contract = feature_contract(loaded.config, loaded.feature_spec)
-    judged_on = validation_data(data, contract=contract, bank=loaded.class_bank)
-    found = calibrate_on(data, judged_on, contract=contract, bank=loaded.class_bank)
+    videos = validation_data(data, contract=contract, bank=loaded.class_bank)
+    found = calibrate_on(data, videos, contract=contract, bank=loaded.class_bank)
     assert found.description == "4 training videos"
     np.testing.assert_array_equal(found.features[0], np.load(data / "features" / "t0.npy"))
-    without = calibrate_on(None, judged_on, contract=contract, bank=loaded.class_bank)
+    without = calibrate_on(None, videos, contract=contract, bank=loaded.class_bank)
     assert without.description == "8 validation videos, which are judged too"
 
 
 def test_the_search_keeps_what_the_budget_needs(checkpoint: Path, data: Path) -> None:
     loaded = read_checkpoint(checkpoint)
     contract = feature_contract(loaded.config, loaded.feature_spec)
-    judged_on = validation_data(data, contract=contract, bank=loaded.class_bank)
-    reference = Reference(loaded.model, bank=loaded.class_bank, data=judged_on, decode_config=loaded.config.decode)
-    calibration = calibrate_on(data, judged_on, contract=contract, bank=loaded.class_bank)
+    videos = validation_data(data, contract=contract, bank=loaded.class_bank)
+    reference = Reference(loaded.model, bank=loaded.class_bank, data=videos, decode_config=loaded.config.decode)
+    calibration = calibrate_on(data, videos, contract=contract, bank=loaded.class_bank)
     exporter = DetectorExporter(loaded.model, calibration=calibration)
     wide = search_layers(
         exporter, STATIC, reference, budget=replace(SEARCH_BUDGET, min_matched=0.0, max_map_change=100)
@@ -162,11 +162,11 @@ def test_the_search_keeps_what_the_budget_needs(checkpoint: Path, data: Path) ->
     assert all(finding.signal_to_noise_db > 15 for finding in wide.findings)
     strict = replace(SEARCH_BUDGET, max_flipped=0.0, min_matched=1.0, max_map_change=0.0)
     tight = search_layers(exporter, STATIC, reference, budget=strict)
-    assert tight.met == within(tight.after, strict)
+    assert tight.met == tight.after.within(strict)
     assert tight.met, "in float32 everywhere nothing changes, so some set meets it"
     assert [finding.product for finding in tight.findings] == list(products)
     assert all(finding.signal_to_noise_db > 15 for finding in tight.findings)
-    if not within(tight.before, strict):
+    if not tight.before.within(strict):
         assert 0 < len(tight.kept) <= len(products)
         worst = min(tight.findings, key=lambda finding: (finding.matched_detections, -finding.flipped_snippets))
         assert worst.kept
@@ -229,7 +229,9 @@ def test_dynamic_int8_is_searched_when_asked(
     report: bool, searched: list[str], checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    monkeypatch.setattr("stale_edge.exporting.export.search_layers", lambda _, row, *__, **___: asked.append(row))
+    monkeypatch.setattr(
+        "stale_edge.exporting.detector_files.search_layers", lambda _, row, *__, **___: asked.append(row)
+    )
     export_checkpoint(
         checkpoint, tmp_path / "bundle", formats=["onnx"], precisions=["fp32", "int8"], layer_report=report
     )

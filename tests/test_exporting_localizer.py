@@ -15,10 +15,10 @@ from stale_edge.bundle import localizer_inputs, localizer_outputs
 from stale_edge.config import DecodeConfig, ModelConfig
 from stale_edge.decoding import decode_arrays
 from stale_edge.exporting import DetectorExporter
-from stale_edge.exporting.decoder.pipeline_graph import localizer_graph
+from stale_edge.exporting.decoder.pipeline_graph import pipeline_graph
 from stale_edge.exporting.formats import find_format
 from stale_edge.exporting.graph.recording import OPSET, all_nodes, save_onnx
-from stale_edge.exporting.pipeline import LOCALIZER_FILES
+from stale_edge.exporting.pipeline import PIPELINE_FILES
 from stale_edge.model import build_model
 
 DURATION_S = 83.25
@@ -54,7 +54,7 @@ def exporters() -> dict[str, DetectorExporter]:
 
 @pytest.fixture(
     scope="module",
-    params=[(a, p, q) for a in ("paper", "release") for p in POLICIES for q in LOCALIZER_FILES],
+    params=[(a, p, q) for a in ("paper", "release") for p in POLICIES for q in PIPELINE_FILES],
     ids="-".join,
 )
 def pair(
@@ -63,9 +63,9 @@ def pair(
     architecture, policy, precision = request.param
     exporter, decode, folder = exporters[architecture], POLICIES[policy], tmp_path_factory.mktemp("pair")
     row = find_format("onnx", precision)
-    detector, localizer = folder / row.file_name, folder / LOCALIZER_FILES[precision]
+    detector, localizer = folder / row.file_name, folder / PIPELINE_FILES[precision]
     exporter.write(row, detector, metadata={})
-    graph = localizer_graph(onnx.load(detector), model=exporter.config, decode=decode)
+    graph = pipeline_graph(onnx.load(detector), model=exporter.config, decode=decode)
     save_onnx(graph, localizer, metadata={"key": "value"}, graph_name="localizer")
     return Pair(exporter.config, decode, opened(detector), opened(localizer), localizer)
 

@@ -1,4 +1,4 @@
-"""The parity gate: what it measures, and that it fails when it should."""
+"""The parity check: what it measures, and that it fails when it should."""
 
 import copy
 import dataclasses
@@ -18,16 +18,22 @@ from stale_edge.decoding import decode_arrays
 from stale_edge.errors import DataError, FeatureContractError, ParityError
 from stale_edge.evaluation.agreement import count_matched
 from stale_edge.exporting import pipeline
-from stale_edge.exporting.export import refuse_failures
 from stale_edge.exporting.formats import find_format
 from stale_edge.exporting.graph.detector_graph import TRACED_BATCH, TRACED_CLASSES, TRACED_LENGTH
-from stale_edge.exporting.parity.check import BUDGETS, Outputs, Reference, gate_margin, gate_open, judge
+from stale_edge.exporting.parity.compare import Run, compare_with_model
+from stale_edge.exporting.parity.reference import Reference
+from stale_edge.exporting.parity.result import BUDGETS, Parity, refuse_failures
 from stale_edge.exporting.parity.videos import shape_cases, simulated_data, validation_data
 from stale_edge.model import build_model
 from stale_edge.segments import Detection, FloatArray
 
 FP32 = find_format("onnx", "fp32")
-INT8 = find_format("onnx", "int8")
+OUTPUTS = ("class_logits", "masks", "foreground")
+
+
+def compared(reference: Reference, run: Run, precision: str) -> Parity:
+    """Compare with the model what stands for a file."""
+    return compare_with_model(reference, run, file=f"detector-{precision}.onnx", precision=precision)
 
 
 def contract(length: int | None = None, resample_to: int | None = case.LENGTH) -> FeatureContract:
@@ -47,12 +53,12 @@ def run_model(features: FloatArray, class_embeddings: FloatArray) -> dict[str, F
     """Play an artifact: the model itself."""
     with torch.no_grad():
         output = case.trained_model()(torch.from_numpy(features.copy()), torch.from_numpy(class_embeddings.copy()))
-    return {name: getattr(output, name).numpy().copy() for name in Outputs._fields}
+    return {name: getattr(output, name).numpy().copy() for name in OUTPUTS}
 
 
 def test_the_model_itself_passes_in_every_precision(reference: Reference) -> None:
     for precision in BUDGETS:
-        parity = judge(reference, run_model, find_format("onnx", precision))
+        parity = compared(reference, run_model, precision)
         assert parity.passed, parity.failures
         assert parity.flipped_snippets == parity.shape_flips == 0
         assert parity.matched_detections == 1.0
@@ -81,9 +87,9 @@ def test_a_difference_in_masks_beyond_1e_4_fails_fp32_alone(reference: Reference
         outputs = run_model(features, class_embeddings)
         return {**outputs, "masks": np.clip(outputs["masks"] - np.float32(2e-4), 0, 1)}
 
-    parity = judge(reference, run, FP32)
+    parity = compared(reference, run, "fp32")
     assert any("masks differs by 0.0002" in failure for failure in parity.failures)
-    assert judge(reference, run, INT8).passed
+    assert compared(reference, run, "int8").passed
 
 
 def test_one_flipped_snippet_fails_fp32_and_is_counted(reference: Reference) -> None:
@@ -93,10 +99,10 @@ def test_one_flipped_snippet_fails_fp32_and_is_counted(reference: Reference) -> 
             outputs["foreground"][0, 7] = 1 - outputs["foreground"][0, 7]
         return outputs
 
-    parity = judge(reference, run, FP32)
+    parity = compared(reference, run, "fp32")
     assert parity.flipped_snippets == 1
     assert f"1 of {6 * case.LENGTH} snippets flip, allowed 0.0%" in parity.failures
-    assert judge(reference, run, INT8).passed
+    assert compared(reference, run, "int8").passed
 
 
 def test_class_logits_are_compared_where_the_gate_agrees(reference: Reference) -> None:
@@ -108,7 +114,7 @@ def test_class_logits_are_compared_where_the_gate_agrees(reference: Reference) -
         outputs["class_logits"][0, :, 0] += 12
         return outputs
 
-    assert judge(reference, run, INT8).max_difference["class_logits"] == 0.0
+    assert compared(reference, run, "int8").max_difference["class_logits"] == 0.0
 
 
 def test_wrong_labels_fail_by_detections_and_map(reference: Reference) -> None:
@@ -116,23 +122,23 @@ def test_wrong_labels_fail_by_detections_and_map(reference: Reference) -> None:
         outputs = run_model(features, class_embeddings)
         return {**outputs, "class_logits": np.roll(outputs["class_logits"], 1, axis=1)}
 
-    parity = judge(reference, run, INT8)
+    parity = compared(reference, run, "int8")
     assert any("of detections match" in failure for failure in parity.failures)
     assert any("average mAP changes by -" in failure for failure in parity.failures)
     with pytest.raises(ParityError, match=r"1 of 1 artifacts decide differently .* nothing was written") as raised:
-        refuse_failures([parity], reference.data)
+        refuse_failures([parity], reference.data.description)
     assert raised.value.exit_code == 3
     assert "detector-int8.onnx" in str(raised.value)
 
 
-@pytest.mark.parametrize("name", Outputs._fields)
+@pytest.mark.parametrize("name", OUTPUTS)
 def test_outputs_that_are_not_finite_fail(reference: Reference, name: str) -> None:
     def run(features: FloatArray, class_embeddings: FloatArray) -> Mapping[str, FloatArray]:
         outputs = run_model(features, class_embeddings)
         outputs[name].flat[-1] = np.nan
         return outputs
 
-    assert any(f"{name} is not finite" in failure for failure in judge(reference, run, INT8).failures)
+    assert any(f"{name} is not finite" in failure for failure in compared(reference, run, "int8").failures)
 
 
 def test_an_output_of_another_shape_fails(reference: Reference) -> None:
@@ -140,7 +146,7 @@ def test_an_output_of_another_shape_fails(reference: Reference) -> None:
         outputs = run_model(features, class_embeddings)
         return {**outputs, "masks": outputs["masks"][:, :1]}
 
-    assert any("masks is float32 (" in failure for failure in judge(reference, run, INT8).failures)
+    assert any("masks is float32 (" in failure for failure in compared(reference, run, "int8").failures)
 
 
 def test_a_failure_on_other_sizes_alone_is_found(reference: Reference) -> None:
@@ -152,12 +158,12 @@ def test_a_failure_on_other_sizes_alone_is_found(reference: Reference) -> None:
             outputs["foreground"] = 1 - outputs["foreground"]
         return outputs
 
-    parity = judge(reference, run, FP32)
+    parity = compared(reference, run, "fp32")
     assert parity.flipped_snippets == 0
     assert any("snippets flip on batches of other sizes" in failure for failure in parity.failures)
 
 
-def _tied(reference: Reference) -> tuple[Reference, Outputs]:
+def _tied(reference: Reference) -> tuple[Reference, dict[str, FloatArray]]:
     """One video in which two snippets propose overlapping segments with scores that a rounding error parts."""
     length, n_classes = case.LENGTH, len(case.bank().names)
     logits = np.full((1, n_classes + 1, length), -4, np.float32)
@@ -166,7 +172,7 @@ def _tied(reference: Reference) -> tuple[Reference, Outputs]:
     for snippet, end, logit in ((4, 12, 6.0), (5, 10, np.nextafter(np.float32(6), np.float32(0)))):
         logits[0, 0, snippet], logits[0, -1, snippet] = logit, -4
         masks[0, snippet, 3:end] = 0.9
-    outputs = Outputs(logits, masks, np.ones((1, length), np.float32))
+    outputs = {"class_logits": logits, "masks": masks, "foreground": np.ones((1, length), np.float32)}
     tied = copy.copy(reference)
     tied.shapes, tied.videos = [], [dataclasses.replace(reference.videos[0], outputs=outputs)]
     tied.data = dataclasses.replace(reference.data, videos=reference.data.videos[:1], truth=None)
@@ -177,63 +183,63 @@ def _tied(reference: Reference) -> tuple[Reference, Outputs]:
 def test_either_outcome_of_a_near_tie_is_the_models(reference: Reference) -> None:
     """Soft-NMS picks one first and decays the other: a rounding error moves scores by 0.3, yet decides the same."""
     tied, outputs = _tied(reference)
-    logits = outputs.class_logits.copy()
+    logits = outputs["class_logits"].copy()
     logits[0, 0, 4] = np.nextafter(np.nextafter(np.float32(6), np.float32(0)), np.float32(0))
-    picked_first = [tied.decode(0, made)[0].end_s for made in (outputs, outputs._replace(class_logits=logits))]
+    picked_first = [tied.decode(0, made)[0].end_s for made in (outputs, {**outputs, "class_logits": logits})]
     assert picked_first[0] != picked_first[1]
-    parity = judge(tied, lambda *_: outputs._replace(class_logits=logits)._asdict(), FP32)
+    parity = compared(tied, lambda *_: {**outputs, "class_logits": logits}, "fp32")
     assert (parity.failures, parity.near_ties) == ((), 1)
     assert parity.matched_detections == 1.0
     assert 0 < parity.max_score_difference <= 1e-4
-    assert judge(tied, lambda *_: outputs._asdict(), FP32).near_ties == 0
+    assert compared(tied, lambda *_: outputs, "fp32").near_ties == 0
 
 
 def test_a_near_tie_excuses_no_other_score(reference: Reference) -> None:
     tied, outputs = _tied(reference)
 
     def run(*_: FloatArray) -> Mapping[str, FloatArray]:
-        return outputs._replace(masks=np.where(outputs.masks > 0, np.float32(0.88), 0).astype(np.float32))._asdict()
+        return {**outputs, "masks": np.where(outputs["masks"] > 0, np.float32(0.88), 0).astype(np.float32)}
 
-    failures = judge(tied, run, FP32).failures
+    failures = compared(tied, run, "fp32").failures
     assert any(failure.startswith("scores differ by 0.02") for failure in failures), failures
 
 
-def test_a_localizer_may_reach_either_outcome(reference: Reference, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pipeline_may_reach_either_outcome(reference: Reference, monkeypatch: pytest.MonkeyPatch) -> None:
     tied, outputs = _tied(reference)
-    logits = outputs.class_logits.copy()
+    logits = outputs["class_logits"].copy()
     logits[0, 0, 4] = np.nextafter(np.nextafter(np.float32(6), np.float32(0)), np.float32(0))
-    found = decode_arrays(logits[0], outputs.masks[0], config=tied.decode_config)
+    found = decode_arrays(logits[0], outputs["masks"][0], config=tied.decode_config)
     shares = found.segments / case.LENGTH * tied.data.videos[0].duration_s
 
-    def judged(scores: FloatArray) -> pipeline.LocalizerParity:
+    def compared_with(scores: FloatArray) -> Parity:
         played = {
-            "open_backend": SimpleNamespace(run=lambda *_: outputs._asdict()),
+            "open_backend": SimpleNamespace(run=lambda *_: outputs),
             "open_session": SimpleNamespace(run=lambda *_: (shares, scores, found.labels)),
         }
         for name, object_ in played.items():
             monkeypatch.setattr(pipeline, name, lambda *_, made=object_, **__: made)
-        return pipeline.judge_localizer(tied, FP32, Path("detector.onnx"), Path("localizer.onnx"))
+        return pipeline.compare_pipeline(tied, FP32, Path("detector.onnx"), Path("localizer.onnx"))
 
-    parity = judged(found.scores)
+    parity = compared_with(found.scores)
     assert (parity.passed, parity.near_ties, parity.n_detections) == (True, 1, len(found.labels))
-    assert judged(found.scores + 1e-3).different == (tied.data.videos[0].name,)
+    assert compared_with(found.scores + 1e-3).different == (tied.data.videos[0].name,)
 
 
 def test_gate_margins_are_those_of_the_loops() -> None:
     rng = np.random.default_rng(0)
     shapes = ((2, 4, 5), (2, 5, 5), (2, 5))
-    outputs = Outputs(*(rng.random(shape, dtype=np.float32) for shape in shapes))
+    outputs = dict(zip(OUTPUTS, (rng.random(shape, dtype=np.float32) for shape in shapes), strict=True))
     for config in (case.PAPER, case.RELEASE, dataclasses.replace(case.PAPER, foreground_threshold=0.3)):
         expected = gate_margin_by_loops(
-            outputs.masks, outputs.foreground, config.architecture, config.foreground_threshold
+            outputs["masks"], outputs["foreground"], config.architecture, config.foreground_threshold
         )
-        np.testing.assert_allclose(gate_margin(config, outputs), expected, atol=1e-12)
+        np.testing.assert_allclose(build_model(config).undecided(outputs), expected, atol=1e-12)
 
 
 def test_a_tie_opens_the_gate_of_the_release_alone() -> None:
-    tie = np.zeros((1, 2))
-    assert gate_open(case.RELEASE, tie).all()
-    assert not gate_open(case.PAPER, tie).any()
+    tie = {"masks": np.zeros((1, 2, 2), np.float32), "foreground": np.full((1, 2), 0.5, np.float32)}
+    assert (build_model(case.RELEASE).undecided(tie) > 0).all()
+    assert not (build_model(dataclasses.replace(case.PAPER, foreground_threshold=0.5)).undecided(tie) > 0).any()
 
 
 A = Detection("run", 0.9, 0.0, 100.0)
@@ -276,7 +282,7 @@ def test_equal_segments_of_zero_length_match() -> None:
 def test_no_parity_batch_has_a_traced_size(reference: Reference) -> None:
     traced = (TRACED_BATCH, TRACED_LENGTH, TRACED_CLASSES)
     sizes = [
-        (*judged.features.shape[:2], len(judged.class_embeddings)) for judged in (*reference.shapes, *reference.videos)
+        (*batch.features.shape[:2], len(batch.class_embeddings)) for batch in (*reference.shapes, *reference.videos)
     ]
     assert all(size != traced for size in sizes)
     assert {size[0] for size in sizes} > {1}
@@ -284,7 +290,7 @@ def test_no_parity_batch_has_a_traced_size(reference: Reference) -> None:
     assert len({size[2] for size in sizes}) > 1
 
 
-def test_the_release_is_judged_at_its_own_length() -> None:
+def test_the_release_is_compared_at_its_own_length() -> None:
     model = build_model(case.RELEASE).eval()
     length = case.RELEASE.temporal_scale
     data = simulated_data(model, contract=contract(length, length), bank=case.bank())
@@ -330,7 +336,7 @@ def test_labels_outside_the_class_bank_leave_no_map(tmp_path: Path) -> None:
     assert data.no_truth == "no validation video has an action of a class in the class bank"
 
 
-def test_a_data_set_that_cannot_judge_is_refused(tmp_path: Path) -> None:
+def test_a_data_set_without_validation_videos_is_refused(tmp_path: Path) -> None:
     root = case.save_data(tmp_path / "data", n_videos=2)
     foreign = dataclasses.replace(contract(), encoder="another encoder")
     with pytest.raises(FeatureContractError, match="another encoder"):

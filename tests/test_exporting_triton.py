@@ -50,11 +50,11 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("triton")
     checkpoint = case.save_checkpoint(root / "checkpoint", build_model(case.PAPER).eval())
     report = export_checkpoint(checkpoint, root / "bundle", formats=["triton"], precisions=["fp32", "fp16"])
-    assert [model.files[0] for model in report.served] == [
+    assert [model.entry.path for model in report.served] == [
         "triton/stale-edge-fp32/1/model.onnx",
         "triton/stale-edge-fp16/1/model.onnx",
     ]
-    assert all(model.matched_detections >= 0.95 for model in report.served)
+    assert all(model.parity.matched_detections >= 0.95 for model in report.served)
     assert "triton/stale-edge-fp32/1/model.onnx: 0." in report.summary()
     return root / "bundle"
 
@@ -140,8 +140,13 @@ def test_a_served_model_that_decides_differently_writes_nothing(
 
     triton_graph = triton.served_graph
     monkeypatch.setattr(triton, "served_graph", one_class)
-    monkeypatch.setattr("stale_edge.exporting.detector.trace_onnx", lambda _: onnx.load(bundle / "detector-fp32.onnx"))
-    with pytest.raises(ParityError, match="the model for Triton decides differently"):
+    monkeypatch.setattr(
+        "stale_edge.exporting.detector_exporter.trace_onnx", lambda _: onnx.load(bundle / "detector-fp32.onnx")
+    )
+    with pytest.raises(
+        ParityError,
+        match=r"1 of 1 artifacts decide differently.*nothing was written:\n  triton/stale-edge-fp32/1/model.onnx",
+    ):
         export_checkpoint(bundle.parent / "checkpoint", tmp_path / "bundle", formats=["triton"], precisions=["fp32"])
     assert list(tmp_path.iterdir()) == []
 

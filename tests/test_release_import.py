@@ -447,7 +447,7 @@ def test_golden_localizer_finds_what_detector_and_core_find(
     import onnx
 
     from stale_edge.decoding import decode_arrays
-    from stale_edge.exporting.decoder.pipeline_graph import localizer_graph
+    from stale_edge.exporting.decoder.pipeline_graph import pipeline_graph
     from stale_edge.exporting.graph.precision import quantize_weights
     from stale_edge.runtime.onnx_session import open_session
 
@@ -455,7 +455,7 @@ def test_golden_localizer_finds_what_detector_and_core_find(
     proto = onnx.load(golden_bundle[1] / "detector-fp32.onnx")
     proto = quantize_weights(proto) if precision == "int8" else proto
     model = read_checkpoint(golden_bundle[0]).config.model
-    merged = localizer_graph(proto, model=model, decode=config)
+    merged = pipeline_graph(proto, model=model, decode=config)
     detector, localizer = (open_session(graph.SerializeToString(), threads=1) for graph in (proto, merged))
     case = np.load(golden / "release_forward_T100_seed1.npz")
     for noise in (0.0, 0.3, 3.0):

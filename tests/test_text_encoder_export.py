@@ -14,7 +14,6 @@ import onnx
 import pytest
 import tiny
 import torch
-from torch import nn
 
 from stale_edge.bundle import ClassBank, FeatureContract, add_classes, read_bundle, verify_bundle, write_bundle
 from stale_edge.bundle.files import sha256_of
@@ -23,9 +22,9 @@ from stale_edge.bundle.text_contract import TEXT_KEY
 from stale_edge.config import Config, DecodeConfig, SimulateConfig, TextConfig, TrainConfig
 from stale_edge.errors import BundleError, ClassBankError, VerificationError
 from stale_edge.exporting import export_checkpoint, text_files
-from stale_edge.exporting.parity.check import Reference
+from stale_edge.exporting.parity.reference import Reference
 from stale_edge.exporting.parity.videos import simulated_data
-from stale_edge.exporting.text_files import judge_text_encoder
+from stale_edge.exporting.text_files import compare_text_encoder
 from stale_edge.model import TextEncoder, build_model, class_bank, small_text_encoder
 from stale_edge.runtime import BundleTextEncoder, load_bundle, load_text_encoder
 from stale_edge.runtime.evaluate import evaluate_localizer
@@ -51,8 +50,9 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         shutil.copy(without.path / detector.path, writer.folder)
         tensors = {"inputs": detector.inputs, "outputs": detector.outputs}
         writer.add_file(detector.path, role="detector", runtime="onnxruntime", precision="fp32", **tensors)
-        weights = text_files.write_text_encoder(encoder, writer.folder)
-        text_files.add_text_files(writer, embed_dim=tiny.EMBED_DIM, weights=weights)
+        entries, _ = text_files.write_text_encoder(encoder, writer.folder)
+        for entry in entries:
+            writer.add(entry)
         writer.set_class_bank(class_bank(encoder, tiny.NAMES))
         manifest = without.manifest
         writer.commit(
@@ -281,25 +281,24 @@ def with_contexts(folder: Path, n_contexts: int) -> TextEncoder:
 
 
 @pytest.fixture(scope="module")
-def judge(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Reference]:
-    """A detector, and what it decides on a few videos, with the classes as `with_contexts` embeds them."""
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    """What a detector decides on a few videos, with the classes as `with_contexts` embeds them."""
     bank = class_bank(with_contexts(tmp_path_factory.mktemp("tower"), 0), case.NAMES)
     contract = FeatureContract("toy", case.CHANNELS, 8.0, 16, None, "linear", case.LENGTH)
     torch.manual_seed(0)
     model = build_model(case.PAPER).eval()
     data = simulated_data(model, contract=contract, bank=bank)
     few = dataclasses.replace(data, videos=data.videos[:3])
-    return model, Reference(model, bank=bank, data=few, decode_config=DecodeConfig())
+    return Reference(model, bank=bank, data=few, decode_config=DecodeConfig())
 
 
-def judged(judge: tuple[nn.Module, Reference], encoder: TextEncoder, folder: Path) -> tuple[str, ...]:
-    """Give what the gate finds wrong with the files in a folder."""
-    model, reference = judge
-    return judge_text_encoder(reference, encoder, folder, model=model).failures
+def failures_of(reference: Reference, encoder: TextEncoder, folder: Path) -> tuple[str, ...]:
+    """Give what the parity check finds wrong with the files in a folder."""
+    return compare_text_encoder(reference, encoder, folder).failures
 
 
-def test_the_gate_sees_a_graph_without_the_learned_contexts(
-    judge: tuple[nn.Module, Reference], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_parity_check_finds_a_graph_without_the_learned_contexts(
+    reference: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class WithoutContexts(text_files.TextGraph):
         def __init__(self, encoder: TextEncoder) -> None:
@@ -309,18 +308,18 @@ def test_the_gate_sees_a_graph_without_the_learned_contexts(
     encoder = with_contexts(tmp_path, 2)
     monkeypatch.setattr(text_files, "TextGraph", WithoutContexts)
     text_files.write_text_encoder(encoder, tmp_path)
-    failures = judged(judge, encoder, tmp_path)
-    assert any(failure.startswith("class embeddings differ by") for failure in failures)
+    failures = failures_of(reference, encoder, tmp_path)
+    assert any(failure.startswith("class_embeddings differs by") for failure in failures)
 
 
-def test_the_gate_sees_a_tokenizer_that_reads_differently(judge: tuple[nn.Module, Reference], tmp_path: Path) -> None:
+def test_the_parity_check_finds_a_tokenizer_that_reads_differently(reference: Reference, tmp_path: Path) -> None:
     encoder = with_contexts(tmp_path, 0)
     text_files.write_text_encoder(encoder, tmp_path)
-    assert judged(judge, encoder, tmp_path) == ()
+    assert failures_of(reference, encoder, tmp_path) == ()
     tokenizer = json.loads((tmp_path / "tokenizer.json").read_text())
     tokenizer["normalizer"] = None  # CLIP's lower-cases
     (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
-    failures = judged(judge, encoder, tmp_path)
+    failures = failures_of(reference, encoder, tmp_path)
     assert any(failure.startswith("tokenizer.json reads 'Clean and jerk'") for failure in failures)
 
 

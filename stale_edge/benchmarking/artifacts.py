@@ -95,7 +95,7 @@ def write_unjudged(
         stage: what progress calls it.
         progress: called with (stage, done, total, note).
     """
-    from stale_edge.exporting.detector import DetectorExporter
+    from stale_edge.exporting.detector_exporter import DetectorExporter
     from stale_edge.exporting.formats import find_format
     from stale_edge.exporting.graph.detector_graph import graph_inputs, graph_outputs, model_config
 

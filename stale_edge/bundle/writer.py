@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from stale_edge.bundle.class_bank import ClassBank
 from stale_edge.bundle.files import folder_beside, replace_folder, sha256_of, sync_file, sync_folder
@@ -24,6 +24,33 @@ from stale_edge.config import DecodeSettings
 from stale_edge.errors import BundleError
 
 
+class Promises(TypedDict, total=False):
+    """What an entry of the manifest says of a file besides its bytes and role; the fields of `FileEntry`."""
+
+    runtime: str | None
+    precision: str | None
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    weights_quantized: int | None
+    weights_total: int | None
+    note: str
+
+
+def describe_file(folder: Path, name: str, *, role: Role, **promises: Unpack[Promises]) -> FileEntry:
+    """Make the manifest's entry of a file that stands in a folder.
+
+    Graphs name runtime and precision, inputs and outputs; other files have none of them.
+
+    Raises:
+        BundleError: there is no such file, or the name leads outside.
+    """
+    check_inside(name)
+    path = folder / name
+    if not path.is_file():
+        raise BundleError(f"{name}: no such file was written into the bundle")
+    return FileEntry(name, sha256_of(path), path.stat().st_size, role, **promises)
+
+
 class BundleWriter:
     """A bundle in the making. Write files into `folder`, announce each with `add_file`, then `commit`.
 
@@ -36,45 +63,14 @@ class BundleWriter:
         self._files: list[FileEntry] = []
         self._class_bank: FileEntry | None = None
 
-    def add_file(
-        self,
-        name: str,
-        *,
-        role: Role,
-        runtime: str | None = None,
-        precision: str | None = None,
-        inputs: Sequence[TensorSpec] = (),
-        outputs: Sequence[TensorSpec] = (),
-        weights_quantized: int | None = None,
-        weights_total: int | None = None,
-        note: str = "",
-    ) -> FileEntry:
-        """Announce a file that stands in `folder`; its bytes must not change any more.
-
-        Graphs name runtime and precision, inputs and outputs; other files have none of them.
-
-        Raises:
-            BundleError: there is no such file, or the name leads outside.
-        """
-        check_inside(name)
-        path = self.folder / name
-        if not path.is_file():
-            raise BundleError(f"{name}: no such file was written into the bundle")
-        entry = FileEntry(
-            path=name,
-            sha256=sha256_of(path),
-            bytes=path.stat().st_size,
-            role=role,
-            runtime=runtime,
-            precision=precision,
-            inputs=tuple(inputs),
-            outputs=tuple(outputs),
-            weights_quantized=weights_quantized,
-            weights_total=weights_total,
-            note=note,
-        )
+    def add(self, entry: FileEntry) -> FileEntry:
+        """Announce a file that stands in `folder` by its entry; the file must not change any more."""
         self._files.append(entry)
         return entry
+
+    def add_file(self, name: str, *, role: Role, **promises: Unpack[Promises]) -> FileEntry:
+        """Announce a file that stands in `folder`; as `describe_file`, then `add`."""
+        return self.add(describe_file(self.folder, name, role=role, **promises))
 
     def set_class_bank(self, bank: ClassBank) -> FileEntry:
         """Write the class bank into the bundle."""

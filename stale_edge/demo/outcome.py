@@ -34,14 +34,14 @@ class Outcome:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values in the demo's schema; mAP in percent."""
         precisions = {
-            artifact.row.precision: {
+            artifact.entry.precision: {
                 "average_mAP": artifact.parity.average_mAP,
-                "model_bytes": artifact.bytes,
+                "model_bytes": artifact.entry.bytes,
                 "flipped_snippets": artifact.parity.flipped_snippets,
                 "matched_detections": artifact.parity.matched_detections,
             }
             for artifact in self.exported.artifacts
-            if artifact.row.format == "onnx"
+            if artifact.entry.runtime == "onnxruntime"
         }
         return {
             "schema": SCHEMA,

@@ -82,7 +82,7 @@ def _tiles(result: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def artifact_row(artifact: dict[str, Any]) -> dict[str, str]:
-    """Lay out an artifact of an export report (`Artifact.to_json`) for a table."""
+    """Lay out an artifact of an export report (`Exported.to_json`) for a table."""
     parity = artifact["parity"]
     return {
         "file": artifact["file"],

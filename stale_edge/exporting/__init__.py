@@ -1,20 +1,21 @@
-"""Checkpoint -> bundle: ONNX and TorchScript in fp32, fp16 and int8, each judged by the parity gate first."""
+"""Checkpoint -> bundle: ONNX and TorchScript in fp32, fp16 and int8, each compared with the model before it is kept."""
 
-from stale_edge.exporting.detector import DetectorExporter, export_detector
-from stale_edge.exporting.export import Artifact, ExportReport, export_checkpoint
+from stale_edge.exporting.detector_exporter import DetectorExporter, export_detector
+from stale_edge.exporting.export import ExportReport, export_checkpoint
+from stale_edge.exporting.exported import Exported
 from stale_edge.exporting.formats import FORMATS, ArtifactFormat, select_formats
 from stale_edge.exporting.graph.rewriting import WeightCount
-from stale_edge.exporting.parity.check import BUDGETS, ArtifactParity, Budget
+from stale_edge.exporting.parity.result import BUDGETS, Budget, Parity
 
 __all__ = [
     "BUDGETS",
     "FORMATS",
-    "Artifact",
     "ArtifactFormat",
-    "ArtifactParity",
     "Budget",
     "DetectorExporter",
     "ExportReport",
+    "Exported",
+    "Parity",
     "WeightCount",
     "export_checkpoint",
     "export_detector",

@@ -17,20 +17,23 @@ from stale_edge.bundle.encoder_folder import (
     encoder_outputs,
     write_encoder,
 )
-from stale_edge.bundle.files import sha256_of
+from stale_edge.bundle.writer import describe_file
 from stale_edge.errors import ParityError
+from stale_edge.exporting.exported import Exported
 from stale_edge.exporting.graph.detector_graph import in_eval_mode
 from stale_edge.exporting.graph.encoder_precision import quantize_encoder
 from stale_edge.exporting.graph.precision import halve_weights
 from stale_edge.exporting.graph.recording import record_onnx, save_onnx
-from stale_edge.exporting.graph.rewriting import WeightCount, count_weights
+from stale_edge.exporting.graph.rewriting import count_weights
 from stale_edge.exporting.parity.encoder_parity import (
     MIN_COSINE,
     EncoderData,
-    EncoderParity,
+    compare_encoder,
     encoder_data,
-    judge_encoder,
+    encoder_parity_json,
+    encoder_parity_text,
 )
+from stale_edge.exporting.parity.result import Parity
 from stale_edge.exporting.provenance import machine, versions
 from stale_edge.model.vision import VisionTower, load_vision_tower
 from stale_edge.progress import Progress, silent
@@ -62,25 +65,24 @@ class EncoderGraph(nn.Module):
 
 @dataclass(frozen=True)
 class EncoderReport:
-    """What an export made and how it was judged."""
+    """What an export made and how it compares with the tower."""
 
     out: Path
     manifest: EncoderManifest
     data: EncoderData
-    parities: tuple[EncoderParity, ...]
-    weights: tuple[WeightCount, ...]
+    files: tuple[Exported, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         files = [
             {
-                "file": entry.path,
-                "precision": entry.precision,
-                "bytes": entry.bytes,
-                "weights": None if entry.precision == "fp32" else count.text(str(entry.precision)),
-                "parity": parity.to_json(),
+                "file": file.entry.path,
+                "precision": file.entry.precision,
+                "bytes": file.entry.bytes,
+                "weights": file.low_weights,
+                "parity": encoder_parity_json(file.parity),
             }
-            for entry, parity, count in zip(self.manifest.files, self.parities, self.weights, strict=True)
+            for file in self.files
         ]
         return {
             "encoder": str(self.out),
@@ -100,11 +102,11 @@ class EncoderReport:
             f"  fingerprint {self.manifest.fingerprint}",
             f"  judged on {self.data.pictures}; classes: {self.data.classes}",
         ]
-        for entry, parity, count in zip(self.manifest.files, self.parities, self.weights, strict=True):
-            low = "" if entry.precision == "fp32" else f", {count.text(str(entry.precision))}"
-            left = self.manifest.provenance["kept_float32"][entry.precision]
-            low += f"; {len(left)} products stay in float32, int8 would harm them most" if left else ""
-            lines += [f"  {parity.text()}", f"    {entry.bytes / 1e6:.1f} MB{low}"]
+        for file in self.files:
+            low = f", {file.low_weights}" if file.low_weights else ""
+            n_kept = len(file.kept_float32)
+            low += f"; {n_kept} products stay in float32, int8 would harm them most" if n_kept else ""
+            lines += [f"  {encoder_parity_text(file.parity)}", f"    {file.entry.bytes / 1e6:.1f} MB{low}"]
         return "\n".join(lines)
 
 
@@ -138,71 +140,73 @@ def export_encoder(
     if unknown or not chosen:
         raise ValueError(f"precisions must be some of {', '.join(PRECISIONS)}; got {', '.join(precisions) or 'none'}")
     tower = source if isinstance(source, VisionTower) else load_vision_tower(source)
-    fingerprint, preprocess = tower.fingerprint(), tower.preprocess.to_json()
-    signature = encoder_inputs(tower.image_size), encoder_outputs(tower.embed_dim)
+    metadata = encoder_metadata(tower.fingerprint(), tower.preprocess.to_json())
     data = encoder_data(tower.preprocess, embed_dim=tower.embed_dim, video=video, bank=bank)
     with write_encoder(out) as folder, in_eval_mode(tower.model):
         progress("record the graph", 0, 1)
         plain = _record(tower)
         progress("record the graph", 1, 1)
         wanted = tower.embed(data.pixels)
-        parities, counts, entries = [], [], []
-        kept: dict[str, tuple[str, ...]] = {}
+        files: list[Exported] = []
         for done, precision in enumerate(chosen):
             progress("export", done, len(chosen))
-            path = folder / f"encoder-{precision}.onnx"
-            made, kept[precision] = _in_precision(plain, precision, data, wanted, progress)
-            save_onnx(
-                made,
-                path,
-                metadata=encoder_metadata(fingerprint, preprocess),
-                graph_name="visual_encoder",
-            )
-            count = count_weights(onnx.load(path).graph, _LOW_TYPE[precision])
-            entries.append(
-                FileEntry(
-                    path=path.name,
-                    sha256=sha256_of(path),
-                    bytes=path.stat().st_size,
-                    role="visual_encoder",
-                    runtime="onnxruntime",
-                    precision=precision,
-                    inputs=signature[0],
-                    outputs=signature[1],
-                    weights_quantized=count.numbers_low if precision == "int8" else None,
-                    weights_total=count.numbers,
-                    note=_NOTES[precision],
-                )
-            )
-            manifest = EncoderManifest(
-                tower.name, tower.embed_dim, tower.image_size, fingerprint, preprocess, tuple(entries)
-            )
-            encoder = VisualEncoder(manifest, path, precision=precision)
-            parities.append(judge_encoder(data, wanted, encoder.embed, file=path.name, precision=precision))
-            counts.append(count)
+            made, kept = _in_precision(plain, precision, data, wanted, progress)
+            name = f"encoder-{precision}.onnx"
+            save_onnx(made, folder / name, metadata=metadata, graph_name="visual_encoder")
+            files.append(_compared_file(tower, data, wanted, folder / name, precision=precision, kept=kept))
         progress("export", len(chosen), len(chosen))
-        _refuse_failures(parities, data)
-        manifest = EncoderManifest(
-            tower.name,
-            tower.embed_dim,
-            tower.image_size,
-            fingerprint,
-            preprocess,
-            tuple(entries),
+        _refuse_failures([file.parity for file in files], data)
+        manifest = _manifest(
+            tower,
+            [file.entry for file in files],
             parity={
                 "pictures": data.pictures,
                 "classes": data.classes,
-                "files": {parity.file: parity.to_json() for parity in parities},
+                "files": {file.entry.path: encoder_parity_json(file.parity) for file in files},
             },
             provenance={
                 "source": tower.name,
                 "versions": versions(),
                 "machine": machine(),
-                "kept_float32": {precision: list(names) for precision, names in kept.items()},
+                "kept_float32": {str(file.entry.precision): list(file.kept_float32) for file in files},
             },
         )
         (folder / MANIFEST_NAME).write_text(manifest.to_text(), encoding="utf-8")
-    return EncoderReport(Path(out), manifest, data, tuple(parities), tuple(counts))
+    return EncoderReport(Path(out), manifest, data, tuple(files))
+
+
+def _manifest(tower: VisionTower, files: Sequence[FileEntry], **findings: dict[str, Any]) -> EncoderManifest:
+    return EncoderManifest(
+        tower.name,
+        tower.embed_dim,
+        tower.image_size,
+        tower.fingerprint(),
+        tower.preprocess.to_json(),
+        tuple(files),
+        **findings,
+    )
+
+
+def _compared_file(
+    tower: VisionTower, data: EncoderData, wanted: FloatArray, path: Path, *, precision: str, kept: tuple[str, ...]
+) -> Exported:
+    """Describe a file that was written, and compare it with the tower through the code that will run it."""
+    weights = count_weights(onnx.load(path).graph, _LOW_TYPE[precision])
+    entry = describe_file(
+        path.parent,
+        path.name,
+        role="visual_encoder",
+        runtime="onnxruntime",
+        precision=precision,
+        inputs=encoder_inputs(tower.image_size),
+        outputs=encoder_outputs(tower.embed_dim),
+        weights_quantized=weights.numbers_low if precision == "int8" else None,
+        weights_total=weights.numbers,
+        note=_NOTES[precision],
+    )
+    run = VisualEncoder(_manifest(tower, [entry]), path, precision=precision).embed
+    parity = compare_encoder(data, wanted, run, file=path.name, precision=precision)
+    return Exported(entry, parity, weights=weights, kept_float32=kept)
 
 
 def _record(tower: VisionTower) -> onnx.ModelProto:
@@ -223,17 +227,17 @@ def _in_precision(
     if precision == "fp16":
         return halve_weights(proto), ()
     if precision == "int8":
-        # Tried on every second picture; the gate judges on all.
+        # Tried on every second picture; the file is compared on all.
         made = quantize_encoder(proto, data.pixels[::2], wanted[::2], min_cosine=MIN_COSINE["int8"], progress=progress)
         return made.proto, made.kept
     return proto, ()
 
 
-def _refuse_failures(parities: Sequence[EncoderParity], data: EncoderData) -> None:
+def _refuse_failures(parities: Sequence[Parity], data: EncoderData) -> None:
     failed = [parity for parity in parities if not parity.passed]
     if failed:
         details = "; ".join(f"{parity.file}: {'; '.join(parity.failures)}" for parity in failed)
         raise ParityError(
-            f"{len(failed)} of {len(parities)} encoder files do not see what the tower sees on {data.pictures}; "
+            f"{len(failed)} of {len(parities)} encoder files give other features than the tower on {data.pictures}; "
             f"nothing was written: {details}"
         )

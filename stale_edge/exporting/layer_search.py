@@ -10,11 +10,13 @@ import onnx
 from numpy.typing import NDArray
 
 from stale_edge.exporting.calibration import Calibration
-from stale_edge.exporting.detector import DetectorExporter
+from stale_edge.exporting.detector_exporter import DetectorExporter
 from stale_edge.exporting.formats import ArtifactFormat
 from stale_edge.exporting.graph.products import DECODED, Product
 from stale_edge.exporting.graph.rewriting import drop_unused
-from stale_edge.exporting.parity.check import BUDGETS, ArtifactParity, Budget, Reference, judge
+from stale_edge.exporting.parity.compare import compare_with_model
+from stale_edge.exporting.parity.reference import Reference
+from stale_edge.exporting.parity.result import BUDGETS, Budget, Parity, columns
 from stale_edge.progress import Progress, silent
 from stale_edge.runtime.onnx_session import open_session
 from stale_edge.segments import FloatArray
@@ -31,7 +33,7 @@ class LayerFinding:
 
     signal_to_noise_db: of what it gives, over the calibration videos; infinite if nothing is lost.
     milliseconds_saved: by it, in processor time of one video on one thread of ONNX Runtime, paired with float32.
-    flipped_snippets, matched_detections, map_change: as in `ArtifactParity`; map_change None without labels.
+    flipped_snippets, matched_detections, map_change: as in `Parity`; map_change None without labels.
     kept: whether the search leaves it in float32.
     """
 
@@ -61,8 +63,8 @@ class LayerReport:
     precision: str
     budget: Budget
     findings: tuple[LayerFinding, ...]
-    before: ArtifactParity
-    after: ArtifactParity
+    before: Parity
+    after: Parity
     met: bool
 
     @property
@@ -83,8 +85,7 @@ class LayerReport:
 
     def to_text(self) -> str:
         """Lay the findings out for people, the most harmful first."""
-        head = ("product", "weight", "S/N dB", "ms saved", "flipped", "matched", "mAP", "")
-        rows = [head]
+        rows = [("product", "weight", "S/N dB", "ms saved", "flipped", "matched", "mAP", "")]
         for found in sorted(self.findings, key=_harm, reverse=True):
             change = "" if found.map_change is None else f"{found.map_change:+.2f}"
             shape = "activations" if found.product.weight is None else "x".join(map(str, found.product.weight))
@@ -100,18 +101,13 @@ class LayerReport:
                     "kept in float32" if found.kept else "",
                 )
             )
-        widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-        lines = [
-            "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        ]
-        verdict = "within" if self.met else "NOT within"
+        met = "within" if self.met else "NOT within"
         aim = f"{self.budget.min_matched:.0%} matched, mAP within {self.budget.max_map_change:g} points"
         first = (
             f"{self.precision}, each product alone; all in low precision: {_said(self.before)}; "
-            f"{len(self.kept)} of {len(self.findings)} kept: {_said(self.after)}, {verdict} {aim}"
+            f"{len(self.kept)} of {len(self.findings)} kept: {_said(self.after)}, {met} {aim}"
         )
-        return "\n".join([first, *lines])
+        return f"{first}\n{columns(rows)}"
 
 
 def search_layers(
@@ -155,39 +151,29 @@ def search_layers(
                 saved,
                 parity.flipped_snippets,
                 parity.matched_detections,
-                _change(parity),
+                parity.map_change,
                 kept=False,
             )
         )
     before = after = _parity(lower([]), row, reference)
     kept: list[LayerFinding] = []
     by_harm = sorted(findings, key=_harm, reverse=True)
-    while not within(after, budget) and len(kept) < len(by_harm):
+    while not after.within(budget) and len(kept) < len(by_harm):
         progress(f"{row.precision}: search", len(kept), len(by_harm))
         kept.append(by_harm[len(kept)])
         after = _parity(lower([found.product.node for found in kept]), row, reference)
-    for found in reversed(kept[:-1]) if within(after, budget) else ():
+    for found in reversed(kept[:-1]) if after.within(budget) else ():
         fewer = [other for other in kept if other is not found]
         parity = _parity(lower([other.product.node for other in fewer]), row, reference)
-        if within(parity, budget):
+        if parity.within(budget):
             kept, after = fewer, parity
     progress(f"{row.precision}: search", len(by_harm), len(by_harm))
     chosen = {found.product.node for found in kept}
     marked = [LayerFinding(**{**vars(found), "kept": found.product.node in chosen}) for found in findings]
-    return LayerReport(row.precision, budget, tuple(marked), before, after, within(after, budget))
+    return LayerReport(row.precision, budget, tuple(marked), before, after, after.within(budget))
 
 
-def within(parity: ArtifactParity, budget: Budget) -> bool:
-    """Tell whether decisions are within a budget's parts and mAP."""
-    change = _change(parity)
-    return (
-        parity.flipped_snippets <= budget.max_flipped * parity.n_snippets
-        and parity.matched_detections >= budget.min_matched
-        and (change is None or abs(change) <= budget.max_map_change)
-    )
-
-
-def _parity(proto: onnx.ModelProto, row: ArtifactFormat, reference: Reference) -> ArtifactParity:
+def _parity(proto: onnx.ModelProto, row: ArtifactFormat, reference: Reference) -> Parity:
     session = open_session(proto.SerializeToString(), threads=1)
     names = [value.name for value in proto.graph.output]
 
@@ -195,7 +181,7 @@ def _parity(proto: onnx.ModelProto, row: ArtifactFormat, reference: Reference) -
         feed = {"features": features, "class_embeddings": class_embeddings}
         return dict(zip(names, session.run(names, feed), strict=True))
 
-    return judge(reference, run, row)
+    return compare_with_model(reference, run, file=row.file_name, precision=row.precision)
 
 
 def _compare(
@@ -241,14 +227,8 @@ def _harm(found: LayerFinding) -> tuple[float, int]:
     return 1 - found.matched_detections, found.flipped_snippets
 
 
-def _change(parity: ArtifactParity) -> float | None:
-    if parity.average_mAP is None or parity.model_average_mAP is None:
-        return None
-    return parity.average_mAP - parity.model_average_mAP
-
-
-def _said(parity: ArtifactParity) -> str:
-    change = _change(parity)
+def _said(parity: Parity) -> str:
+    change = parity.map_change
     return f"{parity.matched_detections:.1%} matched, {parity.flipped_snippets} of {parity.n_snippets} flipped" + (
         "" if change is None else f", mAP {change:+.2f}"
     )

@@ -8,20 +8,23 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from torch import nn
 
-from stale_edge.bundle import BundleWriter
+from stale_edge.bundle import FileEntry
 from stale_edge.bundle.text_contract import (
     TEXT_ENCODER_NAME,
     TOKENIZER_NAME,
     text_encoder_inputs,
     text_encoder_outputs,
 )
+from stale_edge.bundle.writer import describe_file
+from stale_edge.exporting.exported import Exported, Making
 from stale_edge.exporting.formats import ArtifactFormat
 from stale_edge.exporting.graph.detector_graph import in_eval_mode
 from stale_edge.exporting.graph.recording import record_onnx, save_onnx
 from stale_edge.exporting.graph.rewriting import WeightCount, count_weights
-from stale_edge.exporting.parity.check import ArtifactParity, Reference, judge, run_model
+from stale_edge.exporting.parity.compare import compare_with_model
+from stale_edge.exporting.parity.reference import Reference, run_detector
+from stale_edge.exporting.parity.result import Parity
 from stale_edge.exporting.text_graph import TRACED_NAMES, TRACED_TOKENS, TextGraph, text_contract
 from stale_edge.model.text import TextEncoder, class_bank
 from stale_edge.progress import Progress, silent
@@ -38,8 +41,15 @@ PROBES = ("x", "Clean and jerk", "WALKING  the dog's", "Ćwiczenia na drążku",
 """Names beside the vocabulary: one token, capitals, double space, apostrophe, letters beyond ASCII, many words."""
 
 
-def write_text_encoder(encoder: TextEncoder, folder: Path) -> WeightCount:
-    """Write graph and tokenizer into a folder; no decision is judged here.
+def make_text_encoder(job: Making, encoder: TextEncoder) -> tuple[Exported, ...]:
+    """Write and compare a checkpoint's text encoder, with its tokenizer beside it."""
+    (graph, tokenizer), weights = write_text_encoder(encoder, job.folder)
+    parity = compare_text_encoder(job.reference, encoder, job.folder, progress=job.progress)
+    return (Exported(graph, parity, TEXT_ENCODER, weights, beside=(tokenizer,)),)
+
+
+def write_text_encoder(encoder: TextEncoder, folder: Path) -> tuple[tuple[FileEntry, FileEntry], WeightCount]:
+    """Write graph and tokenizer into a folder; gives their entries and the graph's weights. Nothing is compared here.
 
     Raises:
         ParityError: the graph breaks a promise: an axis became static, a name or type differs, an operator is foreign.
@@ -60,43 +70,35 @@ def write_text_encoder(encoder: TextEncoder, folder: Path) -> WeightCount:
     tokenizer.update(padding=None, truncation=None)  # what the last call left there; rows are never cut
     text = json.dumps(tokenizer, ensure_ascii=False)
     (folder / TOKENIZER_NAME).write_text(text + "\n", encoding="utf-8")
-    return count_weights(proto.graph, onnx.TensorProto.FLOAT)
-
-
-def add_text_files(writer: BundleWriter, *, embed_dim: int, weights: WeightCount) -> None:
-    """Announce the two files to a bundle in the making, in whose folder they stand."""
-    writer.add_file(
+    weights = count_weights(proto.graph, onnx.TensorProto.FLOAT)
+    entry = describe_file(
+        folder,
         TEXT_ENCODER_NAME,
         role="text_encoder",
         runtime=TEXT_ENCODER.runtime,
         precision=TEXT_ENCODER.precision,
         inputs=text_encoder_inputs(),
-        outputs=text_encoder_outputs(embed_dim=embed_dim),
+        outputs=text_encoder_outputs(embed_dim=encoder.dim),
         weights_total=weights.numbers,
         note=TEXT_ENCODER.note,
     )
-    writer.add_file(TOKENIZER_NAME, role="tokenizer")
+    return (entry, describe_file(folder, TOKENIZER_NAME, role="tokenizer")), weights
 
 
-def judge_text_encoder(
-    reference: Reference,
-    encoder: TextEncoder,
-    folder: Path,
-    *,
-    model: nn.Module,
-    progress: Progress = silent,
-) -> ArtifactParity:
+def compare_text_encoder(
+    reference: Reference, encoder: TextEncoder, folder: Path, *, progress: Progress = silent
+) -> Parity:
     """Compare what was written with the checkpoint's encoder: token ids, embeddings, and what the detector decides.
 
     Embeddings of the bundle's classes and of `PROBES` are compared, as a part of the largest number in them (at
-    least 1). Then the model itself runs on every video of the gate with the classes as the file embeds them, and its
-    decisions are judged as those of any fp32 artifact.
+    least 1). Then the model itself runs on every video of the parity check with the classes as the file embeds them,
+    and its decisions are compared as those of any fp32 file.
 
     Args:
         reference: the model's decisions with the bundle's class bank.
         encoder: the checkpoint's.
         folder: holds the two files.
-        model: the detector that `reference` judges by.
+        progress: called with ("compare <file>", done, total).
     """
     exported = BundleTextEncoder(folder / TEXT_ENCODER_NAME, folder / TOKENIZER_NAME)
     names = [name for name in dict.fromkeys((*reference.bank.names, *PROBES)) if _fits(encoder, name)]
@@ -107,21 +109,15 @@ def judge_text_encoder(
 
     def run(features: FloatArray, class_embeddings: FloatArray) -> Mapping[str, FloatArray]:
         # Batches of other sizes look for the last classes of the bank.
-        return run_model(model, features, embedded[-len(class_embeddings) :])._asdict()
+        return run_detector(reference.model, features, embedded[-len(class_embeddings) :])
 
-    with in_eval_mode(model):
-        parity = judge(reference, run, TEXT_ENCODER, progress=progress)
-    failures = [*parity.failures]
-    allowed = parity.budget.max_difference
-    if allowed is None or not difference <= allowed:
-        failures.append(f"class embeddings differ by {difference:.2g}, allowed {allowed}")
-    if strange:
-        failures.append(f"{TOKENIZER_NAME} reads {', '.join(map(repr, strange[:5]))} differently")
-    return dataclasses.replace(
-        parity,
-        max_difference={**parity.max_difference, "class_embeddings": difference},
-        failures=tuple(failures),
-    )
+    with in_eval_mode(reference.model):
+        parity = compare_with_model(
+            reference, run, file=TEXT_ENCODER_NAME, precision=TEXT_ENCODER.precision, progress=progress
+        )
+    parity = dataclasses.replace(parity, max_difference={**parity.max_difference, "class_embeddings": difference})
+    said = [f"{TOKENIZER_NAME} reads {', '.join(map(repr, strange[:5]))} differently"] if strange else []
+    return parity.checked([*parity.failures, *said])
 
 
 def _fits(encoder: TextEncoder, name: str) -> bool:

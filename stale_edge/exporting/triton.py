@@ -4,26 +4,25 @@ Dynamic batching joins requests along the first axis of every input, and class e
 the class bank is inside these graphs, and `features` is their one input.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import onnx
 from onnx import numpy_helper
 
-from stale_edge.bundle import BundleWriter, ClassBank, TensorSpec
+from stale_edge.bundle import ClassBank, TensorSpec
+from stale_edge.bundle.writer import describe_file
 from stale_edge.config import ModelSettings
-from stale_edge.config.runtimes import Precision
-from stale_edge.errors import ParityError
-from stale_edge.evaluation.agreement import CONFIDENT, count_matched
-from stale_edge.exporting.formats import TRITON_PRECISIONS, ArtifactFormat
+from stale_edge.exporting.exported import Exported, Making
+from stale_edge.exporting.formats import TRITON_PRECISIONS
 from stale_edge.exporting.graph.detector_graph import fixed_length, graph_inputs, graph_outputs
 from stale_edge.exporting.graph.recording import check_graph, save_onnx
 from stale_edge.exporting.graph.rewriting import drop_unused
-from stale_edge.exporting.parity.check import BUDGETS, Outputs, Reference
-from stale_edge.progress import Progress, silent
+from stale_edge.exporting.parity.compare import compare_detections
+from stale_edge.exporting.parity.reference import Reference
 from stale_edge.runtime.onnx_session import open_session
+from stale_edge.segments import Detection
 
 RUNTIME = "triton"
 REPOSITORY = "triton"
@@ -36,63 +35,56 @@ MAX_QUEUE_DELAY_US = 2000
 _TYPES = {"float32": "TYPE_FP32"}
 
 
-@dataclass(frozen=True)
-class TritonModel:
-    """One model of the repository, and how it was judged.
+def make_served_models(job: Making) -> tuple[Exported, ...]:
+    """Write a model for the server from each ONNX detector of the folder that can have one, and compare it.
 
-    matched_detections: part of the model's confident detections that the served graph finds again, in [0, 1].
+    The repository is the subfolder `triton/`. Detections and mAP alone are compared, as the served graphs lack outputs
+    that decoding does not read.
     """
-
-    precision: Precision
-    files: tuple[str, ...]
-    """Model and configuration, relative to the bundle."""
-    bytes: int
-    matched_detections: float
-    average_mAP: float | None  # noqa: N815 - the name in published result files
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {**asdict(self), "files": list(self.files)}
-
-    def summary(self) -> str:
-        """Say it in a line, for people."""
-        return f"{self.files[0]}: {self.bytes / 1e6:.2f} MB, {self.matched_detections:.1%} of detections match"
-
-
-def write_repository(
-    rows: Iterable[ArtifactFormat],
-    folder: Path,
-    *,
-    reference: Reference,
-    metadata: Mapping[str, str],
-    progress: Progress = silent,
-) -> tuple[TritonModel, ...]:
-    """Write and judge a served model for each ONNX detector of a folder that can have one.
-
-    Args:
-        rows: the detectors that stand in the folder.
-        folder: the bundle in the making; the repository goes into its subfolder `triton/`.
-        reference: what detectors were judged by; its class bank goes into the graphs.
-        metadata: what the files say of themselves; the same as of the detectors.
-
-    Raises:
-        ParityError: a served model decides differently from the model it was made from.
-    """
-    models = []
-    for row in rows:
+    reference, made = job.reference, []
+    config, bank = reference.config, reference.bank
+    for row in job.rows:
         if row.format != "onnx" or row.precision not in TRITON_PRECISIONS:
             continue
         name = f"stale-edge-{row.precision}"
-        model, config = (f"{REPOSITORY}/{name}/{file}" for file in ("1/model.onnx", "config.pbtxt"))
-        (folder / model).parent.mkdir(parents=True)
-        graph = served_graph(onnx.load(folder / row.file_name), model=reference.config, bank=reference.bank)
-        save_onnx(graph, folder / model, metadata=metadata)
-        text = config_text(name, model=reference.config, n_classes=len(reference.bank), metadata=metadata)
-        (folder / config).write_text(text, encoding="utf-8")
-        matched, average_map = _judge(reference, row.precision, folder / model, progress)
-        size = (folder / model).stat().st_size
-        models.append(TritonModel(row.precision, (model, config), size, matched, average_map))
-    return tuple(models)
+        model, text = (f"{REPOSITORY}/{name}/{file}" for file in ("1/model.onnx", "config.pbtxt"))
+        (job.folder / model).parent.mkdir(parents=True)
+        graph = served_graph(onnx.load(job.folder / row.file_name), model=config, bank=bank)
+        save_onnx(graph, job.folder / model, metadata=job.metadata)
+        (job.folder / text).write_text(
+            config_text(name, model=config, n_classes=len(bank), metadata=job.metadata), encoding="utf-8"
+        )
+        entry = describe_file(
+            job.folder,
+            model,
+            role="model_repository",
+            runtime=RUNTIME,
+            precision=row.precision,
+            inputs=served_inputs(config),
+            outputs=served_outputs(config, n_classes=len(bank)),
+            note="the class bank is inside; decode on the client",
+        )
+        parity = compare_detections(
+            reference,
+            _finder(reference, job.folder / model),
+            file=model,
+            precision=row.precision,
+            progress=job.progress,
+        )
+        made.append(Exported(entry, parity, beside=(describe_file(job.folder, text, role="model_repository"),)))
+    return tuple(made)
+
+
+def served_json(model: Exported) -> dict[str, Any]:
+    """Describe a served model with its files, in plain JSON values."""
+    return {
+        "precision": model.entry.precision,
+        "files": [entry.path for entry in (model.entry, *model.beside)],
+        "bytes": model.entry.bytes,
+        "matched_detections": model.parity.matched_detections,
+        "average_mAP": model.parity.average_mAP,
+        "parity": model.parity.to_json(),
+    }
 
 
 def served_graph(detector: onnx.ModelProto, *, model: ModelSettings, bank: ClassBank) -> onnx.ModelProto:
@@ -154,45 +146,16 @@ def config_text(name: str, *, model: ModelSettings, n_classes: int, metadata: Ma
     return "\n".join(lines) + "\n"
 
 
-def add_repository(
-    writer: BundleWriter, models: Sequence[TritonModel], *, config: ModelSettings, n_classes: int
-) -> None:
-    """Announce the repository to a bundle in the making, in whose folder it stands."""
-    for model in models:
-        path, text = model.files
-        writer.add_file(
-            path,
-            role="model_repository",
-            runtime=RUNTIME,
-            precision=model.precision,
-            inputs=served_inputs(config),
-            outputs=served_outputs(config, n_classes=n_classes),
-            note="the class bank is inside; decode on the client",
-        )
-        writer.add_file(text, role="model_repository")
-
-
-def _judge(reference: Reference, precision: Precision, path: Path, progress: Progress) -> tuple[float, float | None]:
-    """Hold a served model to its precision's budget: the part of detections that match, and average mAP."""
+def _finder(reference: Reference, path: Path) -> Callable[[int], list[Detection]]:
+    """Open a served graph; returns what finds detections in a video of the reference."""
     session = open_session(path, threads=1)
-    found, matches = [], []
-    for done, judged in enumerate(reference.videos):
-        progress(f"compare {path.parent.parent.name}", done, len(reference.videos))
-        logits, masks = session.run(["class_logits", "masks"], {"features": judged.features})
-        found.append(reference.decode(done, Outputs(logits, masks, judged.outputs.foreground)))
-        matches.append(count_matched(reference.detections[done], found[-1], confident=CONFIDENT))
-    progress(f"compare {path.parent.parent.name}", len(reference.videos), len(reference.videos))
-    total = sum(match.total for match in matches)
-    matched = sum(match.matched for match in matches) / total if total else 1.0
-    budget, average_map = BUDGETS[precision], reference.measure(found)
-    change = 0.0 if average_map is None or reference.average_map is None else average_map - reference.average_map
-    if matched < budget.min_matched or abs(change) > budget.max_map_change:
-        raise ParityError(
-            f"the model for Triton decides differently from the checkpoint in {precision}; nothing was written: "
-            f"{matched:.1%} of detections match, at least {budget.min_matched:.1%} must; average mAP changes by "
-            f"{change:+.2f} points, allowed {budget.max_map_change:g}"
-        )
-    return matched, average_map
+    names = [value.name for value in session.get_outputs()]
+
+    def find(video: int) -> list[Detection]:
+        values = session.run(names, {"features": reference.videos[video].features})
+        return reference.decode(video, dict(zip(names, values, strict=True)))
+
+    return find
 
 
 def _tensors(kind: str, specs: Iterable[TensorSpec]) -> list[str]:

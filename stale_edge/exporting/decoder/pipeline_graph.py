@@ -14,7 +14,7 @@ from stale_edge.exporting.graph.recording import check_graph
 from stale_edge.exporting.graph.rewriting import drop_unused
 
 
-def localizer_graph(detector: onnx.ModelProto, *, model: ModelSettings, decode: DecodeConfig) -> onnx.ModelProto:
+def pipeline_graph(detector: onnx.ModelProto, *, model: ModelSettings, decode: DecodeConfig) -> onnx.ModelProto:
     """Put the decoder behind a detector graph.
 
     The detector's nodes stay as they are, so its numbers do too; the decoder computes as the C++ core does, in the same

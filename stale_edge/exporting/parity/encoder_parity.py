@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stale_edge.bundle import ClassBank
+from stale_edge.exporting.parity.result import Budget, Parity
 from stale_edge.segments import FloatArray
 from stale_edge.video import ClipPreprocess, open_video, sample
 
 MIN_COSINE: Mapping[str, float] = {"fp32": 0.9999, "fp16": 0.9999, "int8": 0.995}
-"""The least cosine allowed between a feature of the tower and the artifact's, on any picture."""
+"""The least cosine allowed between a feature of the tower and the file's, on any picture; nothing else is limited."""
+
+FEATURES = "image_embeds"
+"""Name of the compared output."""
 
 LOGIT_SCALE = 100.0
 """What CLIP multiplies cosines by before the softmax."""
@@ -36,45 +40,6 @@ class EncoderData:
     pictures: str
     directions: FloatArray
     classes: str
-
-
-@dataclass(frozen=True)
-class EncoderParity:
-    """How one artifact compares with its tower, over `n_pictures`.
-
-    min_cosine, mean_cosine: between the features.
-    max_difference: largest absolute difference of a feature's number, as a part of the largest of the tower's.
-    changed_decisions: pictures whose likeliest class is another one.
-    max_probability_change: largest change of any class's probability on any picture, in [0, 1].
-    """
-
-    file: str
-    precision: str
-    n_pictures: int
-    min_cosine: float
-    mean_cosine: float
-    allowed_cosine: float
-    max_difference: float
-    changed_decisions: int
-    max_probability_change: float
-    failures: tuple[str, ...]
-
-    @property
-    def passed(self) -> bool:
-        """Whether the artifact may be kept."""
-        return not self.failures
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {**asdict(self), "failures": list(self.failures), "passed": self.passed}
-
-    def text(self) -> str:
-        """Say it in a line, for people."""
-        return (
-            f"{self.file}: cosine at least {self.min_cosine:.6f} (allowed {self.allowed_cosine:g}), "
-            f"{self.changed_decisions} of {self.n_pictures} pictures get another class, "
-            f"a class's probability changes by {self.max_probability_change:.4f} at most"
-        )
 
 
 def encoder_data(
@@ -115,32 +80,57 @@ def encoder_data(
     return EncoderData(np.stack([preprocess(picture) for picture in pictures]), said, unit, classes)
 
 
-def judge_encoder(
+def compare_encoder(
     data: EncoderData, wanted: FloatArray, embed: Callable[[FloatArray], FloatArray], *, file: str, precision: str
-) -> EncoderParity:
-    """Run an artifact on everything the tower was run on, in batches of several sizes, and compare.
+) -> Parity:
+    """Run a file on every picture the tower was run on, in batches of several sizes, and compare.
 
     Args:
         wanted: (N, C), what the tower gives.
-        embed: runs the artifact from its file.
+        embed: runs the file.
     """
     bounds = [0, 1, min(4, len(wanted)), len(wanted)]
     got = np.concatenate([embed(data.pixels[a:b]) for a, b in itertools.pairwise(bounds) if b > a])
     cosine = (_unit(got) * _unit(wanted)).sum(axis=1)
     ours, theirs = (_probabilities(features, data.directions) for features in (wanted, got))
-    allowed, least = MIN_COSINE[precision], float(cosine.min())
-    failures = () if least >= allowed else (f"the least cosine is {least:.6f}, allowed {allowed:g}",)
-    return EncoderParity(
+    return Parity(
         file=file,
         precision=precision,
-        n_pictures=len(wanted),
-        min_cosine=least,
+        budget=Budget(
+            None, None, max_flipped=1.0, min_matched=0.0, max_map_change=np.inf, min_cosine=MIN_COSINE[precision]
+        ),
+        max_difference={FEATURES: float(np.abs(got - wanted).max() / max(np.abs(wanted).max(), 1e-12))},
+        n_snippets=len(wanted),
+        flipped_snippets=int((ours.argmax(axis=1) != theirs.argmax(axis=1)).sum()),
+        max_score_difference=float(np.abs(ours - theirs).max()),
+        min_cosine=float(cosine.min()),
         mean_cosine=float(cosine.mean()),
-        allowed_cosine=allowed,
-        max_difference=float(np.abs(got - wanted).max() / max(np.abs(wanted).max(), 1e-12)),
-        changed_decisions=int((ours.argmax(axis=1) != theirs.argmax(axis=1)).sum()),
-        max_probability_change=float(np.abs(ours - theirs).max()),
-        failures=failures,
+    ).checked()
+
+
+def encoder_parity_json(parity: Parity) -> dict[str, Any]:
+    """Name what was measured as encoder folders do, in plain JSON values."""
+    return {
+        "file": parity.file,
+        "precision": parity.precision,
+        "n_pictures": parity.n_snippets,
+        "min_cosine": parity.min_cosine,
+        "mean_cosine": parity.mean_cosine,
+        "allowed_cosine": parity.budget.min_cosine,
+        "max_difference": parity.max_difference[FEATURES],
+        "changed_decisions": parity.flipped_snippets,
+        "max_probability_change": parity.max_score_difference,
+        "failures": list(parity.failures),
+        "passed": parity.passed,
+    }
+
+
+def encoder_parity_text(parity: Parity) -> str:
+    """Say what was measured in a line, for people."""
+    return (
+        f"{parity.file}: cosine at least {parity.min_cosine:.6f} (allowed {parity.budget.min_cosine:g}), "
+        f"{parity.flipped_snippets} of {parity.n_snippets} pictures get another class, "
+        f"a class's probability changes by {parity.max_score_difference:.4f} at most"
     )
 
 

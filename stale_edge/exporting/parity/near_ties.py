@@ -1,11 +1,10 @@
 """What a model's detections become when its outputs move by less than an engine's rounding.
 
 Two candidates whose scores differ by less than rounding are picked by soft-NMS in either order, and the one that is
-picked first decays the other. Both outcomes are the model's decision; an artifact must reach one of them.
+picked first decays the other. Both outcomes are the model's decision; a file must reach one of them.
 """
 
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -14,27 +13,21 @@ from stale_edge.segments import FloatArray
 _TRIALS = 32
 """One near tie is missed with a chance of 2^-32, five at once with one of a third."""
 
-FoundT = TypeVar("FoundT")
 
-
-def outcomes(
-    class_logits: FloatArray,
-    masks: FloatArray,
-    decode: Callable[[FloatArray, FloatArray], FoundT],
-    *,
-    logits_by: float,
-    masks_by: float,
-) -> Iterator[FoundT]:
-    """Decode outputs that are moved at random, the same way in every run.
+def outcomes(outputs: Mapping[str, FloatArray], *, by: Mapping[str, float]) -> Iterator[dict[str, FloatArray]]:
+    """Move outputs at random, the same way in every run.
 
     Args:
-        class_logits: (K, T) float32 of one video.
-        masks: (T, T) float32 of one video, in [0, 1].
-        decode: what to do with class logits and masks.
-        logits_by, masks_by: the most that a value moves, either way; >= 0.
+        outputs: a detector's, by name. What is nowhere negative stays so, what is nowhere above 1 too.
+        by: the most that a value of an output moves, either way, >= 0; those that are not named stay as they are.
     """
     rng = np.random.default_rng(0)
     for _ in range(_TRIALS):
-        logits = class_logits + rng.uniform(-logits_by, logits_by, class_logits.shape).astype(np.float32)
-        moved = masks + rng.uniform(-masks_by, masks_by, masks.shape).astype(np.float32)
-        yield decode(logits, np.clip(moved, 0, 1))
+        moved = dict(outputs)
+        for name, most in by.items():
+            values = outputs[name]
+            noise = rng.uniform(-most, most, values.shape).astype(np.float32)
+            moved[name] = np.clip(
+                values + noise, 0 if values.min() >= 0 else -np.inf, 1 if values.max() <= 1 else np.inf
+            )
+        yield moved

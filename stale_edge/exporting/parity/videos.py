@@ -63,6 +63,15 @@ class ShapeCase:
     class_embeddings: FloatArray
 
 
+def parity_videos(
+    data: Path | None, model: nn.Module, *, contract: FeatureContract, bank: ClassBank, progress: Progress = silent
+) -> ParityData:
+    """Take the validation videos of a data set, or simulate some where there is none; as the two functions below."""
+    if data is None:
+        return simulated_data(model, contract=contract, bank=bank)
+    return validation_data(data, contract=contract, bank=bank, progress=progress)
+
+
 def validation_data(
     root: Path, *, contract: FeatureContract, bank: ClassBank, progress: Progress = silent
 ) -> ParityData:
