@@ -100,7 +100,7 @@ BAD = {
     "format 1 with a later key": (_set("format", "stale-edge-bundle/1"), "unknown normalize, num_frames"),
     "architecture": (_set("architecture", ""), "architecture must be a non-empty string"),
     "architecture of another type": (_set("architecture", ["paper"]), "architecture must be a non-empty string"),
-    "policy": (_set("decode", "policy", "telepathy"), "decode.policy must be one of paper, release"),
+    "policy": (_set("decode", "policy", "telepathy"), "decode.policy must be one of paper, release, points, runs"),
     "frames": (_set("feature_contract", "num_frames", 0), "num_frames must be an integer >= 1 or null"),
     "contract without C": (_drop("feature_contract", "channels"), "feature_contract: missing channels"),
     "C of another type": (_set("feature_contract", "channels", "8"), "feature_contract.channels must be of type int"),

@@ -14,7 +14,7 @@ from test_bundle_manifest import BAD
 from stale_edge.bundle import verify_bundle
 from stale_edge.bundle.json_schema import SCHEMA_PATH, manifest_schema, schema_problems
 from stale_edge.bundle.manifest import FeatureContract, FileEntry, Manifest, Role
-from stale_edge.config import DecodeConfig
+from stale_edge.config import DecodeConfig, PointsConfig, RunsConfig
 from stale_edge.errors import BundleError, VerificationError
 
 BEYOND = {  # what no schema can say: rules between fields and between files
@@ -111,6 +111,8 @@ def test_schema_and_dataclasses_name_the_same_fields() -> None:
     for definition, cls in (
         ("feature_contract_2", FeatureContract),
         ("decode_masks", DecodeConfig),
+        ("decode_points", PointsConfig),
+        ("decode_runs", RunsConfig),
         ("file", FileEntry),
     ):
         assert list(definitions[definition]["properties"]) == list(cls.__dataclass_fields__)

@@ -13,12 +13,13 @@ import exporting_case as case
 import torch
 
 from stale_edge.bundle import ClassBank
-from stale_edge.config import DecodeConfig
+from stale_edge.config import DecodeConfig, PointsConfig
 from stale_edge.data import open_data_set
 from stale_edge.decoding import decode, voting_snippets
+from stale_edge.errors import BundleError
 from stale_edge.exporting import export_checkpoint
 from stale_edge.runtime import Localizer, load_bundle
-from stale_edge.runtime.decoded_outputs import DECODED, FEW_MASKS, complete_masks, decoded_outputs
+from stale_edge.runtime.decoded_outputs import FEW_MASKS, complete_masks, decoded_outputs
 from stale_edge.segments import Detection, FloatArray
 
 WAYS = [
@@ -103,14 +104,24 @@ def test_rows_of_silent_snippets_are_left_out_and_the_others_are_the_graph_s(exp
     assert not few[silent].any()
 
 
+STALE = ("class_logits", "masks", "foreground")
+
+
+def test_a_detector_that_lacks_what_its_policy_reads_is_refused() -> None:
+    with pytest.raises(
+        BundleError, match=r"points reads class_logits, offsets, valid; .* has no offsets, valid"
+    ):
+        decoded_outputs(Path("detector.onnx"), STALE, PointsConfig())
+
+
 def test_what_cannot_leave_masks_out_is_opened_for_all(exported: tuple[Path, Path], tmp_path: Path) -> None:
     detector = exported[0] / "detector-fp32.onnx"
-    assert decoded_outputs(detector, DecodeConfig()) == FEW_MASKS
-    assert decoded_outputs(detector, DecodeConfig(policy="release")) == DECODED  # it reads every mask
-    assert decoded_outputs(Path("detector-fp32.torchscript.pt"), DecodeConfig()) == DECODED
+    assert decoded_outputs(detector, STALE, DecodeConfig()) == FEW_MASKS
+    assert decoded_outputs(detector, STALE, DecodeConfig(policy="release")) == STALE[:2]  # it reads every mask
+    assert decoded_outputs(Path("detector-fp32.torchscript.pt"), STALE, DecodeConfig()) == STALE[:2]
     tiny.write(tmp_path / "bundle")  # no names inside its graph
     (file,) = (tmp_path / "bundle").glob("*fp32*.onnx")
-    assert decoded_outputs(file, DecodeConfig()) == DECODED
+    assert decoded_outputs(file, STALE, DecodeConfig()) == STALE[:2]
     outputs = {"class_logits": np.zeros((1, 2, 3), np.float32), "masks": np.ones((1, 3, 3), np.float32)}
     assert complete_masks(outputs, DecodeConfig()) == outputs
 

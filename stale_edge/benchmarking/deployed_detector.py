@@ -6,7 +6,7 @@ import numpy as np
 
 from stale_edge.benchmarking.jobs import Job
 from stale_edge.bundle import read_bundle
-from stale_edge.config import DecodeConfig
+from stale_edge.config import DecodeConfig, DecodeSettings
 from stale_edge.config.runtimes import file_for
 from stale_edge.runtime.backends import open_backend
 from stale_edge.runtime.decoded_outputs import complete_masks, decoded_outputs
@@ -36,7 +36,7 @@ class DeployedDetector:
             runtime=job.runtime,
             precision=job.precision,
             threads=job.threads,
-            outputs=decoded_outputs(file, self._decode),
+            outputs=decoded_outputs(file, [spec.name for spec in entry.outputs], self._decode),
             class_embeddings=bundle.class_bank.embeddings,
         )
         self._embeddings = bundle.class_bank.embeddings
@@ -56,6 +56,8 @@ class DeployedDetector:
         return complete_masks(outputs, self._decode, snippets=most_voting(features.shape[1], self._decode))
 
 
-def most_voting(length: int, config: DecodeConfig) -> list[int]:
+def most_voting(length: int, config: DecodeSettings) -> list[int]:
     """List as many of T = `length` snippets as may speak for a class at most, evenly spread."""
+    if not isinstance(config, DecodeConfig):
+        return []  # the other policies read no masks
     return [int(snippet) for snippet in np.linspace(0, length - 1, min(length, config.top_snippets))]

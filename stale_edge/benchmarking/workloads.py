@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stale_edge.benchmarking.jobs import Job
-from stale_edge.errors import MissingExtraError
+from stale_edge.config import DecodeConfig
+from stale_edge.errors import MissingExtraError, StaleEdgeError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -207,6 +208,8 @@ def _postprocess(job: Job) -> Workload:
     from stale_edge.decoding import decode
 
     settings = read_bundle(Path(job.bundle)).manifest.decode
+    if not isinstance(settings, DecodeConfig):
+        raise StaleEdgeError(f"post-processing is timed for the policies paper and release; got {settings.policy!r}")
     logits, masks = plausible_outputs(job.n_classes, job.length, seed=job.seed)
     names = [f"class {k}" for k in range(job.n_classes)]
     duration_s = job.length * SNIPPET_S

@@ -54,7 +54,3 @@ class DecodeConfig:
         require(self.sigma > 0, "decode.sigma", self.sigma, "a number > 0")
         require(0 <= self.tiou_threshold <= 1, "decode.tiou_threshold", self.tiou_threshold, "a number in [0, 1]")
         require(0 <= self.min_score < 1, "decode.min_score", self.min_score, "a number in [0, 1)")
-
-
-DecodeSettings = DecodeConfig
-"""The settings of any policy; `policy` says which."""

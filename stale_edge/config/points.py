@@ -40,9 +40,11 @@ class PointsConfig:
     """
     max_detections: int = 200
     """At most this many a video, >= 1."""
+    n_levels: int = 6
+    """Levels of the pyramid, >= 1; level l has a point every 2**l snippets."""
 
     def __post_init__(self) -> None:
-        for name in ("pre_nms_top_k", "max_detections"):
+        for name in ("pre_nms_top_k", "max_detections", "n_levels"):
             require(getattr(self, name) >= 1, f"decode.{name}", getattr(self, name), "an integer >= 1")
         for name in ("pre_nms_threshold", "min_score"):
             require(0 <= getattr(self, name) < 1, f"decode.{name}", getattr(self, name), "a number in [0, 1)")

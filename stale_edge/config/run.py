@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from stale_edge.config.decoding import DecodeConfig, DecodeSettings
+from stale_edge.config.decoding import DecodeConfig
 from stale_edge.config.model import ModelConfig, ModelSettings
 from stale_edge.config.plain import from_dict, to_dict
+from stale_edge.config.policies import DecodeSettings
 from stale_edge.config.training import LossConfig, TrainConfig
 from stale_edge.errors import ConfigError
 

@@ -5,7 +5,6 @@ from stale_edge.decoding.baseline import baseline_detections
 from stale_edge.decoding.inference import (
     DecodedArrays,
     ReleaseProposal,
-    decode,
     decode_arrays,
     paper_proposals,
     release_proposals,
@@ -19,11 +18,14 @@ from stale_edge.decoding.points import (
     points_candidates,
     suppressed_points,
 )
+from stale_edge.decoding.policies import POLICIES, Decoder, decode, decode_outputs, decoder_of
 from stale_edge.decoding.runs import decode_runs, decode_runs_arrays, runs_candidates
 from stale_edge.decoding.suppression import mask_segments, soft_nms
 
 __all__ = [
+    "POLICIES",
     "DecodedArrays",
+    "Decoder",
     "FrameGrid",
     "PointsConfig",
     "RelativeGrid",
@@ -32,9 +34,11 @@ __all__ = [
     "baseline_detections",
     "decode",
     "decode_arrays",
+    "decode_outputs",
     "decode_points",
     "decode_runs",
     "decode_runs_arrays",
+    "decoder_of",
     "fused_with_video_scores",
     "grid_seconds",
     "joined_at_seam",

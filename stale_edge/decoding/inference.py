@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import stale_edge._core as _core
-from stale_edge.config import DecodeConfig, Policy
+from stale_edge.config import DecodeConfig
 from stale_edge.decoding.arrays import float_array
-from stale_edge.segments import Detection, IntArray
+from stale_edge.segments import IntArray
 
 
 class DecodedArrays(NamedTuple):
@@ -33,65 +33,6 @@ class ReleaseProposal(NamedTuple):
     class_score: float
     mask_score: float
     label: int
-
-
-def decode(
-    class_logits: ArrayLike,
-    masks: ArrayLike,
-    *,
-    class_names: Sequence[str],
-    duration_s: float,
-    policy: Policy | None = None,
-    video_label: str | None = None,
-    video_score: float | None = None,
-    config: DecodeConfig | None = None,
-) -> list[Detection]:
-    """Turn what the detector predicts for one video into named detections in seconds.
-
-    `decode_arrays` says what the two policies do. With `video_label` and `video_score` (score enhancement, thesis
-    section 3.3; utils/postprocess_utils.py:138-142 of the release), every detection that scores no more than the
-    video-level score takes the video-level label.
-
-    Args:
-        class_logits: (K+1, T) floats, background last.
-        masks: (T, T) floats in [0, 1], row i predicted by snippet i.
-        class_names: K names, row by row.
-        duration_s: length of the video in seconds, > 0.
-        policy: `paper` or `release`; None: what `config` says.
-        video_label: the video-level class, not necessarily one of `class_names`; with `video_score` or not at all.
-        video_score: its score.
-        config: settings of the paper policy; None: the defaults of `DecodeConfig`.
-
-    Returns:
-        Detections, best first, within [0, duration_s]. Under the paper policy scores lie in [0, 1].
-
-    Raises:
-        ValueError: shapes disagree, a number is not finite or out of its range (the row is named), `class_names` has
-            not K distinct names, or an argument is out of its range.
-    """
-    logits = float_array(class_logits, "class_logits", np.float32)
-    names = distinct_names(class_names)
-    if logits.ndim == 2 and len(names) != logits.shape[0] - 1:
-        raise ValueError(
-            f"class_names must hold K = {logits.shape[0] - 1} names, one for each row of class_logits but the last, "
-            f"the background; got {len(names)}"
-        )
-    if not (math.isfinite(duration_s) and duration_s > 0):
-        raise ValueError(f"duration_s must be a finite number of seconds > 0; got {duration_s!r}")
-    check_enhancement(video_label, video_score)
-
-    settings = _settings(policy, config)
-    decoded = decode_arrays(logits, masks, config=settings)
-    T = logits.shape[1]
-    detections = []
-    for (start, end), row, score in zip(
-        decoded.segments.tolist(), decoded.labels.tolist(), decoded.scores.tolist(), strict=True
-    ):
-        label = names[row]
-        if video_label is not None and video_score is not None and score <= video_score:
-            label = video_label
-        detections.append(Detection(label, score, start / T * duration_s, end / T * duration_s))
-    return detections
 
 
 def decode_arrays(class_logits: ArrayLike, masks: ArrayLike, *, config: DecodeConfig | None = None) -> DecodedArrays:
@@ -222,13 +163,6 @@ def check_enhancement(video_label: str | None, video_score: float | None) -> Non
         raise ValueError("video_label and video_score go together: give both or neither")
     if video_score is not None and not math.isfinite(video_score):
         raise ValueError(f"video_score must be finite; got {video_score!r}")
-
-
-def _settings(policy: Policy | None, config: DecodeConfig | None) -> DecodeConfig:
-    if policy not in (None, "paper", "release"):
-        raise ValueError(f"policy must be 'paper' or 'release'; got {policy!r}")
-    settings = DecodeConfig() if config is None else config
-    return settings if policy is None else dataclasses.replace(settings, policy=policy)
 
 
 def _refuse_release_settings(config: DecodeConfig) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import stale_edge._core as _core
-from stale_edge.config import DecodeConfig
+from stale_edge.config import DecodeSettings, PointsConfig
 from stale_edge.decoding.inference import DecodedArrays
 from stale_edge.segments import IntArray
 
@@ -23,7 +23,7 @@ def both(first: DecodedArrays, second: DecodedArrays) -> DecodedArrays:
 
 
 def suppressed(
-    candidates: DecodedArrays, *, config: DecodeConfig, settled: DecodedArrays = NOTHING
+    candidates: DecodedArrays, *, config: DecodeSettings, settled: DecodedArrays = NOTHING
 ) -> tuple[IntArray, DecodedArrays]:
     """Run soft-NMS on each label by itself, as the paper policy does on the proposals of a video.
 
@@ -38,8 +38,10 @@ def suppressed(
 
     Raises:
         ValueError: shapes disagree, a number is not finite, an end precedes its start, or a score is negative; the row
-            is named.
+            is named. Or the policy is `points`.
     """
+    if isinstance(config, PointsConfig):
+        raise ValueError("candidates of points have a suppression of their own: suppressed_points")
     rows, scores = _core.soft_nms_by_label(
         candidates,
         settled,

@@ -59,6 +59,33 @@ def decode_points(
     return [Detection(names[label], score, start_s, end_s) for label, score, (start_s, end_s) in rows]
 
 
+def level_lengths(n_points: int, *, n_levels: int) -> tuple[int, ...]:
+    """Split the points of a pyramid into its levels: level l has ceil(T' / 2**l) points, T' the padded length.
+
+    Args:
+        n_points: P, of all levels.
+        n_levels: levels, >= 1.
+
+    Raises:
+        ValueError: no length has so many points on so many levels.
+    """
+    low, high = 1, n_points
+    while low < high:  # more snippets never have fewer points
+        middle = (low + high) // 2
+        low, high = (low, middle) if sum(_halved(middle, n_levels)) >= n_points else (middle + 1, high)
+    levels = _halved(low, n_levels)
+    if sum(levels) != n_points:
+        raise ValueError(
+            f"no video has {n_points} points on {n_levels} levels: {sum(levels)} is the next number that one has; "
+            "decode.n_levels must be the detector's"
+        )
+    return levels
+
+
+def _halved(length: int, n_levels: int) -> tuple[int, ...]:
+    return tuple(-(-length // 2**level) for level in range(n_levels))
+
+
 def points_candidates(
     class_logits: ArrayLike,
     offsets: ArrayLike,

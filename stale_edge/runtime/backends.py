@@ -59,6 +59,7 @@ def open_backend(
     threads: int = 1,
     outputs: Sequence[str] | None = None,
     class_embeddings: FloatArray | None = None,
+    names: Sequence[str] | None = None,
 ) -> Backend:
     """Open a detector file with a runtime of this package.
 
@@ -71,6 +72,7 @@ def open_backend(
             None: all.
         class_embeddings: (K, D) float32 that every call will be given: what depends on them alone is computed now,
             where the runtime allows it. None: they may differ from call to call.
+        names: all outputs of the file in its order, for formats that do not name them; None: STALE's.
 
     Raises:
         ValueError: threads < 1.
@@ -81,4 +83,7 @@ def open_backend(
         raise ValueError(f"threads must be an integer >= 1; got {threads!r}")
     file_for(runtime, precision)
     opens = _OPENERS[runtime]
-    return opens(Path(path), precision=precision, threads=threads, outputs=outputs, class_embeddings=class_embeddings)
+    opened = opens(Path(path), precision=precision, threads=threads, outputs=outputs, class_embeddings=class_embeddings)
+    if names is not None and isinstance(opened, TorchScriptBackend):
+        opened.names = tuple(names)
+    return opened

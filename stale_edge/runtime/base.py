@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from stale_edge.bundle import ClassBank, FeatureContract
-from stale_edge.config import DecodeConfig
+from stale_edge.config import DecodeSettings
 from stale_edge.errors import ClassBankError, FeatureContractError
-from stale_edge.runtime.contract import checked_features
+from stale_edge.runtime.contract import checked_features, first_snippet, time_grid
 from stale_edge.runtime.windows import WindowCandidates, check_windows, detect_windowed
 from stale_edge.segments import Detection, FloatArray
 
@@ -31,15 +31,15 @@ class BaseLocalizer(ABC):
 
     @property
     @abstractmethod
-    def decode_config(self) -> DecodeConfig:
-        """How logits and masks become detections."""
+    def decode_config(self) -> DecodeSettings:
+        """How the network's outputs become detections."""
 
     @abstractmethod
     def _run(self, features: FloatArray, class_embeddings: FloatArray) -> dict[str, FloatArray]:
         """Run the network on checked features (B, T, C) and embeddings (K, D); outputs by name, with the axis B."""
 
     def _run_for_decoding(self, features: FloatArray, class_embeddings: FloatArray) -> dict[str, FloatArray]:
-        """Run as much of the network as decoding needs: at least `class_logits` and `masks`."""
+        """Run as much of the network as decoding needs: at least what its policy reads."""
         return self._run(features, class_embeddings)
 
     def forward(self, features: Any, class_embeddings: Any = None) -> dict[str, FloatArray]:
@@ -50,8 +50,8 @@ class BaseLocalizer(ABC):
             class_embeddings: (K, D) floating, K >= 1; None: the class bank.
 
         Returns:
-            `class_logits` (B, K+1, T), background last, `masks` (B, T, T) and `foreground` (B, T) in [0, 1], float32;
-            without the axis B for features (T, C).
+            Every output that the bundle promises, float32, by name: STALE's are `class_logits` (B, K+1, T), background
+            last, `masks` (B, T, T) and `foreground` (B, T) in [0, 1]. Without the axis B for features (T, C).
 
         Raises:
             FeatureContractError: (a ValueError) the features do not fit; what was got and what is wanted is named.
@@ -98,7 +98,7 @@ class BaseLocalizer(ABC):
             ClassBankError: (a ValueError) an unknown name, or embeddings of another text encoder.
             ValueError: the duration, video_label, video_score, window or overlap is not allowed.
         """
-        from stale_edge.decoding import decode
+        from stale_edge.decoding import decode_outputs
 
         if isinstance(duration_s, bool) or not math.isfinite(duration_s) or duration_s <= 0:
             raise ValueError(f"duration_s must be the video's length in seconds, finite and > 0; got {duration_s!r}")
@@ -116,21 +116,19 @@ class BaseLocalizer(ABC):
                 video_score=video_score,
             )
         outputs = self._decodable(features, bank)
-        return decode(
-            outputs["class_logits"],
-            outputs["masks"],
+        return decode_outputs(
+            outputs,
             class_names=bank.names,
-            duration_s=float(duration_s),
+            grid=time_grid(self.feature_contract, duration_s=float(duration_s)),
+            config=self.decode_config,
             video_label=video_label,
             video_score=video_score,
-            config=self.decode_config,
         )
 
     def candidates(self, features: Any, *, class_bank: ClassBank | Sequence[str] | None = None) -> WindowCandidates:
         """Look at one window of a video as `detect` looks at a whole one, up to where windows are joined.
 
-        Under the paper policy that is before soft-NMS, under the release policy (whose soft-NMS cannot be run on what
-        several windows found) after it.
+        That is before soft-NMS where the policy's can be run on what several windows found, else after it.
 
         Args:
             features: (T, C) of the window, any T >= 1, floating.
@@ -139,21 +137,23 @@ class BaseLocalizer(ABC):
         Raises:
             FeatureContractError, ClassBankError: (ValueErrors) as `detect`.
         """
-        from stale_edge.decoding import decode_arrays, paper_proposals
+        from stale_edge.decoding import decoder_of
 
         bank, config = self._bank_for(class_bank), self.decode_config
-        outputs = self._decodable(features, bank)
-        decoder = paper_proposals if config.policy == "paper" else decode_arrays
-        found = decoder(outputs["class_logits"], outputs["masks"], config=config)
-        return WindowCandidates(found, outputs["class_logits"].shape[1], tuple(bank.names))
+        outputs, decoder = self._decodable(features, bank), decoder_of(config)
+        found = (decoder.candidates if decoder.joins_candidates else decoder.detections)(outputs, config)
+        shift = first_snippet(self.feature_contract)
+        n_snippets = decoder.n_snippets(outputs, config)
+        return WindowCandidates(found._replace(segments=found.segments + shift), n_snippets, tuple(bank.names))
 
     def postprocessing(self) -> AbstractContextManager[None]:
         """Enclose work on what `candidates` gave; a localizer that measures counts it."""
         return nullcontext()
 
     def _decodable(self, features: Any, bank: ClassBank) -> dict[str, FloatArray]:
-        """Run the network on one video; finite `class_logits` (K+1, T) and `masks` (T, T)."""
+        """Run the network on one video; what the policy reads, finite, without the axis B."""
         from stale_edge.data import resample
+        from stale_edge.decoding import decoder_of
 
         contract = self.feature_contract
         values = checked_features(features, contract, any_length=contract.resampling == "linear")
@@ -162,7 +162,7 @@ class BaseLocalizer(ABC):
         if contract.resample_to is not None:
             values = resample(values, contract.resample_to)
         outputs = {name: value[0] for name, value in self._run_for_decoding(values[None], bank.embeddings).items()}
-        for name in ("class_logits", "masks"):
+        for name in decoder_of(self.decode_config).reads:
             if not np.isfinite(outputs[name]).all():
                 raise FeatureContractError(
                     f"the network's {name} are not finite for features of up to {np.abs(values).max():.3g} in size; "

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stale_edge.bundle import FeatureContract
-from stale_edge.config import FeatureSpec
+from stale_edge.config import FeatureSpec, FrameGrid, RelativeGrid, TimeGrid
 from stale_edge.errors import FeatureContractError
 from stale_edge.segments import FloatArray
 
@@ -95,6 +95,24 @@ def check_spec_near(contract: FeatureContract, source: Path) -> None:
         if (place / FEATURE_SPEC_FILE).is_file():
             check_feature_spec(contract, read_feature_spec(place / FEATURE_SPEC_FILE))
             return
+
+
+def time_grid(contract: FeatureContract, *, duration_s: float) -> TimeGrid:
+    """Say where snippets lie in a video.
+
+    Where the network sees a video's features as they are, and the contract says how frames became features, the frames
+    count; else T snippets share the video evenly.
+    """
+    if contract.resampling == "none" and None not in (contract.fps, contract.stride, contract.num_frames):
+        fps, stride, num_frames = (float(x or 0) for x in (contract.fps, contract.stride, contract.num_frames))
+        return FrameGrid(fps, stride, num_frames, duration_s)
+    return RelativeGrid(duration_s)
+
+
+def first_snippet(contract: FeatureContract) -> float:
+    """Give the place of a feature in its snippet, in snippets: 0 on an even grid, else half a feature's frames."""
+    grid = time_grid(contract, duration_s=1.0)
+    return 0.5 * grid.num_frames / grid.stride if isinstance(grid, FrameGrid) else 0.0
 
 
 def implied_duration_s(contract: FeatureContract, n_snippets: int) -> float | None:

@@ -1,55 +1,65 @@
-"""What of a detector file is run for decoding, and how it becomes the class logits and masks that decoding takes.
+"""What of a detector file is run for decoding, and how it becomes the outputs that the policy reads.
 
 The paper's inference reads the masks of a hundred snippets at most. Where a file says what its masks are made of, only
 those are made: at T = 3000 that leaves out a third of the time and most of the memory.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from stale_edge.bundle.onnx_graph import Graph
 from stale_edge.bundle.onnx_outputs import MASK_FEATURES, MASK_NETWORKS
-from stale_edge.config import DecodeConfig
-from stale_edge.decoding import masks_of, voting_snippets
+from stale_edge.config import DecodeConfig, DecodeSettings
+from stale_edge.decoding import decoder_of, masks_of, voting_snippets
+from stale_edge.errors import BundleError
 from stale_edge.segments import FloatArray
 
-DECODED = ("class_logits", "masks")
-"""The outputs that decoding reads."""
 FEW_MASKS = ("class_logits", MASK_NETWORKS, MASK_FEATURES)
-"""What it reads where masks are made of the snippets that speak for a class alone."""
+"""What the paper's policy reads where masks are made of the snippets that speak for a class alone."""
 
 
-def decoded_outputs(file: Path, config: DecodeConfig) -> tuple[str, ...]:
-    """Choose what a detector file is opened for: `FEW_MASKS` where it has these values and the policy reads few masks.
+def decoded_outputs(file: Path, promised: Collection[str], config: DecodeSettings) -> tuple[str, ...]:
+    """Choose what a detector file is opened for.
+
+    That is what the policy reads; `FEW_MASKS` where it reads few masks and the file has these values.
 
     Args:
         file: a detector in any format; only ONNX has values that can be cut at.
+        promised: names of its outputs, as the manifest says.
         config: how its outputs are decoded. The release policy reads every mask.
 
     Raises:
-        BundleError: the file is not an ONNX model, or is cut short.
+        BundleError: the file is not an ONNX model, is cut short, or promises less than the policy reads.
     """
+    decoder = decoder_of(config)
+    missing = [name for name in decoder.reads if name not in promised]
+    if missing:
+        raise BundleError(
+            f"{file}: the decode policy {config.policy} reads {', '.join(decoder.reads)}; this detector has no "
+            f"{', '.join(missing)}, its outputs are {', '.join(sorted(promised))}"
+        )
+    whole = (*decoder.reads, *(name for name in decoder.may_read if name in promised))
     if file.suffix != ".onnx" or config.policy != "paper":
-        return DECODED
-    return FEW_MASKS if Graph(file).computed.issuperset(FEW_MASKS[1:]) else DECODED
+        return whole
+    return FEW_MASKS if Graph(file).computed.issuperset(FEW_MASKS[1:]) else whole
 
 
 def complete_masks(
-    outputs: Mapping[str, FloatArray], config: DecodeConfig, *, snippets: Sequence[int] | None = None
+    outputs: Mapping[str, FloatArray], config: DecodeSettings, *, snippets: Sequence[int] | None = None
 ) -> dict[str, FloatArray]:
-    """Give class_logits (B, K+1, T) and masks (B, T, T); rows that decoding does not read may be 0.
+    """Make masks (B, T, T) of `FEW_MASKS`; rows that decoding does not read may be 0. Other outputs stay as they are.
 
     Args:
-        outputs: `DECODED` or `FEW_MASKS`.
+        outputs: what the file was opened for.
         config: how they are decoded.
         snippets: whose masks are made, in place of those that decoding will read.
 
     Raises:
         ValueError: a logit is not finite.
     """
-    if MASK_NETWORKS not in outputs:
+    if MASK_NETWORKS not in outputs or not isinstance(config, DecodeConfig):
         return dict(outputs)
     videos = zip(*(outputs[name] for name in FEW_MASKS), strict=True)
     masks = [

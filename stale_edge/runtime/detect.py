@@ -145,7 +145,7 @@ class Detector:
             StaleEdgeError: it cannot be used; the message names it.
         """
         self.localizer.timings = StageTimings()
-        self.localizer.kept_logits = [] if self._for_page else None
+        self.localizer.kept_scores = [] if self._for_page else None
         try:
             if item.problem:
                 raise DataError(item.problem)
@@ -199,7 +199,7 @@ class Detector:
         return Found(item.video, detections, seconds, self.localizer.timings, curves=self._curves(features.shape[0]))
 
     def _curves(self, n_snippets: int) -> ClassCurves | None:
-        parts, window = self.localizer.kept_logits, self._settings.window
+        parts, window = self.localizer.kept_scores, self._settings.window
         if not parts:
             return None
         plan = None if window is None else WindowPlan.of(window, self._settings.overlap)

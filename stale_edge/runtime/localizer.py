@@ -19,7 +19,7 @@ from stale_edge.bundle import (
 )
 from stale_edge.bundle.generations import in_one_generation
 from stale_edge.bundle.onnx_vocabulary import CLASSES
-from stale_edge.config import DecodeConfig
+from stale_edge.config import DecodeSettings
 from stale_edge.config.runtimes import file_for
 from stale_edge.errors import BundleError
 from stale_edge.runtime.backends import Backend, open_backend
@@ -77,14 +77,20 @@ def _load(path: Path, runtime: str, precision: str, threads: int) -> "Localizer"
     files, stored = file_for(runtime, precision)
     bundle = read_bundle(path)
     entry = bundle.detector(runtime=files, precision=stored)
-    file = bundle.checked_path(entry)
+    file, names = bundle.checked_path(entry), [spec.name for spec in entry.outputs]
     return Localizer(
         bundle,
         entry,
         lambda outputs, classes: open_backend(
-            file, runtime=runtime, precision=precision, threads=threads, outputs=outputs, class_embeddings=classes
+            file,
+            runtime=runtime,
+            precision=precision,
+            threads=threads,
+            outputs=outputs,
+            class_embeddings=classes,
+            names=names,
         ),
-        decoded=decoded_outputs(file, bundle.manifest.decode),
+        decoded=decoded_outputs(file, names, bundle.manifest.decode),
         runtime=runtime,
         precision=precision,
     )
@@ -163,8 +169,8 @@ class Localizer(BaseLocalizer):
         return self._bundle.manifest.feature_contract
 
     @property
-    def decode_config(self) -> DecodeConfig:
-        """How logits and masks become detections."""
+    def decode_config(self) -> DecodeSettings:
+        """How the network's outputs become detections."""
         return self._bundle.manifest.decode
 
     @property

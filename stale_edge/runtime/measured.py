@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from stale_edge.bundle import ClassBank, FeatureContract
-from stale_edge.config import DecodeConfig
+from stale_edge.config import DecodeSettings
+from stale_edge.decoding import decoder_of
 from stale_edge.runtime.base import BaseLocalizer
 from stale_edge.runtime.windows import WindowCandidates
 from stale_edge.segments import Detection, FloatArray
@@ -67,8 +68,8 @@ class MeasuredLocalizer(BaseLocalizer):
     def __init__(self, inner: BaseLocalizer) -> None:
         self._inner = inner
         self.timings = StageTimings()
-        self.kept_logits: list[FloatArray] | None = None
-        """None; or a list that gets the class logits (K+1, T) of every call of the network in `detect`."""
+        self.kept_scores: list[FloatArray] | None = None
+        """None; or a list that gets the scores (K, T) of every call of the network in `detect`."""
 
     @property
     def class_bank(self) -> ClassBank:
@@ -81,7 +82,7 @@ class MeasuredLocalizer(BaseLocalizer):
         return self._inner.feature_contract
 
     @property
-    def decode_config(self) -> DecodeConfig:
+    def decode_config(self) -> DecodeSettings:
         """The inner localizer's."""
         return self._inner.decode_config
 
@@ -131,6 +132,7 @@ class MeasuredLocalizer(BaseLocalizer):
         start = time.perf_counter()
         outputs = self._inner._run_for_decoding(features, class_embeddings)
         self.timings.detector_s += time.perf_counter() - start
-        if self.kept_logits is not None:
-            self.kept_logits.append(outputs["class_logits"][0])
+        if self.kept_scores is not None:
+            one = {name: value[0] for name, value in outputs.items()}
+            self.kept_scores.append(decoder_of(self.decode_config).class_scores(one, self.decode_config))
         return outputs

@@ -13,14 +13,15 @@ knows better, since more of what follows is in it; right of it the later one. Fr
 - What ends before the zone of the next window begins cannot change any more and is final. The last window may begin
   before that; of what is final it is not asked again.
 
-Under the paper policy these rules join *proposals*, and soft-NMS runs on the joined ones, window by window: what
-becomes final is decayed by all that is known then. What may still change keeps its raw score. A final segment goes on
-decaying what it overlaps, as a pick of soft-NMS does, for as long as there can be such. So soft-NMS comes out as over
-the whole video, except where a chain of segments that overlap each other is longer than the overlap of two windows:
-then a segment may have become final before all that would decay those that decay it was known.
+Under the policies paper and runs these rules join *proposals*, and soft-NMS runs on the joined ones, window by window:
+what becomes final is decayed by all that is known then. What may still change keeps its raw score. A final segment goes
+on decaying what it overlaps, as a pick of soft-NMS does, for as long as there can be such. So soft-NMS comes out as
+over the whole video, except where a chain of segments that overlap each other is longer than the overlap of two
+windows: then a segment may have become final before all that would decay those that decay it was known.
 
-Under the release policy the rules join *detections*: its soft-NMS is the public script's, which can raise scores and
-knows no classes, so each window runs it by itself and there is none across a seam.
+Under the release and points policies the rules join *detections*: their soft-NMS is that of public code (the release's
+can raise scores and knows no classes, that of points votes), so each window runs it by itself and there is none across
+a seam.
 
 The rules look only at the window that comes and the one before, which is what lets a live stream end with the same
 segments as a pass over the whole file.
@@ -29,8 +30,8 @@ segments as a pass over the whole file.
 import numpy as np
 from numpy.typing import NDArray
 
-from stale_edge.config import DecodeConfig
-from stale_edge.decoding import DecodedArrays, joined_at_seam, suppressed
+from stale_edge.config import DecodeSettings
+from stale_edge.decoding import DecodedArrays, decoder_of, joined_at_seam, suppressed
 from stale_edge.decoding.joining import NOTHING, both, rows_of
 from stale_edge.segments import IntArray, tiou
 
@@ -45,17 +46,17 @@ Reached only where an action that goes on through ten windows and more overlaps 
 
 
 class SeamMerger:
-    """Joins the candidates of windows that come in time order: proposals (paper) or detections (release).
+    """Joins the candidates of windows that come in time order: proposals or detections, as the policy says.
 
     All times are of the whole video, in a unit that stays the same. However long the video is, it holds what reaches
     into the zone of the next window (raw), and of what is final that which may still decay others; nothing else.
 
     Args:
-        config: the policy, and for the paper's its soft-NMS, `min_score` (of decayed scores) and `max_detections`: of
-            all that a window knows, final or not, only so many best ones count.
+        config: the policy, and where proposals are joined its soft-NMS, `min_score` (of decayed scores) and
+            `max_detections`: of all that a window knows, final or not, only so many best ones count.
     """
 
-    def __init__(self, config: DecodeConfig) -> None:
+    def __init__(self, config: DecodeSettings) -> None:
         self._config = config
         self._pending = NOTHING
         self._settled = NOTHING
@@ -110,7 +111,7 @@ class SeamMerger:
 
     @property
     def _suppresses(self) -> bool:
-        return self._config.policy == "paper"
+        return decoder_of(self._config).joins_candidates
 
     def _joined(self, found: DecodedArrays, start: float) -> DecodedArrays:
         """Join what is pending with the candidates of a window from `start` on."""

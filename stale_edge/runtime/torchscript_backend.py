@@ -17,7 +17,8 @@ class TorchScriptBackend:
     """The module's `forward(features, class_embeddings)` returns the outputs as a tuple, always all of them."""
 
     RUNTIME = "torchscript"
-    NAMES = ("class_logits", "masks", "foreground")
+    names: tuple[str, ...] = ("class_logits", "masks", "foreground")
+    """Of the tuple's elements, which the file itself does not name; STALE's unless somebody says otherwise."""
 
     def __init__(
         self,
@@ -57,11 +58,11 @@ class TorchScriptBackend:
         with torch.inference_mode():
             # torch has no read-only tensors and warns of read-only arrays; the module does not write to its inputs.
             values = self._module(*(torch.from_numpy(_writable(x)) for x in (features, class_embeddings)))
-        if not isinstance(values, tuple) or len(values) != len(self.NAMES):
+        if not isinstance(values, tuple) or len(values) != len(self.names):
             raise BundleError(
-                f"a {self.RUNTIME} detector must return {', '.join(self.NAMES)}; got {type(values).__name__}"
+                f"a {self.RUNTIME} detector must return {', '.join(self.names)}; got {type(values).__name__}"
             )
-        return {name: np.asarray(value.numpy()) for name, value in zip(self.NAMES, values, strict=True)}
+        return {name: np.asarray(value.numpy()) for name, value in zip(self.names, values, strict=True)}
 
 
 def _writable(array: FloatArray) -> FloatArray:

@@ -12,12 +12,6 @@ from stale_edge.runtime.windows import WindowPlan
 from stale_edge.segments import FloatArray
 
 
-def class_probabilities(class_logits: FloatArray) -> FloatArray:
-    """Turn class logits (K+1, T), background last, into probabilities (K, T): softmax over classes and background."""
-    shares = np.exp(class_logits - class_logits.max(axis=0))
-    return np.asarray((shares / shares.sum(axis=0))[:-1], dtype=np.float32)
-
-
 def class_curves(
     names: Sequence[str], parts: Sequence[FloatArray], *, n_snippets: int, plan: WindowPlan | None
 ) -> ClassCurves:
@@ -25,7 +19,7 @@ def class_curves(
 
     Args:
         names: of K classes.
-        parts: class logits (K+1, T) of the windows, in their order; T may be another number than a window's snippets.
+        parts: scores (K, T) of the windows, in their order; T may be another number than a window's snippets.
         n_snippets: of the whole video.
         plan: where the windows lie; None: one part is the whole video.
 
@@ -34,14 +28,14 @@ def class_curves(
         its seam with the next.
     """
     if plan is None:
-        return ClassCurves(tuple(names), class_probabilities(parts[0]))
+        return ClassCurves(tuple(names), parts[0])
     scores = np.empty((len(names), n_snippets), dtype=np.float32)
     done = 0
     windows = list(plan.cut(n_snippets))
-    for window, logits in zip(windows, parts, strict=True):
+    for window, said in zip(windows, parts, strict=True):
         until = n_snippets if window is windows[-1] else round(window.seam)
         inside = (np.arange(done, until) - window.start + 0.5) / (window.end - window.start)  # in [0, 1)
-        scores[:, done:until] = class_probabilities(logits)[:, (inside * logits.shape[1]).astype(np.int64)]
+        scores[:, done:until] = said[:, (inside * said.shape[1]).astype(np.int64)]
         done = until
     return ClassCurves(tuple(names), scores)
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from stale_edge.bundle import ClassBank
-from stale_edge.config import DecodeConfig
-from stale_edge.decoding import DecodedArrays
+from stale_edge.config import DecodeSettings
+from stale_edge.decoding import DecodedArrays, decoder_of
 from stale_edge.decoding.inference import check_enhancement
 from stale_edge.errors import FeatureContractError
 from stale_edge.runtime.seams import SeamMerger
@@ -21,7 +21,7 @@ class WindowCandidates(NamedTuple):
     """What a localizer finds in one window before windows are joined."""
 
     found: DecodedArrays
-    """Paper policy: proposals, with raw scores. Release policy: detections. Segments in the network's snippets."""
+    """Proposals with raw scores or detections, as the policy joins them. Segments in the network's snippets."""
     n_snippets: int
     """T, the network's snippets that the window has; the same for all windows of one length."""
     class_names: tuple[str, ...]
@@ -32,7 +32,7 @@ class LooksAtWindows(Protocol):
     """What windows need of a localizer."""
 
     @property
-    def decode_config(self) -> DecodeConfig:
+    def decode_config(self) -> DecodeSettings:
         """The policy and its settings, the same for all windows."""
         ...
 
@@ -130,8 +130,8 @@ class WindowedPass:
         localizer: looks at one window as at a video of that length.
         plan: where the windows lie.
         snippet_s: seconds a snippet stands for, > 0.
-        class_bank, video_label, video_score: as in `Localizer.detect`. Under the release policy the video-level label
-            is given to the detections of each window before they are joined, else to the final ones.
+        class_bank, video_label, video_score: as in `Localizer.detect`. Where windows join detections, the video-level
+            label is given to those of each window before they are joined, else to the final ones.
 
     Raises:
         ValueError: video_label or video_score is not allowed.
@@ -154,7 +154,7 @@ class WindowedPass:
         self._class_bank = class_bank
         self._video_label = video_label
         self._video_score = -math.inf if video_score is None else video_score
-        self._relabels_windows = localizer.decode_config.policy == "release"
+        self._relabels_windows = not decoder_of(localizer.decode_config).joins_candidates
         self._merger = SeamMerger(localizer.decode_config)
         self._labels: tuple[str, ...] = ()
         self._ticks = 1  # a snippet

@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 
 from stale_edge.bundle import ClassBank
-from stale_edge.config import DecodeConfig
+from stale_edge.config import DecodeSettings, RelativeGrid
 from stale_edge.data import DataSet, VideoAnnotation, resample
-from stale_edge.decoding import decode
+from stale_edge.decoding import decode_outputs
 from stale_edge.decoding.baseline import CLIP_TEMPERATURE
 from stale_edge.evaluation import EvaluationResult, mean_average_precision
 from stale_edge.model.checkpoint import Checkpoint
@@ -169,9 +169,14 @@ def _targets(annotation: VideoAnnotation, names: Sequence[str], n_snippets: int)
 
 
 def _decoded(
-    class_logits: FloatArray, masks: FloatArray, annotation: VideoAnnotation, bank: ClassBank, config: DecodeConfig
+    class_logits: FloatArray, masks: FloatArray, annotation: VideoAnnotation, bank: ClassBank, config: DecodeSettings
 ) -> list[Detection]:
-    return decode(class_logits, masks, class_names=bank.names, duration_s=annotation.duration_s, config=config)
+    return decode_outputs(
+        {"class_logits": class_logits, "masks": masks},
+        class_names=bank.names,
+        grid=RelativeGrid(annotation.duration_s),
+        config=config,
+    )
 
 
 def _directions(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
