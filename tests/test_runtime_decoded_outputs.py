@@ -108,9 +108,7 @@ STALE = ("class_logits", "masks", "foreground")
 
 
 def test_a_detector_that_lacks_what_its_policy_reads_is_refused() -> None:
-    with pytest.raises(
-        BundleError, match=r"points reads class_logits, offsets, valid; .* has no offsets, valid"
-    ):
+    with pytest.raises(BundleError, match=r"points reads class_logits, offsets, valid; .* has no offsets, valid"):
         decoded_outputs(Path("detector.onnx"), STALE, PointsConfig())
 
 

@@ -250,7 +250,7 @@ def decode(
     logits = float_array(class_logits, "class_logits", np.float32)
     names = distinct_names(class_names)
     if logits.ndim != 2 or len(logits) < 2:
-        raise ValueError(f"class_logits must be (K+1, T) with K >= 1, background last; got shape {logits.shape}")
+        raise ValueError(f"class_logits must have shape (K + 1, T), K >= 1, background last; got {logits.shape}")
     if len(names) != len(logits) - 1:
         raise ValueError(
             f"class_names must hold K = {len(logits) - 1} names, one for each row of class_logits but the last, "
