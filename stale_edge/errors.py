@@ -14,6 +14,11 @@ def shown(value: object, limit: int = 80) -> str:
     return cut(text, limit)
 
 
+def reason(error: BaseException) -> str:
+    """Say on one line, in at most 200 characters, what a library found wrong: its type of error and its words."""
+    return cut(f"{type(error).__name__}: {' '.join(str(error).split())}", 200)
+
+
 def cut(text: str, limit: int = 80) -> str:
     """Cut a text for a message to `limit` characters."""
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
@@ -67,6 +72,10 @@ class ParityError(StaleEdgeError):
     """An exported artifact decides differently from the model it was made from; nothing was written."""
 
     exit_code = 3
+
+
+class InferenceError(StaleEdgeError):
+    """A runtime failed while it ran a network, for example because there is not enough memory."""
 
 
 class TrainingError(StaleEdgeError):

@@ -1,12 +1,22 @@
-"""Names that become paths: of videos, classes, files of a bundle, members of an archive."""
+"""Names that become paths (of videos, classes, files of a bundle, members of an archive), and what is read there."""
 
+import errno
 import os
 import re
+import stat
 import unicodedata
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from stale_edge.errors import DataError, StaleEdgeError, shown
+
+MOST_TEXT_BYTES = 1 << 30
+"""A JSON, TOML, CSV or text file that is larger is not read: ActivityNet's annotations have 30 MB."""
+MOST_MANIFEST_BYTES = 1 << 26
+"""A manifest that is larger is not read: one of 1,000 files has 1 MB."""
+MOST_INFLATED_BYTES = 1 << 26
+"""What every archive may hold, however well it is packed."""
 
 _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
 """Names that Windows gives to devices, whatever they end in."""
@@ -84,3 +94,40 @@ def check_distinct(names: Iterable[str], *, what: str, error: type[StaleEdgeErro
 def folded(name: str) -> str:
     """Give names that some file systems take for one the same form."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
+
+
+def read_regular(path: Path, *, most: int) -> bytes:
+    """Read a whole file, which must be a regular one: a pipe would be waited for, a device may have no end.
+
+    Args:
+        most: bytes that are read at most; a larger file is refused.
+
+    Raises:
+        OSError: it cannot be read, is not a regular file, or is larger; `strerror` says which.
+    """
+    # Without O_NONBLOCK a pipe that nobody writes to would already stop the opening.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        state = os.fstat(descriptor)
+        if not stat.S_ISREG(state.st_mode):
+            kind = errno.EISDIR if stat.S_ISDIR(state.st_mode) else errno.EINVAL
+            raise OSError(kind, "it is not a regular file", str(path))
+        if state.st_size > most:
+            raise OSError(errno.EFBIG, f"it has {state.st_size:,} bytes; at most {most:,} are read", str(path))
+        return file.read(most + 1)[:most]
+
+
+def check_inflation(archive: zipfile.ZipFile) -> None:
+    """Refuse a zip archive whose members grow out of proportion when they are unpacked.
+
+    Features compress to a third, a file of zeros to a thousandth.
+
+    Raises:
+        ValueError: a member has more than `MOST_INFLATED_BYTES` and more than 100 times its size in the archive.
+    """
+    for member in archive.infolist():
+        if member.file_size > max(MOST_INFLATED_BYTES, 100 * member.compress_size):
+            raise ValueError(
+                f"{shown(member.filename)} has {member.file_size:,} bytes, packed into {member.compress_size:,}; "
+                f"beyond {MOST_INFLATED_BYTES:,} bytes at most 100 times the packed size is unpacked"
+            )

@@ -25,7 +25,13 @@ TORCH_ROOMS = {"demo", "study", "exporting", "training", "model"}
 TORCH_FILES = {"data/dataset.py"}
 TORCH_PACKAGES = {"torch", "transformers", "accelerate", "safetensors", "fvcore", "tokenizers"}
 # The lowest row has an order of its own: everybody may raise an error.
-FOUNDATION = {("config", "errors"), ("segments", "errors"), ("machine", "version"), ("paths", "errors")}
+FOUNDATION = {
+    ("config", "errors"),
+    ("segments", "errors"),
+    ("machine", "version"),
+    ("paths", "errors"),
+    ("config", "paths"),
+}
 
 
 def _files() -> list[Path]:

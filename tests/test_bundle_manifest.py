@@ -93,7 +93,7 @@ def _turn(index, role, **changes):
 
 BAD = {
     "another version": (_set("format", "stale-edge-bundle/9"), "format 'stale-edge-bundle/9'"),
-    "no version": (_drop("format"), "format 'None'"),
+    "no version": (_drop("format"), "format None"),
     "not an object": (_set("files", {}), "files must be a JSON list; got dict"),
     "unknown key": (_set("colour", 1), "unknown colour"),
     "missing key": (_drop("parity"), "missing parity"),

@@ -3,7 +3,6 @@
 import difflib
 import io
 import unicodedata
-import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stale_edge.bundle.files import write_file_atomically
-from stale_edge.errors import BundleError, ClassBankError
+from stale_edge.errors import BundleError, ClassBankError, reason, shown
+from stale_edge.paths import MOST_TEXT_BYTES, check_inflation, read_regular
 from stale_edge.segments import FloatArray
 
 _KEYS = ("names", "embeddings", "fingerprint")
@@ -44,7 +44,7 @@ class ClassBank:
     def __post_init__(self) -> None:
         names = _sequence(self.names)
         if not names:
-            raise ClassBankError(f"a class bank needs at least one class name; got {self.names!r}")
+            raise ClassBankError(f"a class bank needs at least one class name; got {shown(self.names)}")
         for name in names:
             _check_name(name)
         if len(set(names)) < len(names):
@@ -53,9 +53,11 @@ class ClassBank:
         object.__setattr__(self, "names", names)
         object.__setattr__(self, "embeddings", _checked_embeddings(self.embeddings, names))
         if not isinstance(self.fingerprint, str) or not self.fingerprint:
-            raise ClassBankError(f"a class bank needs the fingerprint of its text encoder; got {self.fingerprint!r}")
+            raise ClassBankError(
+                f"a class bank needs the fingerprint of its text encoder; got {shown(self.fingerprint)}"
+            )
         if self.space not in get_args(Space):
-            raise ClassBankError(f"the space of a class bank must be one of {get_args(Space)}; got {self.space!r}")
+            raise ClassBankError(f"the space of a class bank must be one of {get_args(Space)}; got {shown(self.space)}")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -115,8 +117,8 @@ class ClassBank:
         """
         if other.fingerprint != self.fingerprint:
             raise ClassBankError(
-                f"these embeddings come from another text encoder: fingerprint {other.fingerprint!r}, "
-                f"the class bank's is {self.fingerprint!r}; encode the names with the bundle's own encoder"
+                f"these embeddings come from another text encoder: fingerprint {shown(other.fingerprint)}, "
+                f"the class bank's is {shown(self.fingerprint)}; encode the names with the bundle's own encoder"
             )
         return self.add(other.names, other.embeddings)
 
@@ -152,21 +154,28 @@ class ClassBank:
             BundleError: not such an archive, or its content is no valid bank; `where` is named.
         """
         try:
+            if not content.startswith(b"PK"):
+                raise ValueError("its content is no archive")
             with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+                check_inflation(archive.zip)
                 missing = [key for key in _KEYS if key not in archive.files]
                 if missing:
                     raise BundleError(f"{where}: not a class bank: {_list(missing)} missing; it has {archive.files}")
                 names, embeddings, fingerprint = (archive[key] for key in _KEYS)
                 space = archive["space"] if "space" in archive.files else np.array("text")
-        except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, AttributeError, TypeError) as error:
-            raise BundleError(f"{where}: not a readable class bank (.npz without pickled objects): {error}") from error
+        except BundleError:
+            raise
+        except Exception as error:  # numpy and zipfile raise a dozen types for a damaged file
+            raise BundleError(
+                f"{where}: not a readable class bank (.npz without pickled objects): {reason(error)}"
+            ) from error
         if names.ndim != 1 or names.dtype.kind != "U" or fingerprint.ndim != 0 or fingerprint.dtype.kind != "U":
             raise BundleError(
                 f"{where}: names must be a (K,) and fingerprint a () unicode array; "
                 f"got {names.dtype} {names.shape} and {fingerprint.dtype} {fingerprint.shape}"
             )
         if space.ndim != 0 or str(space) not in get_args(Space):
-            raise BundleError(f"{where}: space must be one of {', '.join(get_args(Space))}; got {str(space)[:80]!r}")
+            raise BundleError(f"{where}: space must be one of {', '.join(get_args(Space))}; got {shown(str(space))}")
         try:
             return cls(
                 tuple(str(name) for name in names),
@@ -196,7 +205,7 @@ class ClassBank:
             BundleError: the file is missing, unreadable or no class bank.
         """
         try:
-            content = Path(path).read_bytes()
+            content = read_regular(Path(path), most=MOST_TEXT_BYTES)
         except OSError as error:
             raise BundleError(f"{path}: cannot read the class bank: {error.strerror or error}") from error
         return cls.from_bytes(content, where=str(path))
@@ -209,23 +218,23 @@ class ClassBank:
             return self.names.index(name)
         except ValueError:
             near = difflib.get_close_matches(str(name), self.names, n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]!r}?" if near else f"it holds {_list(self.names)}"
-            raise ClassBankError(f"class {name!r} is not in the class bank; {hint}") from None
+            hint = f"did you mean {shown(near[0])}?" if near else f"it holds {_list(self.names)}"
+            raise ClassBankError(f"class {shown(name)} is not in the class bank; {hint}") from None
 
 
 def _sequence(names: Sequence[str]) -> tuple[str, ...]:
     if isinstance(names, str):
-        raise ClassBankError(f"class names must be a list of names; got the single string {names!r}")
+        raise ClassBankError(f"class names must be a list of names; got the single string {shown(names)}")
     return tuple(names)
 
 
 def _check_name(name: object) -> None:
     if not isinstance(name, str):
-        raise ClassBankError(f"a class name must be a string; got {name!r} of type {type(name).__name__}")
+        raise ClassBankError(f"a class name must be a string; got {shown(name)} of type {type(name).__name__}")
     if not name or name != name.strip():
-        raise ClassBankError(f"a class name must not be empty or begin or end with a space; got {name!r}")
+        raise ClassBankError(f"a class name must not be empty or begin or end with a space; got {shown(name)}")
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
-        raise ClassBankError(f"a class name must not hold control characters; got {name!r}")
+        raise ClassBankError(f"a class name must not hold control characters; got {shown(name)}")
 
 
 def _checked_embeddings(embeddings: object, names: tuple[str, ...]) -> FloatArray:
@@ -238,11 +247,11 @@ def _checked_embeddings(embeddings: object, names: tuple[str, ...]) -> FloatArra
         rows = np.array(array, dtype=np.float32, order="C")
     finite = np.isfinite(rows).all(axis=1)
     if not finite.all():
-        raise ClassBankError(f"the embedding of {names[int(np.argmin(finite))]!r} is not finite")
+        raise ClassBankError(f"the embedding of {shown(names[int(np.argmin(finite))])} is not finite")
     rows.setflags(write=False)
     return rows
 
 
 def _list(names: Sequence[str], limit: int = 8) -> str:
-    shown = ", ".join(repr(name) for name in names[:limit])
-    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+    listed = ", ".join(shown(name) for name in names[:limit])
+    return listed if len(names) <= limit else f"{listed} and {len(names) - limit} more"

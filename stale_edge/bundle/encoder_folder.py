@@ -30,7 +30,8 @@ from stale_edge.bundle.manifest import (
 )
 from stale_edge.bundle.onnx_metadata import FORMAT_KEY, read_onnx_metadata
 from stale_edge.config import FeatureSpec, to_dict
-from stale_edge.errors import BundleError, VerificationError
+from stale_edge.errors import BundleError, VerificationError, shown
+from stale_edge.paths import MOST_MANIFEST_BYTES, inside, read_regular
 
 ENCODER_FORMAT = "stale-edge-encoder/1"
 ENCODER_FOLDER = "encoder"
@@ -89,7 +90,7 @@ class EncoderManifest:
         table = table_of(parse_json(text, "manifest"), "manifest")
         if table.get("format") != ENCODER_FORMAT:
             raise BundleError(
-                f"manifest is of format {table.get('format')!r}; a visual encoder's is {ENCODER_FORMAT!r}"
+                f"manifest is of format {shown(table.get('format'))}; a visual encoder's is {ENCODER_FORMAT!r}"
             )
         keys = ("format", *cls.__dataclass_fields__, "manifest_sha256")
         exact_keys({"manifest_sha256": "", **table}, keys, "manifest")
@@ -175,7 +176,7 @@ def read_encoder(path: Path | str) -> EncoderBundle:
     """
     folder = Path(path)
     try:
-        content = (folder / MANIFEST_NAME).read_bytes()
+        content = read_regular(inside(folder, MANIFEST_NAME, error=BundleError), most=MOST_MANIFEST_BYTES)
     except OSError as error:
         reason = "no such folder" if not folder.is_dir() else f"{MANIFEST_NAME} is missing or cannot be read"
         raise BundleError(f"{path}: not a visual encoder: {reason}; `stale-edge encoder export` makes one") from error
@@ -191,7 +192,7 @@ def read_encoder(path: Path | str) -> EncoderBundle:
 def is_encoder(path: Path | str) -> bool:
     """Tell an encoder folder from a bundle and from anything else, by what its manifest calls itself."""
     try:
-        values = json.loads((Path(path) / MANIFEST_NAME).read_text(encoding="utf-8"))
+        values = json.loads(read_regular(Path(path) / MANIFEST_NAME, most=MOST_MANIFEST_BYTES))
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(values, dict) and values.get("format") == ENCODER_FORMAT
@@ -285,5 +286,5 @@ def contract_problems(encoder: EncoderManifest, contract: FeatureContract) -> st
     if encoder.embed_dim != contract.channels:
         problems.append(f"C is {encoder.embed_dim}, the contract says {contract.channels}")
     if contract.encoder not in (FeatureSpec().encoder, encoder.fingerprint):
-        problems.append(f"encoder is {encoder.fingerprint!r}, the contract says {contract.encoder!r}")
+        problems.append(f"encoder is {shown(encoder.fingerprint)}, the contract says {shown(contract.encoder)}")
     return "; ".join(problems)

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from stale_edge.bundle.locks import is_locked
 from stale_edge.errors import BusyError
+from stale_edge.paths import MOST_MANIFEST_BYTES, read_regular
 
 T = TypeVar("T")
 
@@ -52,6 +53,6 @@ def in_one_generation(folder: Path | str, read: Callable[[], T], *, manifest: st
 
 def _content(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return read_regular(path, most=MOST_MANIFEST_BYTES)
     except OSError:
         return None

@@ -1,24 +1,33 @@
 """Reading JSON strictly: every field is of its type or refused by name, no key stands twice, NaN is no number."""
 
 import json
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stale_edge.errors import BundleError
+from stale_edge.errors import BundleError, cut, reason, shown
 
 Json = dict[str, Any]
+MOST_INTEGER = 2**63 - 1
+"""Beyond it no program holds an integer as such."""
+MOST_CHARACTERS = 500
+"""Of a name or a path."""
 
 
 def parse_json(text: str, where: str) -> Any:
     """Parse JSON without Python's extensions.
 
     Raises:
-        BundleError: not JSON, a key twice in one object, or NaN or an infinity; `where` is named.
+        BundleError: not JSON, a key twice in one object, NaN, an infinity, a number beyond float64, or an integer
+            beyond `MOST_INTEGER`; `where` is named.
     """
     try:
-        return json.loads(text, object_pairs_hook=_distinct_keys, parse_constant=_no_constant)
+        return json.loads(
+            text, object_pairs_hook=_distinct_keys, parse_constant=_no_constant, parse_int=_integer, parse_float=_float
+        )
     except (ValueError, RecursionError) as error:
-        raise BundleError(f"{where} is not valid JSON: {error}") from error
+        raise BundleError(f"{where} is not valid JSON: {reason(error)}") from error
 
 
 def table_of(value: object, where: str) -> Mapping[str, Any]:
@@ -36,16 +45,18 @@ def list_of(value: object, where: str) -> Sequence[Any]:
 
 
 def string_of(value: object, where: str) -> str:
-    """Take a non-empty string or raise BundleError."""
+    """Take a non-empty string of at most `MOST_CHARACTERS` or raise BundleError."""
     if not isinstance(value, str) or not value:
-        raise BundleError(f"{where} must be a non-empty string; got {value!r}")
+        raise BundleError(f"{where} must be a non-empty string; got {shown(value)}")
+    if len(value) > MOST_CHARACTERS:
+        raise BundleError(f"{where} may have at most {MOST_CHARACTERS} characters; got {len(value)}: {shown(value)}")
     return value
 
 
 def integer_of(value: object, where: str, *, least: int) -> int:
     """Take an integer of at least `least`, no boolean, or raise BundleError."""
     if type(value) is not int or value < least:
-        raise BundleError(f"{where} must be an integer >= {least}; got {value!r}")
+        raise BundleError(f"{where} must be an integer >= {least}; got {shown(value)}")
     return value
 
 
@@ -54,16 +65,31 @@ def exact_keys(table: Mapping[str, Any], keys: Sequence[str], where: str) -> Non
     missing = [key for key in keys if key not in table]
     unknown = sorted(set(table) - set(keys))
     if missing or unknown:
-        said = [f"{words} {', '.join(names)}" for words, names in (("missing", missing), ("unknown", unknown)) if names]
+        said = [
+            f"{words} {cut(', '.join(names))}" for words, names in (("missing", missing), ("unknown", unknown)) if names
+        ]
         raise BundleError(f"{where}: {'; '.join(said)}; its keys are {', '.join(keys)}")
 
 
 def _distinct_keys(pairs: list[tuple[str, Any]]) -> Json:
     table = dict(pairs)
     if len(table) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice in one object")
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key {shown(twice)} stands twice in one object")
     return table
+
+
+def _integer(text: str) -> int:
+    if len(text) > 20 or abs(int(text)) > MOST_INTEGER:
+        raise ValueError(f"an integer may have a size of at most {MOST_INTEGER}; got {shown(text)}")
+    return int(text)
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"a number must be finite in float64; got {shown(text)}")
+    return value
 
 
 def _no_constant(name: str) -> None:

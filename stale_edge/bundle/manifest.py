@@ -179,7 +179,7 @@ class Manifest:
             check_inside(entry.path)
             key = folded(entry.path)  # some file systems do not tell case apart
             if key in seen:
-                raise BundleError(f"manifest lists a file twice: {seen[key]!r} and {entry.path!r}")
+                raise BundleError(f"manifest lists a file twice: {shown(seen[key])} and {shown(entry.path)}")
             seen[key] = entry.path
             if entry.precision is None:
                 continue
@@ -231,14 +231,14 @@ class Manifest:
         got = table.get("format")
         if got not in (FORMAT, FORMAT_1):
             raise BundleError(
-                f"manifest is of format {str(got)[:80]!r}; this version of stale-edge reads {FORMAT!r} and {FORMAT_1!r}"
+                f"manifest is of format {shown(got)}; this version of stale-edge reads {FORMAT!r} and {FORMAT_1!r}"
             )
         format = str(got)
         keys = ("format", "architecture", "feature_contract", "decode", "files", "parity", "provenance", _SEAL)
         exact_keys({_SEAL: "", **table}, keys, "manifest")
         architecture = string_of(table["architecture"], "architecture")
         if format == FORMAT_1 and architecture not in FORMAT_1_ARCHITECTURES:
-            raise BundleError(f"architecture must be one of {FORMAT_1_ARCHITECTURES}; got {architecture[:80]!r}")
+            raise BundleError(f"architecture must be one of {FORMAT_1_ARCHITECTURES}; got {shown(architecture)}")
         try:
             contract_table = table_of(table["feature_contract"], "feature_contract")
             exact_keys(contract_table, contract_keys(format), "feature_contract")
@@ -323,7 +323,7 @@ def check_inside(path: str) -> None:
             f"manifest names a path outside the bundle: {shown(path)} {problem}; only relative paths inside are allowed"
         )
     if folded(path) == MANIFEST_NAME:
-        raise BundleError(f"manifest names {path!r}, which no file of a bundle can be called")
+        raise BundleError(f"manifest names {shown(path)}, which no file of a bundle can be called")
 
 
 def sealed_text(values: Json, *, seal: str = _SEAL) -> str:
@@ -344,10 +344,10 @@ def file_entry(values: object, where: str) -> FileEntry:
     exact_keys(table, tuple(FileEntry.__dataclass_fields__), where)
     sha256 = string_of(table["sha256"], f"{where}.sha256")
     if not _SHA256.fullmatch(sha256):
-        raise BundleError(f"{where}.sha256 must be 64 lower-case hexadecimal digits; got {sha256!r}")
+        raise BundleError(f"{where}.sha256 must be 64 lower-case hexadecimal digits; got {shown(sha256)}")
     role = table["role"]
     if role not in get_args(Role):
-        raise BundleError(f"{where}.role must be one of {get_args(Role)}; got {role!r}")
+        raise BundleError(f"{where}.role must be one of {get_args(Role)}; got {shown(role)}")
     inputs, outputs = (
         tuple(_tensors(table["inputs"], f"{where}.inputs")),
         tuple(_tensors(table["outputs"], f"{where}.outputs")),
@@ -358,7 +358,7 @@ def file_entry(values: object, where: str) -> FileEntry:
         if runs:
             string_of(table[key], f"{where}.{key}")
         elif table[key] is not None:
-            raise BundleError(f"{where}.{key} must be null for {said}; got {table[key]!r}")
+            raise BundleError(f"{where}.{key} must be null for {said}; got {shown(table[key])}")
     if runs and not (inputs and outputs):
         raise BundleError(f"{where}: {said} needs inputs and outputs")
     if not runs and (inputs or outputs):
@@ -370,7 +370,7 @@ def file_entry(values: object, where: str) -> FileEntry:
     if quantized is not None and (total is None or quantized > total):
         raise BundleError(f"{where}: {quantized} weights quantized of {total} weights is impossible")
     if not isinstance(table["note"], str):
-        raise BundleError(f"{where}.note must be a string; got {table['note']!r}")
+        raise BundleError(f"{where}.note must be a string; got {shown(table['note'])}")
     return FileEntry(
         path=string_of(table["path"], f"{where}.path"),
         sha256=sha256,
@@ -393,6 +393,6 @@ def _tensors(values: object, where: str) -> Iterator[TensorSpec]:
         shape = list_of(table["shape"], f"{where}[{i}].shape")
         for size in shape:
             if not (isinstance(size, str) and size) and not (type(size) is int and size >= 1):
-                raise BundleError(f"{where}[{i}].shape must hold sizes >= 1 and symbolic names; got {shape!r}")
+                raise BundleError(f"{where}[{i}].shape must hold sizes >= 1 and symbolic names; got {shown(shape)}")
         name, dtype = (string_of(table[key], f"{where}[{i}].{key}") for key in ("name", "dtype"))
         yield TensorSpec(name, dtype, tuple(shape))

@@ -16,6 +16,8 @@ GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_INPUT, GRAPH_OUTPUT = 1, 5, 11, 12
 TENSOR_NAME, VALUE_NAME = 8, 1
 _NODE_INPUT, _NODE_OUTPUT, _NODE_OPERATOR, _NODE_ATTRIBUTE = 1, 2, 4, 5
 _ATTRIBUTE_GRAPHS = (6, 11)
+_DEEPEST = 32
+"""Graphs in the bodies of control flow in graphs in ...: real ones have two."""
 
 
 class Node(NamedTuple):
@@ -70,14 +72,15 @@ class Graph:
         return _text(self._file, self.path, start, end, wanted)
 
 
-def _node(file: BinaryIO, path: Path, start: int, end: int) -> Node:
+def _node(file: BinaryIO, path: Path, start: int, end: int, depth: int = 0) -> Node:
+    if depth > _DEEPEST:
+        raise BundleError(f"{path}: control flow is nested more than {_DEEPEST} times")
     reads: dict[str, None] = {}
     writes: dict[str, None] = {}
     operator = ""
     for number, first, last in list(fields(file, path, start=start, end=end)):
         if number in (_NODE_INPUT, _NODE_OUTPUT, _NODE_OPERATOR):
-            file.seek(first)
-            text = file.read(last - first).decode()
+            text = _decoded(file, path, first, last)
             if number == _NODE_OPERATOR:
                 operator = text
             else:
@@ -88,7 +91,7 @@ def _node(file: BinaryIO, path: Path, start: int, end: int) -> Node:
                 reads |= dict.fromkeys(_output_names(file, path, members))
                 for part, inner_start, inner_end in members:
                     if part == GRAPH_NODE:
-                        reads |= dict.fromkeys(_node(file, path, inner_start, inner_end).reads)
+                        reads |= dict.fromkeys(_node(file, path, inner_start, inner_end, depth + 1).reads)
     return Node(start, operator, tuple(reads), tuple(writes))
 
 
@@ -109,6 +112,13 @@ def _output_names(file: BinaryIO, path: Path, members: Sequence[tuple[int, int, 
 def _text(file: BinaryIO, path: Path, start: int, end: int, wanted: int) -> str:
     for number, first, last in fields(file, path, start=start, end=end):
         if number == wanted:
-            file.seek(first)
-            return file.read(last - first).decode()
+            return _decoded(file, path, first, last)
     return ""
+
+
+def _decoded(file: BinaryIO, path: Path, start: int, end: int) -> str:
+    file.seek(start)
+    try:
+        return file.read(end - start).decode()
+    except UnicodeDecodeError as error:
+        raise BundleError(f"{path}: not an ONNX model: the name at byte {start} is not UTF-8") from error

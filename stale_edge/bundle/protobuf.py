@@ -1,6 +1,7 @@
 """The little of Protocol Buffers that ONNX files need here: a message is a sequence of tagged values.
 
-Fields that are not looked at can be copied byte by byte (protobuf.dev, "Encoding").
+Fields that are not looked at can be copied byte by byte (protobuf.dev, "Encoding"). Why no library: `onnx` and
+`protobuf` read a whole file into objects and write it anew, and a device has neither.
 """
 
 from collections.abc import Iterator

@@ -23,6 +23,7 @@ from stale_edge.bundle.onnx_metadata import graph_metadata, read_onnx_metadata
 from stale_edge.bundle.text_contract import text_encoder_problems
 from stale_edge.config import to_dict
 from stale_edge.errors import BundleError, VerificationError
+from stale_edge.paths import MOST_MANIFEST_BYTES, inside, read_regular
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def read_bundle(path: Path) -> Bundle:
         kind = "is a file" if folder.exists() else "does not exist"
         raise BundleError(f"{path}: not a bundle: it {kind}; a bundle is a folder with a {MANIFEST_NAME}")
     try:
-        content = (folder / MANIFEST_NAME).read_bytes()
+        content = read_regular(inside(folder, MANIFEST_NAME, error=BundleError), most=MOST_MANIFEST_BYTES)
         text = content.decode()
     except FileNotFoundError as error:
         raise BundleError(f"{path}: not a bundle: {MANIFEST_NAME} is missing") from error

@@ -9,7 +9,7 @@ from stale_edge.bundle.class_bank import ClassBank
 from stale_edge.bundle.json_fields import exact_keys, integer_of, parse_json, string_of, table_of
 from stale_edge.bundle.manifest import FORMAT, Manifest, TensorSpec
 from stale_edge.bundle.onnx_metadata import FORMAT_KEY, read_onnx_metadata
-from stale_edge.errors import BundleError
+from stale_edge.errors import BundleError, shown
 
 TEXT_ENCODER_NAME = "text_encoder.onnx"
 TOKENIZER_NAME = "tokenizer.json"
@@ -40,7 +40,7 @@ class TextContract:
 
     def __post_init__(self) -> None:
         if self.prompt.count("{}") != 1:
-            raise BundleError(f"a prompt holds {{}} once, where the class name goes; got {self.prompt!r}")
+            raise BundleError(f"a prompt holds {{}} once, where the class name goes; got {shown(self.prompt)}")
         if self.max_tokens < 3:
             raise BundleError(
                 f"{self.n_contexts} contexts leave no room for a name in {self.context_length} places of the text tower"
@@ -67,7 +67,7 @@ class TextContract:
         if missing:
             raise BundleError(f"{where}: not a text encoder of this kit: metadata_props lack {', '.join(missing)}")
         if metadata[FORMAT_KEY] != FORMAT:
-            raise BundleError(f"{where} is of format {metadata[FORMAT_KEY]!r}; this version reads {FORMAT!r}")
+            raise BundleError(f"{where} is of format {shown(metadata[FORMAT_KEY])}; this version reads {FORMAT!r}")
         name = f"{where}: {TEXT_KEY}"
         values = table_of(parse_json(metadata[TEXT_KEY], name), name)
         exact_keys(values, tuple(cls.__dataclass_fields__), name)

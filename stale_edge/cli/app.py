@@ -3,6 +3,7 @@
 Exit codes: 0; 1 for a user's mistake or a bad file; 2 for wrong usage; 3 when parity or verification fails.
 """
 
+import io
 import signal
 import sys
 from typing import NoReturn
@@ -76,6 +77,9 @@ def main() -> None:
     SIGTERM ends a command as Ctrl-C does: what it has begun is cleared away, then it ends with exit code 143.
     """
     signal.signal(signal.SIGTERM, _end)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file's name may hold bytes that are no text
     try:
         app()
     except StaleEdgeError as error:
@@ -86,6 +90,8 @@ def main() -> None:
         if extra is None:
             raise
         _fail(f"this command needs {error.name}, which is not installed: pip install 'stale-edge[{extra}]'", 1)
+    except MemoryError as error:
+        _fail(f"there is not enough memory for this: {error}", 1)
     except OSError as error:
         # A full disk or a missing permission is the environment's fault, and the message already names the file.
         _fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error), 1)

@@ -84,10 +84,11 @@ def detect(
     workers: WorkersOption = 2,
 ) -> None:
     """Find which action happens when in videos, or in the videos of given features."""
+    from stale_edge.data.annotations import MOST_SECONDS
     from stale_edge.runtime.detect import DetectSettings, class_list, detect_files
 
-    if duration is not None and not 0 < duration < float("inf"):
-        raise typer.BadParameter("must be a finite number of seconds > 0", param_hint="--duration")
+    if duration is not None and not 0 < duration <= MOST_SECONDS:
+        raise typer.BadParameter(f"must be a number of seconds > 0, at most {MOST_SECONDS:g}", param_hint="--duration")
     if output_format is OutputFormat.srt and (len(inputs) > 1 or inputs[0].is_dir()):
         raise typer.BadParameter("srt is made for one video; give one file", param_hint="--format")
     if runtime == "auto" and precision != "fp32":

@@ -29,7 +29,10 @@ def console(json_path: Path | None = None) -> "Console":
     to_stderr = _is_stdout(json_path)
     stream = sys.stderr if to_stderr else sys.stdout
     # Without a terminal there is no width to fit; rich would fold tables to 80 columns.
-    return Console(stderr=to_stderr, highlight=False, soft_wrap=True, width=None if stream.isatty() else 120)
+    # What is printed is data: a class called "[red]x" is shown as it is.
+    return Console(
+        stderr=to_stderr, markup=False, highlight=False, soft_wrap=True, width=None if stream.isatty() else 120
+    )
 
 
 def write_json(result: Any, json_path: Path | None) -> None:
@@ -91,11 +94,11 @@ def progress_bar() -> Iterator["Progress"]:
     from rich.console import Console
 
     bar = rich_progress.Progress(
-        rich_progress.TextColumn("{task.description}"),
+        rich_progress.TextColumn("{task.description}", markup=False),
         rich_progress.BarColumn(),
         rich_progress.MofNCompleteColumn(),
         rich_progress.TimeElapsedColumn(),
-        rich_progress.TextColumn("{task.fields[note]}"),
+        rich_progress.TextColumn("{task.fields[note]}", markup=False),
         console=Console(stderr=True),
         transient=False,
     )

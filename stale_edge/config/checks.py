@@ -1,9 +1,9 @@
 """One refusal for every setting that is out of range."""
 
-from stale_edge.errors import ConfigError
+from stale_edge.errors import ConfigError, shown
 
 
 def require(condition: bool, key: str, value: object, allowed: str) -> None:
     """Raise a `ConfigError` that says what was got and what is allowed, unless the condition holds."""
     if not condition:
-        raise ConfigError(f"{key} must be {allowed}; got {value!r}")
+        raise ConfigError(f"{key} must be {allowed}; got {shown(value)}")

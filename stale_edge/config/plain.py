@@ -2,14 +2,17 @@
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
-from stale_edge.errors import ConfigError
+from stale_edge.errors import ConfigError, cut, shown
 
 ConfigT = TypeVar("ConfigT")
+MOST_INTEGER = 2**63 - 1
+"""Beyond it no program holds an integer as such."""
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -42,7 +45,7 @@ def from_dict(
         if key not in names:
             near = difflib.get_close_matches(key, names, n=1)
             hint = f"did you mean {where}{near[0]}?" if near else f"allowed: {', '.join(names)}"
-            raise ConfigError(f"unknown configuration key {full}; {hint}")
+            raise ConfigError(f"unknown configuration key {cut(full)}; {hint}")
         arguments[key] = from_plain(hints[key], value, full)
     return cls(**arguments)
 
@@ -60,12 +63,12 @@ def from_plain(hint: Any, value: Any, key: str) -> Any:
     """
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, Mapping):
-            raise ConfigError(f"{key} is a section of settings; got {value!r}")
+            raise ConfigError(f"{key} is a section of settings; got {shown(value)}")
         return from_dict(typing.cast(type[Any], hint), value, where=f"{key}.")
     origin, choices = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         if value not in choices:
-            raise ConfigError(f"{key} must be one of {', '.join(map(str, choices))}; got {value!r}")
+            raise ConfigError(f"{key} must be one of {', '.join(map(str, choices))}; got {shown(value)}")
         return value
     if origin in (types.UnionType, typing.Union):  # a `Literal | None` is the second
         if value is None and type(None) in choices:
@@ -75,12 +78,16 @@ def from_plain(hint: Any, value: Any, key: str) -> Any:
         return from_plain(next(choice for choice in choices if choice is not type(None)), value, key)
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise ConfigError(f"{key} must be a list; got {value!r}")
+            raise ConfigError(f"{key} must be a list; got {shown(value)}")
         return tuple(from_plain(choices[0], item, f"{key}[{i}]") for i, item in enumerate(value))
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MOST_INTEGER:
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise ConfigError(f"{key} must be of type {hint.__name__}; got {value!r}")
+        raise ConfigError(f"{key} must be of type {hint.__name__}; got {shown(value)}")
+    if isinstance(value, int) and abs(value) > MOST_INTEGER:
+        raise ConfigError(f"{key} must be an integer of a size of at most {MOST_INTEGER}; got {shown(value)}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{key} must be a finite number; got {shown(value)}")
     return value
 
 
@@ -94,7 +101,7 @@ def _named(choices: tuple[Any, ...], value: Any, key: str) -> Any:
     if not isinstance(value, Mapping) or tag not in value:
         return choices[0]
     if value[tag] not in known:
-        raise ConfigError(f"{key}.{tag} must be one of {', '.join(map(str, known))}; got {value[tag]!r}")
+        raise ConfigError(f"{key}.{tag} must be one of {', '.join(map(str, known))}; got {shown(value[tag])}")
     return known[value[tag]]
 
 

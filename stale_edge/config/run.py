@@ -11,7 +11,8 @@ from stale_edge.config.model import ModelConfig, ModelSettings
 from stale_edge.config.plain import from_dict, to_dict
 from stale_edge.config.policies import DecodeSettings
 from stale_edge.config.training import LossConfig, TrainConfig
-from stale_edge.errors import ConfigError
+from stale_edge.errors import ConfigError, reason, shown
+from stale_edge.paths import MOST_TEXT_BYTES, read_regular
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ def config_from_dict(values: Mapping[str, Any], architectures: Mapping[str, Sect
     """
     section = values.get("model", {})
     name = section.get("architecture", "paper") if isinstance(section, Mapping) else "paper"
-    if name not in architectures:
-        raise ConfigError(f"model.architecture must be one of {', '.join(architectures)}; got {name!r}")
+    if not isinstance(name, str) or name not in architectures:
+        raise ConfigError(f"model.architecture must be one of {', '.join(architectures)}; got {shown(name)}")
     row = architectures[name]
     decode = values.get("decode", {})
     named = isinstance(decode, Mapping) and "policy" in decode
@@ -86,9 +87,9 @@ def load_config(path: Path | None, overrides: Sequence[str] = (), *, architectur
     values: dict[str, Any] = {}
     if path is not None:
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ConfigError(f"{path}: not a readable TOML file: {error}") from error
+            values = tomllib.loads(read_regular(path, most=MOST_TEXT_BYTES).decode())
+        except (OSError, ValueError, RecursionError) as error:
+            raise ConfigError(f"{path}: not a readable TOML file: {reason(error)}") from error
     return config_from_dict(_overridden(values, overrides), architectures)
 
 
@@ -105,13 +106,13 @@ def _overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, A
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator or not key.strip():
-            raise ConfigError(f"--set {override!r}: write section.key=value, for example train.epochs=3")
+            raise ConfigError(f"--set {shown(override)}: write section.key=value, for example train.epochs=3")
         *tables, name = key.strip().split(".")
         target = values
         for table in tables:
             target = target.setdefault(table, {})
             if not isinstance(target, dict):
-                raise ConfigError(f"--set {override!r}: {table} is a value, not a section")
+                raise ConfigError(f"--set {shown(override)}: {table} is a value, not a section")
         target[name] = _toml_value(text.strip())
     return values
 
@@ -119,5 +120,5 @@ def _overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, A
 def _toml_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # no TOML, or a number of more digits than Python reads
         return text

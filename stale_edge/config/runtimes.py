@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from stale_edge.errors import BundleError
+from stale_edge.errors import BundleError, shown
 
 Precision = Literal["fp32", "fp16", "bf16", "int8", "int8-static", "int8-bf16"]
 NumberType = Literal["fp32", "fp16", "bf16", "int8"]
@@ -70,7 +70,7 @@ def file_for(runtime: str, precision: str) -> tuple[str, Precision]:
     """
     found = RUNTIMES.get(runtime)
     if found is None:
-        raise BundleError(f"stale-edge runs detectors with {', '.join(RUNTIMES)}; got {runtime!r}")
+        raise BundleError(f"stale-edge runs detectors with {', '.join(RUNTIMES)}; got {shown(runtime)}")
     if precision not in found.precisions:
-        raise BundleError(f"{runtime} runs detectors in {', '.join(found.precisions)}; got {precision!r}")
+        raise BundleError(f"{runtime} runs detectors in {', '.join(found.precisions)}; got {shown(precision)}")
     return MANIFEST_RUNTIMES[found.format], PRECISIONS[precision].file

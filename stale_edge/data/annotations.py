@@ -2,12 +2,17 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stale_edge.errors import DataError
+from stale_edge.errors import DataError, reason, shown
+from stale_edge.paths import MOST_TEXT_BYTES, read_regular
+
+MOST_SECONDS = 1e9
+"""No video is longer: 31 years. What is counted and drawn by the second stays in reach."""
 
 Report = Callable[[str], None]
 """Takes the reason why something cannot be used; a strict reader raises in it, `check` collects."""
@@ -59,7 +64,7 @@ class Annotations:
         """
         names = tuple(name for name, video in self.videos.items() if video.subset == subset)
         if not names:
-            raise ValueError(f"no video is in subset {subset!r}; there are: {', '.join(self.subsets) or 'none'}")
+            raise ValueError(f"no video is in subset {shown(subset)}; there are: {', '.join(self.subsets) or 'none'}")
         return names
 
     def to_layout(self) -> dict[str, Any]:
@@ -113,17 +118,18 @@ def read_json(path: Path, report: Report) -> Any:
     def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         built = dict(pairs)
         if len(built) < len(pairs):
-            keys = [key for key, _ in pairs]
-            for key in sorted({key for key in keys if keys.count(key) > 1}):
-                report(f"duplicate: the key {key!r} stands more than once in one object; keep one")
+            counts = Counter(key for key, _ in pairs)
+            for key in sorted(key for key, count in counts.items() if count > 1):
+                report(f"duplicate: the key {shown(key)} stands more than once in one object; keep one")
         return built
 
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=build)
+        text = read_regular(path, most=MOST_TEXT_BYTES).decode("utf-8-sig")
+        return json.loads(text, object_pairs_hook=build)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise DataError(f"{path}: not a readable JSON file: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not a readable JSON file: {reason(error)}") from error
 
 
 def parse_database(
@@ -140,18 +146,21 @@ def parse_database(
     videos = {}
     for name, entry in database.items():
         if not isinstance(entry, dict):
-            report(f"video {name!r}: must be an object with duration, subset and annotations; got {entry!r}")
+            report(f"video {shown(name)}: must be an object with duration, subset and annotations; got {shown(entry)}")
             continue
         stated = entry.get("duration", (durations or {}).get(name))
         duration_s = finite_number(stated)
+        if duration_s is not None and duration_s > MOST_SECONDS:
+            report(f"video {shown(name)}: the duration may be at most {MOST_SECONDS:g} seconds; got {shown(stated)}")
+            continue
         if duration_s is None or duration_s <= 0:
             kind = "empty video: " if duration_s == 0 else ""
-            got = "none is stated" if stated is None else f"got {stated!r}"
-            report(f"video {name!r}: {kind}the duration must be a finite number of seconds > 0; {got}")
+            got = "none is stated" if stated is None else f"got {shown(stated)}"
+            report(f"video {shown(name)}: {kind}the duration must be a finite number of seconds > 0; {got}")
         subset = entry.get("subset")
         if not isinstance(subset, str) or not subset:
-            report(f"video {name!r}: the subset must be a name such as 'training'; got {subset!r}")
-        actions = tuple(_parse_actions(entry.get("annotations"), f"video {name!r}", report))
+            report(f"video {shown(name)}: the subset must be a name such as 'training'; got {shown(subset)}")
+        actions = tuple(_parse_actions(entry.get("annotations"), f"video {shown(name)}", report))
         if duration_s is not None and duration_s > 0 and isinstance(subset, str) and subset:
             videos[name] = VideoAnnotation(duration_s, subset, actions)
     return videos
@@ -170,21 +179,21 @@ def finite_number(value: Any) -> float | None:
 
 def _parse_actions(rows: Any, where: str, report: Report) -> list[Action]:
     if not isinstance(rows, list):
-        report(f"{where}: annotations must be a list (an empty one for a video without actions); got {rows!r}")
+        report(f"{where}: annotations must be a list (an empty one for a video without actions); got {shown(rows)}")
         return []
     actions = []
     for i, row in enumerate(rows):
         here = f"{where}, annotation {i}"
         label, segment = (row.get("label"), row.get("segment")) if isinstance(row, dict) else (None, None)
         if not isinstance(label, str) or not label.strip():
-            report(f"{here}: the label must be a class name; got {label!r}")
+            report(f"{here}: the label must be a class name; got {shown(label)}")
             continue
         if not isinstance(segment, list) or len(segment) != 2:
-            report(f"{here} ({label}): the segment must be [start, end] in seconds; got {segment!r}")
+            report(f"{here} ({label}): the segment must be [start, end] in seconds; got {shown(segment)}")
             continue
         start_s, end_s = (finite_number(value) for value in segment)
         if start_s is None or end_s is None:
-            report(f"{here} ({label}): start and end must be finite numbers of seconds; got {segment!r}")
+            report(f"{here} ({label}): start and end must be finite numbers of seconds; got {shown(segment)}")
         elif end_s < start_s:
             report(
                 f"{here} ({label}): the segment is reversed: it ends at {end_s:g} s before it starts at {start_s:g} s"

@@ -24,7 +24,7 @@ from stale_edge.data.folder import (
 from stale_edge.data.public import find_public_layout, read_public_annotations
 from stale_edge.data.scores import parse_scores
 from stale_edge.data.splits import read_split
-from stale_edge.errors import DataError, FeatureContractError
+from stale_edge.errors import DataError, FeatureContractError, shown
 from stale_edge.progress import Progress, silent
 from stale_edge.segments import find_video
 
@@ -113,15 +113,15 @@ def _check_annotations(checking: _Check) -> tuple[dict[str, VideoAnnotation], Pa
 
 
 def _check_video(name: str, video: VideoAnnotation, report: Report) -> None:
-    where = f"video {name!r}"
+    where = f"video {shown(name)}"
     if video.subset.lower() not in KNOWN_SUBSETS:
-        report(f"{where}: unknown subset {video.subset!r}; known: {', '.join(KNOWN_SUBSETS)}")
+        report(f"{where}: unknown subset {shown(video.subset)}; known: {', '.join(KNOWN_SUBSETS)}")
     if not video.actions and not video.subset.lower().startswith("test"):
-        report(f"{where}: empty video: no action is annotated though it is in subset {video.subset!r}")
+        report(f"{where}: empty video: no action is annotated though it is in subset {shown(video.subset)}")
     for i, action in enumerate(video.actions):
         here = f"{where}, annotation {i} ({action.label})"
         if action.label != action.label.strip():
-            report(f"{here}: the label has spaces at an end: {action.label!r}")
+            report(f"{here}: the label has spaces at an end: {shown(action.label)}")
         if action.end_s == action.start_s:
             report(f"{here}: the segment has zero length at {action.start_s:g} s")
         if action.start_s < -SEGMENT_TOLERANCE_S or action.end_s > video.duration_s + SEGMENT_TOLERANCE_S:
@@ -137,7 +137,7 @@ def _check_video(name: str, video: VideoAnnotation, report: Report) -> None:
 def _check_prefixes(videos: Mapping[str, VideoAnnotation], report: Report) -> None:
     for name in videos:
         if f"v_{name}" in videos:
-            report(f"video {name!r}: duplicate: the same video stands as {'v_' + name!r} too")
+            report(f"video {shown(name)}: duplicate: the same video stands as {shown('v_' + name)} too")
 
 
 def _check_taxonomy(document: Any, videos: Mapping[str, VideoAnnotation], report: Report) -> None:
@@ -153,7 +153,7 @@ def _report_unknown_labels(videos: Mapping[str, VideoAnnotation], known: set[str
     for name, video in videos.items():
         for label in dict.fromkeys(action.label for action in video.actions):
             if label not in known:
-                report(f"video {name!r}: unknown label {label!r}; it is not in {source}")
+                report(f"video {shown(name)}: unknown label {shown(label)}; it is not in {source}")
 
 
 def _check_splits(checking: _Check, videos: Mapping[str, VideoAnnotation], annotations_file: Path) -> set[str]:
@@ -188,9 +188,9 @@ def _check_scores(checking: _Check, videos: Mapping[str, VideoAnnotation], known
         return
     for video, score in scores.items():
         if videos and find_video(video, videos) is None:
-            report(f"video {video!r}: scored but not annotated")
+            report(f"video {shown(video)}: scored but not annotated")
         if known and score.label not in known:
-            report(f"video {video!r}: unknown label {score.label!r}: no video is annotated with it")
+            report(f"video {shown(video)}: unknown label {shown(score.label)}: no video is annotated with it")
 
 
 def _check_features(
@@ -205,18 +205,20 @@ def _check_features(
     widths: dict[FeatureSource, int] = {}
     for video in videos:
         if video not in features:
-            checking.report(f"{FEATURES_FOLDER}/{video}.npy")(f"missing feature of video {video!r}")
+            checking.report(f"{FEATURES_FOLDER}/{video}.npy")(f"missing feature of video {shown(video)}")
     names = set(features.videos)
     for done, video in enumerate(features.videos, start=1):
         sources = features.sources(video)
         named = sources[0].path
         if len(sources) > 1:
             listed = ", ".join(source.path.relative_to(features.root).as_posix() for source in sources)
-            checking.report(named)(f"duplicate: several files hold features of video {video!r}: {listed}")
+            checking.report(named)(f"duplicate: several files hold features of video {shown(video)}: {listed}")
         if f"v_{video}" in names:
-            checking.report(named)(f"duplicate: the same video has features as {'v_' + video!r} too")
+            checking.report(named)(f"duplicate: the same video has features as {shown('v_' + video)} too")
         if videos and find_video(video, videos) is None:
-            checking.report(named)(f"feature without annotation: video {video!r} is not in {annotations_file.name}")
+            checking.report(named)(
+                f"feature without annotation: video {shown(video)} is not in {annotations_file.name}"
+            )
         for source in sources:
             try:
                 loaded = read_features(*source)
@@ -235,7 +237,7 @@ def _check_widths(checking: _Check, widths: Mapping[FeatureSource, int], stated:
     reason = f"as {FEATURE_SPEC_FILE} says" if stated else "as most features have"
     for source, width in widths.items():
         if width != expected:
-            array = "" if source.array is None else f"{source.array!r}: "
+            array = "" if source.array is None else f"{shown(source.array)}: "
             checking.report(source.path)(f"{array}wrong width: C = {width} channels, not {expected} {reason}")
 
 

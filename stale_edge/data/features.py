@@ -1,7 +1,5 @@
 """Feature files and the one way to resample them, shared by training and deployment."""
 
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +9,8 @@ from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from stale_edge.data import hdf5, parquet, tar_shards
-from stale_edge.errors import DataError, FeatureContractError
+from stale_edge.errors import DataError, FeatureContractError, StaleEdgeError, reason, shown
+from stale_edge.paths import check_inflation
 from stale_edge.segments import FloatArray, find_video
 
 FEATURE_SUFFIXES = (".npy", ".npz", *hdf5.SUFFIXES, *tar_shards.SUFFIXES, *parquet.SUFFIXES)
@@ -41,7 +40,7 @@ def resample(features: NDArray[np.floating], length: int) -> FloatArray:
         FeatureContractError: (a ValueError) features are not of floating type and shape (T, C), or have no snippet.
     """
     if isinstance(length, bool) or not isinstance(length, int | np.integer) or length < 1:
-        raise ValueError(f"length must be an integer >= 1; got {length!r}")
+        raise ValueError(f"length must be an integer >= 1; got {shown(length)}")
     _require_feature_array(features, "features")
     n_snippets = features.shape[0]
     if n_snippets == length:
@@ -106,8 +105,8 @@ def open_features(path: Path, array: str | None = None) -> NDArray[np.floating]:
         return read_features(path, array)
     try:
         mapped: Any = np.lib.format.open_memmap(path, mode="r")
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a readable feature file ({type(error).__name__}: {error})") from error
+    except Exception as error:  # numpy raises a dozen types for a damaged header
+        raise DataError(f"{path}: not a readable feature file ({reason(error)})") from error
     _require_feature_array(mapped, str(path))
     features: NDArray[np.floating] = mapped
     return features
@@ -124,16 +123,22 @@ def _read_array(path: Path, choose: Callable[[Sequence[str]], str]) -> Any:
                 raise DataError(f"{path}: not a readable feature file: its content is not in a format of numpy")
             file.seek(0)
             content = np.load(file, allow_pickle=False)
-            return content[choose(content.files)] if isinstance(content, NpzFile) else content
-    except (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: not a readable feature file ({type(error).__name__}: {error})") from error
+            if not isinstance(content, NpzFile):
+                return content
+            if content.zip is not None:
+                check_inflation(content.zip)
+            return content[choose(content.files)]
+    except StaleEdgeError:
+        raise
+    except Exception as error:  # numpy and zipfile raise a dozen types for a damaged file
+        raise DataError(f"{path}: not a readable feature file ({reason(error)})") from error
 
 
 def _choose_array(names: Sequence[str], path: Path, array: str | None) -> str:
     listed = ", ".join(names) or "none"
     if array is not None:
         if array not in names:
-            raise DataError(f"{path}: there is no array {array!r}; the file holds: {listed}")
+            raise DataError(f"{path}: there is no array {shown(array)}; the file holds: {listed}")
         return array
     for name in ("features", path.stem):
         if name in names:
@@ -141,7 +146,7 @@ def _choose_array(names: Sequence[str], path: Path, array: str | None) -> str:
     if len(names) != 1:
         raise DataError(
             f"{path}: it is not clear which array holds the features; the file holds: {listed}. "
-            f"Keep one, or call one 'features' or {path.stem!r}"
+            f"Keep one, or call one 'features' or {shown(path.stem)}"
         )
     return names[0]
 
@@ -270,10 +275,10 @@ class FeatureFolder:
         """
         sources = self.sources(video)
         if not sources:
-            raise DataError(f"{self.root}: no features of video {video!r}; expected a file such as {video}.npy")
+            raise DataError(f"{self.root}: no features of video {shown(video)}; expected a file such as {video}.npy")
         if len(sources) > 1:
             listed = ", ".join(str(source.path.relative_to(self.root)) for source in sources)
-            raise DataError(f"{self.root}: several files hold features of video {video!r}: {listed}; keep one")
+            raise DataError(f"{self.root}: several files hold features of video {shown(video)}: {listed}; keep one")
         return sources[0]
 
 

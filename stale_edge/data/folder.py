@@ -13,7 +13,7 @@ from stale_edge.data.features import FeatureFolder
 from stale_edge.data.public import find_public_layout, read_public_annotations
 from stale_edge.data.scores import VideoScore, read_scores
 from stale_edge.data.splits import read_split
-from stale_edge.errors import ConfigError, DataError
+from stale_edge.errors import ConfigError, DataError, shown
 from stale_edge.paths import inside
 from stale_edge.segments import FloatArray, find_video
 
@@ -147,7 +147,7 @@ def read_feature_spec(path: Path) -> FeatureSpec:
     path = Path(path)
     document = read_json(path, refusing(path))
     if not isinstance(document, dict):
-        raise DataError(f"{path}: must hold an object with encoder, channels, fps and stride; got {document!r}")
+        raise DataError(f"{path}: must hold an object with encoder, channels, fps and stride; got {shown(document)}")
     known = {field.name for field in fields(FeatureSpec)}
     if "channels" not in document:
         raise DataError(f'{path}: "channels", the width C of the features, is missing')

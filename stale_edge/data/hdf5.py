@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from stale_edge.errors import DataError, MissingExtraError
+from stale_edge.errors import DataError, MissingExtraError, StaleEdgeError, reason, shown
+from stale_edge.paths import MOST_INFLATED_BYTES
 
 SUFFIXES = (".h5", ".hdf5")
 
@@ -23,8 +24,8 @@ def array_names(path: Path) -> list[str] | None:
     h5py = _import_h5py()
     try:
         with h5py.File(path, "r") as file:
-            return sorted(name for name in file if _dataset(h5py, file[name]) is not None)
-    except (OSError, RuntimeError, KeyError):
+            return sorted(name for name in file if _dataset(h5py, file, name) is not None)
+    except Exception:  # h5py raises many types for a damaged file
         return None
 
 
@@ -38,20 +39,33 @@ def read_array(path: Path, choose: Callable[[Sequence[str]], str]) -> Any:
     h5py = _import_h5py()
     try:
         with h5py.File(path, "r") as file:
-            names = sorted(name for name in file if _dataset(h5py, file[name]) is not None)
-            dataset = _dataset(h5py, file[choose(names)])
+            names = sorted(name for name in file if _dataset(h5py, file, name) is not None)
+            chosen = choose(names)
+            dataset = _dataset(h5py, file, chosen)
+            if dataset.external or dataset.is_virtual:
+                raise ValueError(f"{shown(chosen)} lies in another file, which is not followed; copy it into this one")
+            if dataset.dtype.kind not in "fiubc":
+                raise ValueError(f"{shown(chosen)} must hold numbers; got {dataset.dtype}")
+            if dataset.nbytes > max(MOST_INFLATED_BYTES, 100 * path.stat().st_size):
+                raise ValueError(f"{shown(chosen)} has {dataset.nbytes:,} bytes, which this file cannot hold")
             return np.asarray(dataset[()])
-    except (OSError, RuntimeError, KeyError) as error:
-        raise DataError(f"{path}: not a readable HDF5 file ({type(error).__name__}: {error})") from error
+    except StaleEdgeError:
+        raise
+    except Exception as error:  # h5py raises many types for a damaged file
+        raise DataError(f"{path}: not a readable HDF5 file ({reason(error)})") from error
 
 
-def _dataset(h5py: Any, item: Any) -> Any:
-    """Return the dataset that an item of a file stands for, or None."""
+def _dataset(h5py: Any, group: Any, name: str) -> Any:
+    """Return the dataset that a name in a file stands for, or None; links into other files are not followed."""
+    if isinstance(group.get(name, getlink=True), h5py.ExternalLink):
+        return None
+    item = group[name]
     if isinstance(item, h5py.Dataset):
         return item
     if not isinstance(item, h5py.Group):
         return None
-    inside = {name: item[name] for name in item if isinstance(item[name], h5py.Dataset)}
+    own = [name for name in item if not isinstance(item.get(name, getlink=True), h5py.ExternalLink)]
+    inside = {name: item[name] for name in own if isinstance(item[name], h5py.Dataset)}
     return inside.get("features", next(iter(inside.values())) if len(inside) == 1 else None)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from stale_edge.errors import DataError, MissingExtraError, shown
+from stale_edge.errors import DataError, MissingExtraError, reason, shown
 
 SUFFIXES = (".parquet",)
 VIDEO, FEATURES = "video", "features"
@@ -36,7 +36,7 @@ def read_array(path: Path, choose: Callable[[Sequence[str]], str]) -> Any:
         DataError: the file is unreadable, or a video's snippets are not all of one width.
         MissingExtraError: pyarrow is not installed.
     """
-    parquet, arrow_error = import_parquet()
+    parquet = import_parquet()
     rows = _rows(path)
     video = choose(sorted(rows))
     group, row = rows[video]
@@ -48,12 +48,12 @@ def read_array(path: Path, choose: Callable[[Sequence[str]], str]) -> Any:
         if n_snippets and len(values) % n_snippets:
             raise ValueError(f"{len(values)} numbers are not {n_snippets} snippets of one width")
         return np.array(values).reshape(n_snippets, -1)  # a copy: what Arrow lends is read-only
-    except (OSError, ValueError, AttributeError, arrow_error) as error:
-        raise DataError(f"{path}: unreadable features of {video} ({type(error).__name__}: {error})") from error
+    except Exception as error:  # Arrow raises many types for a damaged file
+        raise DataError(f"{path}: unreadable features of {shown(video)} ({reason(error)})") from error
 
 
-def import_parquet() -> tuple[Any, type[Exception]]:
-    """Import pyarrow's Parquet module, and what it raises.
+def import_parquet() -> Any:
+    """Import pyarrow's Parquet module.
 
     Raises:
         MissingExtraError: it is not installed.
@@ -63,23 +63,24 @@ def import_parquet() -> tuple[Any, type[Exception]]:
         import pyarrow.parquet
     except ImportError as error:
         raise MissingExtraError('Parquet features need pyarrow: pip install "stale-edge[parquet]"') from error
-    return pyarrow.parquet, pyarrow.ArrowException
+    return pyarrow.parquet
 
 
 def _rows(path: Path) -> Mapping[str, tuple[int, int]]:
-    _, arrow_error = import_parquet()
     try:
         state = path.stat()
         return _index(path, state.st_size, state.st_mtime_ns)
-    except (OSError, KeyError, ValueError, arrow_error) as error:
-        raise DataError(f"{path}: not a readable Parquet file ({type(error).__name__}: {error})") from error
+    except MissingExtraError:
+        raise
+    except Exception as error:  # Arrow raises many types for a damaged file
+        raise DataError(f"{path}: not a readable Parquet file ({reason(error)})") from error
 
 
 @lru_cache(maxsize=4096)
 def _index(path: Path, size: int, mtime_ns: int) -> Mapping[str, tuple[int, int]]:
     """Say in which row group, and which row of it, each video stands; size and time tell states of the file apart."""
     del size, mtime_ns
-    parquet, _ = import_parquet()
+    parquet = import_parquet()
     rows: dict[str, tuple[int, int]] = {}
     with parquet.ParquetFile(path) as file:
         missing = {VIDEO, FEATURES} - set(file.schema_arrow.names)

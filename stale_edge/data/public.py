@@ -1,11 +1,13 @@
 """The layout of the public STALE code's data: annotations of BSN, subsets in a table, features `v_<id>.npy`."""
 
 import csv
+import io
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from stale_edge.data.annotations import Annotations, Report, parse_database, read_json, refusing
-from stale_edge.errors import DataError
+from stale_edge.errors import DataError, cut, reason, shown
+from stale_edge.paths import MOST_TEXT_BYTES, read_regular
 
 _FOLDERS = (".", "data/activitynet_annotations", "activitynet_annotations")
 
@@ -53,24 +55,24 @@ def read_public_annotations(annotations: Path, video_info: Path, *, report: Repo
     database: dict[str, Any] = {}
     for name, video in document.items():
         if name not in subsets:
-            report(f"video {name!r} is not in {video_info.name}, so its subset is unknown")
+            report(f"video {shown(name)} is not in {video_info.name}, so its subset is unknown")
         elif not isinstance(video, dict):
-            report(f"video {name!r}: must be an object; got {video!r}")
+            report(f"video {shown(name)}: must be an object; got {shown(video)}")
         else:
             database[name] = {**video, "duration": video.get("duration_second"), "subset": subsets[name]}
     for name in subsets:
         if name not in document:
-            report(f"video {name!r} of {video_info.name} is missing")
+            report(f"video {shown(name)} of {video_info.name} is missing")
     return Annotations(parse_database({"database": database}, report))
 
 
 def _read_subsets(path: Path) -> dict[str, str]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or []
-            if "video" not in columns or "subset" not in columns:
-                raise DataError(f"{path}: columns video and subset are needed; got {', '.join(columns) or 'none'}")
-            return {row["video"]: row["subset"] for row in reader}
+        text = read_regular(path, most=MOST_TEXT_BYTES).decode("utf-8-sig")
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        columns = reader.fieldnames or []
+        if "video" not in columns or "subset" not in columns:
+            raise DataError(f"{path}: columns video and subset are needed; got {cut(', '.join(columns)) or 'none'}")
+        return {row["video"]: row["subset"] for row in reader}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a readable table: {error}") from error
+        raise DataError(f"{path}: not a readable table: {reason(error)}") from error

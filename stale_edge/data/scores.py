@@ -11,7 +11,7 @@ import numpy as np
 from stale_edge.bundle.files import write_file_atomically
 from stale_edge.data.annotations import Report, finite_number, read_json, refusing
 from stale_edge.data.splits import read_lines
-from stale_edge.errors import DataError
+from stale_edge.errors import DataError, shown
 
 
 class VideoScore(NamedTuple):
@@ -42,7 +42,8 @@ def parse_scores(document: Any, report: Report) -> dict[str, VideoScore]:
         label = entry.get("class") if isinstance(entry, dict) else None
         score = finite_number(entry.get("score")) if isinstance(entry, dict) else None
         if not isinstance(label, str) or not label.strip() or score is None or not 0 <= score <= 1:
-            report(f'video {video!r}: must be {{"class": a class name, "score": a number in [0, 1]}}; got {entry!r}')
+            allowed = '{"class": a class name, "score": a number in [0, 1]}'
+            report(f"video {shown(video)}: must be {allowed}; got {shown(entry)}")
         else:
             scores[video] = VideoScore(label, score)
     return scores
@@ -91,7 +92,7 @@ def read_score_array(path: Path, classes: Mapping[int, str], *, video_name: str)
         raise DataError(f"{path}: row {int(np.argmax(bad)) + 1} must hold finite numbers >= 0, not all of them 0")
     if video_name.format(1) == video_name.format(2):
         raise ValueError(
-            f"video_name must have a place for the number, such as video_test_{{:07d}}; got {video_name!r}"
+            f"video_name must have a place for the number, such as video_test_{{:07d}}; got {shown(video_name)}"
         )
     columns = sorted(classes)
     best = values[:, columns].argmax(axis=1)

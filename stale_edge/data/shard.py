@@ -26,7 +26,7 @@ from stale_edge.data.folder import (
     open_data_set,
     write_feature_spec,
 )
-from stale_edge.errors import DataError
+from stale_edge.errors import DataError, shown
 from stale_edge.paths import check_distinct, inside
 from stale_edge.progress import Progress, silent
 from stale_edge.segments import FloatArray, find_video
@@ -85,9 +85,9 @@ def shard_data_set(
         MissingExtraError: `parquet` without pyarrow.
     """
     if shard_format not in FORMATS:
-        raise ValueError(f"shard_format must be one of {', '.join(FORMATS)}; got {shard_format!r}")
+        raise ValueError(f"shard_format must be one of {', '.join(FORMATS)}; got {shown(shard_format)}")
     if shard_bytes < 1:
-        raise ValueError(f"shard_bytes must be >= 1; got {shard_bytes!r}")
+        raise ValueError(f"shard_bytes must be >= 1; got {shown(shard_bytes)}")
     data_set = open_data_set(root)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out}: something is there already; choose another --out")
@@ -190,7 +190,7 @@ class _ParquetShard:
 
 @contextmanager
 def _parquet_shard(path: Path, channels: int) -> Iterator[_Shard]:
-    module, _ = parquet.import_parquet()
+    module = parquet.import_parquet()
     import pyarrow as pa
 
     schema = pa.schema(

@@ -33,7 +33,7 @@ from stale_edge.data.public import find_public_layout, read_public_annotations
 from stale_edge.data.simulate_features import FeatureModel
 from stale_edge.data.simulate_names import name_pool, simulated_class_bank
 from stale_edge.data.simulate_timeline import Span, Timeline, add_distractors, draw_actions
-from stale_edge.errors import DataError
+from stale_edge.errors import DataError, shown
 from stale_edge.paths import check_distinct, inside
 from stale_edge.progress import Progress, silent
 
@@ -154,7 +154,7 @@ def _sampled(annotations: Annotations, config: SimulateConfig) -> Annotations:
         raise DataError("the annotation file has no video with an action; there is nothing to simulate")
     if len(annotations.classes) < 2:
         raise DataError(
-            f"the annotation file has one class, {annotations.classes[0]!r}; at least two are needed, "
+            f"the annotation file has one class, {shown(annotations.classes[0])}; at least two are needed, "
             "since simulated features differ by class"
         )
     if config.n_videos is None or config.n_videos >= len(annotations.videos):

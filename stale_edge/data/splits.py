@@ -3,7 +3,8 @@
 from collections import Counter
 from pathlib import Path
 
-from stale_edge.errors import DataError
+from stale_edge.errors import DataError, cut, reason
+from stale_edge.paths import MOST_TEXT_BYTES, read_regular
 
 
 def read_split(path: Path) -> tuple[str, ...]:
@@ -30,15 +31,15 @@ def read_video_list(path: Path) -> tuple[str, ...]:
 def read_lines(path: Path, *, kind: str, what: str) -> tuple[str, ...]:
     """Read the lines of a list, all different; `kind` and `what` say in errors what the file and its lines are."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_regular(path, most=MOST_TEXT_BYTES).decode("utf-8-sig").splitlines()
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such {kind} file") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a readable {kind} file: {error}") from error
+        raise DataError(f"{path}: not a readable {kind} file: {reason(error)}") from error
     names = tuple(line.strip() for line in lines if line.strip())
     if not names:
         raise DataError(f"{path}: the {kind} names no {what}; write one {what} name a line")
     duplicates = sorted(name for name, count in Counter(names).items() if count > 1)
     if duplicates:
-        raise DataError(f"{path}: duplicate {what} names: {', '.join(duplicates)}; keep each once")
+        raise DataError(f"{path}: duplicate {what} names: {cut(', '.join(duplicates), 200)}; keep each once")
     return names

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stale_edge.errors import DataError, shown
+from stale_edge.errors import DataError, reason, shown
 from stale_edge.paths import name_problem
 
 SUFFIXES = (".tar",)
@@ -45,16 +45,16 @@ def read_array(path: Path, choose: Callable[[Sequence[str]], str]) -> Any:
             file.seek(place.offset)
             content = file.read(place.size)
         return np.load(io.BytesIO(content), allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path}: not a readable shard of features ({type(error).__name__}: {error})") from error
+    except Exception as error:  # numpy raises a dozen types for damaged bytes
+        raise DataError(f"{path}: not a readable shard of features ({reason(error)})") from error
 
 
 def _places(path: Path) -> Mapping[str, _Place]:
     try:
         state = path.stat()
         return _index(path, state.st_size, state.st_mtime_ns)
-    except (OSError, tarfile.TarError) as error:
-        raise DataError(f"{path}: not a readable tar shard ({type(error).__name__}: {error})") from error
+    except Exception as error:  # tarfile raises many types for a damaged header
+        raise DataError(f"{path}: not a readable tar shard ({reason(error)})") from error
 
 
 @lru_cache(maxsize=4096)

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from stale_edge.errors import DataError
+from stale_edge.errors import DataError, reason
 from stale_edge.evaluation.layouts import prediction_table, truth_table
 from stale_edge.evaluation.mean_ap import ACTIVITYNET_THRESHOLDS, EvaluationResult, evaluate_tables
+from stale_edge.paths import MOST_TEXT_BYTES, read_regular
 
 
 def score_files(
@@ -74,8 +75,8 @@ def parse_thresholds(text: str) -> tuple[float, ...]:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(read_regular(path, most=MOST_TEXT_BYTES).decode("utf-8-sig"))
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise DataError(f"{path}: not a readable JSON file: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not a readable JSON file: {reason(error)}") from error

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from stale_edge.errors import shown
 from stale_edge.segments import IntArray, find_video
 
 Seconds = NDArray[np.float64]
@@ -65,7 +66,7 @@ def truth_table(
         ValueError: the layout is broken (video and annotation are named), or no action is left.
     """
     if isinstance(classes, str):
-        raise ValueError(f"classes must be a collection of names; got the string {classes!r}")
+        raise ValueError(f"classes must be a collection of names; got the string {shown(classes)}")
     database = layout.get("database", layout) if isinstance(layout, Mapping) else None
     if not isinstance(database, Mapping):
         raise ValueError('the key "database" must hold an object of videos, as in ActivityNet\'s ground truth')
@@ -74,10 +75,10 @@ def truth_table(
     subsets = set()
     for video, entry in database.items():
         if not isinstance(entry, Mapping) or not isinstance(entry.get("annotations"), list):
-            raise ValueError(f"video {video!r}: must be an object with a list of annotations; got {_short(entry)}")
+            raise ValueError(f"video {shown(video)}: must be an object with a list of annotations; got {shown(entry)}")
         if subset is not None and "subset" not in entry:
             raise ValueError(
-                f'video {video!r}: the key "subset" is missing; to take all videos, give subset=None (--subset "")'
+                f'video {shown(video)}: the key "subset" is missing; to take all videos, give subset=None (--subset "")'
             )
         subsets.add(str(entry.get("subset")))
         if subset is None or entry["subset"] == subset:
@@ -88,7 +89,7 @@ def truth_table(
     if not names:
         wanted = "" if wanted_classes is None else f" of the {len(wanted_classes)} classes asked for"
         raise ValueError(
-            f"no action{wanted} is annotated in subset {subset!r}; subsets there are: {', '.join(sorted(subsets))}"
+            f"no action{wanted} is annotated in subset {shown(subset)}; subsets there are: {', '.join(sorted(subsets))}"
         )
     label = rows.label_numbers(names)
     keep = label >= 0
@@ -115,14 +116,16 @@ def prediction_table(layout: Mapping[str, Any], classes: tuple[str, ...], videos
         raise ValueError('the key "results" must hold an object of videos, as in ActivityNet\'s result files')
     for video, entries in results.items():
         if not isinstance(entries, list):
-            raise ValueError(f"video {video!r}: must be a list of detections; got {_short(entries)}")
+            raise ValueError(f"video {shown(video)}: must be a list of detections; got {shown(entries)}")
     numbers: dict[str, int] = {}
     owners: dict[int, str] = {}
     for video in results:
         known = find_video(video, videos)
         numbers[video] = -1 if known is None else videos[known]
         if known is not None and owners.setdefault(videos[known], video) != video:
-            raise ValueError(f"videos {owners[videos[known]]!r} and {video!r} are both {known!r} of the ground truth")
+            raise ValueError(
+                f"videos {shown(owners[videos[known]])} and {shown(video)} are both {shown(known)} of the ground truth"
+            )
     rows = _Rows(results, "detection")
     label = rows.label_numbers(classes)
     ignored = tuple(sorted(set(rows.classes) - set(classes)))
@@ -186,15 +189,15 @@ class _Rows:
         is_valid, allowed = _COLUMNS[key]
         for video, rows in self._videos.items():
             for i, row in enumerate(rows):
-                where = f"video {video!r}, {self._kind} {i}"
+                where = f"video {shown(video)}, {self._kind} {i}"
                 if not isinstance(row, Mapping) or key not in row:
-                    raise ValueError(f"{where}: the key {key!r} is missing; got {_short(row)}")
+                    raise ValueError(f"{where}: the key {shown(key)} is missing; got {shown(row)}")
                 try:
                     accepted = is_valid(row[key])
                 except (TypeError, ValueError, OverflowError):
                     accepted = False
                 if not accepted:
-                    raise ValueError(f"{where}: the {key} must be {allowed}; got {_short(row[key])}")
+                    raise ValueError(f"{where}: the {key} must be {allowed}; got {shown(row[key])}")
         raise ValueError(f"the {key} of a {self._kind} must be {allowed}")
 
 
@@ -210,8 +213,3 @@ _COLUMNS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "segment": (_is_segment, "[start, end], two finite numbers of seconds, not reversed"),
     "score": (lambda value: math.isfinite(float(value)), "a finite number"),
 }
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 120 else f"{text[:117]}..."

@@ -69,16 +69,21 @@ def detect_many(
     log = ErrorLog(results)
     errors = []
     for item in items:
+        if item.problem:  # the worker says it
+            waiting.append(item)
+            continue
         try:
             record = read_record(_file(results, item.video))
         except DataError as error:
             errors.append(f"{item.source}: {error}")
             log.add(item.video, str(item.path), errors[-1])
             continue
-        if still_holds(record, item.path, {**identity, "array": item.array}):
-            found[item.video] = _found(record or {})
-        else:
+        wanted = {**identity, "video": item.video, "array": item.array}
+        before = _found(record) if still_holds(record, item.path, wanted) else None
+        if before is None:
             waiting.append(item)
+        else:
+            found[item.video] = before
     any_video = any(item.is_video for item in waiting)
     make = partial(DetectWorker, settings, results, identity, any_video)
     for row in run_all(make, [_row(item) for item in waiting], pool=pool) if waiting else ():
@@ -86,7 +91,9 @@ def detect_many(
             errors.append(row[ERROR])
             log.add(row["video"], row["path"], row[ERROR])
         else:
-            found[row["video"]] = _found(row)
+            made = _found(row)
+            assert made is not None, row  # a worker wrote it in this run
+            found[row["video"]] = made
         progress("detect", len(found) + len(errors), len(items), row["video"])
     in_order = [found[item.video] for item in items if item.video in found]
     return summarize(in_order, errors, items, output_format=output_format, page=page, truth=annotated)
@@ -145,11 +152,19 @@ def _row(item: Input) -> Row:
     return {**asdict(replace(item, truth=None)), "source": str(item.source), "path": str(item.path)}
 
 
-def _found(record: dict[str, Any]) -> Found:
-    return Found(
-        record["video"],
-        [Detection(*values) for values in record["detections"]],
-        record["span_s"],
-        StageTimings(**record["timings"]),
-        tuple(record["notes"]),
-    )
+def _found(record: dict[str, Any] | None) -> Found | None:
+    """Read what a record says; None for none, and for one that says something else."""
+    try:
+        values = record or {}
+        return Found(
+            values["video"],
+            [
+                Detection(str(label), float(score), float(start), float(end))
+                for label, score, start, end in values["detections"]
+            ],
+            float(values["span_s"]),
+            StageTimings(**values["timings"]),
+            tuple(map(str, values["notes"])),
+        )
+    except (KeyError, TypeError, ValueError):
+        return None

@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from stale_edge.bundle.files import naming, write_file_atomically
+from stale_edge.bundle.manifest import is_sealed, sealed_text
 from stale_edge.jobs.inputs import SourceState
+from stale_edge.paths import MOST_TEXT_BYTES, read_regular
 
 ERRORS_FILE = "errors.jsonl"
+_SEAL = "record_sha256"
+"""Records of older versions have none."""
 
 
 class ErrorLog:
@@ -20,7 +24,7 @@ class ErrorLog:
 
     def add(self, video: str, path: str, error: str) -> None:
         """Append a line and flush it to the disk, so that a kill loses nothing that was said."""
-        line = json.dumps({"video": video, "path": path, "error": error}, ensure_ascii=False)
+        line = json.dumps({"video": video, "path": path, "error": error})
         with naming(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
             file.flush()
@@ -30,17 +34,19 @@ class ErrorLog:
 def write_record(path: Path, source: SourceState, values: dict[str, Any]) -> None:
     """Write, atomically, what was made of an input and what the input was like."""
     state = {"bytes": source.bytes, "mtime_ns": source.mtime_ns, "sha256": source.sha256}
-    text = json.dumps({**values, "source": state}, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_file_atomically(path, text.encode())
+    write_file_atomically(path, sealed_text({**values, "source": state}, seal=_SEAL).encode())
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """Read a record; None where there is none, or a half one."""
+    """Read a record; None where there is none, or a damaged one: then the work is done again."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        content = read_regular(path, most=MOST_TEXT_BYTES)
+        values = json.loads(content)
     except (OSError, ValueError, RecursionError):
         return None
-    return values if isinstance(values, dict) else None
+    if not isinstance(values, dict) or (_SEAL in values and not is_sealed(content, seal=_SEAL)):
+        return None
+    return values
 
 
 def still_holds(record: dict[str, Any] | None, source: Path, wanted: dict[str, Any]) -> bool:

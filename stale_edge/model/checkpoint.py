@@ -19,7 +19,7 @@ from stale_edge.config import Config, FeatureSpec, config_from_dict, from_dict, 
 from stale_edge.errors import BundleError, CheckpointError, StaleEdgeError, shown
 from stale_edge.model.architectures import ARCHITECTURES, build_model
 from stale_edge.model.text import FreeClassEmbeddings, TextEncoder, class_bank
-from stale_edge.paths import inside
+from stale_edge.paths import MOST_MANIFEST_BYTES, inside, read_regular
 from stale_edge.version import versions_with
 
 FORMAT = "stale-edge-checkpoint/2"
@@ -248,7 +248,7 @@ def _read_description(path: Path) -> dict[str, Any]:
         hint = "; it is a bundle, made from a checkpoint" if (path / "manifest.json").is_file() else ""
         raise CheckpointError(f"{path} is no checkpoint: it has no {CONFIG_FILE}{hint}")
     try:
-        content = (path / CONFIG_FILE).read_bytes()
+        content = read_regular(path / CONFIG_FILE, most=MOST_MANIFEST_BYTES)
         description = parse_json(content.decode(), "it")
     except OSError as error:
         raise CheckpointError(f"{path / CONFIG_FILE} cannot be read: {error.strerror or error}") from error

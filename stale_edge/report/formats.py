@@ -49,14 +49,17 @@ def to_json(results: Results, *, durations: Mapping[str, float] | None = None) -
 def to_csv(results: Results, *, durations: Mapping[str, float] | None = None) -> str:  # noqa: ARG001
     """Write one detection a line with the columns of `CSV_COLUMNS`; lines end in CR LF and quoting follows RFC 4180.
 
-    Numbers are written in full: reading them back gives the same float. Errors as `to_layout`.
+    Numbers are written in full: reading them back gives the same float. A name that a spreadsheet would take for a
+    formula gets an apostrophe in front, as OWASP's page on CSV injection advises. Errors as `to_layout`.
     """
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer)
     writer.writerow(CSV_COLUMNS)
     for video, detections in results.items():
         for d in _checked(video, detections):
-            writer.writerow((video, d.label, float(d.score), float(d.start_s), float(d.end_s)))
+            writer.writerow(
+                (_no_formula(video), _no_formula(d.label), float(d.score), float(d.start_s), float(d.end_s))
+            )
     return buffer.getvalue()
 
 
@@ -127,6 +130,10 @@ def _checked(video: str, detections: Iterable[Detection]) -> list[Detection]:
                 f"got {d.label!r}, score {d.score}, [{d.start_s}, {d.end_s})"
             )
     return rows
+
+
+def _no_formula(text: str) -> str:
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def _milliseconds(seconds: float) -> float:

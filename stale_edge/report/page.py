@@ -2,6 +2,7 @@
 
 import base64
 import html
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -200,5 +201,8 @@ def _tick(seconds: float, span: float, *, tenths: bool) -> str:
 
 def _ticks(span: float) -> list[float]:
     """Choose round times for the axis, from 0 on."""
-    step = next((s for s in _TICK_STEPS_S if span / s <= _MOST_TICKS), _TICK_STEPS_S[-1])
+    longest = _TICK_STEPS_S[-1]
+    step = next(
+        (s for s in _TICK_STEPS_S if span / s <= _MOST_TICKS), longest * math.ceil(span / longest / _MOST_TICKS)
+    )
     return [i * step for i in range(int(span / step) + 1)]

@@ -1,7 +1,7 @@
 """What `detect` is given: feature files, folders of them, data sets, videos, and folders of those."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from stale_edge.data import FeatureFolder, open_data_set, open_features, read_features
 from stale_edge.data.features import FEATURE_SUFFIXES, SHARD_SUFFIXES, videos_in_shard
 from stale_edge.data.folder import ANNOTATIONS_FILE
-from stale_edge.errors import DataError
+from stale_edge.errors import DataError, shown
 from stale_edge.report.view import Truth
 from stale_edge.segments import find_video
 
@@ -55,12 +55,22 @@ def find_inputs(paths: Sequence[Path]) -> tuple[Input, ...]:
     """
     seen: dict[str, Input] = {}
     for path in paths:
-        for item in _inputs_at(Path(path)):
+        for item in map(_named, _inputs_at(Path(path))):
             if item.video in seen:
                 other = seen[item.video].source
                 raise DataError(f"two inputs are called {item.video}: {other} and {item.source}; rename one")
             seen[item.video] = item
     return tuple(seen.values())
+
+
+def _named(item: Input) -> Input:
+    """Give an input whose name is no text, and could not be written into any result, one that is, and a problem."""
+    try:
+        item.video.encode()
+    except UnicodeEncodeError:
+        name = item.video.encode(errors="backslashreplace").decode()
+        return replace(item, video=name, problem=f"the name {shown(name)} has bytes that are no text; rename it")
+    return item
 
 
 def _inputs_at(path: Path) -> Iterator[Input]:
