@@ -72,8 +72,7 @@ std::vector<double> video_probabilities(const Snippets& given, double top_share)
       logits[t] = static_cast<double>(given.class_logits[k * T + t]);
       if (given.attention != nullptr) logits[t] *= static_cast<double>(given.attention[t]);
     }
-    std::partial_sort(logits.begin(), logits.begin() + static_cast<std::ptrdiff_t>(n_top), logits.end(),
-                      [](double a, double b) { return a > b; });
+    logits = in_order(logits, [](double a, double b) { return a > b; });
     double sum = 0.0;
     for (std::size_t i = 0; i < n_top; ++i) sum += logits[i];
     answers.push_back(sum / static_cast<double>(n_top));

@@ -18,8 +18,13 @@ def spread(values: list[float]) -> dict[str, Any]:
 
 
 def put_part(path: Path, part: str, result: dict[str, Any], settings: dict[str, Any]) -> None:
-    """Put a part beside what the file holds of other parts."""
+    """Put a part, with the machine that made it, beside what the file holds of other parts."""
     found = json.loads(path.read_text()) if path.is_file() else {}
-    found |= {"schema": SCHEMA, "features": "simulated", "settings": settings, "machine": machine_card(), part: result}
+    found |= {
+        "schema": SCHEMA,
+        "features": "simulated",
+        "settings": settings,
+        part: result | {"machine": machine_card()},
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file_atomically(path, (json.dumps(found, indent=1, allow_nan=False) + "\n").encode())

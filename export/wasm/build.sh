@@ -10,7 +10,7 @@ trap 'rm -rf "$objects"' EXIT
 # A function of the host does the throwing, so the catching in stale_core_c.cpp compiles to nothing.
 compile=(clang++-14 --target=wasm32-wasi -Oz -flto -DNDEBUG -std=c++17 -mbulk-memory -mmutable-globals -ffp-contract=off
   -fno-math-errno -fno-trapping-math -Wall -Wextra -Wno-bitwise-instead-of-logical -Werror -I "$core")
-for source in host.cpp small_math.cpp "$core"/{checks,order,segments,soft_nms,decode_paper,decode_release,stale_core_c}.cpp; do
+for source in host.cpp small_math.cpp "$core"/{checks,order,segments,soft_nms,decode_paper,decode_release,decode_points,decode_runs,stale_core_c}.cpp; do
   "${compile[@]}" -c "$source" -o "$objects/$(basename "$source").o"
 done
 
@@ -18,7 +18,7 @@ done
 link=(clang++-14 --target=wasm32-wasi -flto -nostartfiles -Wl,--no-entry -Wl,--strip-all)
 # Whoever exports the constructors calls them himself: without that, every export would call exit() of the C library.
 for name in __wasm_call_ctors __stack_pointer stale_allocate stale_release_all stale_core_abi_version stale_tiou \
-  stale_soft_nms stale_mask_segments stale_decode_paper stale_decode_release stale_take_video_label; do
+  stale_soft_nms stale_mask_segments stale_decode_paper stale_decode_release stale_decode_points stale_decode_runs stale_take_video_label; do
   link+=("-Wl,--export=$name")
 done
 "${link[@]}" "$objects"/*.o -o "$objects/linked.wasm"

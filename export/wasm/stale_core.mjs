@@ -54,12 +54,72 @@ export async function loadCore(source) {
     view.setUint32(20, decode.mask_thresholds.length, true);
     view.setInt32(24, choice(decode.regions, ["runs", "hull"], "regions"), true);
     view.setBigInt64(32, BigInt(decode.min_snippets), true);
-    view.setInt32(40, choice(decode.soft_nms, ["gaussian", "linear", "hard"], "soft_nms"), true); // stale_soft_nms_parameters
-    view.setFloat64(48, decode.sigma, true);
-    view.setFloat64(56, decode.tiou_threshold, true);
-    view.setFloat64(64, decode.min_score, true);
-    view.setBigInt64(72, BigInt(decode.max_detections), true);
+    putSoftNms(view, 40, decode);
     return pointer;
+  }
+
+  /** Write a stale_soft_nms_parameters, 40 bytes. */
+  function putSoftNms(view, at, decode) {
+    view.setInt32(at, choice(decode.soft_nms, ["gaussian", "linear", "hard", "none"], "soft_nms"), true);
+    view.setFloat64(at + 8, decode.sigma, true);
+    view.setFloat64(at + 16, decode.tiou_threshold, true);
+    view.setFloat64(at + 24, decode.min_score, true);
+    view.setBigInt64(at + 32, BigInt(decode.max_detections), true);
+  }
+
+  function putPointsParameters(decode) {
+    const pointer = exports.stale_allocate(80);
+    const view = new DataView(memory.buffer, pointer, 80); // stale_points_parameters
+    view.setFloat64(0, decode.pre_nms_threshold, true);
+    view.setBigInt64(8, BigInt(decode.pre_nms_top_k), true);
+    view.setFloat64(16, decode.duration_threshold, true);
+    view.setInt32(24, decode.multiclass ? 1 : 0, true);
+    view.setFloat64(32, decode.voting_threshold, true);
+    putSoftNms(view, 40, decode);
+    return pointer;
+  }
+
+  function putRunsParameters(decode) {
+    const thresholds = put(Float64Array.from(decode.thresholds));
+    const pointer = exports.stale_allocate(120);
+    const view = new DataView(memory.buffer, pointer, 120); // stale_runs_parameters
+    view.setFloat64(0, decode.class_threshold, true);
+    view.setFloat64(8, decode.top_share, true);
+    view.setUint32(16, thresholds, true);
+    view.setUint32(20, decode.thresholds.length, true);
+    view.setInt32(24, choice(decode.threshold_scale, ["none", "video"], "threshold_scale"), true);
+    view.setFloat64(32, decode.smoothing, true);
+    view.setInt32(40, choice(decode.run_score, ["maximum", "contrast", "mean-contrast"], "run_score"), true);
+    view.setFloat64(48, decode.surroundings, true);
+    view.setFloat64(56, decode.video_weight, true);
+    view.setFloat64(64, decode.length_power, true);
+    view.setBigInt64(72, BigInt(decode.min_snippets), true);
+    putSoftNms(view, 80, decode);
+    return pointer;
+  }
+
+  /** Begin a call: what the one before left in memory goes. A call that threw did not get to raise the stack again. */
+  function restart() {
+    exports.stale_release_all();
+    exports.__stack_pointer.value = stackTop;
+  }
+
+  /** Call a function of the C interface that ends in (detections, capacity, count, error, error_size), and read its answer. */
+  function detectionsOf(capacity, call) {
+    const found = exports.stale_allocate(capacity * DETECTION_BYTES);
+    const count = exports.stale_allocate(4);
+    const status = call(found, capacity, count, exports.stale_allocate(1), 1);
+    if (status !== 0) throw new Error(`the decoding core returned status ${status}`);
+    const view = new DataView(memory.buffer);
+    return Array.from({ length: view.getUint32(count, true) }, (_, i) => {
+      const at = found + i * DETECTION_BYTES;
+      return {
+        label: Number(view.getBigInt64(at, true)),
+        score: view.getFloat64(at + 8, true),
+        start: view.getFloat64(at + 16, true),
+        end: view.getFloat64(at + 24, true),
+      };
+    });
   }
 
   return {
@@ -79,28 +139,63 @@ export async function loadCore(source) {
             `got ${classLogits.length} and ${masks.length} numbers`,
         );
       }
-      exports.stale_release_all();
-      exports.__stack_pointer.value = stackTop; // a call that threw did not get to raise it again
+      restart();
       const release = choice(decode.policy, ["paper", "release"], "policy") === 1;
-      const capacity = release ? RELEASE_MOST : decode.max_detections;
       const inputs = [put(classLogits), put(masks), nClasses, nSnippets];
-      const found = exports.stale_allocate(capacity * DETECTION_BYTES);
-      const count = exports.stale_allocate(4);
-      const message = exports.stale_allocate(1);
-      const status = release
-        ? exports.stale_decode_release(...inputs, found, capacity, count, message, 1)
-        : exports.stale_decode_paper(...inputs, putParameters(decode), found, capacity, count, message, 1);
-      if (status !== 0) throw new Error(`the decoding core returned status ${status}`);
-      const view = new DataView(memory.buffer);
-      return Array.from({ length: view.getUint32(count, true) }, (_, i) => {
-        const at = found + i * DETECTION_BYTES;
-        return {
-          label: Number(view.getBigInt64(at, true)),
-          score: view.getFloat64(at + 8, true),
-          start: view.getFloat64(at + 16, true),
-          end: view.getFloat64(at + 24, true),
-        };
-      });
+      if (release) {
+        return detectionsOf(RELEASE_MOST, (...room) => exports.stale_decode_release(...inputs, ...room));
+      }
+      const parameters = putParameters(decode);
+      return detectionsOf(decode.max_detections, (...room) => exports.stale_decode_paper(...inputs, parameters, ...room));
+    },
+
+    /**
+     * Turn what a point detector gave for one video into detections, best first: policy "points".
+     *
+     * @param {object} decode the "decode" object of a bundle's manifest
+     * @param {Float32Array} classLogits (P, K)
+     * @param {Float32Array} offsets (P, 2)
+     * @param {Uint8Array} valid (P,), 0 or 1
+     * @param {number[]} levelLengths points of each level, P in all
+     * @returns as `decode`, with times in points of the first level
+     */
+    decodePoints(decode, classLogits, offsets, valid, levelLengths) {
+      const nPoints = valid.length;
+      const nClasses = classLogits.length / nPoints;
+      if (!Number.isInteger(nClasses) || offsets.length !== 2 * nPoints) {
+        throw new Error(
+          `class logits must be (P, K) and offsets (P, 2) for P = ${nPoints}; ` +
+            `got ${classLogits.length} and ${offsets.length} numbers`,
+        );
+      }
+      restart();
+      const arrays = [put(classLogits), put(offsets), put(Uint8Array.from(valid))];
+      const levels = put(BigInt64Array.from(levelLengths, BigInt));
+      const points = put(Uint32Array.of(...arrays, nPoints, nClasses, levels, levelLengths.length)); // stale_points
+      const parameters = putPointsParameters(decode);
+      const most = decode.soft_nms === "none" ? nPoints * nClasses : decode.max_detections;
+      return detectionsOf(most, (...room) => exports.stale_decode_points(points, parameters, ...room));
+    },
+
+    /**
+     * Turn class logits of snippets into detections, best first: policy "runs".
+     *
+     * @param {object} decode the "decode" object of a bundle's manifest
+     * @param {Float32Array} classLogits (K+1, T), background last
+     * @param {Float32Array | null} attention (T,) in [0, 1]
+     * @returns as `decode`
+     */
+    decodeRuns(decode, classLogits, attention, nClasses, nSnippets) {
+      if (classLogits.length !== (nClasses + 1) * nSnippets || (attention && attention.length !== nSnippets)) {
+        throw new Error(
+          `class logits must be (K + 1, T) and attention (T,) for K = ${nClasses}, T = ${nSnippets}; ` +
+            `got ${classLogits.length} and ${attention?.length ?? "no"} numbers`,
+        );
+      }
+      restart();
+      const inputs = [put(classLogits), attention ? put(attention) : 0, nClasses, nSnippets];
+      const parameters = putRunsParameters(decode);
+      return detectionsOf(decode.max_detections, (...room) => exports.stale_decode_runs(...inputs, parameters, ...room));
     },
   };
 }
