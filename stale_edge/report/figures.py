@@ -6,15 +6,19 @@ from typing import Any
 
 from stale_edge.errors import MissingExtraError
 
-TERMS = ("classification", "mask", "completeness", "consistency")
+
+def loss_terms(record: Mapping[str, Any]) -> list[str]:
+    """Name the terms of the objective in a record of `metrics.jsonl`: what stands between loss and gradient norm."""
+    names = list(record)
+    return names[names.index("loss") + 1 : names.index("gradient_norm")]
 
 
 def loss_curve(records: Sequence[Mapping[str, Any]]) -> bytes:
     """Draw the loss and its terms over the epochs, and the validation mAP on an axis of its own.
 
     Args:
-        records: of `metrics.jsonl`, one an epoch, with `epoch`, `loss` and the terms; `average_mAP` (percent) where an
-            epoch was validated.
+        records: of `metrics.jsonl`, one an epoch, with `epoch`, `loss`, its terms and `gradient_norm` in this order;
+            `average_mAP` (percent) where an epoch was validated.
 
     Returns:
         A PNG.
@@ -37,7 +41,7 @@ def loss_curve(records: Sequence[Mapping[str, Any]]) -> bytes:
     axes = figure.add_subplot()
     epochs = [record["epoch"] for record in records]
     axes.plot(epochs, [record["loss"] for record in records], color="#222222", linewidth=2, marker=".", label="loss")
-    for term in TERMS:
+    for term in loss_terms(records[0]):
         axes.plot(epochs, [record[term] for record in records], linewidth=1.2, label=term)
     axes.set_xlabel("epoch")
     axes.set_ylabel("loss, mean over videos")
