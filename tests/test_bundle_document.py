@@ -10,11 +10,11 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import tiny
+from test_bundle_schema import validator
 from test_decoding import CONFIGS, made
 
 from stale_edge.bundle import Manifest, detector_inputs, localizer_inputs, localizer_outputs, mask_detector_outputs
 from stale_edge.bundle.encoder_folder import EncoderManifest, encoder_inputs, encoder_outputs
-from stale_edge.bundle.json_schema import manifest_schema, schema_problems
 from stale_edge.bundle.manifest import Role
 from stale_edge.bundle.onnx_metadata import graph_metadata
 from stale_edge.bundle.text_contract import TextContract, text_encoder_inputs, text_encoder_outputs
@@ -41,7 +41,7 @@ def code() -> dict[str, Any]:
 
 def test_the_manifest_of_the_example_is_one() -> None:
     manifest, detections = (json.loads(block) for block in blocks("json"))
-    assert schema_problems(manifest, manifest_schema()) == []
+    validator().validate(manifest)
     read = Manifest.from_json(manifest)
     (detector,) = read.detectors
     assert detector.inputs == detector_inputs(channels=512, embed_dim=512, length=None)

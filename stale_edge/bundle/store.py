@@ -10,7 +10,6 @@ from stale_edge.bundle.encoder_folder import encoder_problems
 from stale_edge.bundle.files import file_problem
 from stale_edge.bundle.generations import in_one_generation
 from stale_edge.bundle.json_fields import Json, parse_json
-from stale_edge.bundle.json_schema import manifest_schema, schema_problems
 from stale_edge.bundle.manifest import (
     MANIFEST_NAME,
     VOCABULARY_ROLES,
@@ -127,10 +126,10 @@ def _verified(path: Path) -> Bundle:
         if not Path(path).is_dir():
             raise
         raise VerificationError(str(error)) from error
-    problems = []
-    content = (bundle.path / MANIFEST_NAME).read_bytes()
-    broken = schema_problems(parse_json(content.decode(), MANIFEST_NAME), manifest_schema())
-    problems += [f"{MANIFEST_NAME} breaks its schema: {problem}" for problem in broken]
+    # Reading fills in the settings that an older kit did not know; a bundle that is whole has all of them.
+    written = parse_json(read_regular(bundle.path / MANIFEST_NAME, most=MOST_MANIFEST_BYTES).decode(), MANIFEST_NAME)
+    lacking = [key for key in type(bundle.manifest.decode).__dataclass_fields__ if key not in written["decode"]]
+    problems = [f"{MANIFEST_NAME}: decode lacks {', '.join(lacking)}; export the bundle again"] if lacking else []
     problems += [problem for entry in bundle.manifest.files if (problem := _file_problem(bundle.path, entry))]
     if not problems:
         problems = _content_problems(bundle)

@@ -100,7 +100,7 @@ def _named(choices: tuple[Any, ...], value: Any, key: str) -> Any:
     ((tag, known),) = literals.items()
     if not isinstance(value, Mapping) or tag not in value:
         return choices[0]
-    if value[tag] not in known:
+    if not isinstance(value[tag], str) or value[tag] not in known:
         raise ConfigError(f"{key}.{tag} must be one of {', '.join(map(str, known))}; got {shown(value[tag])}")
     return known[value[tag]]
 
