@@ -26,6 +26,7 @@ from stale_edge.bundle.files import write_file_atomically
 from stale_edge.config import (
     Config,
     DecodeConfig,
+    FeaturesConfig,
     FeatureSpec,
     ModelConfig,
     TextConfig,
@@ -51,6 +52,7 @@ STEADYING_FRAMES = 5
 CONFIG = Config(
     model=ModelConfig(
         feature_channels=18,
+        features=FeaturesConfig(normalize="data-mean"),  # what the settings were chosen with
         embed_dim=64,
         temporal="ms-tcn",
         n_temporal_layers=1,

@@ -6,6 +6,7 @@ Only the command line reads files into configs (`load_config`); functions take p
 from stale_edge.config.bench import BenchConfig, BenchDevice, BenchRuntime, BenchVariant
 from stale_edge.config.decoding import DecodeConfig, Policy, Regions, SoftNMSMethod
 from stale_edge.config.features import ExtractConfig, FeaturesConfig, FeatureSpec, Normalize, Resampling
+from stale_edge.config.linear import LinearConfig, LinearLossConfig
 from stale_edge.config.model import LengthRule, ModelConfig, ModelSettings, StaleArchitecture, TextConfig
 from stale_edge.config.plain import from_dict, from_plain, to_dict
 from stale_edge.config.points import PointsConfig, PointsSuppression
@@ -30,6 +31,8 @@ __all__ = [
     "FeaturesConfig",
     "FrameGrid",
     "LengthRule",
+    "LinearConfig",
+    "LinearLossConfig",
     "LossConfig",
     "ModelConfig",
     "ModelSettings",

@@ -1,0 +1,167 @@
+"""What stands between STALE and its features: detectors from no training to STALE, on the demo's data, five seeds.
+
+    .venv/bin/python bench/baselines.py --work DIR --json bench/results/baselines.json
+
+Every seed is a world of its own: classes, videos, weights. Settings were chosen on seeds 10 and 11. Detectors are
+trained on the training videos of the seen classes, nothing is chosen on the validation videos, and those are reported.
+`--shot-s 30` makes data whose scenes change at cuts. A run that was stopped goes on with what is missing in the JSON.
+With `../shared` beside the checkout, how far apart action and background of one real CLIP video are is measured too.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import torch
+
+from stale_edge.bundle.class_bank import ClassBank
+from stale_edge.bundle.files import write_file_atomically
+from stale_edge.config import FeaturesConfig, Normalize
+from stale_edge.data import DataSet, open_data_set
+from stale_edge.decoding import baseline_detections
+from stale_edge.demo.world import make_data_set, training_config
+from stale_edge.evaluation import mean_average_precision
+from stale_edge.machine import machine_card
+from stale_edge.report.formats import to_layout
+from stale_edge.training import evaluate_checkpoint, train
+
+SCHEMA = "stale-edge-bench-baselines/1"
+SPLITS = {"seen": "train.list", "unseen": "test.list"}
+REAL_VIDEO = Path(__file__).resolve().parents[2] / "shared/data/real_video/v_GGSY1Qvo990_features.npz"
+REAL_ACTION_S = (5.82, 16.20)
+
+
+def training_free(data_set: DataSet, _seed: int, _scratch: Path, *, centred: bool) -> dict[str, float]:
+    """Measure cosine with the class names, on features as they are or without their video's mean."""
+    found = {}
+    for part, split in SPLITS.items():
+        names = data_set.split(split)
+        bank = ClassBank.load(data_set.root / "class_bank.npz").select(names)
+        detections = {}
+        for video in data_set.videos("validation"):
+            annotation = data_set.annotations.videos[video]
+            if any(action.label in names for action in annotation.actions):
+                features = data_set.load(video).astype(np.float32)
+                detections[video] = baseline_detections(
+                    features - features.mean(axis=0) if centred else features,
+                    bank.embeddings,
+                    class_names=bank.names,
+                    duration_s=annotation.duration_s,
+                )
+        truth = data_set.annotations.to_layout()
+        result = mean_average_precision(truth, to_layout(detections), subset="validation", classes=names)
+        found[part] = result.average_mAP
+    return found
+
+
+def trained(
+    data_set: DataSet, seed: int, scratch: Path, *, architecture: str, normalize: Normalize, before: bool = False
+) -> dict[str, float]:
+    """Train a detector and measure its last epoch.
+
+    Args:
+        before: with the demo's former settings: no dropout of features, 10 epochs.
+    """
+    config = training_config(data_set, seed=seed, architecture=architecture)
+    model = dataclasses.replace(config.model, features=FeaturesConfig(normalize=normalize))  # type: ignore[type-var]
+    if before:
+        model = dataclasses.replace(model, feature_dropout=0.0)
+        config = dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=10))
+    config = dataclasses.replace(config, model=model)
+    run = scratch / f"{architecture}-{normalize}{'-before' if before else ''}"
+    last = train(config, data_set.root, run, resume=run.exists()).last
+    return {
+        part: evaluate_checkpoint(last, data_set.root, split=data_set.root / "splits" / split).result.average_mAP
+        for part, split in SPLITS.items()
+    }
+
+
+def _rows() -> dict[str, Callable[[DataSet, int, Path], dict[str, float]]]:
+    def detector(architecture: str, normalize: Normalize, *, before: bool = False) -> Any:
+        return lambda data_set, seed, scratch: trained(
+            data_set, seed, scratch, architecture=architecture, normalize=normalize, before=before
+        )
+
+    return {
+        "training-free": lambda *world: training_free(*world, centred=False),
+        "training-free, video-mean": lambda *world: training_free(*world, centred=True),
+        "linear, none": detector("linear", "none"),
+        "linear, data-mean": detector("linear", "data-mean"),
+        "linear, data-whiten": detector("linear", "data-whiten"),
+        "linear, video-mean": detector("linear", "video-mean"),
+        "STALE, data-mean, former settings": detector("paper", "data-mean", before=True),
+        "STALE, video-mean, former settings": detector("paper", "video-mean", before=True),
+        "STALE, video-mean": detector("paper", "video-mean"),
+    }
+
+
+def real_clip() -> dict[str, dict[str, float]] | None:
+    """Compare action and background of the one real CLIP video, cosines to the action's centroid and between both."""
+    if not REAL_VIDEO.is_file():
+        return None
+    with np.load(REAL_VIDEO) as archive:
+        features, times_s = archive["clip_vitb32"].astype(np.float64), archive["clip_timestamps_ms"] / 1000
+    inside = (times_s >= REAL_ACTION_S[0]) & (times_s <= REAL_ACTION_S[1])
+    found = {}
+    for name, values in (("none", features), ("video-mean", features - features.mean(axis=0))):
+        units = values / np.linalg.norm(values, axis=1, keepdims=True)
+        action, background = (units[part].mean(axis=0) for part in (inside, ~inside))
+        action, background = action / np.linalg.norm(action), background / np.linalg.norm(background)
+        found[name] = {
+            "inside": float((units[inside] @ action).mean()),
+            "outside": float((units[~inside] @ action).mean()),
+            "centroids": float(action @ background),
+        }
+    return found
+
+
+def main() -> None:
+    """Measure what is missing in the JSON file, row by row, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="folder for data and runs")
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--seeds", default="0,1,2,3,4")
+    parser.add_argument("--rows", default="", help="names of the rows to measure, with ; between; empty: all")
+    parser.add_argument("--shot-s", type=float, default=0.0, help="mean seconds between cuts; 0: none")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    report: dict[str, Any] = {"schema": SCHEMA, "shot_s": arguments.shot_s, "rows": {}}
+    if arguments.json.is_file():
+        report = json.loads(arguments.json.read_text())
+        if report["shot_s"] != arguments.shot_s:
+            raise SystemExit(f"{arguments.json} is of --shot-s {report['shot_s']}; choose another file")
+    report["machine"], report["real_clip_video"] = machine_card(), real_clip()
+    for name, measure in _rows().items():
+        done = report["rows"].setdefault(name, {})
+        for seed in arguments.seeds.split(","):
+            if seed in done or (arguments.rows and name not in arguments.rows.split(";")):
+                continue
+            world = arguments.work / f"seed-{seed}-cuts-{arguments.shot_s:g}"
+            if not (world / "data").exists():
+                make_data_set(world / "data", seed=int(seed), scale=1.0, shot_s=arguments.shot_s)
+            started = time.perf_counter()
+            done[seed] = measure(open_data_set(world / "data"), int(seed), world)
+            done[seed]["seconds"] = round(time.perf_counter() - started, 1)
+            print(f"{name}, seed {seed}: {done[seed]}", flush=True)
+            write_file_atomically(arguments.json, json.dumps(report, indent=1).encode())
+    for name, seeds in report["rows"].items():
+        cells = []
+        for part in SPLITS:
+            values = [found[part] for found in seeds.values()]
+            if values:
+                deviation = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+                cells.append(f"{statistics.mean(values):.1f}{deviation}")
+        print(f"| {name} | {' | '.join(cells)} | {len(seeds)} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""The settings of the linear probe."""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from stale_edge.config.checks import require
+from stale_edge.config.features import FeaturesConfig, Resampling
+from stale_edge.config.model import LengthRule, TextConfig
+
+
+@dataclass(frozen=True)
+class LinearConfig:
+    """Sizes and choices of the linear probe: one linear map to the text space, one to actionness."""
+
+    architecture: Literal["linear"] = "linear"
+    feature_channels: int = 512
+    """C, >= 1."""
+    features: FeaturesConfig = field(default_factory=FeaturesConfig)
+    """What is done to features first; its default here is `video-mean`."""
+    embed_dim: int = 512
+    """D, width of the class embeddings, >= 1."""
+    temperature: float = 0.1
+    """What cosines are divided by, > 0."""
+    video_weight: float = 1.0
+    """Part of a snippet's class evidence that is the whole video's, weighted by actionness squared, in [0, 1]. A video
+    of ActivityNet shows one class as a rule; where many follow each other, as in a recipe, less is better."""
+    text: TextConfig = field(default_factory=TextConfig)
+
+    @property
+    def length_rule(self) -> LengthRule:
+        """Any T."""
+        return LengthRule()
+
+    @property
+    def resampling(self) -> Resampling:
+        """Every video is resampled to the T of training."""
+        return "linear"
+
+    @property
+    def deployable(self) -> bool:
+        """Features and class embeddings are all it needs."""
+        return True
+
+    def __post_init__(self) -> None:
+        for name in ("feature_channels", "embed_dim"):
+            require(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "an integer >= 1")
+        require(self.temperature > 0, "model.temperature", self.temperature, "a number > 0")
+        require(0 <= self.video_weight <= 1, "model.video_weight", self.video_weight, "a number in [0, 1]")
+        if self.features.normalize is None:
+            object.__setattr__(self, "features", replace(self.features, normalize="video-mean"))
+
+
+@dataclass(frozen=True)
+class LinearLossConfig:
+    """Weights of the two terms of the linear probe."""
+
+    classification: float = 1.0
+    """Of the cross entropy over classes, on the snippets of actions."""
+    actionness: float = 1.0
+    """Of the binary cross entropy between snippets of actions and all others."""
+
+    def __post_init__(self) -> None:
+        for name in ("classification", "actionness"):
+            require(getattr(self, name) >= 0, f"loss.{name}", getattr(self, name), "a number >= 0")
