@@ -180,6 +180,29 @@ def test_release_policy_agrees_with_the_oracle(seed: int, K: int, T: int, smooth
     np.testing.assert_allclose(found.segments / T, np.array([d[2:] for d in expected]).reshape(-1, 2), atol=1e-12)
 
 
+def test_paper_thresholds_mean_greater_than() -> None:
+    """A snippet speaks for a class, and counts as part of a mask, only above the thresholds, section 3.3."""
+    class_logits = np.zeros((2, 3), dtype=np.float32)  # one class and background: probability 0.5 without rounding
+    masks = np.full((3, 3), 0.25, dtype=np.float32)
+
+    def found(class_threshold: float, mask_threshold: float) -> int:
+        config = DecodeConfig(class_threshold=class_threshold, mask_thresholds=(mask_threshold,))
+        return len(decode_arrays(class_logits, masks, config=config).labels)
+
+    assert found(0.5, 0.2) == 0
+    assert found(0.49, 0.25) == 0
+    assert found(0.49, 0.2) == 1
+
+
+def test_release_keeps_a_single_proposal() -> None:
+    """Its soft-NMS never picks the last candidate, but a single one does not go through it."""
+    class_logits, masks = np.zeros((2, 2), dtype=np.float32), np.full((2, 2), 0.9, dtype=np.float32)
+    assert len(release_proposals(class_logits, masks)) == 1
+    found = decode_arrays(class_logits, masks, config=DecodeConfig(policy="release"))
+    assert found.segments.tolist() == [[0, 1]]
+    assert found.scores == pytest.approx([0.5 * 0.9 * 0.5 * 0.5], abs=1e-6)
+
+
 @pytest.mark.parametrize("policy", ["paper", "release"])
 def test_score_enhancement_relabels_what_scores_no_more_than_the_video(policy: Any) -> None:
     class_logits, masks = made(6, 5, 40)

@@ -82,6 +82,16 @@ def test_budgets_are_those_of_the_contract() -> None:
     assert BUDGETS["int8"].max_map_change == 0.5
 
 
+@pytest.mark.parametrize(("precision", "least"), [("fp32", 1.0), ("fp16", 0.95), ("int8", 0.75), ("int8-static", 0.98)])
+def test_a_file_that_loses_more_detections_than_promised_fails(precision: str, least: float) -> None:
+    """Where there are no labels, this is what keeps a broken file off a device."""
+    for matched, passes in ((least, True), (least - 0.01, False)):
+        parity = Parity(file="f", precision=precision, budget=BUDGETS[precision], matched_detections=matched).checked()
+        assert parity.passed == passes
+        says = f"{matched:.1%} of detections match, at least {least:.1%} must"
+        assert parity.failures == (() if passes else (says,))
+
+
 def test_a_difference_in_masks_beyond_1e_4_fails_fp32_alone(reference: Reference) -> None:
     def run(features: FloatArray, class_embeddings: FloatArray) -> Mapping[str, FloatArray]:
         outputs = run_model(features, class_embeddings)

@@ -167,6 +167,18 @@ def test_what_every_window_sees_right_comes_out_once_and_whole(config, world) ->
     assert sorted(found) == sorted(actions)
 
 
+@pytest.mark.parametrize("n_snippets", [47, 55, 94, 110])
+def test_an_action_up_to_the_end_does_not_end_after_the_video(n_snippets: int) -> None:
+    """T * (duration / T) can be more than the duration: that end is cut."""
+    rng = np.random.default_rng(n_snippets)
+    durations = [d for d in rng.uniform(1, 500, 1000).tolist() if n_snippets * (d / n_snippets) > d]
+    assert durations, "no duration that rounds up"
+    for duration_s in durations[:20]:
+        localizer = SeesEverything([Detection("a", 0.5, 1.0, float(n_snippets))], RELEASE)
+        (found,) = detect_windowed(localizer, _clock(n_snippets), duration_s=duration_s, window=20, overlap=8)
+        assert found.end_s == duration_s
+
+
 @st.composite
 def _clusters(draw):
     """Draw proposals in clusters that are no longer than the overlap; clusters of a class do not overlap each other."""
@@ -279,6 +291,16 @@ JOINED = {
         [("a", 0.9, 50, 79)],
         [("a", 0.8, 81, 120)],
         [("a", 0.9, 50, 79), ("a", 0.8, 81, 120)],
+    ),
+    "half of what both cover in the zone is shared: one action": (
+        [("a", 0.6, 60, 90)],
+        [("a", 0.9, 70, 100)],
+        [("a", 0.9, 60, 100)],
+    ),
+    "less than half, 18 of 40: two": (
+        [("a", 0.6, 60, 89)],
+        [("a", 0.9, 71, 100)],
+        [("a", 0.6, 60, 89), ("a", 0.9, 71, 100)],
     ),
     "of no length, it is nobody's twin": (
         [("a", 0.9, 70, 70)],

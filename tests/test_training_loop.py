@@ -131,6 +131,23 @@ def test_it_learns(banked: Path, tmp_path: Path) -> None:
     assert any("class_bank.npz" in note for note in result.notes)
 
 
+def test_the_gradient_is_clipped(banked: Path, tmp_path: Path) -> None:
+    """Adam divides by the gradient's size plus 1e-8, so a gradient clipped far below that moves next to nothing."""
+    moved = {}
+    for clip in (1e-13, 1.0):
+        weights = []
+        for epochs in (1, 3):
+            run = tmp_path / f"{clip}-{epochs}"
+            train(small_config(epochs=epochs, gradient_clip=clip, weight_decay=0.0), banked, run)
+            weights.append(_state(run)["weights"])
+        first, later = weights
+        moved[clip] = max(
+            float((later[name] - first[name]).abs().max()) for name in first if first[name].is_floating_point()
+        )
+    assert moved[1e-13] < 1e-6
+    assert moved[1.0] > 1e-3
+
+
 def test_the_same_seed_gives_the_same_run_and_another_another(encoded: Path, undisturbed: Path, tmp_path: Path) -> None:
     train(small_config(), encoded, tmp_path / "again")
     _assert_same_run(tmp_path / "again", undisturbed)

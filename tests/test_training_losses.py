@@ -189,6 +189,20 @@ def test_no_foreground_in_a_stream_means_no_consistency() -> None:
     assert found.tolist() == [0.0] * B
 
 
+@pytest.mark.parametrize("stream", ["classes", "masks"])
+def test_consistency_counts_what_is_above_a_threshold_and_not_what_is_on_it(stream: str) -> None:
+    """Equation 12 binarises by "greater than": a stream whose best snippet lies on its threshold shows nothing."""
+    logits = torch.zeros(1, 2, 2)  # one class and background, equally likely: 0.5 without rounding
+    masks = torch.full((1, 2, 2), 0.5)
+    features = torch.eye(2)[None]
+    other = -features
+    for on_threshold, wanted in ((True, 0.0), (False, 2.0)):
+        limits = {"class_threshold": 0.25, "mask_threshold": 0.25}
+        limits["class_threshold" if stream == "classes" else "mask_threshold"] = 0.5 if on_threshold else 0.49
+        found = consistency_loss(logits, masks, features, other, top_snippets=2, **limits)
+        assert found.tolist() == pytest.approx([wanted], abs=FLOAT32)
+
+
 def test_consistency_reaches_the_features_and_not_the_scores() -> None:
     output, _, _ = _case()
     logits, masks = output.class_logits.clone().requires_grad_(), output.masks.clone().requires_grad_()
