@@ -75,13 +75,28 @@ def export(
 
 
 def verify(
-    bundle: Annotated[Path, typer.Argument(help="Bundle, or folder of a visual encoder.")], json_path: JsonOption = None
+    bundle: Annotated[Path, typer.Argument(help="Bundle, or folder of a visual encoder.")],
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="Of a bundle from elsewhere: bound sizes, refuse foreign operators and weights outside."
+        ),
+    ] = False,
+    json_path: JsonOption = None,
 ) -> None:
     """Check every byte of a bundle or visual encoder against its manifest; exit 3 if one differs."""
     from stale_edge.bundle import verify_bundle
     from stale_edge.bundle.encoder_folder import is_encoder, verify_encoder
+    from stale_edge.bundle.strict import verify_strictly
 
-    verified = verify_encoder(bundle) if is_encoder(bundle) else verify_bundle(bundle)
+    if is_encoder(bundle):
+        if strict:
+            raise typer.BadParameter(
+                "is for bundles; an encoder inside a bundle is checked with it", param_hint="--strict"
+            )
+        verified: Any = verify_encoder(bundle)
+    else:
+        verified = verify_strictly(bundle) if strict else verify_bundle(bundle)
     files = [{"path": entry.path, "bytes": entry.bytes, "sha256": entry.sha256} for entry in verified.manifest.files]
     write_json({"bundle": str(bundle), "verified": True, "files": files}, json_path)
     console(json_path).print(f"{bundle}: {len(files)} files verified", markup=False)

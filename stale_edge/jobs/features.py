@@ -149,6 +149,7 @@ def prepare(job: FeatureJob) -> tuple[FeatureSpec, Row]:
         for folder in (job.features, job.records):
             folder.mkdir(parents=True, exist_ok=True)
             sweep(folder)
+        sweep(job.out)
     except OSError as error:
         raise DataError(f"{job.out}: cannot be made: {error.strerror or error}") from error
     if path.is_file():

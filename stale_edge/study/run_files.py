@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stale_edge.bundle.files import write_file_atomically
+from stale_edge.bundle.locks import sweep
 from stale_edge.errors import DataError
 from stale_edge.study.study import FinishedRun, Run
 from stale_edge.version import __version__
@@ -20,6 +21,7 @@ class RunFiles:
 
     def __init__(self, folder: Path, *, study: str) -> None:
         self.folder = Path(folder)
+        sweep(self.folder)
         self.study = study
 
     def path(self, run: Run) -> Path:

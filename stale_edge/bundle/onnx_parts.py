@@ -1,0 +1,94 @@
+"""What an ONNX model is made of, wherever it stands: nodes and tensors of graphs, bodies and functions.
+
+Nothing is computed, and no number is read. Field numbers are those of onnx.proto (ONNX IR).
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from stale_edge.bundle.onnx_graph import MODEL_GRAPH
+from stale_edge.bundle.protobuf import fields, read_varint
+from stale_edge.errors import BundleError
+
+DEEPEST = 32
+"""Graphs in graphs; real ones have two."""
+
+_FUNCTIONS = 25
+_NODE, _INITIALIZER, _SPARSE_INITIALIZER = 1, 5, 15
+_OPERATOR, _ATTRIBUTE, _DOMAIN = 4, 5, 7
+_TENSORS, _GRAPHS, _SPARSE_TENSORS = (5, 10), (6, 11), (22, 23)
+_TENSOR_NAME, _EXTERNAL_DATA, _DATA_LOCATION = 8, 13, 14
+_FUNCTION_NODE = 7
+
+
+def external_data(path: Path) -> list[str]:
+    """Name the tensors of an ONNX file whose numbers lie in another file, which no hash of a manifest covers."""
+    return [name for kind, name in parts(path) if kind == "external"]
+
+
+def parts(path: Path) -> Iterator[tuple[str, str]]:
+    """Walk a model: ("node", domain and operator), ("tensor", its name), ("external", that of one stored elsewhere).
+
+    Raises:
+        BundleError: it is no ONNX model, or its graphs are nested too deep.
+    """
+    with path.open("rb") as file:
+
+        def members(span: tuple[int, int]) -> list[tuple[int, int, int]]:
+            return list(fields(file, path, start=span[0], end=span[1]))
+
+        def text(start: int, end: int) -> str:
+            file.seek(start)
+            return file.read(end - start).decode(errors="backslashreplace")
+
+        def tensor(span: tuple[int, int]) -> Iterator[tuple[str, str]]:
+            name, outside = "", False
+            for number, start, end in members(span):
+                if number == _TENSOR_NAME:
+                    name = text(start, end)
+                elif number == _DATA_LOCATION:
+                    file.seek(start)
+                    outside = outside or read_varint(file, path) != 0
+                outside = outside or number == _EXTERNAL_DATA
+            yield "external" if outside else "tensor", name
+
+        def sparse(span: tuple[int, int]) -> Iterator[tuple[str, str]]:
+            for number, start, end in members(span):
+                if number in (1, 2):
+                    yield from tensor((start, end))
+
+        def node(span: tuple[int, int], depth: int) -> Iterator[tuple[str, str]]:
+            operator = domain = ""
+            for number, start, end in members(span):
+                if number == _OPERATOR:
+                    operator = text(start, end)
+                elif number == _DOMAIN:
+                    domain = text(start, end)
+                elif number == _ATTRIBUTE:
+                    for part, first, last in members((start, end)):
+                        if part in _TENSORS:
+                            yield from tensor((first, last))
+                        elif part in _SPARSE_TENSORS:
+                            yield from sparse((first, last))
+                        elif part in _GRAPHS:
+                            yield from graph((first, last), depth + 1)
+            yield "node", f"{domain}.{operator}"
+
+        def graph(span: tuple[int, int], depth: int) -> Iterator[tuple[str, str]]:
+            if depth > DEEPEST:
+                raise BundleError(f"{path}: graphs are nested more than {DEEPEST} times")
+            for number, start, end in members(span):
+                if number == _NODE:
+                    yield from node((start, end), depth)
+                elif number == _INITIALIZER:
+                    yield from tensor((start, end))
+                elif number == _SPARSE_INITIALIZER:
+                    yield from sparse((start, end))
+
+        for number, start, end in members((0, path.stat().st_size)):
+            if number == MODEL_GRAPH:
+                yield from graph((start, end), 0)
+            elif number == _FUNCTIONS:
+                for part, first, last in members((start, end)):
+                    if part == _FUNCTION_NODE:
+                        yield from node((first, last), 0)
