@@ -10,9 +10,11 @@ import pytest
 import torch
 from actionformer_cases import Arrays, made_up_weights, public_config
 
+from stale_edge.config import FrameGrid, RelativeGrid
+from stale_edge.decoding import grid_seconds
 from stale_edge.model.actionformer import ActionFormer
-from stale_edge.model.actionformer.crops import TRIES, cut_segments, random_crop
-from stale_edge.model.actionformer.objective import PointObjective, VideoSegments
+from stale_edge.model.actionformer.crops import TRIES, VideoSegments, cut_segments, random_crop
+from stale_edge.model.actionformer.objective import PointObjective, grid_places
 from stale_edge.model.actionformer.points import assign_points, points_of
 from stale_edge.model.actionformer.public_settings import read_public_settings
 from stale_edge.model.actionformer.public_weights import actionformer_from_public, own_weights, public_places
@@ -172,11 +174,14 @@ def test_crops_cut_actions_as_the_public_program(golden: Path) -> None:
     assert len(cases) > 3
     for case in cases:
         cut = cut_segments(
-            torch.tensor(case["segments"]).reshape(-1, 2),
-            torch.tensor(case["labels"], dtype=torch.int64),
+            VideoSegments(
+                torch.tensor(case["segments"]).reshape(-1, 2),
+                torch.tensor(case["labels"], dtype=torch.int64),
+                10_000,
+                case["offset"],
+            ),
             start=case["start"],
             length=case["length"],
-            margin=case["offset"],
             kept_share=case["trunc_thresh"],
         )
         np.testing.assert_array_equal(cut.segments, np.array(case["kept_segments"], np.float32).reshape(-1, 2))
@@ -186,31 +191,31 @@ def test_crops_cut_actions_as_the_public_program(golden: Path) -> None:
 
 def test_random_crops_hold_an_action_and_fit() -> None:
     generator = torch.Generator().manual_seed(0)
-    video = VideoSegments(torch.tensor([[100.0, 110.0]]), torch.tensor([3]), 400)
+    video = VideoSegments(torch.tensor([[100.0, 110.0]]), torch.tensor([3]), 400, 2.0)
     for _ in range(50):
-        start, part = random_crop(video, max_length=64, margin=2.0, generator=generator)
+        start, part = random_crop(video, max_length=64, generator=generator)
         assert part.n_snippets == 64
         assert 0 <= start <= 400 - 64
         assert part.labels.tolist() == [3]
         inside = part.segments + start
         assert inside[0, 0] >= 100
         assert inside[0, 1] - inside[0, 0] >= 5  # half of the action
-    starts = {random_crop(video, max_length=64, margin=2.0, generator=generator)[0] for _ in range(30)}
+    starts = {random_crop(video, max_length=64, generator=generator)[0] for _ in range(30)}
     assert len(starts) > 10
 
 
 def test_random_crops_of_short_videos_keep_nine_tenths() -> None:
     generator = torch.Generator().manual_seed(0)
-    video = VideoSegments(torch.tensor([[2.0, 8.0]]), torch.tensor([0]), 20)
-    lengths = {random_crop(video, max_length=64, margin=2.0, generator=generator)[1].n_snippets for _ in range(60)}
+    video = VideoSegments(torch.tensor([[2.0, 8.0]]), torch.tensor([0]), 20, 2.0)
+    lengths = {random_crop(video, max_length=64, generator=generator)[1].n_snippets for _ in range(60)}
     assert lengths == {18, 19, 20}
 
 
 def test_a_video_without_actions_is_cropped_once() -> None:
     generator = torch.Generator().manual_seed(0)
-    video = VideoSegments(torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64), 400)
+    video = VideoSegments(torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64), 400, 2.0)
     before = generator.get_state()
-    random_crop(video, max_length=64, margin=2.0, generator=generator)
+    random_crop(video, max_length=64, generator=generator)
     torch.randint(0, 400 - 64 + 1, (), generator=(other := torch.Generator().set_state(before)))
     assert torch.equal(generator.get_state(), other.get_state()), f"more draws than one, up to {TRIES}"
 
@@ -252,3 +257,20 @@ def test_a_distance_on_a_border_belongs_to_two_levels(
     classes, _ = assign_points(points, torch.tensor([segment]), torch.tensor([1]), n_classes=3, center_radius=None)
     middle = classes[points.place == 24][:, 1]
     assert int(middle.sum()) == n_levels
+
+
+def test_seconds_become_places_as_in_the_public_readers(golden: Path) -> None:
+    data = json.loads((golden / "actionformer_data.json").read_text())
+    case = data["thumos_reader"]
+    grid = FrameGrid(case["fps"], case["feat_stride"], case["num_frames"], duration_s=20.0)
+    seconds = torch.tensor([action["segment"] for action in case["annotations"]], dtype=torch.float64)
+    np.testing.assert_allclose(
+        grid_places(seconds, grid, n_snippets=73), case["segments_on_the_grid"], rtol=0, atol=1e-5
+    )
+
+
+def test_places_and_seconds_are_inverse() -> None:
+    places = np.array([[0.5, 3.25], [2.0, 7.5]])
+    for grid in (FrameGrid(30.0, 4, 16, duration_s=20.0), RelativeGrid(20.0)):
+        seconds = torch.from_numpy(grid_seconds(places, grid, n_points=40))
+        np.testing.assert_allclose(grid_places(seconds, grid, n_snippets=40), places, rtol=0, atol=1e-12)

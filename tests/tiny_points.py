@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stale_edge.bundle import TensorSpec
-from stale_edge.config import LengthRule, PointsConfig, Resampling, TextConfig
+from stale_edge.config import LengthRule, PointsConfig, Resampling, TextConfig, TimeGrid
 from stale_edge.model.architectures import Architecture
 from stale_edge.model.targets import LabelledSpan, assign_targets
 
@@ -91,9 +91,9 @@ class TinyObjective(nn.Module):
         self.loss = loss
 
     def targets(
-        self, actions: Sequence[LabelledSpan], *, vocabulary: Sequence[str], duration_s: float, n_snippets: int
+        self, actions: Sequence[LabelledSpan], *, vocabulary: Sequence[str], grid: TimeGrid, n_snippets: int
     ) -> TinyTargets:
-        found = assign_targets(actions, vocabulary=vocabulary, duration_s=duration_s, n_snippets=n_snippets)
+        found = assign_targets(actions, vocabulary=vocabulary, duration_s=grid.duration_s, n_snippets=n_snippets)
         place = torch.arange(n_snippets)
         distances = torch.stack([place - found.mask_start, found.mask_stop - place], dim=1).float()
         return TinyTargets(torch.where(found.labels < 0, len(vocabulary), found.labels), distances)

@@ -28,6 +28,9 @@ def train(
     data: Annotated[Path, typer.Option(help="Data set folder.")],
     out: Annotated[Path, typer.Option(help="Folder of the run: checkpoints, metrics.jsonl, loss plot.")],
     config: Annotated[Path | None, typer.Argument(help="TOML file over the defaults.")] = None,
+    arch: Annotated[
+        str | None, typer.Option(help="stale (the paper's network), actionformer, or another row of the table.")
+    ] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one setting, e.g. train.epochs=3.")
     ] = None,
@@ -37,12 +40,13 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     json_path: JsonOption = None,
 ) -> None:
-    """Train STALE; under torchrun, on several processes with the same result."""
+    """Train a detector, STALE if none is named; STALE under torchrun on several processes, with the same result."""
     from stale_edge.config import load_config
     from stale_edge.model.architectures import ARCHITECTURES
     from stale_edge.training import train as run
 
-    resolved = load_config(config, overrides or (), architectures=ARCHITECTURES)
+    named = [] if arch is None else [f'model.architecture="{"paper" if arch == "stale" else arch}"']
+    resolved = load_config(config, [*named, *(overrides or ())], architectures=ARCHITECTURES)
     if videos is not None:
         resolved = dataclasses.replace(resolved, videos=str(videos))
     with progress_bar() as progress:

@@ -46,6 +46,11 @@ class Sections(Protocol):
         ...
 
     @property
+    def train(self) -> TrainConfig:
+        """Default of the section `train`."""
+        ...
+
+    @property
     def decode(self) -> DecodeSettings:
         """Default of the section `decode`; its class is that of the section unless the section names a policy."""
         ...
@@ -70,6 +75,9 @@ def config_from_dict(values: Mapping[str, Any], architectures: Mapping[str, Sect
     named = isinstance(decode, Mapping) and "policy" in decode
     sections = {"model": row.model, "loss": row.loss, "decode": DecodeSettings if named else type(row.decode)}
     given = {"model": {"architecture": name}, "loss": {}, "decode": to_dict(row.decode), **values}
+    train = values.get("train", {})
+    if isinstance(train, Mapping):
+        given["train"] = {**to_dict(row.train), **train}
     return from_dict(Config, given, sections=sections)
 
 

@@ -39,10 +39,20 @@ class TrainConfig:
 
     epochs: int = 15
     """Passes over the training videos, >= 1."""
+    optimizer: Literal["adam", "adamw"] = "adam"
+    """`adam`: weight decay is part of the gradient, of every parameter. `adamw`: it is not, and acts on the weights of
+    layers alone; with 1e-8 in the denominator, as is usual."""
     learning_rate: float = 1e-4
-    """Of Adam, > 0 (1e-5 for THUMOS14 in the paper)."""
+    """Of the optimizer, the greatest of the schedule, > 0 (1e-5 for THUMOS14 in the paper)."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """`cosine`: after `warmup_epochs` of linear growth the learning rate falls to nearly 0, step by step."""
+    warmup_epochs: int = 0
+    """Of the epochs, those with a growing learning rate, >= 0, fewer than `epochs`; read by `cosine`."""
+    average_decay: float = 0.0
+    """In [0, 1): what stays of the moving average of the weights in a step, which is what is saved and validated; 0: no
+    average."""
     weight_decay: float = 0.0
-    """Of Adam, >= 0."""
+    """Of the optimizer, >= 0."""
     batch_size: int = 100
     """Videos per optimizer step over all processes (the global batch), >= 1."""
     n_snippets: int = 100
@@ -66,6 +76,11 @@ class TrainConfig:
             require(getattr(self, name) > 0, f"train.{name}", getattr(self, name), "a number > 0")
         for name in ("weight_decay", "validate_every", "workers"):
             require(getattr(self, name) >= 0, f"train.{name}", getattr(self, name), "a number >= 0")
+        require(0 <= self.average_decay < 1, "train.average_decay", self.average_decay, "a number in [0, 1)")
+        # Without a schedule the default of an architecture's warm-up means nothing, however few the epochs.
+        fits = self.warmup_epochs >= 0 and (self.schedule == "constant" or self.warmup_epochs < self.epochs)
+        allowed = f"an integer >= 0 and less than train.epochs = {self.epochs}"
+        require(fits, "train.warmup_epochs", self.warmup_epochs, allowed)
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,14 @@ answers in a way that no decode policy reads yet, it needs a policy in `stale_ed
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 
 from stale_edge.bundle.class_bank import Space
 from stale_edge.config import (
+    Config,
     DecodeConfig,
     DecodeSettings,
     LinearConfig,
@@ -19,15 +20,26 @@ from stale_edge.config import (
     LossConfig,
     ModelConfig,
     ModelSettings,
+    PointsConfig,
     RunsConfig,
+    TrainConfig,
 )
 from stale_edge.errors import ConfigError
+from stale_edge.model.actionformer import ActionFormer, ActionFormerConfig
+from stale_edge.model.actionformer.objective import PointObjective
+from stale_edge.model.actionformer.objective_settings import PointObjectiveConfig
+from stale_edge.model.actionformer.training_settings import TRAINING, completed
 from stale_edge.model.detector import Objective, as_module
 from stale_edge.model.linear.objective import LinearObjective
 from stale_edge.model.linear.probe import LinearProbe
 from stale_edge.model.stale.objective import StaleObjective
 from stale_edge.model.stale.paper import PaperStale
 from stale_edge.model.stale.release import ReleaseStale
+
+
+def _as_it_is(config: Config, n_classes: int) -> Config:
+    del n_classes
+    return config
 
 
 @dataclass(frozen=True)
@@ -41,6 +53,8 @@ class Architecture:
     objective: makes the `Objective` from the sections `model` and `loss`.
     space: what the rows of its class bank are: `text`, embeddings of class names, so that classes can be added; or
         `rows`, weights of a closed vocabulary.
+    train: default of the section `train`.
+    complete: fills in what follows from the rest of a config and the number of classes to train on.
     """
 
     model: type[Any]
@@ -49,6 +63,8 @@ class Architecture:
     build: Callable[[Any], nn.Module]
     objective: Callable[[Any, Any], Any]
     space: Space = "text"
+    train: TrainConfig = field(default_factory=TrainConfig)
+    complete: Callable[[Config, int], Config] = _as_it_is
 
 
 LINEAR_DECODE = RunsConfig(class_threshold=0.05, smoothing=0.03, run_score="mean-contrast", min_score=1e-4)
@@ -58,6 +74,16 @@ ARCHITECTURES: dict[str, Architecture] = {
     "paper": Architecture(ModelConfig, LossConfig, DecodeConfig(), PaperStale, StaleObjective),
     "release": Architecture(ModelConfig, LossConfig, DecodeConfig(), ReleaseStale, StaleObjective),
     "linear": Architecture(LinearConfig, LinearLossConfig, LINEAR_DECODE, LinearProbe, LinearObjective),
+    "actionformer": Architecture(
+        ActionFormerConfig,
+        PointObjectiveConfig,
+        PointsConfig(),
+        ActionFormer,
+        PointObjective,
+        space="rows",
+        train=TRAINING,
+        complete=completed,
+    ),
 }
 
 

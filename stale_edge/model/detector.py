@@ -1,14 +1,15 @@
 """What training, export and measurement rely on, whatever the detector."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stale_edge.bundle.manifest import TensorSpec
-from stale_edge.config import LengthRule, ModelSettings
+from stale_edge.config import LengthRule, ModelSettings, TimeGrid
 
 
 class Detector(Protocol):
@@ -57,7 +58,7 @@ class Objective(Protocol):
     terms: tuple[str, ...]
     """Names of the loss terms, as they stand in metrics."""
 
-    def targets(self, actions: Sequence[Any], *, vocabulary: Sequence[str], duration_s: float, n_snippets: int) -> Any:
+    def targets(self, actions: Sequence[Any], *, vocabulary: Sequence[str], grid: TimeGrid, n_snippets: int) -> Any:
         """Make the targets of one video from its annotated actions (label, start_s, end_s)."""
         ...
 
@@ -75,6 +76,15 @@ class Objective(Protocol):
 
     def total(self, terms: Mapping[str, Tensor]) -> Tensor:
         """Add the terms with their weights, (B,)."""
+        ...
+
+
+@runtime_checkable
+class Crops(Protocol):
+    """An `Objective` of a detector that sees videos at their own rate: it says which part each epoch trains on."""
+
+    def crop(self, targets: Any, generator: torch.Generator) -> tuple[int, Any]:
+        """Draw a part of a video: its first snippet, and its targets, whose `n_snippets` is its length."""
         ...
 
 

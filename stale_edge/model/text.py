@@ -205,7 +205,7 @@ class TextEncoder(nn.Module):
         }
         if self.prompt != PLAIN_PROMPT:
             parts["prompt"] = self.prompt
-        return _hash_tensors(self.state_dict(), json.dumps(parts, sort_keys=True).encode())
+        return hash_tensors(self.state_dict(), json.dumps(parts, sort_keys=True).encode())
 
 
 class FreeClassEmbeddings(nn.Module):
@@ -242,7 +242,7 @@ class FreeClassEmbeddings(nn.Module):
 
     def fingerprint(self) -> str:
         """Hash embeddings and names; `sha256:` and hexadecimal."""
-        return _hash_tensors(self.state_dict(), json.dumps(self.names).encode())
+        return hash_tensors(self.state_dict(), json.dumps(self.names).encode())
 
 
 def class_bank(encoder: TextEncoder | FreeClassEmbeddings, names: Sequence[str]) -> ClassBank:
@@ -308,7 +308,8 @@ def _saved_contexts(path: Path) -> Tensor | None:
         raise CheckpointError(f"{path} does not hold context vectors: {error}") from error
 
 
-def _hash_tensors(tensors: dict[str, Tensor], extra: bytes) -> str:
+def hash_tensors(tensors: dict[str, Tensor], extra: bytes) -> str:
+    """Hash named tensors and further bytes; `sha256:` and hexadecimal."""
     digest = hashlib.sha256(extra)
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from stale_edge.data.dataset import Item
 
@@ -67,10 +68,13 @@ def share_of(batch: Sequence[int], *, rank: int, n_processes: int) -> Share:
 
 
 def collate(items: Sequence[Item[Any]], share: Share, *, stack: Callable[[Sequence[Any]], Any]) -> Batch:
-    """Put the items of a share into tensors; `stack` is that of the `Objective` that made their targets."""
+    """Put the items of a share into tensors, shorter videos filled up with zeros.
+
+    `stack` is that of the `Objective` that made their targets.
+    """
     return Batch(
         videos=tuple(item.video for item in items),
-        features=torch.stack([item.features for item in items]),
+        features=pad_sequence([item.features for item in items], batch_first=True),
         targets=stack([item.targets for item in items]),
         weights=torch.tensor(share.weights),
         share=share,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from stale_edge.config import ModelSettings
 from stale_edge.data.folder import CLASS_BANK_FILE, TEXT_ENCODER_FOLDER
 from stale_edge.errors import ConfigError
 from stale_edge.model.checkpoint import Checkpoint
+from stale_edge.model.rows import RowClasses, row_bank
 from stale_edge.model.text import FreeClassEmbeddings, TextEncoder, class_bank
 
 
@@ -64,7 +66,7 @@ class BankedClasses(nn.Module):
         return self.embeddings
 
 
-ClassSource = EncodedClasses | FreeClasses | BankedClasses
+ClassSource = EncodedClasses | FreeClasses | BankedClasses | RowClasses
 
 
 def open_class_source(config: ModelSettings, root: Path, names: Sequence[str]) -> ClassSource:
@@ -105,18 +107,25 @@ def open_class_source(config: ModelSettings, root: Path, names: Sequence[str]) -
     return BankedClasses(bank, names)
 
 
-def bank_of(source: ClassSource, names: Sequence[str]) -> ClassBank:
+def bank_of(source: ClassSource, names: Sequence[str], *, detector: Any) -> ClassBank:
     """Compute the class bank of a vocabulary as it stands, for a checkpoint.
+
+    Args:
+        source: where the embeddings come from in training.
+        names: K class names.
+        detector: the one that the checkpoint will hold; rows of a closed vocabulary are its own.
 
     Raises:
         ValueError: a name has no embedding: free embeddings and banks know their own classes alone.
     """
+    if isinstance(source, RowClasses):
+        return row_bank(detector, names)
     return source.bank.select(names) if isinstance(source, BankedClasses) else class_bank(source.encoder, names)
 
 
 def encoder_of(source: ClassSource) -> TextEncoder | FreeClassEmbeddings | None:
     """Give what a checkpoint stores beside its class bank; None for embeddings that came from a bank."""
-    return None if isinstance(source, BankedClasses) else source.encoder
+    return None if isinstance(source, BankedClasses | RowClasses) else source.encoder
 
 
 def bank_for(checkpoint: Checkpoint, names: Sequence[str], *, root: Path) -> ClassBank:
@@ -134,6 +143,8 @@ def bank_for(checkpoint: Checkpoint, names: Sequence[str], *, root: Path) -> Cla
     if checkpoint.bank is None and isinstance(checkpoint.text_encoder, TextEncoder):
         return class_bank(checkpoint.text_encoder, names)
     bank = checkpoint.class_bank
+    if bank.space == "rows":
+        return bank  # a closed vocabulary
     missing = [name for name in names if name not in set(bank.names)]
     if missing and isinstance(checkpoint.text_encoder, TextEncoder):
         return bank.merge(class_bank(checkpoint.text_encoder, missing))

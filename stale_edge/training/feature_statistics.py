@@ -9,9 +9,12 @@ from stale_edge.data.dataset import SnippetDataset
 from stale_edge.errors import StaleEdgeError, TrainingError
 from stale_edge.model.normalization import FeatureNormalization
 from stale_edge.progress import Progress
+from stale_edge.training.cropping import CroppedDataset
 
 
-def fit_normalization(detector: nn.Module, dataset: SnippetDataset[Any], *, progress: Progress) -> None:
+def fit_normalization(
+    detector: nn.Module, dataset: SnippetDataset[Any] | CroppedDataset, *, progress: Progress
+) -> None:
     """Fit the detector's `FeatureNormalization` to the videos of a data set; without one nothing is read.
 
     Args:

@@ -15,7 +15,7 @@ from typing import Any, cast
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 from accelerate.utils import broadcast_object_list, set_seed
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from stale_edge.bundle.files import write_file_atomically
@@ -24,18 +24,24 @@ from stale_edge.data.dataset import Item, SnippetDataset
 from stale_edge.data.folder import DataSet, open_data_set
 from stale_edge.errors import ConfigError, TrainingError
 from stale_edge.model import build_model, write_checkpoint
-from stale_edge.model.architectures import build_objective
-from stale_edge.model.detector import Objective
+from stale_edge.model.architectures import architecture_of, build_objective
+from stale_edge.model.detector import Objective, as_module
+from stale_edge.model.rows import RowClasses
 from stale_edge.progress import Progress, silent
 from stale_edge.report.figures import loss_curve
+from stale_edge.runtime.contract import time_grid
 from stale_edge.runtime.evaluate import evaluate_localizer
+from stale_edge.training.averaging import WeightAverage
 from stale_edge.training.batches import Batch, collate, epoch_batches, mix_seed, share_of
-from stale_edge.training.classes import bank_of, encoder_of, open_class_source
+from stale_edge.training.classes import BankedClasses, ClassSource, bank_of, encoder_of, open_class_source
+from stale_edge.training.cropping import CroppedDataset
+from stale_edge.training.decay import decay_groups
 from stale_edge.training.evaluate import TorchLocalizer, feature_contract
 from stale_edge.training.feature_statistics import fit_normalization
 from stale_edge.training.plan import TrainingPlan, plan_training
 from stale_edge.training.result import TrainResult
 from stale_edge.training.run_folder import RunFolder, RunState
+from stale_edge.training.schedule import warmup_cosine
 from stale_edge.training.step import TrainingModel
 
 ADAM_EPS = 1e-6
@@ -87,10 +93,20 @@ class _Run:
         self.progress = progress if self.leads else silent
         self.data_set = open_data_set(data)
         self.plan = plan_training(config, self.data_set)
+        row = architecture_of(config.model.architecture)
+        self.config = config = row.complete(config, len(self.plan.vocabulary))
         set_seed(config.train.seed)  # weights are drawn in this order: detector, classes, objective
         self.detector = build_model(config.model)
-        self.classes = open_class_source(config.model, self.data_set.root, self.plan.vocabulary)
+        if row.space == "rows":
+            self.classes: ClassSource = RowClasses(cast(Any, self.detector))
+        else:
+            self.classes = open_class_source(config.model, self.data_set.root, self.plan.vocabulary)
         self.objective = build_objective(config.model, config.loss)
+        if accelerator.num_processes > 1 and next(iter(as_module(self.objective).buffers()), None) is not None:
+            raise ConfigError(
+                f"the losses of {config.model.architecture} count over a whole batch, which one process must see; "
+                f"train without torchrun (it started {accelerator.num_processes} processes)"
+            )
         self.dataset = _dataset(config, self.data_set, self.plan, self.objective)
         self.folder = RunFolder(out)
         if self.leads:
@@ -98,7 +114,10 @@ class _Run:
         accelerator.wait_for_everyone()
 
         mixed = _mixed_precision(config.train, accelerator.device)
-        model = TrainingModel(self.detector, self.classes, self.objective, mixed=mixed)
+        decay = config.train.average_decay
+        average = WeightAverage(self.detector, decay=decay) if decay else None
+        self.deployed: Any = self.detector if average is None else average.module
+        model = TrainingModel(self.detector, self.classes, self.objective, average=average, mixed=mixed)
         self.scaler = torch.amp.GradScaler(accelerator.device.type, enabled=mixed is torch.float16)
         self.identity = self.plan.identity(config)
         self.state = self.folder.read_state(self.identity) if resume else None
@@ -106,11 +125,11 @@ class _Run:
             model.load_state_dict(self.state.weights)
         else:
             fit_normalization(self.detector, self.dataset, progress=self.progress)
+            if average is not None:
+                average.module.load_state_dict(self.detector.state_dict())
         model.to(accelerator.device)
         self.parameters = [weight for weight in model.parameters() if weight.requires_grad]
-        self.optimizer = torch.optim.Adam(
-            self.parameters, lr=config.train.learning_rate, weight_decay=config.train.weight_decay, eps=ADAM_EPS
-        )
+        self.optimizer = _optimizer(model, self.parameters, config.train)
         if self.state is not None:
             self.optimizer.load_state_dict(self.state.optimizer)
             self.scaler.load_state_dict(self.state.scaler)
@@ -161,6 +180,7 @@ class _Run:
         norms: list[float] = []
         n_videos, n_epochs = len(self.plan.videos), self.config.train.epochs
         for step, batch in enumerate(self._batches(epoch)):
+            rate = self._set_learning_rate(epoch, step)
             terms, losses, norm = self._step(batch, where=f"epoch {epoch}, step {step + 1}")
             counted = torch.tensor([weight > 0 for weight in batch.share.weights])
             sums += torch.stack([values.detach().cpu().double()[counted].sum() for values in (*terms.values(), losses)])
@@ -176,13 +196,15 @@ class _Run:
             "loss": means[-1],
             **dict(zip(names, means[:-1], strict=True)),
             "gradient_norm": sum(norms) / len(norms),
-            "learning_rate": self.config.train.learning_rate,
+            "learning_rate": rate,
             "videos": n_videos,
             "seconds": round(time.perf_counter() - started, 3),
         }
 
     def _batches(self, epoch: int) -> Iterator[Batch]:
         """Read this process' part of every global batch of an epoch."""
+        if isinstance(self.dataset, CroppedDataset):
+            self.dataset.epoch = epoch
         train, n_processes = self.config.train, self.accelerator.num_processes
         globals_ = epoch_batches(len(self.dataset), batch_size=train.batch_size, seed=train.seed, epoch=epoch)
         shares = [share_of(batch, rank=self.accelerator.process_index, n_processes=n_processes) for batch in globals_]
@@ -213,7 +235,25 @@ class _Run:
             raise TrainingError(f"{where}: the gradient is not finite ({norm}); batch: {_listed(batch.videos)}")
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.model.average is not None:
+            self.model.average.update(self.detector)
         return terms, losses, norm if math.isfinite(norm) else 0.0
+
+    def _set_learning_rate(self, epoch: int, step: int) -> float:
+        """Set the learning rate of a step of an epoch, and give it."""
+        train = self.config.train
+        if train.schedule == "constant":
+            return train.learning_rate
+        per_epoch = math.ceil(len(self.dataset) / train.batch_size)
+        rate = warmup_cosine(
+            (epoch - 1) * per_epoch + step,
+            base=train.learning_rate,
+            warmup_steps=train.warmup_epochs * per_epoch,
+            steps=train.epochs * per_epoch,
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        return rate
 
     def _validate(self, epoch: int, record: dict[str, Any]) -> float | None:
         """Add validation mAP to the record when the epoch is one to validate after; gives the average mAP."""
@@ -222,8 +262,8 @@ class _Run:
             return None
         started = time.perf_counter()
         localizer = TorchLocalizer(
-            self.detector,
-            class_bank=bank_of(self.classes, self.plan.vocabulary),
+            self.deployed,
+            class_bank=bank_of(self.classes, self.plan.vocabulary, detector=self.deployed),
             feature_contract=feature_contract(self.config, self.data_set.feature_spec),
             decode_config=self.config.decode,
         )
@@ -246,10 +286,10 @@ class _Run:
         for path in [self.folder.last, *([self.folder.best] if best_epoch == epoch else [])]:
             write_checkpoint(
                 path,
-                model=self.detector,
+                model=self.deployed,
                 config=self.config,
                 feature_spec=self.data_set.feature_spec,
-                class_bank=bank_of(self.classes, self.plan.vocabulary),
+                class_bank=bank_of(self.classes, self.plan.vocabulary, detector=self.deployed),
                 text_encoder=encoder_of(self.classes),
             )
         self.folder.write_state(
@@ -272,12 +312,31 @@ class _Run:
             notes.append("train.validate_every is 0, so `best` is `last`")
         elif not self.validates:
             notes.append("masking 'ground-truth' cannot be validated: a deployed detector has no ground truth")
-        if encoder_of(self.classes) is None:
+        if isinstance(self.classes, BankedClasses):
             notes.append("no text encoder: class embeddings are those of class_bank.npz, and no context was learned")
         return notes
 
 
-def _dataset(config: Config, data_set: DataSet, plan: TrainingPlan, objective: Objective) -> SnippetDataset[Any]:
+def _optimizer(model: nn.Module, parameters: list[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(decay_groups(model, weight_decay=config.weight_decay), lr=config.learning_rate)
+    return torch.optim.Adam(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, eps=ADAM_EPS)
+
+
+def _dataset(
+    config: Config, data_set: DataSet, plan: TrainingPlan, objective: Objective
+) -> SnippetDataset[Any] | CroppedDataset:
+    contract = feature_contract(config, data_set.feature_spec)
+    if config.model.resampling == "none":
+        return CroppedDataset(
+            data_set,
+            plan.videos,
+            channels=config.model.feature_channels,
+            vocabulary=plan.vocabulary,
+            objective=objective,
+            grid=lambda duration_s: time_grid(contract, duration_s=duration_s),
+            seed=config.train.seed,
+        )
     return SnippetDataset(
         data_set,
         plan.videos,
@@ -286,7 +345,7 @@ def _dataset(config: Config, data_set: DataSet, plan: TrainingPlan, objective: O
         make_targets=lambda _, video: objective.targets(
             video.actions,
             vocabulary=plan.vocabulary,
-            duration_s=video.duration_s,
+            grid=time_grid(contract, duration_s=video.duration_s),
             n_snippets=config.train.n_snippets,
         ),
     )

@@ -40,6 +40,8 @@ class TrainingPlan:
             "config": to_dict(config),
             "feature_spec": to_dict(self.feature_spec),
             "vocabulary": list(self.vocabulary),
+            # A cosine is drawn over all epochs, so a run of more epochs is another run from its first step on.
+            **({"epochs of the cosine": config.train.epochs} if config.train.schedule == "cosine" else {}),
             "videos": f"{len(self.videos)}, sha256 {hashlib.sha256(videos.encode()).hexdigest()[:16]}",
         }
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from stale_edge.model.detector import Objective
+from stale_edge.training.averaging import WeightAverage
 from stale_edge.training.batches import Share
 from stale_edge.training.dropout import GlobalBatchDropout
 
@@ -18,13 +19,21 @@ class TrainingModel(nn.Module):
         detector: a `Detector`.
         classes: `forward() -> (K, D)`, the embeddings of the vocabulary; called once a step.
         objective: an `Objective`.
+        average: of the detector's weights; kept here so that it is part of a run's state.
         mixed: type that matrix products run in; None: fp32. Losses are always computed in fp32.
     """
 
     def __init__(
-        self, detector: nn.Module, classes: nn.Module, objective: Any, *, mixed: torch.dtype | None = None
+        self,
+        detector: nn.Module,
+        classes: nn.Module,
+        objective: Any,
+        *,
+        average: WeightAverage | None = None,
+        mixed: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        self.average = average
         self.detector = detector
         self.classes = classes
         self.objective: Objective = objective

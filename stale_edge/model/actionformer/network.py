@@ -1,10 +1,16 @@
 """The network: embedding, pyramid of transformer blocks, neck, and two heads that every level shares."""
 
+from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from stale_edge.bundle.manifest import TensorSpec
+from stale_edge.config import LengthRule
 from stale_edge.model.actionformer.heads import ClassHead, IdentityNeck, OffsetHead, PyramidNeck
 from stale_edge.model.actionformer.layers import Block, ConvolutionLayer, LocalAttention
 from stale_edge.model.actionformer.output import PointOutput
@@ -26,6 +32,8 @@ class ActionFormer(nn.Module):
 
     def __init__(self, config: ActionFormerConfig) -> None:
         super().__init__()
+        if config.n_classes < 1:
+            raise ValueError(f"model.n_classes must be an integer >= 1 to build a network; got {config.n_classes}")
         self.config = config
         dim = config.pyramid_dim
         widths = [config.feature_channels] + [dim] * config.n_embedding_layers
@@ -65,6 +73,23 @@ class ActionFormer(nn.Module):
             for number, (level, mask) in enumerate(zip(levels, masks, strict=True))
         ]
         return PointOutput(torch.cat(class_logits, dim=1), torch.cat(offsets, dim=1), torch.cat(masks, dim=1)[:, :, 0])
+
+    @property
+    def length_rule(self) -> LengthRule:
+        """Any number of snippets."""
+        return self.config.length_rule
+
+    def output_specs(self) -> tuple[TensorSpec, ...]:
+        """Class logits, offsets, and which points are real."""
+        return (
+            TensorSpec("class_logits", "float32", ("B", "P", "K")),
+            TensorSpec("offsets", "float32", ("B", "P", 2)),
+            TensorSpec("valid", "float32", ("B", "P")),
+        )
+
+    def undecided(self, outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+        """Nothing inside the network is decided: (B, 0)."""
+        return np.empty((len(outputs["class_logits"]), 0))
 
     def class_bank(self) -> Tensor:
         """Give the class embeddings (K, 3 D + 1) of the network's own classes: its last layer, row by row."""

@@ -6,30 +6,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from stale_edge.config import FrameGrid, TimeGrid
+from stale_edge.model.actionformer.crops import VideoSegments, random_crop
 from stale_edge.model.actionformer.losses import distance_iou_loss, focal_loss
 from stale_edge.model.actionformer.objective_settings import PointObjectiveConfig
 from stale_edge.model.actionformer.output import PointOutput
 from stale_edge.model.actionformer.padding import padded_length
 from stale_edge.model.actionformer.points import assign_points, points_of
 from stale_edge.model.actionformer.settings import ActionFormerConfig
+from stale_edge.model.targets import LabelledSpan
 
 NORMALIZER_MOMENTUM = 0.9
 """How much of the normalizer stays in each step."""
 LEAST_OFFSET_LOSS = 0.01
 """Below this the loss of the offsets is not scaled up further, where it is to count as much as that of the classes."""
-
-
-class VideoSegments(NamedTuple):
-    """The actions of one video, or of a part of it.
-
-    segments: (N, 2) float32, start and end in snippets.
-    labels: (N,) int64.
-    n_snippets: T.
-    """
-
-    segments: Tensor
-    labels: Tensor
-    n_snippets: int
 
 
 class PointTargets(NamedTuple):
@@ -64,6 +54,22 @@ class PointObjective(nn.Module):
         self.model = model
         self.config = loss
         self.register_buffer("normalizer", torch.tensor(loss.initial_normalizer, dtype=torch.float64))
+
+    def targets(
+        self, actions: Sequence[LabelledSpan], *, vocabulary: Sequence[str], grid: TimeGrid, n_snippets: int
+    ) -> VideoSegments:
+        """Put the actions of one video on its grid of snippets; those of other classes are left out."""
+        rows = {name: row for row, name in enumerate(vocabulary)}
+        known = [action for action in actions if action.label in rows]
+        seconds = torch.tensor([[a.start_s, a.end_s] for a in known], dtype=torch.float64).reshape(-1, 2)
+        labels = torch.tensor([rows[action.label] for action in known], dtype=torch.int64)
+        places = grid_places(seconds, grid, n_snippets=n_snippets).float()
+        margin = 0.5 * grid.num_frames / grid.stride if isinstance(grid, FrameGrid) else 0.0
+        return VideoSegments(places, labels, n_snippets, margin)
+
+    def crop(self, targets: VideoSegments, generator: torch.Generator) -> tuple[int, VideoSegments]:
+        """Draw a part of a video, of at most `max_length` snippets."""
+        return random_crop(targets, max_length=self.model.max_length, generator=generator)
 
     def stack(self, targets: Sequence[VideoSegments]) -> PointTargets:
         """Assign the points of B videos, each filled up to the longest."""
@@ -123,3 +129,16 @@ class PointObjective(nn.Module):
     def _count(self, positive: Tensor) -> None:
         n_positive = positive.sum().clamp(min=1).to(self.normalizer)
         self.normalizer.mul_(NORMALIZER_MOMENTUM).add_((1 - NORMALIZER_MOMENTUM) * n_positive)
+
+
+def grid_places(seconds: Tensor, grid: TimeGrid, *, n_snippets: int) -> Tensor:
+    """Convert seconds to snippets of a grid: the inverse of `decoding.grid_seconds`, without its limits.
+
+    Args:
+        seconds: any shape, float64.
+        grid: `FrameGrid` or `RelativeGrid` say how.
+        n_snippets: of the video; read by a `RelativeGrid`.
+    """
+    if isinstance(grid, FrameGrid):
+        return (seconds * grid.fps - 0.5 * grid.num_frames) / grid.stride
+    return seconds / grid.duration_s * n_snippets

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stale_edge.config import from_dict
+from stale_edge.config import FeatureSpec, PointsConfig, from_dict
 from stale_edge.errors import ConfigError
 from stale_edge.model.actionformer.objective_settings import PointObjectiveConfig
 from stale_edge.model.actionformer.settings import SIX_RANGES, ActionFormerConfig
@@ -36,6 +36,20 @@ _FIXED: Mapping[str, Any] = {
     "head_with_ln": True,
 }
 """Settings that no published configuration changes; other values are refused."""
+_DECODING: Mapping[str, str] = {
+    "pre_nms_thresh": "pre_nms_threshold",
+    "pre_nms_topk": "pre_nms_top_k",
+    "duration_thresh": "duration_threshold",
+    "multiclass_nms": "multiclass",
+    "nms_sigma": "sigma",
+    "iou_threshold": "tiou_threshold",
+    "min_score": "min_score",
+    "voting_thresh": "voting_threshold",
+    "max_seg_num": "max_detections",
+}
+"""Public settings of `test_cfg`, and what they are called here."""
+_STRIDE_OF_LENGTH = -1
+"""A public `feat_stride` that stands for features of one length, whatever the video's duration."""
 _NEEDED = ("input_dim", "num_classes", "max_seq_len", "n_mha_win_size")
 _SECTIONS = ("train_cfg", "test_cfg", "opt", "loader", "dataset")
 _OF_DATA = ("input_dim", "num_classes", "max_seq_len")
@@ -46,15 +60,16 @@ _OF_DATA = ("input_dim", "num_classes", "max_seq_len")
 class PublicSettings:
     """What a public configuration says.
 
-    network, objective: translated.
-    decoding: `test_cfg`, as it stands.
-    dataset: as it stands; `feat_stride`, `num_frames` and `default_fps` say where the snippets lie.
+    network: sizes, as `dataset`, `model` and `train_cfg` say.
+    objective: of `train_cfg`.
+    decoding: of `test_cfg`.
+    features: of `dataset`: where the snippets lie in time, as far as it says so.
     """
 
     network: ActionFormerConfig
     objective: PointObjectiveConfig
-    decoding: Mapping[str, Any]
-    dataset: Mapping[str, Any]
+    decoding: PointsConfig
+    features: FeatureSpec
 
 
 def load_public_settings(path: Path) -> PublicSettings:
@@ -95,10 +110,11 @@ def read_public_settings(values: Mapping[str, Any]) -> PublicSettings:
     dataset = dict(_section(values, "dataset"))
     model = {key: dataset[key] for key in _OF_DATA if key in dataset}
     model |= {key: value for key, value in whole.items() if key not in _SECTIONS}
-    return PublicSettings(_network(model, training), _objective(training), decoding, dataset)
+    network = _network(model, training, resized=bool(dataset.get("force_upsampling", False)))
+    return PublicSettings(network, _objective(training), _decoding(decoding, network), _features(dataset, network))
 
 
-def _network(model: Mapping[str, Any], training: Mapping[str, Any]) -> ActionFormerConfig:
+def _network(model: Mapping[str, Any], training: Mapping[str, Any], *, resized: bool) -> ActionFormerConfig:
     missing = [key for key in _NEEDED if key not in model]
     if missing:
         raise ConfigError(
@@ -144,6 +160,7 @@ def _network(model: Mapping[str, Any], training: Mapping[str, Any]) -> ActionFor
             "max_length": settings["max_seq_len"],
             "absolute_positions": settings["use_abs_pe"],
             "relative_positions": settings["use_rel_pe"],
+            "resampling": "linear" if resized else "none",
             "neck": settings["fpn_type"],
             "dropout": training.get("dropout", 0.0),
             "drop_path": training.get("droppath", 0.1),
@@ -163,6 +180,28 @@ def _objective(training: Mapping[str, Any]) -> PointObjectiveConfig:
     if "init_loss_norm" in training:
         values["initial_normalizer"] = training["init_loss_norm"]
     return from_dict(PointObjectiveConfig, values, where="objective.")
+
+
+def _decoding(values: Mapping[str, Any], network: ActionFormerConfig) -> PointsConfig:
+    methods = {"soft": "gaussian", "hard": "hard", "none": "none"}
+    method = values.get("nms_method", "soft")
+    if method not in methods:
+        raise ConfigError(f"test_cfg.nms_method must be one of {', '.join(methods)}; got {method!r}")
+    known = {_DECODING[key]: value for key, value in values.items() if key in _DECODING}
+    return from_dict(
+        PointsConfig, {**known, "soft_nms": methods[method], "n_levels": network.n_levels}, where="decode."
+    )
+
+
+def _features(dataset: Mapping[str, Any], network: ActionFormerConfig) -> FeatureSpec:
+    stride = dataset.get("feat_stride")
+    values = {
+        "channels": network.feature_channels,
+        "fps": dataset.get("default_fps"),
+        "stride": None if stride == _STRIDE_OF_LENGTH else stride,
+        "num_frames": dataset.get("num_frames"),
+    }
+    return from_dict(FeatureSpec, values, where="dataset.")
 
 
 def _section(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:

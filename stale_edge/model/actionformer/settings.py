@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
+from stale_edge.config import LengthRule, Resampling, TextConfig
 from stale_edge.config.checks import require
 
 Ranges = tuple[tuple[float, float], ...]
@@ -18,10 +19,12 @@ SIX_RANGES: Ranges = ((0.0, 4.0), (4.0, 8.0), (8.0, 16.0), (16.0, 32.0), (32.0, 
 class ActionFormerConfig:
     """Sizes of the network. The defaults are the published THUMOS14 network on I3D features."""
 
+    architecture: Literal["actionformer"] = "actionformer"
+    """Its row in the table of architectures."""
     feature_channels: int = 2048
     """C, channels of the features, >= 1."""
-    n_classes: int = 20
-    """K, rows of the last layer, >= 1; 1 finds actions without naming them."""
+    n_classes: int = 0
+    """K, rows of the last layer, >= 0; 0: as many as training finds; 1 finds actions without naming them."""
     pyramid_dim: int = 512
     """D, width of the pyramid, >= 1, a multiple of `n_heads`."""
     neck_dim: int = 512
@@ -48,6 +51,9 @@ class ActionFormerConfig:
     """Whether each attention has a learned bias per head and distance within its window."""
     interpolate_positions: bool = True
     """Whether videos longer than `max_length` stretch the table of absolute positions; if not they are refused."""
+    resampling: Resampling = "none"
+    """`none`: videos keep their own rate, and training crops them to `max_length`. `linear`: each is resampled to
+    `train.n_snippets`, as the ActivityNet networks have it."""
     neck: Literal["identity", "fpn"] = "identity"
     """`identity`: one normalisation a level. `fpn`: coarse levels are added to finer ones first."""
     dropout: float = 0.0
@@ -58,7 +64,6 @@ class ActionFormerConfig:
     def __post_init__(self) -> None:
         for name in (
             "feature_channels",
-            "n_classes",
             "pyramid_dim",
             "neck_dim",
             "head_dim",
@@ -74,6 +79,7 @@ class ActionFormerConfig:
             self.pyramid_dim,
             f"a multiple of n_heads = {self.n_heads}",
         )
+        _require(self.n_classes >= 0, "n_classes", self.n_classes, "an integer >= 0")
         _require(self.n_head_layers >= 2, "n_head_layers", self.n_head_layers, "an integer >= 2")
         _require(len(self.ranges) >= 1, "ranges", self.ranges, "one pair of distances for each level, at least one")
         _require(
@@ -110,6 +116,21 @@ class ActionFormerConfig:
         _require(0 <= self.drop_path < 1, "drop_path", self.drop_path, "a number in [0, 1)")
 
     @property
+    def text(self) -> TextConfig:
+        """The classes are the rows of the last layer; no text encoder is read."""
+        return TextConfig(n_contexts=0)
+
+    @property
+    def length_rule(self) -> LengthRule:
+        """Any number of snippets; the network pads it so that every level has a spare point, see `padding`."""
+        return LengthRule(multiple=self.unit, spare=self.unit)
+
+    @property
+    def deployable(self) -> bool:
+        """It needs nothing but features and class embeddings."""
+        return True
+
+    @property
     def n_levels(self) -> int:
         """Levels of the pyramid; level l has one point every 2**l snippets."""
         return len(self.ranges)
@@ -144,11 +165,12 @@ _ACTIVITYNET = ActionFormerConfig(
     windows=(7, 7, 7, 7, 7, -1),
     max_length=192,
     absolute_positions=True,
+    resampling="linear",
 )
 
 NAMED_SETTINGS: Mapping[str, ActionFormerConfig] = MappingProxyType(
     {
-        "thumos-i3d": ActionFormerConfig(),
+        "thumos-i3d": ActionFormerConfig(n_classes=20),
         "activitynet-i3d": _ACTIVITYNET,
         "activitynet-tsp": replace(_ACTIVITYNET, feature_channels=512),
     }

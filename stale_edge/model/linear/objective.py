@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stale_edge.config import LinearConfig, LinearLossConfig
+from stale_edge.config import LinearConfig, LinearLossConfig, TimeGrid
 from stale_edge.model.linear.probe import LinearOutput
 from stale_edge.model.targets import IGNORED, BatchTargets, LabelledSpan, VideoTargets, assign_targets, stack_targets
 
@@ -21,10 +21,10 @@ class LinearObjective(nn.Module):
         self.config = loss
 
     def targets(
-        self, actions: Sequence[LabelledSpan], *, vocabulary: Sequence[str], duration_s: float, n_snippets: int
+        self, actions: Sequence[LabelledSpan], *, vocabulary: Sequence[str], grid: TimeGrid, n_snippets: int
     ) -> VideoTargets:
         """Label every snippet."""
-        return assign_targets(actions, vocabulary=vocabulary, duration_s=duration_s, n_snippets=n_snippets)
+        return assign_targets(actions, vocabulary=vocabulary, duration_s=grid.duration_s, n_snippets=n_snippets)
 
     def stack(self, targets: Sequence[VideoTargets]) -> BatchTargets:
         """Put the targets of videos of equal T together."""

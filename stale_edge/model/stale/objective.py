@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from stale_edge.config import LossConfig, ModelConfig
+from stale_edge.config import LossConfig, ModelConfig, TimeGrid
 from stale_edge.model.stale.losses import (
     ConsistencyProjection,
     classification_loss,
@@ -34,10 +34,10 @@ class StaleObjective(nn.Module):
         self.projection = ConsistencyProjection(model.embed_dim)
 
     def targets(
-        self, actions: Sequence[LabelledSpan], *, vocabulary: Sequence[str], duration_s: float, n_snippets: int
+        self, actions: Sequence[LabelledSpan], *, vocabulary: Sequence[str], grid: TimeGrid, n_snippets: int
     ) -> VideoTargets:
         """Label every snippet, and give it the mask of its action."""
-        return assign_targets(actions, vocabulary=vocabulary, duration_s=duration_s, n_snippets=n_snippets)
+        return assign_targets(actions, vocabulary=vocabulary, duration_s=grid.duration_s, n_snippets=n_snippets)
 
     def stack(self, targets: Sequence[VideoTargets]) -> BatchTargets:
         """Put the targets of videos of equal T together."""
