@@ -1,4 +1,4 @@
-"""`stale-edge import`: a checkpoint of the public STALE code."""
+"""`stale-edge import`: a checkpoint of the public STALE or ActionFormer code."""
 
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +19,13 @@ def register(app: typer.Typer) -> None:
 def import_(
     release: Annotated[Path, typer.Argument(help="Checkpoint file of the public code (.pth.tar).")],
     out: Annotated[Path, typer.Option(help="Checkpoint folder to write.")],
-    classes: Annotated[Path | None, typer.Option(help="File with class names, one a line; needs --tokenizer.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="ActionFormer: the public configuration it was trained with (.yaml or .json).")
+    ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option(help="File with class names, one a line: ActionFormer's in their order; STALE needs --tokenizer."),
+    ] = None,
     tokenizer: Annotated[
         str | None, typer.Option(help="CLIP's tokenizer: a folder with vocab.json and merges.txt, or a hub name.")
     ] = None,
@@ -28,13 +34,23 @@ def import_(
     ] = None,
     json_path: JsonOption = None,
 ) -> None:
-    """Bring a checkpoint of the public STALE code; nothing in the file is executed.
+    """Bring a checkpoint of the public STALE or ActionFormer code; nothing in the file is executed.
 
-    The file holds no class names and no tokenizer. Without them the checkpoint is the network alone; to export it,
-    give --tokenizer and --classes, or --class-bank.
+    STALE's file holds no class names and no tokenizer. Without them the checkpoint is the network alone; to export it,
+    give --tokenizer and --classes, or --class-bank. ActionFormer's needs --config.
     """
-    from stale_edge.model.stale.release_import import import_release
+    from stale_edge.errors import ConfigError
+    from stale_edge.model.actionformer.public_import import ActionFormerImport, import_actionformer
+    from stale_edge.model.stale.release_import import ReleaseImport, import_release
 
-    report = import_release(release, out, classes=classes, tokenizer=tokenizer, bank=class_bank)
+    report: ActionFormerImport | ReleaseImport
+    if config is None:
+        report = import_release(release, out, classes=classes, tokenizer=tokenizer, bank=class_bank)
+    elif tokenizer is not None or class_bank is not None:
+        raise ConfigError(
+            "--config is for ActionFormer, which has no text encoder: give no --tokenizer or --class-bank"
+        )
+    else:
+        report = import_actionformer(release, out, config=config, classes=classes)
     write_json(report.to_json(), json_path)
     console(json_path).print(report.summary(), markup=False)

@@ -19,6 +19,8 @@ COUNTERS = ("num_batches_tracked", "position_ids")
 """Ends of the names of tensors that hold integers."""
 
 
+ACTIONFORMER_TENSOR = "backbone.embd.0.conv.weight"
+"""Every checkpoint of ActionFormer's program has it, and none of STALE's."""
 AVERAGED = "state_dict_ema"
 """Where ActionFormer's program keeps the moving average of the weights, which is what it evaluates."""
 
@@ -36,6 +38,11 @@ class PublicFile:
     epoch: int | None
     tensors: dict[str, Tensor]
     averaged: bool
+
+    @property
+    def is_actionformer(self) -> bool:
+        """Whether the names are those of ActionFormer's program."""
+        return ACTIONFORMER_TENSOR in self.tensors
 
 
 def read_public_file(path: Path | str) -> PublicFile:

@@ -110,6 +110,11 @@ def import_release(
     """
     file, out = Path(file), Path(out)
     released = read_public_file(file)
+    if released.is_actionformer:
+        raise CheckpointError(
+            f"{file} is a checkpoint of ActionFormer, which does not say how its network is built; give the "
+            "configuration it was trained with as --config FILE (.yaml or .json)"
+        )
     try:
         model = release_from_public(released.tensors)
         blocks = public_blocks(released.tensors)
