@@ -295,9 +295,7 @@ def test_videos_by_every_way_give_the_segments_of_the_file(bundle, encoder, loca
     """As a file and through a pipe, 25 / 5 snippets a second; `detect` in windows is the judge."""
     path = video_files.write(tmp_path / "v.mkv", times_ms=range(0, 12_000, 100))
     reader = _reader(bundle, encoder)
-    from stale_edge.runtime.measured import MeasuredLocalizer
-
-    wanted = reader.detect(path, MeasuredLocalizer(localizer), class_bank=localizer.class_bank, window=20)
+    wanted = reader.detect(path, localizer, class_bank=localizer.class_bank, window=20)
     assert wanted.detections
     for source, pipe in ((str(path), None), ("-", _piped(path.read_bytes()))):
         opened = open_live(source, reader, pipe=pipe)

@@ -86,7 +86,6 @@ def test_the_network_runs_once_a_window_and_once_for_each_tentative_answer(local
     class Counting:
         feature_contract = localizer.feature_contract
         decode_config = localizer.decode_config
-        postprocessing = localizer.postprocessing
 
         def candidates(self, features, **options):
             calls.append(len(features))

@@ -16,7 +16,7 @@ from stale_edge.errors import BundleError, DataError, FeatureContractError, Veri
 from stale_edge.jobs.features import FeatureJob, extract_all
 from stale_edge.runtime import load_bundle, load_encoder
 from stale_edge.runtime.detect import detect_files
-from stale_edge.runtime.measured import MeasuredLocalizer, StageTimings
+from stale_edge.runtime.timings import StageTimings
 from stale_edge.video import extract_features
 
 FPS, STRIDE = 25.0, 5
@@ -151,14 +151,14 @@ def test_stages_are_measured(bundle, encoder, video, tmp_path) -> None:
 
 
 def test_measuring_changes_nothing(bundle) -> None:
-    inner = load_bundle(bundle)
-    measured = MeasuredLocalizer(inner)
-    features = tiny.features(40)
+    localizer, features = load_bundle(bundle), tiny.features(40)
     for options in ({}, {"window": 10}):
-        assert measured.detect(features, duration_s=8.0, **options) == inner.detect(features, duration_s=8.0, **options)
-    np.testing.assert_array_equal(measured.forward(features)["masks"], inner.forward(features)["masks"])
-    assert measured.timings.detector_s > 0
-    assert measured.timings.postprocess_s > 0
+        found = localizer.measure(features, duration_s=8.0, keep_scores=True, **options)
+        assert found.detections == localizer.detect(features, duration_s=8.0, **options)
+        assert found.timings.detector_s > 0
+        assert found.timings.postprocess_s > 0
+        assert len(found.class_scores or ()) == (7 if options else 1)
+        assert localizer.measure(features, duration_s=8.0, **options).class_scores is None
 
 
 def test_the_command_line_says_where_the_time_went(run, bundle, video, tmp_path) -> None:

@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import tracemalloc
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stale_edge import Localizer, load_bundle
+from stale_edge.bundle import ClassBank, FeatureContract
 from stale_edge.config import DecodeConfig
 from stale_edge.data import resample
 from stale_edge.decoding import DecodedArrays, paper_proposals
 from stale_edge.errors import FeatureContractError
 from stale_edge.runtime import seams
-from stale_edge.runtime.measured import MeasuredLocalizer
+from stale_edge.runtime.base import BaseLocalizer
 from stale_edge.runtime.seams import SAME_ACTION, SeamMerger
 from stale_edge.runtime.videos import VideoReader
 from stale_edge.runtime.windows import Window, WindowCandidates, WindowedPass, WindowPlan, detect_windowed
@@ -73,10 +73,10 @@ class SeesEverything:
     def __init__(self, actions: list[Detection], config: DecodeConfig = PAPER) -> None:
         self.actions = actions
         self.decode_config = config
-        self.postprocessing = nullcontext
 
-    def candidates(self, features, *, class_bank=None) -> WindowCandidates:
+    def candidates(self, features, *, class_bank=None, watch=None) -> WindowCandidates:
         assert class_bank is None
+        assert watch is not None
         start_s = float(features[0, 0])
         end_s = start_s + len(features)
         inside = [d for d in self.actions if d.start_s < end_s and d.end_s > start_s]
@@ -163,7 +163,9 @@ def _worlds(draw):
 def test_what_every_window_sees_right_comes_out_once_and_whole(config, world) -> None:
     n_snippets, window, overlap, actions = world
     localizer = SeesEverything(actions, config)
-    found = detect_windowed(localizer, _clock(n_snippets), duration_s=float(n_snippets), window=window, overlap=overlap)
+    found = detect_windowed(
+        localizer, _clock(n_snippets), duration_s=float(n_snippets), plan=WindowPlan(window, overlap)
+    ).detections
     assert sorted(found) == sorted(actions)
 
 
@@ -206,7 +208,9 @@ def test_soft_nms_comes_out_as_over_the_whole_video(method, world) -> None:
     n_snippets, window, overlap, proposals = world
     config = dataclasses.replace(PAPER, soft_nms=method, tiou_threshold=0.3, max_detections=10_000)
     localizer = SeesEverything(proposals, config)
-    found = detect_windowed(localizer, _clock(n_snippets), duration_s=float(n_snippets), window=window, overlap=overlap)
+    found = detect_windowed(
+        localizer, _clock(n_snippets), duration_s=float(n_snippets), plan=WindowPlan(window, overlap)
+    ).detections
     wanted = oracle.suppressed(proposals, [], config)
     _assert_equal(sorted(found, key=_place), sorted((Detection(*row) for row in wanted), key=_place), rtol=1e-9)
 
@@ -418,16 +422,27 @@ def test_also_with_other_policies_and_few_detections(localizer, policy, window, 
     assert len(wanted) == limit if policy == "paper" and limit < 100 else len(wanted) > 3
 
 
-class Configured(MeasuredLocalizer):
+class Configured(BaseLocalizer):
     """A localizer that decodes otherwise."""
 
     def __init__(self, inner: Localizer, config: DecodeConfig) -> None:
-        super().__init__(inner)
+        self._inner = inner
         self._config = config
+
+    @property
+    def class_bank(self) -> ClassBank:
+        return self._inner.class_bank
+
+    @property
+    def feature_contract(self) -> FeatureContract:
+        return self._inner.feature_contract
 
     @property
     def decode_config(self) -> DecodeConfig:
         return self._config
+
+    def _run(self, features, class_embeddings):
+        return self._inner._run(features, class_embeddings)
 
 
 @pytest.mark.parametrize("kind", ["any T", "fixed T"])
@@ -487,12 +502,11 @@ def test_the_release_policy_joins_detections(localizer) -> None:
 
 
 def test_what_joining_takes_is_post_processing(localizer, monkeypatch) -> None:
-    measured = MeasuredLocalizer(localizer)
     now = iter(range(10_000))
-    monkeypatch.setattr("stale_edge.runtime.measured.time.perf_counter", lambda: float(next(now)))
-    measured.detect(tiny.features(24), duration_s=24.0, window=24)
+    monkeypatch.setattr("stale_edge.runtime.timings.time.perf_counter", lambda: float(next(now)))
+    timings = localizer.measure(tiny.features(24), duration_s=24.0, window=24).timings
     # candidates: 3 steps of the clock, 1 of them the network's; add and finish: 1 each
-    assert (measured.timings.detector_s, measured.timings.postprocess_s) == (1.0, 4.0)
+    assert (timings.detector_s, timings.postprocess_s) == (1.0, 4.0)
 
 
 def test_bad_features_are_named_by_their_window(localizer) -> None:
@@ -514,7 +528,6 @@ class Counting:
         self.most = 0
 
         self.decode_config = localizer.decode_config
-        self.postprocessing = localizer.postprocessing
 
     def candidates(self, features, **options) -> WindowCandidates:
         self.n_windows += 1
@@ -555,7 +568,7 @@ def test_an_hour_long_video_file_takes_constant_memory(tmp_path: Path) -> None:
     """An hour of pictures, one a second, decoded, encoded and detected in; ten minutes of it need as much memory."""
     bundle = tiny.write(tmp_path / "bundle", stride=25)  # a snippet a second
     encoder = vision_encoder.write(tmp_path / "encoder", fingerprint="tiny-encoder")
-    localizer = MeasuredLocalizer(load_bundle(bundle))
+    localizer = load_bundle(bundle)
     reader = VideoReader(bundle, localizer.feature_contract, encoder=encoder)
     _ = reader.opened
     peaks, found = [], []

@@ -19,7 +19,7 @@ from stale_edge.paths import check_distinct, inside
 from stale_edge.progress import Progress, silent
 from stale_edge.runtime.detect import DetectionRun, Detector, DetectSettings, Found, summarize
 from stale_edge.runtime.detect_inputs import Input, find_inputs
-from stale_edge.runtime.measured import StageTimings
+from stale_edge.runtime.timings import StageTimings
 from stale_edge.segments import Detection
 
 

@@ -3,7 +3,6 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,8 @@ from stale_edge.bundle import ClassBank, FeatureContract
 from stale_edge.config import DecodeSettings
 from stale_edge.errors import ClassBankError, FeatureContractError
 from stale_edge.runtime.contract import checked_features, first_snippet, time_grid
-from stale_edge.runtime.windows import WindowCandidates, check_windows, detect_windowed
+from stale_edge.runtime.timings import Measured, Watch
+from stale_edge.runtime.windows import Enhancement, WindowCandidates, WindowPlan, check_windows, detect_windowed
 from stale_edge.segments import Detection, FloatArray
 
 
@@ -73,7 +73,30 @@ class BaseLocalizer(ABC):
         window: int | None = None,
         overlap: int | None = None,
     ) -> list[Detection]:
-        """Find which action happens when in one video.
+        """Find which action happens when in one video; `measure` without the seconds."""
+        return self.measure(
+            features,
+            duration_s=duration_s,
+            class_bank=class_bank,
+            video_label=video_label,
+            video_score=video_score,
+            window=window,
+            overlap=overlap,
+        ).detections
+
+    def measure(
+        self,
+        features: Any,
+        *,
+        duration_s: float,
+        class_bank: ClassBank | Sequence[str] | None = None,
+        video_label: str | None = None,
+        video_score: float | None = None,
+        window: int | None = None,
+        overlap: int | None = None,
+        keep_scores: bool = False,
+    ) -> Measured:
+        """Find which action happens when in one video, and how long that took.
 
         Features are resampled first where the feature contract says so, as in training. With `window`, the network sees
         each window like a video of its own, and what windows find is joined (`stale_edge.runtime.seams`): under the
@@ -89,9 +112,11 @@ class BaseLocalizer(ABC):
             window: snippets a window, >= 2; `features` may then be a memory map, of which one window is read at a time.
                 None: the whole video at once.
             overlap: snippets that two windows share, from 1 to half a window; None: half a window.
+            keep_scores: keep how sure the network was of each class.
 
         Returns:
-            Detections by falling score, their segments in seconds in [0, duration_s].
+            Detections by falling score, their segments in seconds in [0, duration_s]; the seconds of the network and
+            of post-processing.
 
         Raises:
             FeatureContractError: (a ValueError) the features do not fit, or are so large that the network overflows.
@@ -109,23 +134,26 @@ class BaseLocalizer(ABC):
                 self,
                 features,
                 duration_s=float(duration_s),
-                window=window,
-                overlap=overlap,
+                plan=WindowPlan.of(window, overlap),
                 class_bank=bank,
+                enhancement=Enhancement(video_label, video_score),
+                keep_scores=keep_scores,
+            )
+        watch = Watch(class_scores=[] if keep_scores else None)
+        with watch.postprocessing():
+            detections = decode_outputs(
+                self._decodable(features, bank, watch),
+                class_names=bank.names,
+                grid=time_grid(self.feature_contract, duration_s=float(duration_s)),
+                config=self.decode_config,
                 video_label=video_label,
                 video_score=video_score,
             )
-        outputs = self._decodable(features, bank)
-        return decode_outputs(
-            outputs,
-            class_names=bank.names,
-            grid=time_grid(self.feature_contract, duration_s=float(duration_s)),
-            config=self.decode_config,
-            video_label=video_label,
-            video_score=video_score,
-        )
+        return Measured(detections, watch.timings, watch.class_scores)
 
-    def candidates(self, features: Any, *, class_bank: ClassBank | Sequence[str] | None = None) -> WindowCandidates:
+    def candidates(
+        self, features: Any, *, class_bank: ClassBank | Sequence[str] | None = None, watch: Watch | None = None
+    ) -> WindowCandidates:
         """Look at one window of a video as `detect` looks at a whole one, up to where windows are joined.
 
         That is before soft-NMS where the policy's can be run on what several windows found, else after it.
@@ -133,6 +161,7 @@ class BaseLocalizer(ABC):
         Args:
             features: (T, C) of the window, any T >= 1, floating.
             class_bank: as in `detect`.
+            watch: counts the seconds; None: nobody asks.
 
         Raises:
             FeatureContractError, ClassBankError: (ValueErrors) as `detect`.
@@ -140,17 +169,15 @@ class BaseLocalizer(ABC):
         from stale_edge.decoding import decoder_of
 
         bank, config = self._bank_for(class_bank), self.decode_config
-        outputs, decoder = self._decodable(features, bank), decoder_of(config)
-        found = (decoder.candidates if decoder.joins_candidates else decoder.detections)(outputs, config)
+        watch = Watch() if watch is None else watch
+        with watch.postprocessing():
+            outputs, decoder = self._decodable(features, bank, watch), decoder_of(config)
+            found = (decoder.candidates if decoder.joins_candidates else decoder.detections)(outputs, config)
         shift = first_snippet(self.feature_contract)
         n_snippets = decoder.n_snippets(outputs, config)
         return WindowCandidates(found._replace(segments=found.segments + shift), n_snippets, tuple(bank.names))
 
-    def postprocessing(self) -> AbstractContextManager[None]:
-        """Enclose work on what `candidates` gave; a localizer that measures counts it."""
-        return nullcontext()
-
-    def _decodable(self, features: Any, bank: ClassBank) -> dict[str, FloatArray]:
+    def _decodable(self, features: Any, bank: ClassBank, watch: Watch) -> dict[str, FloatArray]:
         """Run the network on one video; what the policy reads, finite, without the axis B."""
         from stale_edge.data import resample
         from stale_edge.decoding import decoder_of
@@ -161,8 +188,12 @@ class BaseLocalizer(ABC):
             raise FeatureContractError(f"detect takes one video, features (T, C); got shape {values.shape}")
         if contract.resample_to is not None:
             values = resample(values, contract.resample_to)
-        outputs = {name: value[0] for name, value in self._run_for_decoding(values[None], bank.embeddings).items()}
-        for name in decoder_of(self.decode_config).reads:
+        with watch.network():
+            batch = self._run_for_decoding(values[None], bank.embeddings)
+        outputs, decoder = {name: value[0] for name, value in batch.items()}, decoder_of(self.decode_config)
+        if watch.class_scores is not None:
+            watch.class_scores.append(decoder.class_scores(outputs, self.decode_config))
+        for name in decoder.reads:
             if not np.isfinite(outputs[name]).all():
                 raise FeatureContractError(
                     f"the network's {name} are not finite for features of up to {np.abs(values).max():.3g} in size; "

@@ -12,12 +12,12 @@ from stale_edge.report.view import ClassCurves, Thumbnail, Truth, VideoView
 from stale_edge.runtime.contract import check_spec_near, implied_duration_s
 from stale_edge.runtime.detect_inputs import Input, find_inputs
 from stale_edge.runtime.localizer import load_bundle
-from stale_edge.runtime.measured import MeasuredLocalizer, StageTimings
 from stale_edge.runtime.text_encoder import choose_classes
+from stale_edge.runtime.timings import StageTimings
 from stale_edge.runtime.videos import VideoReader
 from stale_edge.runtime.views import class_curves, link_to
 from stale_edge.runtime.windows import WindowPlan, check_windows
-from stale_edge.segments import Detection, find_video
+from stale_edge.segments import Detection, FloatArray, find_video
 
 _MOST_ERRORS = 5
 """Where every input is bad, this many are named; the line is to be read."""
@@ -109,19 +109,18 @@ class Detector:
 
     def __init__(self, settings: DetectSettings, *, for_page: bool = False) -> None:
         check_windows(settings.window, settings.overlap)
-        inner = load_bundle(
+        self.localizer = load_bundle(
             settings.bundle, runtime=settings.runtime, precision=settings.precision, threads=settings.threads
         )
-        self.bank = inner.class_bank
+        self.bank = self.localizer.class_bank
         self.encoded: tuple[str, ...] = ()
         if settings.classes is not None:
-            self.bank, self.encoded = choose_classes(settings.bundle, inner.class_bank, settings.classes)
-        self.localizer = MeasuredLocalizer(inner)
+            self.bank, self.encoded = choose_classes(settings.bundle, self.bank, settings.classes)
         self._settings = settings
         self._for_page = for_page
         self._reader = VideoReader(
             settings.bundle,
-            inner.feature_contract,
+            self.localizer.feature_contract,
             encoder=settings.encoder,
             precision=settings.encoder_precision,
             threads=settings.threads,
@@ -144,8 +143,6 @@ class Detector:
         Raises:
             StaleEdgeError: it cannot be used; the message names it.
         """
-        self.localizer.timings = StageTimings()
-        self.localizer.kept_scores = [] if self._for_page else None
         try:
             if item.problem:
                 raise DataError(item.problem)
@@ -165,13 +162,11 @@ class Detector:
             class_bank=self.bank,
             window=settings.window,
             overlap=settings.overlap,
-            thumbnails=self._for_page,
+            for_page=self._for_page,
             progress=progress,
         )
-        curves = self._curves(found.n_snippets)
-        return Found(
-            item.video, found.detections, found.span_s, self.localizer.timings, found.notes, found.thumbnails, curves
-        )
+        curves = self._curves(found.class_scores, found.n_snippets)
+        return Found(item.video, found.detections, found.span_s, found.timings, found.notes, found.thumbnails, curves)
 
     def _in_features(self, item: Input) -> Found:
         settings, contract = self._settings, self.localizer.feature_contract
@@ -186,20 +181,22 @@ class Detector:
                 "stride; give --duration SECONDS"
             )
         try:
-            detections = self.localizer.detect(
+            found = self.localizer.measure(
                 features,
                 duration_s=seconds,
                 class_bank=self.bank,
                 window=settings.window,
                 overlap=settings.overlap,
+                keep_scores=self._for_page,
             )
         except FeatureContractError as error:
             where = item.source / item.video if item.source.is_dir() else item.source
             raise FeatureContractError(f"{where}: {error}") from error
-        return Found(item.video, detections, seconds, self.localizer.timings, curves=self._curves(features.shape[0]))
+        curves = self._curves(found.class_scores, features.shape[0])
+        return Found(item.video, found.detections, seconds, found.timings, curves=curves)
 
-    def _curves(self, n_snippets: int) -> ClassCurves | None:
-        parts, window = self.localizer.kept_scores, self._settings.window
+    def _curves(self, parts: Sequence[FloatArray] | None, n_snippets: int) -> ClassCurves | None:
+        window = self._settings.window
         if not parts:
             return None
         plan = None if window is None else WindowPlan.of(window, self._settings.overlap)

@@ -37,7 +37,7 @@ class PrecisionWarning(UserWarning):
 
 def load_bundle(
     path: Path | str, *, runtime: str = "onnxruntime", precision: str = "fp32", threads: int = 1
-) -> "Localizer":
+) -> "Localizer | RecommendedLocalizer":
     """Open a bundle for detection; the files that are used are checked byte by byte first.
 
     Args:
@@ -209,30 +209,49 @@ class Localizer(BaseLocalizer):
         return complete_masks(backend.run(features, class_embeddings), self.decode_config)
 
 
-class RecommendedLocalizer(Localizer):
+class RecommendedLocalizer(BaseLocalizer):
     """Runs every video with what was recommended for its length; a detector is opened when it is first needed.
 
     Args:
-        first: the localizer of the first choice, which says what they all are: one class bank, contract and decoder.
         recommendation: what is chosen for which length.
-        open_choice: opens the localizer of a (runtime, precision).
+        open_choice: opens the localizer of a (runtime, precision). That of the first choice is opened at once; it says
+            what they all are: one class bank, contract and decoder.
     """
 
-    def __init__(
-        self, first: Localizer, recommendation: Recommendation, open_choice: Callable[[tuple[str, str]], Localizer]
-    ) -> None:
+    runtime = AUTO
+    precision = "as recommended"
+
+    def __init__(self, recommendation: Recommendation, open_choice: Callable[[tuple[str, str]], Localizer]) -> None:
         self._recommendation = recommendation
         self._open_choice = open_choice
-        self._choices = {(first.runtime, first.precision): first}
+        self._first = open_choice(recommendation.choices[0].pair)
+        self._choices = {recommendation.choices[0].pair: self._first}
         self._choosing = threading.Lock()
-        super().__init__(
-            first._bundle,
-            first._entry,
-            first._open_detector,
-            decoded=first._decoded,
-            runtime=AUTO,
-            precision="as recommended",
-        )
+
+    @property
+    def class_bank(self) -> ClassBank:
+        """The bundle's vocabulary and embeddings."""
+        return self._first.class_bank
+
+    @property
+    def feature_contract(self) -> FeatureContract:
+        """What features must be."""
+        return self._first.feature_contract
+
+    @property
+    def decode_config(self) -> DecodeSettings:
+        """How the network's outputs become detections."""
+        return self._first.decode_config
+
+    @property
+    def manifest(self) -> Manifest:
+        """Everything the bundle says of itself."""
+        return self._first.manifest
+
+    @property
+    def note(self) -> str:
+        """What the exporter says of the first choice's file; may be empty."""
+        return self._first.note
 
     def chosen(self, n_snippets: int) -> Localizer:
         """Give the localizer that runs a video of so many snippets, as the detector sees them."""
@@ -249,13 +268,13 @@ class RecommendedLocalizer(Localizer):
         return self.chosen(features.shape[1])._run_for_decoding(features, class_embeddings)
 
 
-def _load_recommended(path: Path, *, threads: int) -> Localizer:
+def _load_recommended(path: Path, *, threads: int) -> RecommendedLocalizer:
     recommendation = read_recommendation(read_bundle(path), threads=threads)
 
     def open_choice(pair: tuple[str, str]) -> Localizer:
-        return load_bundle(path, runtime=pair[0], precision=pair[1], threads=threads)
+        return in_one_generation(path, lambda: _load(path, *pair, threads))
 
-    return RecommendedLocalizer(open_choice(recommendation.choices[0].pair), recommendation, open_choice)
+    return RecommendedLocalizer(recommendation, open_choice)
 
 
 def _same(embeddings: FloatArray, others: FloatArray) -> bool:

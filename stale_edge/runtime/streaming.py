@@ -9,6 +9,7 @@ import numpy as np
 from stale_edge.bundle import ClassBank
 from stale_edge.errors import FeatureContractError
 from stale_edge.runtime.contract import checked_features, implied_duration_s
+from stale_edge.runtime.timings import Watch
 from stale_edge.runtime.windows import Window, WindowedPass, WindowPlan
 from stale_edge.segments import Detection, FloatArray
 
@@ -37,6 +38,7 @@ class StreamingLocalizer:
         window, overlap: in snippets, see `WindowPlan`.
         snippet_s: seconds a snippet stands for, finite, > 0; None: stride / fps of the feature contract.
         class_bank: as in `Localizer.detect`.
+        watch: counts the seconds of network and post-processing; None: nobody asks.
 
     Raises:
         ValueError: window or overlap cannot be, or nobody says how long a snippet is.
@@ -50,6 +52,7 @@ class StreamingLocalizer:
         overlap: int | None = None,
         snippet_s: float | None = None,
         class_bank: ClassBank | Sequence[str] | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self._contract = localizer.feature_contract
         seconds = implied_duration_s(self._contract, 1) if snippet_s is None else snippet_s
@@ -61,7 +64,7 @@ class StreamingLocalizer:
         self.snippet_s = float(seconds)
         self.n_snippets = 0
         """Snippets taken so far."""
-        self._windows = WindowedPass(localizer, self.plan, snippet_s=self.snippet_s, class_bank=class_bank)
+        self._windows = WindowedPass(localizer, self.plan, snippet_s=self.snippet_s, class_bank=class_bank, watch=watch)
         self._n_windows = 0
         self._ended = False
         self._last: FloatArray = np.empty((self.plan.window, self._contract.channels), dtype=np.float32)  # a ring

@@ -11,11 +11,12 @@ from stale_edge.bundle import ClassBank, FeatureContract, read_bundle
 from stale_edge.errors import BundleError, DataError
 from stale_edge.progress import Progress, silent
 from stale_edge.report.view import Thumbnail
+from stale_edge.runtime.base import BaseLocalizer
 from stale_edge.runtime.contract import check_feature_spec
 from stale_edge.runtime.encoder import VisualEncoder, load_encoder
-from stale_edge.runtime.measured import MeasuredLocalizer
 from stale_edge.runtime.streaming import StreamingLocalizer
-from stale_edge.segments import Detection
+from stale_edge.runtime.timings import Measured, StageTimings, Watch
+from stale_edge.segments import Detection, FloatArray
 
 if TYPE_CHECKING:
     from stale_edge.video import Snippet
@@ -28,14 +29,18 @@ class VideoFindings(NamedTuple):
     n_snippets: T.
     span_s: seconds that its snippets cover; segments lie in [0, span_s].
     notes: what could not be read of it, one sentence each.
+    timings: of reading, encoder, network and post-processing.
     thumbnails: small pictures of it, by rising time; none unless asked for.
+    class_scores: as in `runtime.timings.Measured`; None unless asked for.
     """
 
     detections: list[Detection]
     n_snippets: int
     span_s: float
     notes: tuple[str, ...]
+    timings: StageTimings
     thumbnails: tuple[Thumbnail, ...]
+    class_scores: list[FloatArray] | None
 
 
 @dataclass(frozen=True)
@@ -88,22 +93,22 @@ class VideoReader:
     def detect(
         self,
         path: Path,
-        localizer: MeasuredLocalizer,
+        localizer: BaseLocalizer,
         *,
         class_bank: ClassBank,
         window: int | None = None,
         overlap: int | None = None,
-        thumbnails: bool = False,
+        for_page: bool = False,
         progress: Progress = silent,
     ) -> VideoFindings:
-        """Find the actions in a video; the seconds are added to the localizer's timings.
+        """Find the actions in a video.
 
         Args:
             path: a video file.
             localizer: of this reader's bundle.
             class_bank: the classes to look for.
             window, overlap: as in `Localizer.detect`; with a window, memory does not grow with the video.
-            thumbnails: keep small pictures of it.
+            for_page: keep small pictures of it, and how sure the network was of each class.
             progress: called with (stage, seconds done, seconds announced, name).
 
         Raises:
@@ -118,7 +123,7 @@ class VideoReader:
             watch = watch_video(progress, source, path.stem)
 
             def look(snippet: "Snippet") -> None:
-                if thumbnails:
+                if for_page:
                     strip.add(snippet)
                 watch(snippet)
 
@@ -126,14 +131,19 @@ class VideoReader:
             if window is None:
                 features = np.concatenate(list(blocks))
                 n_snippets, span_s = len(features), len(features) * stride / fps
-                found = localizer.detect(features, duration_s=span_s, class_bank=class_bank)
+                measured = localizer.measure(features, duration_s=span_s, class_bank=class_bank, keep_scores=for_page)
             else:
-                stream = StreamingLocalizer(localizer, window=window, overlap=overlap, class_bank=class_bank)
+                clock = Watch(class_scores=[] if for_page else None)
+                stream = StreamingLocalizer(
+                    localizer, window=window, overlap=overlap, class_bank=class_bank, watch=clock
+                )
                 for block in blocks:
                     found += stream.push(block)
                 found = sorted(found + stream.finish(), key=lambda detection: -detection.score)
+                measured = Measured(found, clock.timings, clock.class_scores)
                 n_snippets, span_s = stream.n_snippets, stream.n_snippets * stride / fps
             notes = source.notes
-        localizer.timings.decode_s += spent.decode_s
-        localizer.timings.encoder_s += spent.encoder_s
-        return VideoFindings(found, n_snippets, span_s, notes, tuple(Thumbnail(*one) for one in strip.pictures))
+        timings = measured.timings
+        timings.decode_s, timings.encoder_s = spent.decode_s, spent.encoder_s
+        pictures = tuple(Thumbnail(*one) for one in strip.pictures)
+        return VideoFindings(measured.detections, n_snippets, span_s, notes, timings, pictures, measured.class_scores)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -14,6 +13,7 @@ from stale_edge.decoding import DecodedArrays, decoder_of
 from stale_edge.decoding.inference import check_enhancement
 from stale_edge.errors import FeatureContractError
 from stale_edge.runtime.seams import SeamMerger
+from stale_edge.runtime.timings import Measured, Watch
 from stale_edge.segments import Detection
 
 
@@ -36,13 +36,21 @@ class LooksAtWindows(Protocol):
         """The policy and its settings, the same for all windows."""
         ...
 
-    def candidates(self, features: Any, *, class_bank: ClassBank | Sequence[str] | None = None) -> WindowCandidates:
-        """Look at one window as at a video of that length."""
+    def candidates(
+        self, features: Any, *, class_bank: ClassBank | Sequence[str] | None = None, watch: Watch | None = None
+    ) -> WindowCandidates:
+        """Look at one window as at a video of that length; `watch` counts the seconds."""
         ...
 
-    def postprocessing(self) -> AbstractContextManager[None]:
-        """Enclose what is done with candidates, so that a localizer can tell how long that took."""
-        ...
+
+class Enhancement(NamedTuple):
+    """A video-level class and its score for score enhancement; both or neither."""
+
+    label: str | None = None
+    score: float | None = None
+
+
+NO_ENHANCEMENT = Enhancement()
 
 
 class Window(NamedTuple):
@@ -130,8 +138,10 @@ class WindowedPass:
         localizer: looks at one window as at a video of that length.
         plan: where the windows lie.
         snippet_s: seconds a snippet stands for, > 0.
-        class_bank, video_label, video_score: as in `Localizer.detect`. Where windows join detections, the video-level
-            label is given to those of each window before they are joined, else to the final ones.
+        class_bank: as in `Localizer.detect`.
+        enhancement: where windows join detections, the video-level label is given to those of each window before they
+            are joined, else to the final ones.
+        watch: counts the seconds of network and post-processing; None: nobody asks.
 
     Raises:
         ValueError: video_label or video_score is not allowed.
@@ -144,16 +154,17 @@ class WindowedPass:
         *,
         snippet_s: float,
         class_bank: ClassBank | Sequence[str] | None = None,
-        video_label: str | None = None,
-        video_score: float | None = None,
+        enhancement: Enhancement = NO_ENHANCEMENT,
+        watch: Watch | None = None,
     ) -> None:
-        check_enhancement(video_label, video_score)
+        check_enhancement(*enhancement)
         self._localizer = localizer
         self._plan = plan
         self._snippet_s = snippet_s
         self._class_bank = class_bank
-        self._video_label = video_label
-        self._video_score = -math.inf if video_score is None else video_score
+        self._watch = Watch() if watch is None else watch
+        self._video_label = enhancement.label
+        self._video_score = -math.inf if enhancement.score is None else enhancement.score
         self._relabels_windows = not decoder_of(localizer.decode_config).joins_candidates
         self._merger = SeamMerger(localizer.decode_config)
         self._labels: tuple[str, ...] = ()
@@ -168,7 +179,7 @@ class WindowedPass:
         """
         found = self._found(features, window)
         is_last = window.seam >= window.end
-        with self._localizer.postprocessing():
+        with self._watch.postprocessing():
             final = self._merger.add(
                 found,
                 start=window.start * self._ticks,
@@ -181,24 +192,24 @@ class WindowedPass:
     def preview(self, features: Any, window: Window) -> list[Detection]:
         """Return what would become final if the video ended with this window, best first; nothing is kept."""
         found = self._found(features, window)
-        with self._localizer.postprocessing():
+        with self._watch.postprocessing():
             return self._in_seconds(self._merger.preview(found, start=window.start * self._ticks))
 
     @property
     def pending(self) -> list[Detection]:
         """What is known so far and may still change, best first."""
-        with self._localizer.postprocessing():
+        with self._watch.postprocessing():
             return self._in_seconds(self._merger.pending)
 
     def finish(self) -> list[Detection]:
         """Return what was still pending as final, best first."""
-        with self._localizer.postprocessing():
+        with self._watch.postprocessing():
             return self._in_seconds(self._merger.finish())
 
     def _found(self, features: Any, window: Window) -> DecodedArrays:
         """Look at one window: candidates in ticks of the whole video, labels as rows of `self._labels`."""
         try:
-            candidates = self._localizer.candidates(features, class_bank=self._class_bank)
+            candidates = self._localizer.candidates(features, class_bank=self._class_bank, watch=self._watch)
         except FeatureContractError as error:
             raise FeatureContractError(f"snippets {window.start} to {window.end}: {error}") from error
         self._ticks, self._labels = candidates.n_snippets, candidates.class_names
@@ -231,12 +242,11 @@ def detect_windowed(
     features: Any,
     *,
     duration_s: float,
-    window: int,
-    overlap: int | None = None,
+    plan: WindowPlan,
     class_bank: ClassBank | Sequence[str] | None = None,
-    video_label: str | None = None,
-    video_score: float | None = None,
-) -> list[Detection]:
+    enhancement: Enhancement = NO_ENHANCEMENT,
+    keep_scores: bool = False,
+) -> Measured:
     """Find which action happens when in a video of any length, window by window.
 
     The network sees each window like a video of its own, resampled alike. Under the paper policy the proposals of
@@ -249,31 +259,33 @@ def detect_windowed(
         features: (T, C) floating, T >= 1; anything with a shape whose rows can be sliced: an array, a memory map, an
             HDF5 dataset. One window of it is read at a time.
         duration_s: length of the video in seconds, > 0; snippet t covers [t, t + 1) / T of it.
-        window, overlap: in snippets, see `WindowPlan`.
-        class_bank, video_label, video_score: as in `Localizer.detect`.
+        plan: where the windows lie.
+        class_bank: as in `Localizer.detect`.
+        enhancement: see `WindowedPass`.
+        keep_scores: keep how sure the network was of each class in each window.
 
     Returns:
-        Detections by falling score, their segments in seconds in [0, duration_s].
+        Detections by falling score, their segments in seconds in [0, duration_s], and what they took.
 
     Raises:
         FeatureContractError: (a ValueError) features do not fit; the window is named.
-        ValueError: window, overlap or another argument is not allowed.
+        ValueError: the enhancement is not allowed.
     """
-    plan = WindowPlan.of(window, overlap)
     shape = tuple(features.shape) if hasattr(features, "shape") else np.shape(features)
     if len(shape) != 2 or shape[0] < 1:
         raise FeatureContractError(f"detect takes one video, features (T, C) with T >= 1; got shape {shape}")
+    watch = Watch(class_scores=[] if keep_scores else None)
     windows = WindowedPass(
         localizer,
         plan,
         snippet_s=duration_s / shape[0],
         class_bank=class_bank,
-        video_label=video_label,
-        video_score=video_score,
+        enhancement=enhancement,
+        watch=watch,
     )
     found: list[Detection] = []
     for place in plan.cut(shape[0]):
         found += windows.add(np.asarray(features[place.start : place.end]), place)
     found += windows.finish()
     within = [d._replace(end_s=min(d.end_s, duration_s)) for d in found]  # T * (duration_s / T) may round up
-    return sorted(within, key=lambda d: -d.score)
+    return Measured(sorted(within, key=lambda d: -d.score), watch.timings, watch.class_scores)

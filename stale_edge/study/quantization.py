@@ -19,8 +19,9 @@ from stale_edge.exporting import export_checkpoint
 from stale_edge.model.checkpoint import read_checkpoint
 from stale_edge.model.text import TextEncoder
 from stale_edge.progress import Progress
+from stale_edge.runtime.base import BaseLocalizer
 from stale_edge.runtime.evaluate import evaluate_localizer
-from stale_edge.runtime.localizer import Localizer, PrecisionWarning, load_bundle
+from stale_edge.runtime.localizer import PrecisionWarning, load_bundle
 from stale_edge.study.published import (
     THESIS_FIGURE_4,
 )
@@ -239,7 +240,7 @@ class Quantization:
         return self._data_set
 
 
-def _load(bundle: Path, precision: Precision) -> Localizer:
+def _load(bundle: Path, precision: Precision) -> BaseLocalizer:
     """Open an artifact on the CPU; that fp16 is not faster there is what the study says anyway."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PrecisionWarning)

@@ -13,7 +13,7 @@ from stale_edge.errors import DataError
 from stale_edge.exporting import ExportReport
 from stale_edge.exporting.encoder import EncoderReport
 from stale_edge.runtime.evaluate import EvaluationReport
-from stale_edge.runtime.measured import StageTimings
+from stale_edge.runtime.timings import StageTimings
 from stale_edge.training import TrainResult
 
 SCHEMA = "stale-edge-demo-video/1"

@@ -30,7 +30,7 @@ from stale_edge.machine import allowed_cpus
 from stale_edge.model.text import TextEncoder, class_bank
 from stale_edge.progress import Progress, silent
 from stale_edge.runtime.detect import detect_files
-from stale_edge.runtime.measured import StageTimings
+from stale_edge.runtime.timings import StageTimings
 from stale_edge.training import evaluate_checkpoint, train
 from stale_edge.video import ClipPreprocess
 
