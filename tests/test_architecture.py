@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "stale_edge"
@@ -21,7 +22,7 @@ ROWS = [
     {"config", "segments", "errors", "paths", "progress", "machine", "version", "_core"},
 ]
 LEVEL = {room: level for level, row in enumerate(ROWS) for room in row}
-TORCH_ROOMS = {"demo", "study", "exporting", "training", "model"}
+TORCH_ROOMS = {"demo", "study", "exporting", "training", "model", "benchmarking/torch_rows"}
 TORCH_FILES = {"data/dataset.py"}
 TORCH_PACKAGES = {"torch", "transformers", "accelerate", "safetensors", "fvcore", "tokenizers"}
 # The lowest row has an order of its own: everybody may raise an error.
@@ -42,6 +43,11 @@ def _room(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
+def _needs_torch(path: Path) -> bool:
+    inside = path.relative_to(PACKAGE).as_posix()
+    return inside in TORCH_FILES or any(inside.startswith(f"{room}/") for room in TORCH_ROOMS)
+
+
 def _imports(path: Path, *, top_level_only: bool = False) -> Iterator[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     nodes = tree.body if top_level_only else ast.walk(tree)
@@ -54,13 +60,25 @@ def _imports(path: Path, *, top_level_only: bool = False) -> Iterator[str]:
             yield from [PACKAGE.name] if front else (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def _file_of(name: str) -> Path | None:
+    """Find the file of this package that an imported name stands in."""
+    parts = name.split(".")[1:]
+    while parts:
+        path = PACKAGE.joinpath(*parts)
+        for file in (path.with_suffix(".py"), path / "__init__.py"):
+            if file.is_file():
+                return file
+        parts.pop()
+    return None
+
+
 def test_imports_point_down() -> None:
     wrong = []
     for path in _files():
         room = _room(path)
         for name in _imports(path):
             parts = name.split(".")
-            if parts[0] != "stale_edge" or parts[1:2] == [room]:
+            if parts[0] != PACKAGE.name or parts[1:2] == [room]:
                 continue
             target = parts[1] if len(parts) > 1 else "the front of the package"
             if target not in LEVEL or not (LEVEL[target] > LEVEL[room] or (room, target) in FOUNDATION):
@@ -68,14 +86,27 @@ def test_imports_point_down() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_torch_stays_in_its_rooms() -> None:
-    wrong = [
-        f"{path.relative_to(PACKAGE)} imports {name} when it is imported"
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Imports inside functions count too: they hide a circle from Python, not from a reader."""
+    graph = {
+        path: {_file_of(name) for name in _imports(path) if name.startswith(f"{PACKAGE.name}.")} - {None, path}
         for path in _files()
-        if _room(path) not in TORCH_ROOMS and str(path.relative_to(PACKAGE)) not in TORCH_FILES
-        for name in _imports(path, top_level_only=True)
-        if name.split(".")[0] in TORCH_PACKAGES
-    ]
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        raise AssertionError(" -> ".join(str(path.relative_to(PACKAGE)) for path in error.args[1])) from error
+
+
+def test_torch_stays_in_its_rooms() -> None:
+    wrong = []
+    for path in _files():
+        if _needs_torch(path):
+            continue
+        for name in _imports(path, top_level_only=True):
+            file = _file_of(name) if name.startswith(f"{PACKAGE.name}.") else None
+            if name.split(".")[0] in TORCH_PACKAGES or (file is not None and _needs_torch(file)):
+                wrong.append(f"{path.relative_to(PACKAGE)} imports {name} when it is imported")
     assert not wrong, "\n".join(wrong)
 
 

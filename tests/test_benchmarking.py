@@ -1,5 +1,6 @@
 """The arithmetic of the benchmark: what is measured, in whose turn, what the numbers mean. Nothing depends on time."""
 
+import dataclasses
 import itertools
 import json
 from pathlib import Path
@@ -10,19 +11,29 @@ import pytest
 
 from stale_edge.benchmarking import compare_results, machine_line, parse_lengths, read_results, table_rows
 from stale_edge.benchmarking import cpus as cpus_module
+from stale_edge.benchmarking.benchmark import find_devices
 from stale_edge.benchmarking.cpus import choose_cpus, cpus_near
 from stale_edge.benchmarking.jobs import calls_per_trial, is_stable, needs_refresh
-from stale_edge.benchmarking.judged_network import describe, training_config
 from stale_edge.benchmarking.network import FULL_SIZE, FULL_SIZES, TextTower
 from stale_edge.benchmarking.plan import ON_REQUEST, SUPPORTED, plan_rows, turns
 from stale_edge.benchmarking.rates import Product, Rates, plan_products
-from stale_edge.benchmarking.rounds import Contestant, run_rounds
-from stale_edge.benchmarking.run import find_devices
+from stale_edge.benchmarking.rounds import MeasuredProcess, run_rounds
 from stale_edge.benchmarking.statistics import median_interval, percentile, summarize
-from stale_edge.benchmarking.subject import network_subject
+from stale_edge.benchmarking.synthetic import plausible_outputs
 from stale_edge.benchmarking.table import COLUMNS, format_megabytes, format_ratio, format_seconds
-from stale_edge.benchmarking.workloads import plausible_outputs
-from stale_edge.config import BenchConfig, ModelConfig, from_dict, to_dict
+from stale_edge.benchmarking.target import network_target
+from stale_edge.benchmarking.torch_rows.trained_network import describe, training_config
+from stale_edge.config import (
+    BenchConfig,
+    DecodeConfig,
+    ModelConfig,
+    PointsConfig,
+    RelativeGrid,
+    RunsConfig,
+    from_dict,
+    to_dict,
+)
+from stale_edge.decoding.policies import decode_outputs
 from stale_edge.errors import ConfigError, StaleEdgeError
 from stale_edge.machine import machine_card
 from stale_edge.version import installed_versions
@@ -109,13 +120,13 @@ def test_trials_are_interleaved() -> None:
             return [1.0 if refresh else 2.0] * calls
 
     group = [
-        Contestant(name, FakeWorker(name), calls=2, refresh=name != "c")  # type: ignore[arg-type]
+        MeasuredProcess(name, FakeWorker(name), calls=2, refresh=name != "c")  # type: ignore[arg-type]
         for name in "abc"
     ]
     run_rounds(group, 4, seed=3, progress=_silent, stage="")
     assert [set(asked[i : i + 3]) for i in range(0, 12, 3)] == [{"a", "b", "c"}] * 4
     assert len(asked) == 12
-    assert [contestant.trials for contestant in group] == [[[1.0, 1.0]] * 4] * 2 + [[[2.0, 2.0]] * 4]
+    assert [process.trials for process in group] == [[[1.0, 1.0]] * 4] * 2 + [[[2.0, 2.0]] * 4]
 
 
 def _names(config: BenchConfig, **kwargs: Any) -> list[str]:
@@ -224,7 +235,7 @@ def test_rows_on_cuda() -> None:
 
 def test_cuda_time_is_between_events_with_all_else_done(monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch")
-    from stale_edge.benchmarking.worker import cuda_seconds
+    from stale_edge.benchmarking.torch_rows.cuda import cuda_seconds
 
     happened: list[str] = []
     numbers = itertools.count()
@@ -299,7 +310,8 @@ def test_counted_prompts_are_those_of_activitynet(shared_data: Path) -> None:
 
 
 def test_post_processing_input_looks_like_a_trained_detectors() -> None:
-    logits, masks = plausible_outputs(7, 120, seed=0)
+    outputs = plausible_outputs(DecodeConfig(), n_classes=7, length=120, seed=0)
+    logits, masks = outputs["class_logits"], outputs["masks"]
     assert (logits.shape, masks.shape, logits.dtype, masks.dtype) == ((8, 120), (120, 120), np.float32, np.float32)
     assert masks.min() >= 0
     assert masks.max() <= 1
@@ -310,8 +322,25 @@ def test_post_processing_input_looks_like_a_trained_detectors() -> None:
     assert masks[~foreground].max() < 0.06
 
 
+def test_post_processing_refuses_a_policy_it_has_no_outputs_for() -> None:
+    unknown = dataclasses.replace(DecodeConfig())
+    object.__setattr__(unknown, "policy", "guess")
+    with pytest.raises(ConfigError, match=r"decode policies paper, release, .*; got 'guess': leave the variant"):
+        plausible_outputs(unknown, n_classes=7, length=120, seed=0)
+
+
+@pytest.mark.parametrize("settings", [DecodeConfig(), PointsConfig(), RunsConfig()])
+def test_a_policy_finds_the_actions_of_its_made_up_outputs(settings: Any) -> None:
+    outputs = plausible_outputs(settings, n_classes=7, length=120, seed=0)
+    names = [f"class {k}" for k in range(7)]
+    found = decode_outputs(outputs, class_names=names, grid=RelativeGrid(60.0), config=settings)
+    best = {round(one.start_s / 20): one for one in reversed(found)}
+    assert len(best) >= 3  # an action in each 40 snippets, that is 20 s
+    assert all(4 < one.end_s - one.start_s < 17 for one in found[:3])  # 10 to 30 snippets of 0.5 s
+
+
 def test_utilization_is_against_the_fastest_engine() -> None:
-    slow, fast = Contestant("", None), Contestant("", None)  # type: ignore[arg-type]
+    slow, fast = MeasuredProcess("", None), MeasuredProcess("", None)  # type: ignore[arg-type]
     slow.trials, fast.trials = [[2.0]], [[0.5, 0.5], [0.5]]
     products = [(Product("cpu", "fp32", "torch"), slow), (Product("cpu", "fp32", "numpy"), fast)]
     rates = Rates(products, peak_tmacs=None)
@@ -458,7 +487,7 @@ def test_either_architecture_has_a_full_size() -> None:
         assert network.model == ModelConfig(architecture=architecture)
         assert (network.n_classes, network.text) == (FULL_SIZE.n_classes, FULL_SIZE.text)
         title = f"a full-size {architecture} network with random weights and 200 classes"
-        assert network_subject(network).title == title
+        assert network_target(network).title == title
     paper = FULL_SIZES["paper"]
     assert paper.at(300) is paper, "one network takes any number of snippets"
 

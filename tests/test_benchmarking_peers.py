@@ -20,38 +20,58 @@ TINY = Network(
 )
 
 
-def _outputs(*, batch: int = 1) -> list[Any]:
+def _outputs(*, batch: int = 1) -> dict[str, Any]:
     rng = np.random.default_rng(0)
-    return [
-        rng.uniform(-10, 10, (batch, 6, LENGTH)).astype(np.float32),
-        rng.random((batch, LENGTH, LENGTH), dtype=np.float32),
-    ]
+    return {
+        "class_logits": rng.uniform(-10, 10, (batch, 6, LENGTH)).astype(np.float32),
+        "masks": rng.random((batch, LENGTH, LENGTH), dtype=np.float32),
+    }
 
 
 def test_agreement_by_hand() -> None:
-    logits, masks = _outputs()
-    assert compare_outputs([logits, masks], [logits, masks], precision="fp32", what="x") == Agreement(0.0, 0.0)
-    moved, flipped = masks.copy(), logits.copy()
-    moved[0, 3, 4] += 0.03
-    flipped[0, :, 5] += 12
-    seen = compare_outputs([logits, masks], [flipped, moved], precision="bf16", what="x")
-    assert seen.mask_difference == pytest.approx(0.03, abs=1e-6)
-    assert seen.snippets_apart == pytest.approx(1 / LENGTH)  # one gate of twelve may flip in low precision
+    expected, got = _outputs(), _outputs()
+    settings = {"policy": "paper", "what": "x"}
+    assert compare_outputs(expected, got, precision="fp32", **settings) == Agreement(0.0, 0.0)
+    got["masks"][0, 3, 4] += 0.03
+    got["class_logits"][0, :, 5] += 12
+    found = compare_outputs(expected, got, precision="bf16", **settings)
+    assert found.mask_difference == pytest.approx(0.03, abs=1e-6)
+    assert found.snippets_apart == pytest.approx(1 / LENGTH)  # one gate of twelve may flip in low precision
     with pytest.raises(StaleEdgeError, match=r"x: wrong outputs: masks differ by 0.03 \(allowed: 0.0001\) and 8.3%"):
-        compare_outputs([logits, masks], [flipped, moved], precision="fp32", what="x")
+        compare_outputs(expected, got, precision="fp32", **settings)
+
+
+def test_agreement_of_points() -> None:
+    rng = np.random.default_rng(0)
+    logits, offsets = rng.uniform(-10, 10, (2, 20, 3)), rng.uniform(0, 50, (2, 20, 2))
+    moved = logits.copy()
+    moved[1, 4, 2] += 5  # one of 40 points
+    found = compare_outputs(
+        {"class_logits": logits, "offsets": offsets},
+        {"class_logits": moved, "offsets": offsets + 1},
+        policy="points",
+        precision="int8",
+        what="x",
+    )
+    assert found.snippets_apart == 1 / 40
+    assert found.mask_difference == pytest.approx(1 / offsets.max())
+    with pytest.raises(StaleEdgeError, match=r"x: outputs are compared for the policies paper, .*; got 'guess'"):
+        compare_outputs({}, {}, policy="guess", precision="fp32", what="x")
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
 def test_another_networks_outputs_are_refused_in_every_precision(precision: str) -> None:
-    logits, masks = _outputs()
+    expected = _outputs()
+    logits, masks = expected["class_logits"], expected["masks"]
+    settings = {"policy": "release", "precision": precision, "what": "x"}
     with pytest.raises(StaleEdgeError, match="have other class logits"):
-        compare_outputs([logits, masks], [logits[:, ::-1], masks], precision=precision, what="x")
+        compare_outputs(expected, {"class_logits": logits[:, ::-1], "masks": masks}, **settings)
     with pytest.raises(StaleEdgeError, match="wrong outputs"):
-        compare_outputs([logits, masks], [logits, 1 - masks], precision=precision, what="x")
-    with pytest.raises(StaleEdgeError, match="not finite"):
-        compare_outputs([logits, masks], [logits, masks * np.nan], precision=precision, what="x")
-    with pytest.raises(StaleEdgeError, match=r"shapes .*expected \[\(1, 6, 12\), \(1, 12, 12\)\]"):
-        compare_outputs([logits, masks], [logits, masks[:, :-1]], precision=precision, what="x")
+        compare_outputs(expected, {"class_logits": logits, "masks": 1 - masks}, **settings)
+    with pytest.raises(StaleEdgeError, match="masks must be finite"):
+        compare_outputs(expected, {"class_logits": logits, "masks": masks * np.nan}, **settings)
+    with pytest.raises(StaleEdgeError, match=r"shapes .*expected .*\(1, 6, 12\), 'masks': \(1, 12, 12\)"):
+        compare_outputs(expected, {"class_logits": logits, "masks": masks[:, :-1]}, **settings)
 
 
 def test_peers_are_planned_on_the_cpu_in_the_precisions_asked_for() -> None:
@@ -74,8 +94,9 @@ def _run(*, precision: str) -> dict[str, Any]:
         variants=("detector", "postprocess"),
         runtimes=("onnxruntime", "pytorch"),
         precisions=(precision, "fp32"),  # type: ignore[arg-type]
+        peers=True,
     )
-    return run_benchmark(config, network=TINY, peers=True)
+    return run_benchmark(config, network=TINY)
 
 
 @pytest.mark.slow
@@ -132,5 +153,5 @@ def test_a_network_of_unknown_sizes_has_no_peers() -> None:
     config = BenchConfig(lengths=(LENGTH,))
     plans = plan_peers(config, ("cpu",), LENGTH)
     with built_peers(plans, None, config=config, cpus=(), progress=lambda *_: None) as peers:
-        assert [peer.contestant for peer in peers] == [None] * len(PEERS)
+        assert [peer.measured for peer in peers] == [None] * len(PEERS)
         assert all("not known" in peer.to_json()["not_measured"] for peer in peers)

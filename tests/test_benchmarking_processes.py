@@ -16,8 +16,8 @@ import pytest
 from stale_edge.benchmarking import compare_results, run_benchmark, table_rows
 from stale_edge.benchmarking.jobs import Job
 from stale_edge.benchmarking.network import Network, TextTower
-from stale_edge.benchmarking.processes import Worker
-from stale_edge.benchmarking.subject import Subject, bundle_subject, network_of, network_subject
+from stale_edge.benchmarking.processes import JobProcess
+from stale_edge.benchmarking.target import Target, bundle_target, network_of, network_target
 from stale_edge.benchmarking.workloads import build_workload
 from stale_edge.bundle import ClassBank, read_bundle
 from stale_edge.config import BenchConfig, Config, ModelConfig, TextConfig, to_dict
@@ -26,8 +26,11 @@ from stale_edge.errors import ConfigError, StaleEdgeError
 pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
 
-from stale_edge.benchmarking.artifacts import detector_macs, make_bundle
-from stale_edge.benchmarking.reference import build_detector, build_reference, build_text_tower
+from stale_edge.benchmarking.torch_rows.bundles import make_bundle
+from stale_edge.benchmarking.torch_rows.counts import detector_macs
+from stale_edge.benchmarking.torch_rows.detectors import build_detector
+from stale_edge.benchmarking.torch_rows.reference import build_reference
+from stale_edge.benchmarking.torch_rows.text_tower import build_text_tower
 
 LENGTH = 12
 TOWER = TextTower(
@@ -59,8 +62,8 @@ def _product(**changes: Any) -> Job:
 
 
 @pytest.fixture
-def worker() -> Iterator[Worker]:
-    with Worker(_product(), name="a product") as worker:
+def worker() -> Iterator[JobProcess]:
+    with JobProcess(_product(), name="a product") as worker:
         yield worker
 
 
@@ -81,14 +84,14 @@ def test_a_made_bundle_has_one_file_for_all_who_run_it(tmp_path: Path) -> None:
     files = {entry.path: entry for entry in read_bundle(path).manifest.detectors}
     assert set(files) == {"detector-fp32.onnx", "detector-int8-static.onnx"}
     assert files["detector-int8-static.onnx"].weights_quantized
-    assert set(bundle_subject(path).available or ()) == {("onnxruntime", "fp32"), *asked}
+    assert set(bundle_target(path).available or ()) == {("onnxruntime", "fp32"), *asked}
     for runtime, precision in asked:
         for variant in ("detector", "localizer"):
             job = _product(variant=variant, runtime=runtime, precision=precision, bundle=str(path), length=LENGTH)
             build_workload(job).call()
 
 
-def test_a_worker_answers_until_it_is_finished(worker: Worker) -> None:
+def test_a_worker_answers_until_it_is_finished(worker: JobProcess) -> None:
     assert worker.ready() is None  # a product has no model
     seconds, _ = worker.warm_up()
     assert len(seconds) >= 3
@@ -98,7 +101,7 @@ def test_a_worker_answers_until_it_is_finished(worker: Worker) -> None:
     assert peaks["peak_rss_bytes"] is None or peaks["peak_rss_bytes"] > 10**7  # an interpreter alone has more
 
 
-def test_a_killed_worker_is_a_clear_error(worker: Worker) -> None:
+def test_a_killed_worker_is_a_clear_error(worker: JobProcess) -> None:
     worker.ready()
     os.kill(worker.pid, signal.SIGKILL)
     with pytest.raises(StaleEdgeError, match="measured a product died with signal 9; was memory short"):
@@ -107,7 +110,7 @@ def test_a_killed_worker_is_a_clear_error(worker: Worker) -> None:
 
 def test_a_crash_names_its_cause() -> None:
     with (
-        Worker(_product(length=-1), name="a product") as worker,
+        JobProcess(_product(length=-1), name="a product") as worker,
         pytest.raises(StaleEdgeError, match="exit status 1: ValueError: negative dimensions"),
     ):
         worker.ready()
@@ -116,14 +119,14 @@ def test_a_crash_names_its_cause() -> None:
 def test_a_refused_job_says_why(tmp_path: Path) -> None:
     job = _product(variant="detector", runtime="onnxruntime", bundle=str(tmp_path / "nothing"))
     with (
-        Worker(job, name="the row") as worker,
+        JobProcess(job, name="the row") as worker,
         pytest.raises(StaleEdgeError, match=r"the row cannot be measured: .*nothing"),
     ):
         worker.ready()
 
 
 def test_workers_are_ended_with_their_block() -> None:
-    with pytest.raises(KeyError), Worker(_product(), name="a product") as worker:
+    with pytest.raises(KeyError), JobProcess(_product(), name="a product") as worker:
         raise KeyError
     with pytest.raises(ProcessLookupError):
         os.kill(worker.pid, 0)
@@ -132,7 +135,7 @@ def test_workers_are_ended_with_their_block() -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux pins processes")
 def test_a_worker_stays_on_its_cpus() -> None:
     cpu = max(os.sched_getaffinity(0))
-    with Worker(_product(cpus=(cpu,)), name="a product") as worker:
+    with JobProcess(_product(cpus=(cpu,)), name="a product") as worker:
         worker.ready()
         threads = [int(thread.name) for thread in Path(f"/proc/{worker.pid}/task").iterdir()]
         assert [os.sched_getaffinity(thread) for thread in threads] == [{cpu}] * len(threads)
@@ -141,7 +144,7 @@ def test_a_worker_stays_on_its_cpus() -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere the peak is that of getrusage")
 def test_peak_memory_is_the_workers_own() -> None:
     ballast = np.ones(400_000_000, dtype=np.uint8)  # held by this process when it starts the worker
-    with Worker(_product(), name="a product") as worker:
+    with JobProcess(_product(), name="a product") as worker:
         worker.ready()
         peak = worker.finish()["peak_rss_bytes"]
     assert peak is not None
@@ -203,7 +206,7 @@ def _check(results: dict[str, Any], config: BenchConfig) -> None:
 
 
 def test_run_on_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stale_edge.benchmarking.run.load_average", lambda: [3.0, 2.0, 1.0])
+    monkeypatch.setattr("stale_edge.benchmarking.benchmark.load_average", lambda: [3.0, 2.0, 1.0])
     config = BenchConfig(
         lengths=(LENGTH,),
         repeats=2,
@@ -268,13 +271,13 @@ def test_a_bundle_for_one_length_refuses_others(bundle: Path) -> None:
 
 
 def test_subjects_without_torch(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stale_edge.benchmarking.subject.has_torch", lambda: False)
+    monkeypatch.setattr("stale_edge.benchmarking.target.has_torch", lambda: False)
     with pytest.raises(StaleEdgeError, match=r"name a bundle, or pip install \"stale-edge\[train,export\]\""):
-        network_subject()
-    subject = bundle_subject(bundle)
-    assert subject.available == (("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"))
-    assert subject.no_reference == "torch is not installed; a reference is a PyTorch network"
-    assert subject.n_classes == len(read_bundle(bundle).class_bank) == 5
+        network_target()
+    target = bundle_target(bundle)
+    assert target.available == (("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"))
+    assert target.no_reference == "torch is not installed; a reference is a PyTorch network"
+    assert target.n_classes == len(read_bundle(bundle).class_bank) == 5
 
 
 def test_the_network_of_a_bundle_is_read_from_its_manifest(bundle: Path, tmp_path: Path) -> None:
@@ -299,10 +302,10 @@ def test_the_network_of_a_bundle_is_read_from_its_manifest(bundle: Path, tmp_pat
     assert tower.prompt_tokens == ((2 + 8 + 4, 1), (2 + 8 + 8, 1))
     assert reason == ""
     contract = dataclasses.replace(manifest.feature_contract, length=None, resample_to=40)
-    subject = Subject("", network, 2, bundle, dataclasses.replace(manifest, feature_contract=contract))
-    assert subject.lengths(()) == (100, 200)
-    assert subject.localizer_length(7) == 40  # features of any length are resampled first
-    assert bundle_subject(bundle).localizer_length(LENGTH) == LENGTH
+    target = Target("", network, 2, bundle, dataclasses.replace(manifest, feature_contract=contract))
+    assert target.lengths(()) == (100, 200)
+    assert target.localizer_length(7) == 40  # features of any length are resampled first
+    assert bundle_target(bundle).localizer_length(LENGTH) == LENGTH
     free = Config(model=dataclasses.replace(TINY.model, text=TextConfig(encoder="none")))
     _, reason = network_of(dataclasses.replace(manifest, provenance={"config": to_dict(free)}), bank, text_encoder=None)
     assert "no text encoder made them" in reason

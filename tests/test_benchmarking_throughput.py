@@ -18,7 +18,7 @@ from stale_edge.benchmarking.batches import Batches
 from stale_edge.benchmarking.jobs import Job
 from stale_edge.benchmarking.network import Network
 from stale_edge.benchmarking.plan import RowPlan
-from stale_edge.benchmarking.processes import Worker
+from stale_edge.benchmarking.processes import JobProcess
 from stale_edge.benchmarking.table import throughput_lines, throughput_table
 from stale_edge.benchmarking.throughput import SETUPS, Setup, measure_throughput, videos_in_window
 from stale_edge.config import BenchConfig, ModelConfig
@@ -34,7 +34,7 @@ TINY = Network(
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("torch")
     pytest.importorskip("onnxscript")
-    from stale_edge.benchmarking.artifacts import make_bundle
+    from stale_edge.benchmarking.torch_rows.bundles import make_bundle
 
     path = tmp_path_factory.mktemp("throughput") / "bundle"
     artifacts = [("onnxruntime", "fp32"), ("onnxruntime", "int8")]
@@ -60,7 +60,7 @@ def test_videos_in_a_window_by_hand() -> None:
 
 def test_sessions_are_at_work_at_the_same_time(bundle: Path) -> None:
     job = Job("throughput", "cpu", "onnxruntime", "fp32", LENGTH, threads=1, bundle=str(bundle))
-    with Worker(job, name="one") as one, Worker(job, name="two") as two:
+    with JobProcess(job, name="one") as one, JobProcess(job, name="two") as two:
         for worker in (one, two):
             assert worker.ready() == (bundle / "detector-fp32.onnx").stat().st_size
             prepared = worker.ask(do="prepare", batch=2, check=True)
@@ -87,7 +87,7 @@ def test_sessions_stay_on_cpus_of_their_own_while_they_work(bundle: Path, runtim
         workers = []
         for cpu in cpus:
             job = Job("throughput", "cpu", runtime, "fp32", LENGTH, threads=1, cpus=(cpu,), bundle=str(bundle))
-            workers.append(stack.enter_context(Worker(job, name=f"on CPU {cpu}")))
+            workers.append(stack.enter_context(JobProcess(job, name=f"on CPU {cpu}")))
         for worker in workers:  # built at the same time, as in a measurement
             worker.ready()
         for worker in workers:
@@ -144,6 +144,7 @@ class _Detector:
     """Outputs are made of its features; `wrong` answers for the first video alone."""
 
     channels = 4
+    policy = "paper"
 
     def __init__(self, *, batch: int | None = None, wrong: bool = False) -> None:
         self.fixed_batch = batch
@@ -178,9 +179,9 @@ def test_nothing_to_count_is_an_error() -> None:
     pytest.importorskip("torch")
     config = BenchConfig(lengths=(LENGTH,), runtimes=("pytorch",))
     with pytest.raises(ConfigError, match="--throughput counts detectors on the CPU in onnxruntime and openvino"):
-        run_benchmark(config, network=TINY, throughput=True)
+        run_benchmark(dataclasses.replace(config, throughput=True), network=TINY)
     with pytest.raises(ConfigError, match="--peers times detectors on the CPU in fp32 and bf16"):
-        run_benchmark(dataclasses.replace(config, runtimes=(), precisions=("int8",)), network=TINY, peers=True)
+        run_benchmark(dataclasses.replace(config, runtimes=(), precisions=("int8",), peers=True), network=TINY)
 
 
 def test_table_of_throughput(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,7 +227,9 @@ def test_table_of_throughput(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
              "compile_seconds": None, "not_measured": "no compiler"},
         ],
     }  # fmt: skip
-    monkeypatch.setattr("stale_edge.benchmarking.run_benchmark", lambda *_, **given: asked.update(given) or results)
+    monkeypatch.setattr(
+        "stale_edge.benchmarking.run_benchmark", lambda config, **_: asked.update(vars(config)) or results
+    )
     code, out, err = run("bench", "--device", "cpu", "--peers", "--throughput")
     assert (code, asked["peers"], asked["throughput"]) == (0, True, True), err
     for words in ("torch-compile fp32, T = 100: compiled in 31.2 s", "T = 100: not measured: no compiler",

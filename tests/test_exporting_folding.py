@@ -7,7 +7,7 @@ import onnx
 import pytest
 import torch
 
-from stale_edge.benchmarking.macs import count_macs
+from stale_edge.benchmarking.torch_rows.macs import count_macs
 from stale_edge.config import ModelConfig
 from stale_edge.exporting.detector_exporter import DetectorExporter
 from stale_edge.exporting.formats import find_format

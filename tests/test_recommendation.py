@@ -11,9 +11,9 @@ import pytest
 import tiny
 from typer.testing import CliRunner
 
-from stale_edge.benchmarking import accuracy
-from stale_edge.benchmarking.accuracy import Judged, judge_runtimes
-from stale_edge.benchmarking.recommend import choose, judged_lines, recommendation_rows, run_with_recommendation
+from stale_edge.benchmarking import decisions
+from stale_edge.benchmarking.decisions import ComparedRuntime, compare_runtimes
+from stale_edge.benchmarking.recommend import choose, recommendation_lines, recommendation_rows, run_with_recommendation
 from stale_edge.bundle import FeatureContract, read_bundle
 from stale_edge.cli.app import app
 from stale_edge.config import BenchConfig
@@ -85,7 +85,7 @@ def _fake(monkeypatch: pytest.MonkeyPatch, contract: FeatureContract, **finders:
             raise BundleError(f"no {precision} here")
         return Finds(contract, *finders[precision])
 
-    monkeypatch.setattr(accuracy, "load_bundle", load)
+    monkeypatch.setattr(decisions, "load_bundle", load)
 
 
 def test_what_decides_alike_is_kept_and_what_does_not_is_refused(
@@ -95,7 +95,7 @@ def test_what_decides_alike_is_kept_and_what_does_not_is_refused(
     _fake(monkeypatch, contract, fp32=(0, 0, 0.1), bf16=(0.5, 10, 0.1), int8=(2.0, 1, 0.1), fp16=(20.0, 10, 0.0))
     pairs = [("onnxruntime", "fp32"), ("openvino", "bf16"), ("onnxruntime", "int8"), ("onnxruntime", "fp16")]
     pairs.append(("openvino", "int8-static"))
-    fp32, bf16, int8, fp16, static = judge_runtimes(bundle, data, pairs, threads=1, progress=_silent)
+    fp32, bf16, int8, fp16, static = compare_runtimes(bundle, data, pairs, threads=1, progress=_silent)
     assert (fp32.kept, fp32.change, fp32.average_mAP) == (True, 0.0, pytest.approx(100.0))
     # All moved by half a second of fifty: tIoU 0.98 with what fp32 finds. The tail, below 0.3 of 0.9, is nobody's.
     assert (bf16.kept, bf16.n_detections, bf16.matched) == (True, 10, 10)
@@ -115,7 +115,7 @@ def test_a_yardstick_that_finds_nothing_judges_nothing(
     monkeypatch.setattr(Finds, "detect", lambda *_, **__: [])
     _fake(monkeypatch, read_bundle(bundle).manifest.feature_contract, fp32=(0, 0, 0))
     with pytest.raises(DataError, match="onnxruntime fp32 finds nothing in its validation videos"):
-        judge_runtimes(bundle, data, [], threads=1, progress=_silent)
+        compare_runtimes(bundle, data, [], threads=1, progress=_silent)
 
 
 def _row(runtime: str, precision: str, length: int, median: float, **changes: Any) -> dict[str, Any]:
@@ -125,9 +125,9 @@ def _row(runtime: str, precision: str, length: int, median: float, **changes: An
 
 def test_the_fastest_kept_one_is_chosen_for_each_length() -> None:
     judged = [
-        Judged("onnxruntime", "fp32", True, ""),
-        Judged("onnxruntime", "int8", True, ""),
-        Judged("openvino", "bf16", False, "decides differently"),
+        ComparedRuntime("onnxruntime", "fp32", True, ""),
+        ComparedRuntime("onnxruntime", "int8", True, ""),
+        ComparedRuntime("openvino", "bf16", False, "decides differently"),
     ]
     rows = [
         _row("onnxruntime", "fp32", 100, 0.2),
@@ -144,7 +144,7 @@ def test_the_fastest_kept_one_is_chosen_for_each_length() -> None:
     assert (long["length"], long["precision"]) == (1000, "fp32")
     described = {"lengths": [short, long], "runtimes": [one.to_json() for one in judged], "rule": "r", "judged_on": "d"}
     assert recommendation_rows(described)[0][:5] == ["100", "10 x", "20 x", "20 x", "onnxruntime int8"]
-    lines = judged_lines(described | {"written": None})
+    lines = recommendation_lines(described | {"written": None})
     assert "  openvino bf16: REFUSED: decides differently" in lines
     assert choose(rows, judged[2:]) == []
 

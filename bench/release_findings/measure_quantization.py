@@ -7,7 +7,7 @@ import quirks
 from torch import nn
 
 from stale_edge.benchmarking.network import FULL_SIZE, TextTower
-from stale_edge.benchmarking.reference import build_text_tower
+from stale_edge.benchmarking.torch_rows.text_tower import build_text_tower
 
 
 def measure_quantization(length: int) -> dict[str, Any]:

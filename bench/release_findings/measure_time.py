@@ -26,8 +26,8 @@ COLD = """
 import sys, time
 import torch
 from stale_edge.benchmarking.network import FULL_SIZE
-from stale_edge.benchmarking.reference import build_reference
-from stale_edge.benchmarking.workloads import random_features
+from stale_edge.benchmarking.torch_rows.reference import build_reference
+from stale_edge.benchmarking.synthetic import random_features
 torch.set_num_threads(1)
 forward, _ = build_reference(FULL_SIZE.at(int(sys.argv[1])), seed=0)
 features = torch.from_numpy(random_features(int(sys.argv[1]), 512, seed=0))[None]

@@ -1,6 +1,6 @@
 """Whether what is about to be timed computes the detector at all: a wrong answer, however fast, is no row."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,60 +9,74 @@ from numpy.typing import NDArray
 
 from stale_edge.errors import StaleEdgeError
 
+CLASS_AXIS: Mapping[str, int] = {"paper": 1, "release": 1, "runs": 1, "points": 2}
+"""Decode policy -> the axis of `class_logits` that holds the classes; the others are videos, and snippets or points."""
+
 
 @dataclass(frozen=True)
 class Limit:
-    """How far outputs may be from those they are held against."""
+    """How far outputs may be from the expected ones."""
 
-    masks: float
-    """Largest difference of a mask, which lies in [0, 1]."""
+    others: float
+    """Largest difference of an output other than class logits, as a part of its largest value (at least 1)."""
     logits: float
     """Difference of a snippet's logits above which it counts as apart, as a part of the largest logit (at least 1)."""
     apart: float
-    """Share of the snippets that may be apart: the gate is discontinuous, and random weights leave it undecided."""
+    """Share of the snippets that may be apart: a gate is discontinuous, and random weights leave it undecided."""
 
 
-_EXACT = Limit(masks=1e-4, logits=1e-4, apart=0.01)
-_COARSE = Limit(masks=0.05, logits=0.1, apart=0.25)
-"""Far below another network's outputs, all of whose snippets are apart, and no judgement of decisions, which is
-`--recommend`'s: bf16 and int8 move logits and flip gates."""
+_EXACT = Limit(others=1e-4, logits=1e-4, apart=0.01)
+_COARSE = Limit(others=0.05, logits=0.1, apart=0.25)
+"""Far below the outputs of another network, all of whose snippets are apart. It does not compare decisions, which
+`--recommend` does: bf16 and int8 move logits and flip gates."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """What was seen, each in [0, 1]."""
+    """What was measured, each in [0, 1]."""
 
     mask_difference: float
-    """Largest of all masks."""
+    """Largest difference of all outputs but class logits: of STALE's masks, or of a detector's offsets or attention."""
     snippets_apart: float
-    """Share of the snippets."""
+    """Share of the snippets, or of the points."""
 
 
 def compare_outputs(
-    expected: Sequence[NDArray[Any]], got: Sequence[NDArray[Any]], *, precision: str, what: str
+    expected: Mapping[str, NDArray[Any]], got: Mapping[str, NDArray[Any]], *, policy: str, precision: str, what: str
 ) -> Agreement:
-    """Hold class logits (B, K + 1, T) and masks (B, T, T) against those that they should be.
+    """Compare what decoding reads of B videos with what it should be.
 
     Args:
-        expected: logits and masks of what is trusted.
-        got: logits and masks of what is to be timed.
+        expected: outputs by name, `class_logits` among them, of a detector that is trusted.
+        got: the same outputs of the detector that is to be timed.
+        policy: the decode policy that reads them.
         precision: fp32 has to agree but for rounding; the others coarsely.
-        what: how the error calls it.
+        what: name of the compared detector in an error.
 
     Raises:
-        StaleEdgeError: the shapes differ, a number is not finite, or the outputs are too far apart.
+        StaleEdgeError: the policy is unknown, names or shapes differ, a number is not finite, or the outputs are too
+            far apart.
     """
     limit = _EXACT if precision == "fp32" else _COARSE
-    shapes, expected_shapes = [x.shape for x in got], [x.shape for x in expected]
+    if policy not in CLASS_AXIS:
+        raise StaleEdgeError(f"{what}: outputs are compared for the policies {', '.join(CLASS_AXIS)}; got {policy!r}")
+    shapes, expected_shapes = ({name: x.shape for name, x in outputs.items()} for outputs in (got, expected))
     if shapes != expected_shapes:
-        raise StaleEdgeError(f"{what}: class logits and masks have shapes {shapes}; expected {expected_shapes}")
-    if not all(np.isfinite(x).all() for x in got):
-        raise StaleEdgeError(f"{what}: class logits or masks are not finite")
-    logits = np.abs(expected[0] - got[0]).max(axis=1) / max(1.0, float(np.abs(expected[0]).max()))  # (B, T)
-    seen = Agreement(float(np.abs(expected[1] - got[1]).max()), float((logits > limit.logits).mean()))
-    if seen.mask_difference > limit.masks or seen.snippets_apart > limit.apart:
+        raise StaleEdgeError(f"{what}: the outputs have shapes {shapes}; expected {expected_shapes}")
+    not_finite = [name for name, x in got.items() if not np.isfinite(x).all()]
+    if not_finite:
+        raise StaleEdgeError(f"{what}: {' and '.join(not_finite)} must be finite; got infinity or NaN")
+    apart = {name: np.abs(expected[name] - got[name]) / _scale(expected[name]) for name in expected}
+    logits = apart.pop("class_logits").max(axis=CLASS_AXIS[policy])  # (B, T) or (B, P)
+    found = Agreement(max((float(x.max()) for x in apart.values()), default=0.0), float((logits > limit.logits).mean()))
+    if found.mask_difference > limit.others or found.snippets_apart > limit.apart:
         raise StaleEdgeError(
-            f"{what}: wrong outputs: masks differ by {seen.mask_difference:.2g} (allowed: {limit.masks:g}) and "
-            f"{seen.snippets_apart:.1%} of the snippets have other class logits (allowed: {limit.apart:.0%})"
+            f"{what}: wrong outputs: {' and '.join(apart) or 'others'} differ by {found.mask_difference:.2g} (allowed: "
+            f"{limit.others:g}) and {found.snippets_apart:.1%} of the snippets have other class logits (allowed: "
+            f"{limit.apart:.0%})"
         )
-    return seen
+    return found
+
+
+def _scale(values: NDArray[Any]) -> float:
+    return max(1.0, float(np.abs(values).max()))

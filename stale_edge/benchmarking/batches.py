@@ -3,14 +3,15 @@
 import dataclasses
 import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from stale_edge.benchmarking.agreement import compare_outputs
+from stale_edge.benchmarking.deployed_detector import DeployedDetector
 from stale_edge.benchmarking.jobs import Job, is_stable
-from stale_edge.benchmarking.workloads import random_features
+from stale_edge.benchmarking.synthetic import random_features
 from stale_edge.errors import StaleEdgeError
 
 PREPARE_SECONDS = 1.0
@@ -25,14 +26,12 @@ class Batches:
     """
 
     def __init__(self, job: Job) -> None:
-        from stale_edge.benchmarking.deployed_detector import DeployedDetector
-
         self._detector = DeployedDetector(job)
         self._precision, self._length, self._seed = job.precision, job.length, job.seed
         self.model_bytes = self._detector.model_bytes
 
     def prepare(self, batch: int, *, check: bool) -> dict[str, Any]:
-        """Warm a batch size up, and hold its outputs against those of one video at a time if `check`.
+        """Warm a batch size up; if `check`, compare its outputs with those of one video at a time.
 
         Returns:
             `refused`, the reason why this batch cannot be counted, alone; or `seconds` of the last calls, and what
@@ -44,15 +43,19 @@ class Batches:
         about: dict[str, Any] = {}
         if check:
             features = self._features(batch)
-            alone = [self._run(features[i : i + 1]) for i in range(batch)]
-            expected = [np.concatenate(of_each) for of_each in zip(*alone, strict=True)]
+            alone = [self._detector.run(features[i : i + 1]) for i in range(batch)]
+            expected = {name: np.concatenate([one[name] for one in alone]) for name in alone[0]}
             try:
-                seen = compare_outputs(
-                    expected, self._run(features), precision=self._precision, what=f"a batch of {batch}"
+                found = compare_outputs(
+                    expected,
+                    self._detector.run(features),
+                    policy=self._detector.policy,
+                    precision=self._precision,
+                    what=f"a batch of {batch}",
                 )
             except StaleEdgeError as error:
                 return {"refused": str(error)}
-            about = dataclasses.asdict(seen)
+            about = dataclasses.asdict(found)
         call, seconds = self._call(batch), list[float]()
         while len(seconds) < 3 or not (is_stable(seconds) or sum(seconds) > PREPARE_SECONDS):
             started = time.perf_counter()
@@ -88,7 +91,3 @@ class Batches:
     def _call(self, batch: int) -> Callable[[], object]:
         features = self._features(batch)
         return lambda: self._detector.run(features)
-
-    def _run(self, features: Any) -> Sequence[Any]:
-        outputs = self._detector.run(features)
-        return outputs["class_logits"], outputs["masks"]

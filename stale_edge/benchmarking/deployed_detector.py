@@ -40,6 +40,7 @@ class DeployedDetector:
             class_embeddings=bundle.class_bank.embeddings,
         )
         self._embeddings = bundle.class_bank.embeddings
+        self.policy = self._decode.policy
         self.channels = bundle.manifest.feature_contract.channels
         self.model_bytes = entry.bytes
 

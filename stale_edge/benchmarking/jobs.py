@@ -13,7 +13,8 @@ The process answers each line with one line: `{"error": text}`, or what the ques
     {"do": "finish"}               {"peak_rss_bytes": int | null, "peak_device_bytes": int | null}, then it ends
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from stale_edge.benchmarking.network import Network
@@ -67,6 +68,16 @@ class Job:
     """Of PyTorch's compilers: the folder they write to."""
     artifact: str = ""
     """Of AOTInductor: the file that `compile` writes and `detector` runs."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One call, ready to be timed, and the bytes of what it runs: weights in PyTorch, the file of an artifact."""
+
+    call: Callable[[], object]
+    model_bytes: int | None
+    about: Mapping[str, float] = field(default_factory=dict)
+    """What else was found when it was built."""
 
 
 def is_stable(seconds: list[float]) -> bool:

@@ -11,8 +11,8 @@ from typing import Any
 from stale_edge.benchmarking.jobs import Job
 from stale_edge.benchmarking.network import Network
 from stale_edge.benchmarking.plan import Device, RowPlan
-from stale_edge.benchmarking.processes import Worker
-from stale_edge.benchmarking.rounds import Contestant
+from stale_edge.benchmarking.processes import JobProcess
+from stale_edge.benchmarking.rounds import MeasuredProcess
 from stale_edge.config import BenchConfig, Precision
 from stale_edge.errors import StaleEdgeError
 from stale_edge.progress import Progress
@@ -31,7 +31,7 @@ class Peer:
     """What became of a peer before it was timed."""
 
     plan: RowPlan
-    contestant: Contestant | None
+    measured: MeasuredProcess | None
     """None: it is not measured."""
     about: Mapping[str, float]
     reason: str = ""
@@ -116,12 +116,12 @@ def _job(plan: RowPlan, network: Network, scratch: Path, *, config: BenchConfig,
 def _build(plan: RowPlan, job: Job, stack: contextlib.ExitStack) -> Peer:
     about: Mapping[str, float] = {}
     if job.artifact:
-        with Worker(dataclasses.replace(job, variant="compile"), name=plan.name) as compiler:
+        with JobProcess(dataclasses.replace(job, variant="compile"), name=plan.name) as compiler:
             compiler.ready()
             about = compiler.about
     with contextlib.ExitStack() as building:
-        contestant = Contestant(plan.name, building.enter_context(Worker(job, name=plan.name)))
-        contestant.model_bytes = contestant.worker.ready()
-        contestant.warm_up()
+        measured = MeasuredProcess(plan.name, building.enter_context(JobProcess(job, name=plan.name)))
+        measured.model_bytes = measured.process.ready()
+        measured.warm_up()
         stack.push(building.pop_all())
-    return Peer(plan, contestant, about or contestant.worker.about)
+    return Peer(plan, measured, about or measured.process.about)

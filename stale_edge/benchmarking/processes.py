@@ -17,7 +17,7 @@ from stale_edge.errors import StaleEdgeError
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
-class Worker:
+class JobProcess:
     """A fresh process that measures one job, alive until `finish` or the end of a `with` block.
 
     Raises:
@@ -32,7 +32,7 @@ class Worker:
         environment = os.environ | dict.fromkeys(_THREAD_VARIABLES, str(job.threads))
         environment |= {"TOKENIZERS_PARALLELISM": "false", "OMP_DYNAMIC": "FALSE", "MKL_DYNAMIC": "FALSE"}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "stale_edge.benchmarking.worker"],
+            [sys.executable, "-m", "stale_edge.benchmarking.child"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

@@ -8,7 +8,7 @@ from stale_edge.benchmarking.jobs import TRIAL_RULE, WARM_UP_RULE
 from stale_edge.benchmarking.plan import SUPPORTED
 from stale_edge.benchmarking.rows import Measured
 from stale_edge.benchmarking.statistics import median_interval
-from stale_edge.benchmarking.subject import Subject
+from stale_edge.benchmarking.target import Target
 from stale_edge.config import BenchConfig
 
 NOTES = {
@@ -33,7 +33,7 @@ BUSY_LOAD = 0.7
 
 def describe_protocol(
     config: BenchConfig,
-    subject: Subject,
+    target: Target,
     measured: Sequence[Measured],
     *,
     cpus: Sequence[int] | None,
@@ -41,37 +41,37 @@ def describe_protocol(
 ) -> dict[str, Any]:
     """Describe the protocol; lists go with the rows, one entry each."""
     return {
-        "subject": subject.title,
+        "subject": target.title,
         "rounds": config.repeats,
         "threads": config.threads,
         "pinned_to_cpus": None if cpus is None else list(cpus),
         "seed": config.seed,
         "warm_up": WARM_UP_RULE,
-        "warm_up_not_stable": [m.plan.name for m in measured if not m.contestant.stable],
+        "warm_up_not_stable": [m.plan.name for m in measured if not m.process.stable],
         "trial": TRIAL_RULE,
-        "calls_per_trial": [m.contestant.calls for m in measured],
-        "median_interval_seconds": [list(median_interval(m.contestant.trials)) for m in measured],
+        "calls_per_trial": [m.process.calls for m in measured],
+        "median_interval_seconds": [list(median_interval(m.process.trials)) for m in measured],
         "peak_device_bytes": [m.peak_device_bytes for m in measured],
-        "reference": _about_reference(config, subject),
-        "notes": NOTES | _notes_of_this_run(subject, measured, load_average_before),
+        "reference": _about_reference(config, target),
+        "notes": NOTES | _notes_of_this_run(target, measured, load_average_before),
     }
 
 
-def _about_reference(config: BenchConfig, subject: Subject) -> str:
+def _about_reference(config: BenchConfig, target: Target) -> str:
     if "reference" not in config.variants:
         return "not measured: not asked for"
-    if subject.no_reference or subject.network is None or subject.network.text is None:
-        return f"not measured: {subject.no_reference}"
-    text = subject.network.text
+    if target.no_reference or target.network is None or target.network.text is None:
+        return f"not measured: {target.no_reference}"
+    text = target.network.text
     return (
         f"PyTorch eager fp32 in inference mode; in each forward pass a CLIP text tower ({text.layers} layers of width "
-        f"{text.width}, {text.heads} heads) embeds {subject.n_classes} prompts padded to the longest, {text.n_tokens} "
+        f"{text.width}, {text.heads} heads) embeds {target.n_classes} prompts padded to the longest, {text.n_tokens} "
         "tokens; attention is written out as products and a softmax. Prompts are tokenised beforehand."
     )
 
 
 def _notes_of_this_run(
-    subject: Subject, measured: Sequence[Measured], load_average_before: Sequence[float] | None
+    target: Target, measured: Sequence[Measured], load_average_before: Sequence[float] | None
 ) -> dict[str, str]:
     """Pass on what the exporter says of artifacts, what a missing package leaves out, and what disturbed."""
     notes = {}
@@ -82,19 +82,19 @@ def _notes_of_this_run(
             "torch.compile and AOTInductor are compiled for one length and a batch of one, weights as constants; held "
             "against the trained detector in eager fp32 first; the memory of torch.compile includes compiling"
         )
-    for entry in subject.manifest.detectors if subject.manifest is not None else ():
+    for entry in target.manifest.detectors if target.manifest is not None else ():
         if (entry.runtime, entry.precision) not in SUPPORTED["cpu"]:
             notes[entry.path] = f"not measured: bench does not run {entry.runtime} {entry.precision}"
         elif entry.note:
             notes[entry.path] = entry.note
     resampled = next((m.plan.length for m in measured if m.plan.variant == "localizer"), None)
-    if resampled is not None and subject.localizer_length(resampled) != resampled:
+    if resampled is not None and target.localizer_length(resampled) != resampled:
         notes["localizer"] = (
-            f"resamples features to {subject.localizer_length(resampled)} snippets first, as detect does"
+            f"resamples features to {target.localizer_length(resampled)} snippets first, as detect does"
         )
     if load_average_before is not None and load_average_before[0] > BUSY_LOAD:
         load = f"{load_average_before[0]:.2f}"
         notes["load"] = f"other programs were at work (load {load}): ratios hold better than seconds"
-    if subject.network is None or importlib.util.find_spec("fvcore") is None:
+    if target.network is None or importlib.util.find_spec("fvcore") is None:
         notes["macs"] = "not counted: that needs torch, fvcore and the config the bundle was made from"
     return notes

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from stale_edge.benchmarking.jobs import Job
 from stale_edge.benchmarking.plan import Device
-from stale_edge.benchmarking.rounds import Contestant
+from stale_edge.benchmarking.rounds import MeasuredProcess
 from stale_edge.config.runtimes import PRECISIONS, NumberType
 
 SIZE: dict[Device, int] = {"cpu": 1024, "cuda": 8192}
@@ -76,11 +76,11 @@ def product_job(product: Product, *, threads: int, cpus: Sequence[int], seed: in
 class Rates:
     """Multiply-accumulates per second by device and precision: the best engine's median, or one given peak for all."""
 
-    def __init__(self, measured: Collection[tuple[Product, Contestant]], *, peak_tmacs: float | None) -> None:
+    def __init__(self, measured: Collection[tuple[Product, MeasuredProcess]], *, peak_tmacs: float | None) -> None:
         self._peak = None if peak_tmacs is None else peak_tmacs * 1e12
         self._by_kind: dict[tuple[str, str], dict[str, float]] = {}
-        for product, contestant in measured:
-            rate = SIZE[product.device] ** 3 / contestant.median_s
+        for product, process in measured:
+            rate = SIZE[product.device] ** 3 / process.median_s
             self._by_kind.setdefault((product.device, product.precision), {})[product.engine] = rate
 
     def __call__(self, device: str, precision: str) -> float:

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stale_edge.benchmarking.accuracy import RULE, YARDSTICK, Judged, judge_runtimes
+from stale_edge.benchmarking.benchmark import find_devices, run_benchmark
+from stale_edge.benchmarking.decisions import RULE, YARDSTICK, ComparedRuntime, compare_runtimes
+from stale_edge.benchmarking.extras import needs_extra
 from stale_edge.benchmarking.network import FULL_SIZE, Network
 from stale_edge.benchmarking.plan import plan_rows
-from stale_edge.benchmarking.run import find_devices, run_benchmark
-from stale_edge.benchmarking.subject import Subject, bundle_subject, network_subject
 from stale_edge.benchmarking.table import format_ratio, format_seconds
+from stale_edge.benchmarking.target import Target, bundle_target, network_target
 from stale_edge.bundle import read_bundle
 from stale_edge.config import BenchConfig
 from stale_edge.config.runtimes import RUNTIMES
@@ -30,19 +31,17 @@ def run_with_recommendation(
     data: Path | None = None,
     text_encoder: Path | None = None,
     network: Network = FULL_SIZE,
-    peers: bool = False,
-    throughput: bool = False,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Judge decisions first, then measure, and keep the choice for this machine where `runtime="auto"` finds it.
+    """Compare decisions first, then measure, and keep the choice for this machine where `runtime="auto"` finds it.
 
     Args:
         config: as for `run_benchmark`; on the CPU. Without runtimes and precisions, everything that runs here is tried
             but fp16, which is no faster than fp32 on a CPU.
-        bundle: what is chosen for. None: `network` is timed with random weights, and decisions are judged on a small
+        bundle: what is chosen for. None: `network` is timed with random weights, and decisions are compared on a small
             network that is trained on simulated data first; nothing is kept, since nothing could find it.
         data: data set whose validation videos decide; for a bundle, and only for one.
-        text_encoder, network, peers, throughput: as for `run_benchmark`.
+        text_encoder, network: as for `run_benchmark`.
         progress: called with (stage, done, total, note).
 
     Returns:
@@ -53,34 +52,39 @@ def run_with_recommendation(
 
     Raises:
         ConfigError: a bundle without data, data without a bundle, or what `run_benchmark` raises.
-        StaleEdgeError: as `judge_runtimes` and `run_benchmark`.
+        StaleEdgeError: as `compare_runtimes` and `run_benchmark`.
     """
     if (bundle is None) != (data is None):
-        wanted = "needs --data DIR, whose validation videos judge the bundle" if bundle else "takes --data for a bundle"
+        wanted = (
+            "needs --data DIR, whose validation videos the bundle is compared on"
+            if bundle
+            else "takes --data for a bundle"
+        )
         raise ConfigError(f"--recommend {wanted}")
     if config.device != "cpu" or "detector" not in config.variants:
         raise ConfigError("--recommend chooses how a detector runs on the CPU: use --device cpu and measure detectors")
     config = dataclasses.replace(config, recommend=True)
-    subject = network_subject(network) if bundle is None else bundle_subject(bundle, text_encoder=text_encoder)
-    pairs = candidates(config, subject)
+    target = network_target(network) if bundle is None else bundle_target(bundle, text_encoder=text_encoder)
+    pairs = candidates(config, target)
     if bundle is not None and data is not None:
-        judged, judged_on = judge_runtimes(bundle, data, pairs, threads=config.threads, progress=progress), str(data)
+        compared, compared_on = (
+            compare_runtimes(bundle, data, pairs, threads=config.threads, progress=progress),
+            str(data),
+        )
     else:
-        judged, judged_on = _judge_on_simulated(config, pairs, network, progress)
+        compared, compared_on = _compare_on_simulated(config, pairs, network, progress)
     results = run_benchmark(
         config,
         bundle=bundle,
         text_encoder=text_encoder,
         network=network,
-        peers=peers,
-        throughput=throughput,
         progress=progress,
     )
-    chosen = choose(results["rows"], judged)
+    chosen = choose(results["rows"], compared)
     described = {
         "rule": RULE,
-        "judged_on": judged_on,
-        "runtimes": [one.to_json() for one in judged],
+        "judged_on": compared_on,
+        "runtimes": [one.to_json() for one in compared],
         "lengths": chosen,
         "written": None,
     }
@@ -93,14 +97,14 @@ def run_with_recommendation(
     return {**results, "recommendation": described}
 
 
-def candidates(config: BenchConfig, subject: Subject) -> list[tuple[str, str]]:
+def candidates(config: BenchConfig, target: Target) -> list[tuple[str, str]]:
     """List the (runtime, precision) that a run will time of what a bundle can be run with.
 
     Raises:
         ConfigError: there is none.
     """
     find_devices(config.device)
-    rows = plan_rows(config, "cpu", 1, available=subject.available)
+    rows = plan_rows(config, "cpu", 1, available=target.available)
     pairs: list[tuple[str, str]] = [
         (row.runtime, row.precision) for row in rows if row.variant == "detector" and row.runtime in RUNTIMES
     ]
@@ -109,9 +113,9 @@ def candidates(config: BenchConfig, subject: Subject) -> list[tuple[str, str]]:
     return pairs
 
 
-def choose(rows: Sequence[Mapping[str, Any]], judged: Sequence[Judged]) -> list[dict[str, Any]]:
+def choose(rows: Sequence[Mapping[str, Any]], compared: Sequence[ComparedRuntime]) -> list[dict[str, Any]]:
     """Choose the fastest kept way for every length, by the median of its detector row: decoding is the same for all."""
-    kept = {one.pair for one in judged if one.kept}
+    kept = {one.pair for one in compared if one.kept}
     chosen = []
     for length in dict.fromkeys(row["length"] for row in rows):
         by_pair = {
@@ -136,7 +140,7 @@ def choose(rows: Sequence[Mapping[str, Any]], judged: Sequence[Judged]) -> list[
     return chosen
 
 
-def judged_lines(recommendation: Mapping[str, Any]) -> list[str]:
+def recommendation_lines(recommendation: Mapping[str, Any]) -> list[str]:
     """Say one by one what was kept and what refused, and why."""
     lines = [f"judged on {recommendation['judged_on']}", f"kept: {recommendation['rule']}"]
     for one in recommendation["runtimes"]:
@@ -164,18 +168,22 @@ def recommendation_rows(recommendation: Mapping[str, Any]) -> list[list[str]]:
     ]
 
 
-def _judge_on_simulated(
+def _compare_on_simulated(
     config: BenchConfig, pairs: Sequence[tuple[str, str]], network: Network, progress: Progress
-) -> tuple[list[Judged], str]:
-    from stale_edge.benchmarking.judged_network import describe, make_judged_bundle
+) -> tuple[list[ComparedRuntime], str]:
+    with needs_extra(
+        "without a bundle, --recommend trains a small network to compare decisions on: name a bundle, or "
+        'pip install "stale-edge[train,export]"'
+    ):
+        from stale_edge.benchmarking.torch_rows.trained_network import describe, make_trained_bundle
 
     with tempfile.TemporaryDirectory(prefix="stale-edge-recommend-") as folder:
         made = dict.fromkeys([YARDSTICK, *pairs])
-        bundle = make_judged_bundle(
+        bundle = make_trained_bundle(
             Path(folder), list(made), architecture=network.model.architecture, seed=config.seed, progress=progress
         )
-        judged = judge_runtimes(bundle, Path(folder) / "data", pairs, threads=config.threads, progress=progress)
-    return judged, describe(network.model.architecture)
+        compared = compare_runtimes(bundle, Path(folder) / "data", pairs, threads=config.threads, progress=progress)
+    return compared, describe(network.model.architecture)
 
 
 def _median(row: Mapping[str, Any]) -> float:

@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 
 from stale_edge.benchmarking.jobs import Job, calls_per_trial, needs_refresh
 from stale_edge.benchmarking.plan import turns
-from stale_edge.benchmarking.processes import Worker
+from stale_edge.benchmarking.processes import JobProcess
 from stale_edge.progress import Progress
 
 
 @dataclass
-class Contestant:
+class MeasuredProcess:
     """One measured process and what it answered so far."""
 
     name: str
-    worker: Worker
+    process: JobProcess
     model_bytes: int | None = None
     calls: int = 1
     """Timed calls of each of its trials."""
@@ -29,7 +29,7 @@ class Contestant:
 
     def warm_up(self) -> None:
         """Run until times are stable, and choose how many calls a trial makes."""
-        seconds, self.stable = self.worker.warm_up()
+        seconds, self.stable = self.process.warm_up()
         typical = stdlib_statistics.median(seconds[-3:])
         self.calls, self.refresh = calls_per_trial(typical), needs_refresh(typical)
 
@@ -40,30 +40,30 @@ class Contestant:
 
 
 @contextlib.contextmanager
-def contestants(jobs: Sequence[tuple[str, Job]], *, progress: Progress, stage: str) -> Iterator[list[Contestant]]:
+def warmed_up(jobs: Sequence[tuple[str, Job]], *, progress: Progress, stage: str) -> Iterator[list[MeasuredProcess]]:
     """Start a process for each (name, job), one after the other warm, and end them all with the block.
 
     Raises:
         StaleEdgeError: a process died or refused its job.
     """
     with contextlib.ExitStack() as stack:
-        group = [Contestant(name, stack.enter_context(Worker(job, name=name))) for name, job in jobs]
-        for contestant in group:
-            contestant.model_bytes = contestant.worker.ready()
-        for done, contestant in enumerate(group):  # only now that nobody else is at work
-            progress(stage, done, len(group), contestant.name)
-            contestant.warm_up()
+        group = [MeasuredProcess(name, stack.enter_context(JobProcess(job, name=name))) for name, job in jobs]
+        for measured in group:
+            measured.model_bytes = measured.process.ready()
+        for done, measured in enumerate(group):  # only now that no other process is at work
+            progress(stage, done, len(group), measured.name)
+            measured.warm_up()
         progress(stage, len(group), len(group), "")
         yield group
 
 
-def run_rounds(group: Sequence[Contestant], rounds: int, *, seed: int, progress: Progress, stage: str) -> None:
-    """Ask every contestant for one trial in every round, in an order drawn anew for each; one works at a time."""
+def run_rounds(group: Sequence[MeasuredProcess], rounds: int, *, seed: int, progress: Progress, stage: str) -> None:
+    """Ask every process for one trial in every round, in an order drawn anew for each; one works at a time."""
     total, done = rounds * len(group), 0
     for order in turns(len(group), rounds, seed=seed):
         for index in order:
-            contestant = group[index]
-            progress(stage, done, total, contestant.name)
-            contestant.trials.append(contestant.worker.trial(contestant.calls, refresh=contestant.refresh))
+            measured = group[index]
+            progress(stage, done, total, measured.name)
+            measured.trials.append(measured.process.trial(measured.calls, refresh=measured.refresh))
             done += 1
     progress(stage, total, total, "")

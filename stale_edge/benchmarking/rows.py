@@ -6,7 +6,7 @@ from typing import Any
 
 from stale_edge.benchmarking.plan import RowPlan
 from stale_edge.benchmarking.rates import Rates
-from stale_edge.benchmarking.rounds import Contestant
+from stale_edge.benchmarking.rounds import MeasuredProcess
 from stale_edge.benchmarking.statistics import summarize
 from stale_edge.config import BenchConfig
 
@@ -16,7 +16,7 @@ class Measured:
     """A row's plan and what was seen."""
 
     plan: RowPlan
-    contestant: Contestant
+    process: MeasuredProcess
     peak_rss_bytes: int | None
     peak_device_bytes: int | None
     macs: int | None
@@ -24,12 +24,10 @@ class Measured:
 
 def to_rows(measured: Sequence[Measured], *, config: BenchConfig, rates: Rates) -> list[dict[str, Any]]:
     """Turn what was measured into the rows of the JSON, in the order of the plan."""
-    references = {
-        (m.plan.device, m.plan.length): m.contestant.median_s for m in measured if m.plan.variant == "reference"
-    }
+    references = {(m.plan.device, m.plan.length): m.process.median_s for m in measured if m.plan.variant == "reference"}
     rows = []
     for m in measured:
-        plan, seconds = m.plan, summarize([s for trial in m.contestant.trials for s in trial])
+        plan, seconds = m.plan, summarize([s for trial in m.process.trials for s in trial])
         macs_per_second = None if m.macs is None else m.macs / seconds["median"]
         reference = references.get((plan.device, plan.length))
         rows.append(
@@ -43,7 +41,7 @@ def to_rows(measured: Sequence[Measured], *, config: BenchConfig, rates: Rates) 
                 "repeats": config.repeats,
                 "seconds": dict(seconds),
                 "peak_rss_bytes": m.peak_rss_bytes,
-                "model_bytes": m.contestant.model_bytes,
+                "model_bytes": m.process.model_bytes,
                 "gmacs": None if m.macs is None else m.macs / 1e9,
                 "gmacs_per_second": None if macs_per_second is None else macs_per_second / 1e9,
                 "utilization": None

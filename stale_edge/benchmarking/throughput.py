@@ -12,7 +12,7 @@ from typing import Any
 from stale_edge.benchmarking.cpus import choose_cpus
 from stale_edge.benchmarking.jobs import Job
 from stale_edge.benchmarking.plan import RowPlan
-from stale_edge.benchmarking.processes import Worker
+from stale_edge.benchmarking.processes import JobProcess
 from stale_edge.benchmarking.statistics import summarize
 from stale_edge.config import BenchConfig
 from stale_edge.config.runtimes import RUNTIMES
@@ -132,13 +132,13 @@ def videos_in_window(ends: Sequence[float], begun: float, batch: int, *, start: 
 def _count_once(of_product: Sequence[_Counted], bundle: Path, *, seed: int) -> None:
     """Measure one window of each setup of a product."""
     with contextlib.ExitStack() as stack:
-        workers: dict[tuple[int, int], Worker] = {}
+        workers: dict[tuple[int, int], JobProcess] = {}
         for one in of_product:
             for session in range(0 if one.reason else one.setup.sessions):
                 key = session, one.setup.threads
                 if key not in workers:
                     job = _job(one.plan, bundle, *key, seed=seed)
-                    workers[key] = stack.enter_context(Worker(job, name=f"throughput of {one.plan.name}"))
+                    workers[key] = stack.enter_context(JobProcess(job, name=f"throughput of {one.plan.name}"))
         for worker in workers.values():
             worker.ready()
         for one in of_product:
@@ -147,7 +147,7 @@ def _count_once(of_product: Sequence[_Counted], bundle: Path, *, seed: int) -> N
                 _count_window(one, sessions)
 
 
-def _count_window(one: _Counted, sessions: Sequence[Worker]) -> None:
+def _count_window(one: _Counted, sessions: Sequence[JobProcess]) -> None:
     batch = one.setup.batch
     prepared = [worker.ask(do="prepare", batch=batch, check=not one.rates) for worker in sessions]
     one.reason = next((answer["refused"] for answer in prepared if "refused" in answer), "")

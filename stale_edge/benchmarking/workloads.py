@@ -1,32 +1,24 @@
 """The calls that are timed, each built from a job inside the process that times it."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stale_edge.benchmarking.jobs import Job
-from stale_edge.config import DecodeConfig
-from stale_edge.errors import MissingExtraError, StaleEdgeError
+from stale_edge.benchmarking.deployed_detector import DeployedDetector
+from stale_edge.benchmarking.extras import needs_extra
+from stale_edge.benchmarking.jobs import Job, Workload
+from stale_edge.benchmarking.synthetic import SNIPPET_S, plausible_outputs, random_features
+from stale_edge.bundle import read_bundle
+from stale_edge.config import RelativeGrid
+from stale_edge.config.runtimes import file_for
+from stale_edge.decoding.policies import decode_outputs
+from stale_edge.runtime import load_bundle
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-SNIPPET_S = 0.5
-"""Seconds a snippet lasts in the benchmark's videos; only scales the times of its detections."""
-
-
-@dataclass(frozen=True)
-class Workload:
-    """One call, ready to be timed, and the bytes of what it runs: weights in PyTorch, the file of an artifact."""
-
-    call: Callable[[], object]
-    model_bytes: int | None
-    about: Mapping[str, float] = field(default_factory=dict)
-    """What else was learnt when it was built."""
+_NEEDS_TORCH = "PyTorch rows need torch: pip install stale-edge[train]"
 
 
 def build_workload(job: Job) -> Workload:
@@ -40,184 +32,49 @@ def build_workload(job: Job) -> Workload:
     if job.variant == "postprocess":
         return _postprocess(job)
     if job.scratch:
-        return _compiled(job)
+        # Read when torch is imported: where the compilers write, and that they start no processes of their own.
+        os.environ |= {"TORCHINDUCTOR_CACHE_DIR": job.scratch, "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+        with needs_extra(_NEEDS_TORCH):
+            from stale_edge.benchmarking.torch_rows.compiled import compiled_workload
+        return compiled_workload(job)
     if job.runtime == "pytorch":
         return _pytorch(job)
     return _bundle(job)
 
 
-def random_features(length: int, channels: int, *, seed: int) -> NDArray[np.float32]:
-    """Return features (T, C) float32 of length 10 a snippet, as CLIP's have."""
-    features = np.random.default_rng(seed).standard_normal((length, channels), dtype=np.float32)
-    return features * np.float32(10.0 / channels**0.5)
-
-
-def plausible_outputs(n_classes: int, length: int, *, seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Make what a trained detector might say, for post-processing, whose time depends on it.
-
-    One action for about every 40 snippets, of 10 to 30 snippets each: its snippets favour one class by 12 logits (that
-    is, decide for it) over noise of deviation 1, and their masks are soft boxes around the action; all other snippets
-    favour background and have a mask of noise below 0.05.
-
-    Returns:
-        class_logits: (K + 1, T) float32, background last.
-        masks: (T, T) float32 in [0, 1].
-    """
-    generator = np.random.default_rng(seed)
-    logits = generator.standard_normal((n_classes + 1, length), dtype=np.float32)
-    masks = generator.random((length, length), dtype=np.float32) * np.float32(0.05)
-    foreground = np.zeros(length, dtype=bool)
-    snippets = np.arange(length, dtype=np.float32)
-    for start in range(0, length, 40):
-        first = start + int(generator.integers(0, 10))
-        last = min(length, first + int(generator.integers(10, 31)))
-        edge = (1 + np.tanh((np.minimum(snippets - first, last - 1 - snippets) + 1) / 2)) / 2  # (T,)
-        for snippet in range(first, last):
-            masks[snippet] = np.clip(edge * generator.uniform(0.6, 1.0) + masks[snippet], 0, 1)
-        logits[int(generator.integers(n_classes)), first:last] += 12
-        foreground[first:last] = True
-    logits[n_classes, ~foreground] += 12
-    return logits, masks
-
-
 def _pytorch(job: Job) -> Workload:
-    try:
-        import torch
-    except ImportError as error:
-        raise MissingExtraError("PyTorch rows need torch: pip install stale-edge[train]") from error
-    from stale_edge.benchmarking import reference
-
-    torch.set_num_threads(job.threads)
-    torch.set_num_interop_threads(job.threads)
-    torch.set_grad_enabled(False)
-    network = _required_network(job)
-    forward: Callable[..., object]
-    inputs: tuple[Tensor, ...]
-    features = torch.from_numpy(random_features(job.length, network.model.feature_channels, seed=job.seed))[None]
-    if job.variant == "reference":
-        forward, n_bytes = reference.build_reference(network, seed=job.seed, device=job.device, precision=job.precision)
-        inputs = (features,)
-    elif job.variant == "text":
-        if network.text is None:
-            raise ValueError("the sizes of the text tower are not known")
-        module, inputs = reference.build_text_tower(network.text, network.n_classes, seed=job.seed)
-        module = module.to(job.device)
-        forward, n_bytes = module, reference.weight_bytes(module)
-    else:
-        from stale_edge.model.folding import fold_detector
-
-        detector = fold_detector(reference.build_detector(network, seed=job.seed)).to(job.device)
-        classes = torch.from_numpy(random_features(network.n_classes, network.model.embed_dim, seed=job.seed + 1))
-        if job.precision == "fp16":
-            detector = _half(detector)
-        forward, n_bytes, inputs = detector, reference.weight_bytes(detector), (features, classes)
-    inputs = tuple(tensor.to(job.device) for tensor in inputs)
-
-    def call() -> object:
-        with torch.inference_mode():
-            return forward(*inputs)
-
-    return Workload(call, n_bytes)
-
-
-def _compiled(job: Job) -> Workload:
-    """Build a peer of PyTorch: the folded detector, without what decoding does not read, compiled or in bf16."""
-    from stale_edge.benchmarking import compiled
-
-    compiled.prepare_compilers(job)
-    import torch
-
-    from stale_edge.benchmarking import reference
-    from stale_edge.model.folding import fold_detector
-
-    torch.set_num_threads(job.threads)
-    torch.set_num_interop_threads(job.threads)
-    torch.set_grad_enabled(False)
-    network, about = _required_network(job), dict[str, float]()
-    features = torch.from_numpy(random_features(job.length, network.model.feature_channels, seed=job.seed))[None]
-    classes = torch.from_numpy(random_features(network.n_classes, network.model.embed_dim, seed=job.seed + 1))
-    if job.artifact and job.variant == "detector":
-        forward, n_bytes = compiled.load_package(Path(job.artifact)), Path(job.artifact).stat().st_size
-    else:
-        trained = reference.build_detector(network, seed=job.seed)
-        detector = fold_detector(trained)
-        forward, about = compiled.build_peer(job, detector, trained, (features, classes))
-        n_bytes = reference.weight_bytes(detector)
-
-    def call() -> object:
-        with torch.inference_mode():
-            return forward(features, classes)
-
-    return Workload(call, n_bytes, about)
-
-
-def _half(detector: "nn.Module") -> "nn.Module":
-    """Run a detector in fp16 between float32 inputs and outputs, as the exported fp16 artifacts do."""
-    from torch import nn
-
-    class Half(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.detector = detector.half()
-
-        def forward(self, features: "Tensor", class_embeddings: "Tensor") -> "tuple[Tensor, ...]":
-            return tuple(tensor.float() for tensor in self.detector(features.half(), class_embeddings.half()))
-
-    return Half()
+    with needs_extra(_NEEDS_TORCH):
+        if job.variant == "reference":
+            from stale_edge.benchmarking.torch_rows.reference import reference_workload as build
+        elif job.variant == "text":
+            from stale_edge.benchmarking.torch_rows.reference import text_workload as build
+        else:
+            from stale_edge.benchmarking.torch_rows.eager import detector_workload as build
+    return build(job)
 
 
 def _bundle(job: Job) -> Workload:
-    """Run a bundle's artifact: the graph alone (`detector`), or from features to detections (`localizer`)."""
-    from stale_edge.bundle import read_bundle
-    from stale_edge.config.runtimes import file_for
-
+    """Run a bundle's file: the graph alone (`detector`), or from features to detections (`localizer`)."""
+    if job.variant == "detector" and job.device == "cpu":
+        detector = DeployedDetector(job)
+        batch = random_features(job.length, detector.channels, seed=job.seed)[None]
+        return Workload(lambda: detector.run(batch), detector.model_bytes)
     bundle, (files, stored) = read_bundle(Path(job.bundle)), file_for(job.runtime, job.precision)
     entry = bundle.detector(runtime=files, precision=stored)
     features = random_features(job.length, bundle.manifest.feature_contract.channels, seed=job.seed)
     if job.device == "cuda":
-        return Workload(_torchscript_on_cuda(job, entry.path, features), entry.bytes)
-    if job.variant == "detector":
-        from stale_edge.benchmarking.deployed_detector import DeployedDetector
-
-        detector = DeployedDetector(job)
-        return Workload(lambda: detector.run(features[None]), entry.bytes)
-    from stale_edge.runtime import load_bundle
-
-    localizer = load_bundle(Path(job.bundle), runtime=job.runtime, precision=job.precision, threads=job.threads)
+        with needs_extra(_NEEDS_TORCH):
+            from stale_edge.benchmarking.torch_rows.cuda import torchscript_call
+        return Workload(torchscript_call(bundle.checked_path(entry), bundle.class_bank, features), entry.bytes)
+    localizer = load_bundle(bundle.path, runtime=job.runtime, precision=job.precision, threads=job.threads)
     return Workload(lambda: localizer.detect(features, duration_s=job.length * SNIPPET_S), entry.bytes)
 
 
-def _torchscript_on_cuda(job: Job, file: str, features: NDArray[np.float32]) -> Callable[[], object]:
-    import torch
-
-    from stale_edge.bundle import read_bundle
-
-    bank = read_bundle(Path(job.bundle)).class_bank
-    script = torch.jit.load(str(Path(job.bundle) / file), map_location="cuda").eval()  # type: ignore[no-untyped-call]
-    inputs = torch.from_numpy(features)[None].cuda(), torch.from_numpy(bank.embeddings).cuda()
-
-    def call() -> object:
-        with torch.inference_mode():
-            return script(*inputs)
-
-    return call
-
-
 def _postprocess(job: Job) -> Workload:
-    from stale_edge.bundle import read_bundle
-    from stale_edge.decoding import decode
-
     settings = read_bundle(Path(job.bundle)).manifest.decode
-    if not isinstance(settings, DecodeConfig):
-        raise StaleEdgeError(f"post-processing is timed for the policies paper and release; got {settings.policy!r}")
-    logits, masks = plausible_outputs(job.n_classes, job.length, seed=job.seed)
-    names = [f"class {k}" for k in range(job.n_classes)]
-    duration_s = job.length * SNIPPET_S
-
-    def call() -> object:
-        return decode(logits, masks, class_names=names, duration_s=duration_s, policy=settings.policy, config=settings)
-
-    return Workload(call, None)
+    outputs = plausible_outputs(settings, n_classes=job.n_classes, length=job.length, seed=job.seed)
+    names, grid = [f"class {k}" for k in range(job.n_classes)], RelativeGrid(job.length * SNIPPET_S)
+    return Workload(lambda: decode_outputs(outputs, class_names=names, grid=grid, config=settings), None)
 
 
 def _matrix_product(job: Job) -> Workload:
@@ -235,13 +92,9 @@ def _matrix_product(job: Job) -> Workload:
         return Workload(_onnx_product(job, left, right), None)
     if job.runtime == "openvino":
         return Workload(_openvino_product(job, left, right), None)
-    import torch
-
-    torch.set_num_threads(job.threads)
-    dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(job.precision, torch.float32)
-    a, b = (torch.from_numpy(array).to(job.device, dtype) for array in (left, right))
-    result = torch.empty_like(a)
-    return Workload(lambda: torch.mm(a, b, out=result), None)
+    with needs_extra(_NEEDS_TORCH):
+        from stale_edge.benchmarking.torch_rows.eager import product_call
+    return Workload(product_call(job, left, right), None)
 
 
 def _product_graph(precision: str, left: NDArray[Any], right: NDArray[Any]) -> bytes:
@@ -282,9 +135,3 @@ def _onnx_product(job: Job, left: NDArray[Any], right: NDArray[Any]) -> Callable
         _product_graph(job.precision, left, right), options, providers=["CPUExecutionProvider"]
     )
     return lambda: session.run(None, {"left": left})
-
-
-def _required_network(job: Job) -> Any:
-    if job.network is None:
-        raise ValueError(f"a {job.variant} row of PyTorch needs a network; the job has none")
-    return job.network

@@ -85,7 +85,7 @@ def bench(
     from stale_edge.benchmarking.recommend import (
         COLUMNS as RECOMMENDED,
     )
-    from stale_edge.benchmarking.recommend import judged_lines, recommendation_rows, run_with_recommendation
+    from stale_edge.benchmarking.recommend import recommendation_lines, recommendation_rows, run_with_recommendation
     from stale_edge.benchmarking.table import (
         COLUMNS,
         machine_line,
@@ -104,6 +104,8 @@ def bench(
         "precisions": split_names(precisions or ""),
         "repeats": repeats,
         "peak_tmacs": peak_tmacs,
+        "peers": peers,
+        "throughput": throughput,
     }
     if architecture is not None and bundle is not None:
         raise typer.BadParameter("a bundle has its own; leave one of the two out", param_hint="--architecture")
@@ -122,14 +124,10 @@ def bench(
                 bundle=bundle,
                 data=data,
                 network=network,
-                peers=peers,
-                throughput=throughput,
                 progress=progress,
             )
         else:
-            results = run_benchmark(
-                config, bundle=bundle, network=network, peers=peers, throughput=throughput, progress=progress
-            )
+            results = run_benchmark(config, bundle=bundle, network=network, progress=progress)
     comparison = compare_results(earlier, results) if earlier is not None else None
     if comparison is not None:
         results = {**results, "comparison": comparison.to_json()}
@@ -141,7 +139,7 @@ def bench(
         out.print(line, markup=False)
     if recommend:
         chosen = results["recommendation"]
-        out.print("\n".join(judged_lines(chosen)), markup=False)
+        out.print("\n".join(recommendation_lines(chosen)), markup=False)
         out.print(table("times faster than the reference", list(RECOMMENDED), recommendation_rows(chosen)))
     if throughput:
         out.print(table("videos per second, next to the latency of one", *throughput_table(results)))

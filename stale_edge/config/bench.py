@@ -32,6 +32,10 @@ class BenchConfig:
     """Rounds; in each, every row is asked for one trial, >= 1."""
     recommend: bool = False
     """Measure the detector with everything that runs here, not only what is sensible by default."""
+    peers: bool = False
+    """Also time the folded detector in PyTorch bf16, torch.compile and AOTInductor, on the CPU."""
+    throughput: bool = False
+    """Also count videos per second of the detectors in ONNX Runtime and OpenVINO, in batches and several processes."""
     peak_tmacs: float | None = None
     """Rate that utilization divides by, in 1e12 multiply-accumulates a second, > 0; None: the rate measured here."""
     seed: int = 0

@@ -5,13 +5,13 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stale_edge.benchmarking.benchmark import find_devices
 from stale_edge.benchmarking.cpus import choose_cpus
 from stale_edge.benchmarking.jobs import Job
 from stale_edge.benchmarking.network import FULL_SIZE, Network, TextTower
 from stale_edge.benchmarking.plan import Device
 from stale_edge.benchmarking.rates import Rates, plan_products, product_job
-from stale_edge.benchmarking.rounds import contestants, run_rounds
-from stale_edge.benchmarking.run import find_devices
+from stale_edge.benchmarking.rounds import run_rounds, warmed_up
 from stale_edge.benchmarking.statistics import summarize
 from stale_edge.config import ModelConfig, Precision
 from stale_edge.progress import Progress
@@ -94,9 +94,9 @@ def time_jobs(
     products = [] if peak_tmacs is not None else plan_products(kinds)
     group = [(name, dataclasses.replace(job, cpus=cpus)) for name, job in jobs.items()]
     group += [(product.name, product_job(product, threads=1, cpus=cpus, seed=seed)) for product in products]
-    with contestants(group, progress=progress, stage="warm up") as processes:
+    with warmed_up(group, progress=progress, stage="warm up") as processes:
         run_rounds(processes, rounds, seed=seed, progress=progress, stage="measure")
-        peaks = [process.worker.finish() for process in processes]
+        peaks = [process.process.finish() for process in processes]
     rates = Rates(list(zip(products, processes[len(jobs) :], strict=True)), peak_tmacs=peak_tmacs)
     return {
         name: {
@@ -134,9 +134,9 @@ def network_macs(network: Network, length: int) -> dict[str, int] | None:
         return None
     import torch
 
-    from stale_edge.benchmarking.artifacts import detector_macs, text_macs
-    from stale_edge.benchmarking.macs import count_macs
-    from stale_edge.benchmarking.reference import build_detector
+    from stale_edge.benchmarking.torch_rows.counts import detector_macs, text_macs
+    from stale_edge.benchmarking.torch_rows.detectors import build_detector
+    from stale_edge.benchmarking.torch_rows.macs import count_macs
 
     model = network.at(length).model
     inputs = torch.zeros(1, length, model.feature_channels), torch.ones(network.n_classes, model.embed_dim)

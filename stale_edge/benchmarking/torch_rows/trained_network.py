@@ -1,23 +1,21 @@
-"""A small network that learned the demo's simulated task: without a bundle, decisions are judged on it."""
+"""A small network trained on the demo's simulated task: without a bundle, decisions are compared on it."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from stale_edge.benchmarking.artifacts import Deployed, write_unjudged
-from stale_edge.config import (
-    Config,
-    ModelConfig,
-    SimulateConfig,
-    StaleArchitecture,
-    TextConfig,
-    TrainConfig,
-)
+from stale_edge.benchmarking.torch_rows.bundles import Deployed, write_unchecked
+from stale_edge.config import Config, ModelConfig, SimulateConfig, StaleArchitecture, TextConfig, TrainConfig
 from stale_edge.data import DataSet, resample
 from stale_edge.data.folder import TEXT_ENCODER_FOLDER
-from stale_edge.errors import MissingExtraError
+from stale_edge.exporting.calibration import Calibration
+from stale_edge.model.checkpoint import read_checkpoint
+from stale_edge.model.small_text import small_text_encoder
 from stale_edge.progress import Progress
+from stale_edge.training import train
+from stale_edge.training.evaluate import feature_contract
+from stale_edge.training.simulated_data import simulate_with_encoder
 
 CHANNELS = 128
 """C and D; these and the numbers below are those of the demo."""
@@ -26,7 +24,7 @@ CALIBRATION_VIDEOS = 32
 
 
 def describe(architecture: StaleArchitecture) -> str:
-    """Say what decisions are judged on."""
+    """Say which network and videos decisions are compared on."""
     return (
         f"the validation videos of {N_VIDEOS} simulated ones, with a {architecture} network of width {CHANNELS} "
         f"trained on the others for {EPOCHS} epochs, T = {LENGTH}, {N_CLASSES} classes; the same products in float32 "
@@ -34,13 +32,8 @@ def describe(architecture: StaleArchitecture) -> str:
     )
 
 
-def make_judged_bundle(
-    folder: Path,
-    pairs: Sequence[tuple[str, str]],
-    *,
-    architecture: StaleArchitecture,
-    seed: int,
-    progress: Progress,
+def make_trained_bundle(
+    folder: Path, pairs: Sequence[tuple[str, str]], *, architecture: StaleArchitecture, seed: int, progress: Progress
 ) -> Path:
     """Simulate data in `folder/data`, train on it, and write `folder/bundle`; one to three minutes on one core.
 
@@ -53,25 +46,10 @@ def make_judged_bundle(
 
     Returns:
         the bundle; its data set is beside it.
-
-    Raises:
-        MissingExtraError: torch, or what trains and exports with it, is not installed.
     """
-    try:
-        from stale_edge.exporting.calibration import Calibration
-        from stale_edge.model.checkpoint import read_checkpoint
-        from stale_edge.model.small_text import small_text_encoder
-        from stale_edge.training import train
-        from stale_edge.training.evaluate import feature_contract
-        from stale_edge.training.simulated_data import simulate_with_encoder
-    except ImportError as error:
-        raise MissingExtraError(
-            "without a bundle, --recommend trains a small network to judge decisions on: name a bundle, or "
-            'pip install "stale-edge[train,export]"'
-        ) from error
 
     def report(stage: str, done: int, total: int, note: str = "") -> None:
-        progress(f"network to judge decisions on: {stage}", done, total, note)
+        progress(f"network to compare decisions on: {stage}", done, total, note)
 
     data = folder / "data"
     small_text_encoder(data / TEXT_ENCODER_FOLDER, dim=CHANNELS, seed=seed)
@@ -89,9 +67,11 @@ def make_judged_bundle(
         bank,
         contract,
         Calibration(_training_videos(data_set), bank.embeddings, f"{CALIBRATION_VIDEOS} training videos"),
-        "trained on simulated data, for judging decisions alone",
+        "trained on simulated data, for comparing decisions alone",
     )
-    write_unjudged(folder / "bundle", deployed, pairs, stage="network to judge decisions on: export", progress=progress)
+    write_unchecked(
+        folder / "bundle", deployed, pairs, stage="network to compare decisions on: export", progress=progress
+    )
     return folder / "bundle"
 
 

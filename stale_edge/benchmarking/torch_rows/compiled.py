@@ -5,34 +5,54 @@ of one, on as many threads as the row has. Autotuned products (`max_autotune`) w
 """
 
 import dataclasses
-import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch._inductor import aoti_compile_and_package, aoti_load_package
 
 from stale_edge.benchmarking.agreement import compare_outputs
-from stale_edge.benchmarking.artifacts import for_decoding
-from stale_edge.benchmarking.jobs import Job
-from stale_edge.benchmarking.reference import written_out_attention
+from stale_edge.benchmarking.jobs import Job, Workload
+from stale_edge.benchmarking.torch_rows.detectors import (
+    InPrecision,
+    build_detector,
+    call_of,
+    network_of,
+    random_inputs,
+    set_threads,
+    weight_bytes,
+    written_out_attention,
+)
+from stale_edge.benchmarking.torch_rows.for_decoding import ForDecoding, decoding_of, read_outputs
 from stale_edge.errors import StaleEdgeError
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
+from stale_edge.model.detector import Detector
+from stale_edge.model.folding import fold_detector
 
 OPTIONS: dict[str, Any] = {"freezing": True}
-Inputs = tuple["Tensor", "Tensor"]
+Inputs = tuple[Tensor, Tensor]
 
 
-def prepare_compilers(job: Job) -> None:
-    """Tell the compilers where to write and to start no processes of their own; before torch is imported."""
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = job.scratch
-    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
+def compiled_workload(job: Job) -> Workload:
+    """Run the folded detector, without what decoding does not read: compiled, or eager in bf16."""
+    set_threads(job.threads)
+    network, about = network_of(job), dict[str, float]()
+    inputs = random_inputs(job, network)
+    if job.artifact and job.variant == "detector":
+        forward, n_bytes = load_package(Path(job.artifact)), Path(job.artifact).stat().st_size
+    else:
+        trained = build_detector(network, seed=job.seed)
+        detector = fold_detector(trained)
+        forward, about = build_peer(job, detector, trained, inputs)
+        n_bytes = weight_bytes(detector)
+    return Workload(call_of(forward, *inputs), n_bytes, about)
 
 
-def build_peer(job: Job, detector: "nn.Module", trained: "nn.Module", inputs: Inputs) -> tuple[Any, dict[str, float]]:
-    """Compile a detector, and hold what comes out against the trained detector in eager fp32.
+def build_peer(job: Job, detector: nn.Module, trained: nn.Module, inputs: Inputs) -> tuple[Any, dict[str, float]]:
+    """Compile a detector, and compare its outputs with those of the trained detector in eager fp32.
 
     Args:
         job: names compiler, precision and scratch folder.
@@ -41,18 +61,19 @@ def build_peer(job: Job, detector: "nn.Module", trained: "nn.Module", inputs: In
         inputs: features (1, T, C) and class embeddings (K, D).
 
     Returns:
-        forward: takes `inputs`, gives class logits and masks, float32.
+        forward: takes `inputs`, gives what decoding reads, float32.
         about: `compile_seconds` (but for eager) and what `Agreement` holds.
 
     Raises:
         StaleEdgeError: there is no working C++ compiler, PyTorch cannot compile the detector, or its outputs are wrong.
     """
-    import torch
-
-    expected = _arrays(for_decoding(trained), inputs)
-    module, about = for_decoding(detector), dict[str, float]()
+    decoded = cast(Detector, trained)
+    reads, policy = read_outputs(decoded), decoding_of(decoded).policy
+    expected = _arrays(ForDecoding(trained, reads).eval(), inputs, reads)
+    module: nn.Module = ForDecoding(detector, reads).eval()
+    about: dict[str, float] = {}
     if job.precision == "bf16":
-        module = in_bf16(module)
+        module = InPrecision(module, torch.bfloat16).eval()
     forward: Callable[..., Any] = module
     started = time.perf_counter()
     try:
@@ -68,38 +89,18 @@ def build_peer(job: Job, detector: "nn.Module", trained: "nn.Module", inputs: In
         raise StaleEdgeError(f"{job.runtime} failed: {type(error).__name__}: {_first_line(error)}") from error
     if job.runtime != "pytorch":
         about["compile_seconds"] = time.perf_counter() - started
-    seen = compare_outputs(expected, _arrays(forward, inputs), precision=job.precision, what=job.runtime)
-    return forward, about | dataclasses.asdict(seen)
+    found = compare_outputs(
+        expected, _arrays(forward, inputs, reads), policy=policy, precision=job.precision, what=job.runtime
+    )
+    return forward, about | dataclasses.asdict(found)
 
 
 def load_package(path: Path) -> Any:
     """Load what AOTInductor compiled."""
-    from torch._inductor import aoti_load_package
-
     return aoti_load_package(str(path))
 
 
-def in_bf16(module: "nn.Module") -> "nn.Module":
-    """Run a module in bf16 between float32 inputs and outputs."""
-    import torch
-    from torch import nn
-
-    class Bf16(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.module = module.bfloat16()
-
-        def forward(self, features: "Tensor", class_embeddings: "Tensor") -> "tuple[Tensor, ...]":
-            outputs = self.module(features.to(torch.bfloat16), class_embeddings.to(torch.bfloat16))
-            return tuple(tensor.float() for tensor in outputs)
-
-    return Bf16().eval()
-
-
-def _package(module: "nn.Module", inputs: Inputs, job: Job) -> Any:
-    import torch
-    from torch._inductor import aoti_compile_and_package
-
+def _package(module: nn.Module, inputs: Inputs, job: Job) -> Any:
     # torch.compile writes attention out by itself; left alone, AOTInductor takes the fused kernel, which is slower with
     # heads as wide as these.
     with torch.no_grad(), written_out_attention():
@@ -108,11 +109,9 @@ def _package(module: "nn.Module", inputs: Inputs, job: Job) -> Any:
     return load_package(Path(job.artifact))
 
 
-def _arrays(forward: Callable[..., Any], inputs: Inputs) -> list[Any]:
-    import torch
-
+def _arrays(forward: Callable[..., Any], inputs: Inputs, reads: Sequence[str]) -> dict[str, Any]:
     with torch.inference_mode():
-        return [tensor.numpy().copy() for tensor in forward(*inputs)]
+        return {name: tensor.numpy().copy() for name, tensor in zip(reads, forward(*inputs), strict=True)}
 
 
 def _first_line(error: BaseException) -> str:

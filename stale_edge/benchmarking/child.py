@@ -1,4 +1,4 @@
-"""A measuring process: `python -m stale_edge.benchmarking.worker`, asked in the words that `jobs.py` lists."""
+"""A measuring process: `python -m stale_edge.benchmarking.child`, asked in the words that `jobs.py` lists."""
 
 import gc
 import json
@@ -10,8 +10,8 @@ from typing import Any, TextIO
 
 from stale_edge.benchmarking.batches import Batches
 from stale_edge.benchmarking.cpus import cpus_near, peak_rss_bytes, pin_all_threads
-from stale_edge.benchmarking.jobs import WARM_UP_CALLS, WARM_UP_SECONDS, Job, is_stable
-from stale_edge.benchmarking.workloads import Workload, build_workload
+from stale_edge.benchmarking.jobs import WARM_UP_CALLS, WARM_UP_SECONDS, Job, Workload, is_stable
+from stale_edge.benchmarking.workloads import build_workload
 from stale_edge.config import from_dict
 from stale_edge.errors import StaleEdgeError
 
@@ -34,7 +34,7 @@ def serve(questions: TextIO, answers: TextIO) -> None:
         workload = Workload(_nothing, batches.model_bytes) if batches is not None else build_workload(job)
         if job.cpus:
             pin_all_threads(job.cpus)  # not before: several processes are built at once, on all cores of a memory node
-        timer = cuda_seconds if job.device == "cuda" else wall_seconds
+        timer, peak_device_bytes = _timer(job)
         answer({"model_bytes": workload.model_bytes, "about": workload.about})
         gc.disable()  # as timeit does; collected before each trial instead
         for line in questions:
@@ -48,7 +48,7 @@ def serve(questions: TextIO, answers: TextIO) -> None:
             elif question["do"] == "window" and batches is not None:
                 answer(batches.window(question["batch"], start=question["start"], seconds=question["seconds"]))
             else:
-                answer({"peak_rss_bytes": peak_rss_bytes(), "peak_device_bytes": _peak_device_bytes(job)})
+                answer({"peak_rss_bytes": peak_rss_bytes(), "peak_device_bytes": peak_device_bytes()})
                 return
     except StaleEdgeError as error:
         answer({"error": str(error)})
@@ -77,29 +77,17 @@ def wall_seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def cuda_seconds(call: Callable[[], object]) -> float:
-    """Time one call between two CUDA events, once everything before it is done."""
-    import torch
+def _timer(job: Job) -> tuple[Timer, Callable[[], int | None]]:
+    """Choose what times a call on the job's device, and what tells the most device memory it had."""
+    if job.device != "cuda":
+        return wall_seconds, lambda: None
+    from stale_edge.benchmarking.torch_rows.cuda import cuda_seconds, peak_device_bytes
 
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-    torch.cuda.synchronize()
-    start.record()
-    call()
-    end.record()
-    torch.cuda.synchronize()
-    return float(start.elapsed_time(end)) / 1000
+    return cuda_seconds, peak_device_bytes
 
 
 def _nothing() -> None:
     """Stand in for the call of a process that is asked for batches alone."""
-
-
-def _peak_device_bytes(job: Job) -> int | None:
-    if job.device != "cuda":
-        return None
-    import torch
-
-    return int(torch.cuda.max_memory_allocated())
 
 
 def main() -> None:

@@ -9,12 +9,12 @@ import logging
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from stale_edge.errors import MissingExtraError, StaleEdgeError
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
 
 Handler = Callable[[list[Any], list[Any]], int]
 
@@ -34,7 +34,7 @@ _MULTIPLIES = (
 )
 
 
-def count_macs(module: "nn.Module", inputs: Sequence["Tensor"]) -> int:
+def count_macs(module: nn.Module, inputs: Sequence[Tensor]) -> int:
     """Count the multiply-accumulates of one forward pass, attention included.
 
     Args:
@@ -42,19 +42,15 @@ def count_macs(module: "nn.Module", inputs: Sequence["Tensor"]) -> int:
         inputs: tensors; the count is that of their shapes.
 
     Raises:
-        MissingExtraError: torch or fvcore is not installed.
+        MissingExtraError: fvcore is not installed.
         StaleEdgeError: the module multiplies matrices through an operator that is not counted.
     """
     try:
-        import torch
-
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # fvcore scripts a loss when it is imported
             from fvcore.nn import FlopCountAnalysis
     except ImportError as error:
-        raise MissingExtraError(
-            "counting multiply-accumulates needs torch and fvcore: pip install stale-edge[train]"
-        ) from error
+        raise MissingExtraError("counting multiply-accumulates needs fvcore: pip install stale-edge[train]") from error
     # torch's own attention layers have a fused inference path that hides its products in one operator.
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -77,7 +73,7 @@ def count_macs(module: "nn.Module", inputs: Sequence["Tensor"]) -> int:
         torch.backends.mha.set_fastpath_enabled(fast_path)
     if missed:
         raise StaleEdgeError(
-            f"multiply-accumulates of {', '.join(missed)} are not counted; add a handler in benchmarking/macs.py"
+            f"multiply-accumulates of {', '.join(missed)} are not counted; add a handler in torch_rows/macs.py"
         )
     return total
 
@@ -100,7 +96,7 @@ def _added_product(inputs: list[Any], outputs: list[Any]) -> int:
 def _convolution(inputs: list[Any], outputs: list[Any]) -> int:
     """Every output element sums over one filter, whose first axis is the output channel; not for transposed ones."""
     if len(inputs) > 6 and inputs[6].toIValue():
-        raise StaleEdgeError("a transposed convolution is not counted; add a handler in benchmarking/macs.py")
+        raise StaleEdgeError("a transposed convolution is not counted; add a handler in torch_rows/macs.py")
     return math.prod(_shape(outputs[0])) * math.prod(_shape(inputs[1])[1:])
 
 

@@ -1,4 +1,4 @@
-"""Whether a faster way to run a bundle still finds the same: judged on validation videos, torch-free."""
+"""Whether a faster way to run a bundle still finds the same detections in validation videos; torch-free."""
 
 import warnings
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from stale_edge.runtime.contract import check_feature_spec
 from stale_edge.segments import Detection
 
 YARDSTICK = ("onnxruntime", "fp32")
-"""What a bundle is run with where nobody asks for anything else; all others are held against what it finds."""
+"""What a bundle is run with by default; the detections of all others are compared with its detections."""
 MAX_MAP_CHANGE = 0.3
 """Points of average mAP, either way."""
 MIN_MATCHED = 0.98
@@ -31,8 +31,8 @@ RULE = (
 
 
 @dataclass(frozen=True)
-class Judged:
-    """One way to run a bundle, and how its decisions compare with the yardstick's.
+class ComparedRuntime:
+    """One way to run a bundle, and how its detections differ from the yardstick's.
 
     average_mAP, change: percent and points; None: it could not be run.
     n_detections, matched: detections of the yardstick that are matched, and how many were found again.
@@ -64,15 +64,15 @@ class _Found:
     average_map: float
 
 
-def judge_runtimes(
+def compare_runtimes(
     bundle: Path, data: Path, pairs: Sequence[tuple[str, str]], *, threads: int, progress: Progress
-) -> list[Judged]:
-    """Run the validation videos of a data set with every (runtime, precision), and keep by `RULE` what decides alike.
+) -> list[ComparedRuntime]:
+    """Run the validation videos of a data set with every (runtime, precision), and keep by `RULE` what finds the same.
 
     Args:
         bundle: has an ONNX detector in fp32, the yardstick.
         data: data set folder with annotated validation videos, features as the bundle takes them.
-        pairs: what to judge; the yardstick itself is kept.
+        pairs: what is compared; the yardstick itself is kept.
         threads: CPU threads.
         progress: called with (stage, done, total, note).
 
@@ -94,19 +94,21 @@ def judge_runtimes(
         )
     yardstick = _run(bundle, YARDSTICK, data_set, videos, threads=threads, progress=progress)
     if not any(yardstick.detections.values()):
-        raise DataError(f"{data}: {' '.join(YARDSTICK)} finds nothing in its {SUBSET} videos, so nothing can be judged")
-    judged = []
+        raise DataError(
+            f"{data}: {' '.join(YARDSTICK)} finds nothing in its {SUBSET} videos, so nothing can be compared"
+        )
+    compared = []
     for pair in pairs:
         if pair == YARDSTICK:
-            judged.append(_compare(pair, yardstick, yardstick))
+            compared.append(_compare(pair, yardstick, yardstick))
             continue
         try:
             found = _run(bundle, pair, data_set, videos, threads=threads, progress=progress)
         except (BundleError, MissingExtraError) as error:
-            judged.append(Judged(*pair, kept=False, reason=f"cannot be run: {error}"))
+            compared.append(ComparedRuntime(*pair, kept=False, reason=f"cannot be run: {error}"))
             continue
-        judged.append(_compare(pair, found, yardstick))
-    return judged
+        compared.append(_compare(pair, found, yardstick))
+    return compared
 
 
 def _run(
@@ -125,15 +127,15 @@ def _run(
     check_feature_spec(localizer.feature_contract, data_set.feature_spec)
     found = {}
     for done, video in enumerate(videos):
-        progress("judge decisions", done, len(videos), f"{runtime} {precision}")
+        progress("compare decisions", done, len(videos), f"{runtime} {precision}")
         duration_s = data_set.annotations.videos[video].duration_s
         found[video] = localizer.detect(data_set.load(video), duration_s=duration_s)
-    progress("judge decisions", len(videos), len(videos), f"{runtime} {precision}")
+    progress("compare decisions", len(videos), len(videos), f"{runtime} {precision}")
     result = mean_average_precision(data_set.annotations.to_layout(), to_layout(found), subset=SUBSET)
     return _Found(found, result.average_mAP)
 
 
-def _compare(pair: tuple[str, str], found: _Found, yardstick: _Found) -> Judged:
+def _compare(pair: tuple[str, str], found: _Found, yardstick: _Found) -> ComparedRuntime:
     matches = [
         count_matched(wanted, found.detections[video], confident=CONFIDENT)
         for video, wanted in yardstick.detections.items()
@@ -148,8 +150,8 @@ def _compare(pair: tuple[str, str], found: _Found, yardstick: _Found) -> Judged:
         problems.append(f"{share:.1%} of {total} detections found again, at least {MIN_MATCHED:.0%} must be")
     kept = f"average mAP {change:+.2f} points, {share:.1%} of {total} detections found again"
     if pair == YARDSTICK:
-        kept = "what all others are held against"
-    return Judged(
+        kept = "what all others are compared with"
+    return ComparedRuntime(
         *pair,
         kept=not problems,
         reason="; ".join(problems) or kept,

@@ -1,12 +1,9 @@
 """What a run measures: a full-size network made on the spot, or a bundle."""
 
-import importlib.util
-import json
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from stale_edge.benchmarking.extras import has_torch
 from stale_edge.benchmarking.network import FULL_SIZE, FULL_SIZES, Network, TextTower
 from stale_edge.benchmarking.plan import SUPPORTED, Combination
 from stale_edge.bundle import ClassBank, Manifest, read_bundle
@@ -18,7 +15,7 @@ DEFAULT_LENGTHS = (100, 200)
 
 
 @dataclass(frozen=True)
-class Subject:
+class Target:
     """A network, a bundle, or both."""
 
     title: str
@@ -71,7 +68,7 @@ class Subject:
         return contract.resample_to if contract is not None and contract.resample_to is not None else length
 
 
-def network_subject(network: Network = FULL_SIZE) -> Subject:
+def network_target(network: Network = FULL_SIZE) -> Target:
     """Measure a network of given sizes with random weights.
 
     Raises:
@@ -84,10 +81,10 @@ def network_subject(network: Network = FULL_SIZE) -> Subject:
         )
     size = "full-size " if network in FULL_SIZES.values() else ""
     title = f"a {size}{network.model.architecture} network with random weights and {network.n_classes} classes"
-    return Subject(title, network, network.n_classes, no_reference="" if network.text else "no text tower is known")
+    return Target(title, network, network.n_classes, no_reference="" if network.text else "no text tower is known")
 
 
-def bundle_subject(path: Path, *, text_encoder: Path | None = None) -> Subject:
+def bundle_target(path: Path, *, text_encoder: Path | None = None) -> Target:
     """Measure a bundle's artifacts; where torch is installed, also a PyTorch network of its sizes.
 
     Args:
@@ -104,7 +101,7 @@ def bundle_subject(path: Path, *, text_encoder: Path | None = None) -> Subject:
     network, reason = None, "torch is not installed; a reference is a PyTorch network"
     if has_torch():
         network, reason = network_of(manifest, bank, text_encoder=text_encoder)
-    return Subject(f"the bundle {path.name}", network, len(bank), path, manifest, no_reference=reason)
+    return Target(f"the bundle {path.name}", network, len(bank), path, manifest, no_reference=reason)
 
 
 def network_of(manifest: Manifest, bank: ClassBank, *, text_encoder: Path | None) -> tuple[Network | None, str]:
@@ -126,48 +123,13 @@ def network_of(manifest: Manifest, bank: ClassBank, *, text_encoder: Path | None
     if config.model.text.encoder == "none":
         tower, reason = None, "the bundle's class embeddings were learnt freely, no text encoder made them"
     elif text_encoder is not None:
+        from stale_edge.benchmarking.torch_rows.text_tower import text_tower_of
+
         tower, reason = text_tower_of(text_encoder, bank, n_contexts=config.model.text.n_contexts), ""
     else:
         tower = TextTower() if bank.width == TextTower().embed_dim else None
         reason = "" if tower else f"the text encoder of this bundle (D = {bank.width}) is not known"
     return Network(config.model, len(bank), tower), reason
-
-
-def text_tower_of(folder: Path, bank: ClassBank, *, n_contexts: int) -> TextTower:
-    """Read the sizes of a text encoder, and count the tokens of a vocabulary under it.
-
-    Args:
-        folder: in transformers' format, with or without saved contexts.
-        bank: the vocabulary.
-        n_contexts: context vectors before each name, where the folder holds none of its own.
-
-    Raises:
-        CheckpointError: the folder holds no text encoder.
-    """
-    from stale_edge.model.text import TextEncoder
-
-    encoder = TextEncoder.load(folder)
-    if len(encoder.contexts) == 0:
-        encoder = TextEncoder.load(folder, n_contexts=n_contexts)
-    _, attention_mask = encoder.tokenize(bank.names)
-    counted = Counter(int(n) for n in attention_mask.sum(dim=1))
-    config: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    sizes = config.get("text_config") or config
-    return TextTower(
-        vocabulary=sizes["vocab_size"],
-        width=sizes["hidden_size"],
-        feedforward=sizes["intermediate_size"],
-        layers=sizes["num_hidden_layers"],
-        heads=sizes["num_attention_heads"],
-        positions=sizes["max_position_embeddings"],
-        embed_dim=encoder.dim,
-        prompt_tokens=tuple(sorted(counted.items())),
-    )
-
-
-def has_torch() -> bool:
-    """Whether torch is installed, asked without importing it."""
-    return importlib.util.find_spec("torch") is not None
 
 
 def _config_of(manifest: Manifest) -> Config | None:

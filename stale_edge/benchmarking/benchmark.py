@@ -1,0 +1,270 @@
+"""One benchmark run: which processes, in whose turn, and what their answers mean."""
+
+import contextlib
+import importlib.util
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, get_args
+
+from stale_edge.benchmarking.compare import SCHEMA
+from stale_edge.benchmarking.cpus import choose_cpus, load_average
+from stale_edge.benchmarking.extras import has_torch, needs_extra
+from stale_edge.benchmarking.jobs import Job
+from stale_edge.benchmarking.network import FULL_SIZE, Network
+from stale_edge.benchmarking.peers import Peer, built_peers, plan_peers
+from stale_edge.benchmarking.plan import Device, RowPlan, plan_rows, without
+from stale_edge.benchmarking.protocol import describe_protocol
+from stale_edge.benchmarking.rates import Rates, plan_products, product_job
+from stale_edge.benchmarking.rounds import MeasuredProcess, run_rounds, warmed_up
+from stale_edge.benchmarking.rows import Measured, to_rows
+from stale_edge.benchmarking.target import Target, bundle_target, network_target
+from stale_edge.benchmarking.throughput import COUNTED_RUNTIMES, RULE, measure_throughput, products_of
+from stale_edge.config import BenchConfig, BenchVariant
+from stale_edge.errors import ConfigError, StaleEdgeError
+from stale_edge.machine import allowed_cpus, machine_card
+from stale_edge.progress import Progress, silent
+
+_VARIANTS = get_args(BenchVariant)
+
+
+def run_benchmark(
+    config: BenchConfig,
+    *,
+    bundle: Path | None = None,
+    text_encoder: Path | None = None,
+    network: Network = FULL_SIZE,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Measure time, memory and work of every variant at every length, and say on what machine and how.
+
+    Args:
+        config: device, threads, lengths, variants, runtimes, precisions, rounds, and what is measured besides.
+        bundle: measure its artifacts; torch is then needed only for PyTorch rows. None: make `network` with PyTorch,
+            export it for each length to a temporary folder, and measure that.
+        text_encoder: folder of the text encoder of the bundle, so that its reference has the right size. None: a bundle
+            with D = 512 is taken to come from CLIP's ViT-B, others are measured without a reference.
+        network: sizes of what is measured without a bundle.
+        progress: called with (stage, done, total, note).
+
+    Returns:
+        JSON values: `schema`, `machine`, `protocol`, and `rows` of `variant`, `device`, `runtime`, `precision`,
+        `threads`, `length`, `repeats`, `seconds` (`median`, `p90`, `min`, `max`, `std`), `peak_rss_bytes`,
+        `model_bytes`, `gmacs`, `gmacs_per_second`, `utilization`, `speedup`. What cannot be known is null: post-
+        processing has no model and no products, and without a reference there is no speedup.
+        With `config.peers` also `peers`, one entry a peer and length: `variant`, `device`, `runtime`, `precision`,
+        `length`,
+        `compile_seconds` (cold; null for eager), `mask_difference` and `snippets_apart` from the trained detector in
+        eager fp32, and `not_measured`, the reason why `rows` lacks it, or null.
+        With `config.throughput` also `throughput`: the `rule`, and `rows` as `measure_throughput` returns them.
+
+    Raises:
+        ConfigError: a length, runtime, precision or number of threads that cannot be measured.
+        StaleEdgeError: no CUDA device where one is asked for, a package or file is missing, or a process died.
+    """
+    devices = find_devices(config.device)
+    if config.threads > len(allowed_cpus()):
+        raise ConfigError(f"--threads {config.threads}: this process may use {len(allowed_cpus())} CPUs")
+    target = bundle_target(bundle, text_encoder=text_encoder) if bundle is not None else network_target(network)
+    plans, peer_plans = _plan_all(config, target, devices)
+    planned = [plan for of_length in (plans, peer_plans) for rows in of_length.values() for plan in rows]
+    kinds = [(plan.device, plan.precision) for plan in planned if plan.variant != "postprocess"]
+    cpus = choose_cpus(config.threads)
+    machine, begun = machine_card() | {"load_average_before": load_average()}, time.monotonic()
+    clock = datetime.now(UTC).isoformat(timespec="seconds")
+    products = plan_products(kinds) if config.peak_tmacs is None and kinds else []
+    jobs = [(p.name, product_job(p, threads=config.threads, cpus=cpus or (), seed=config.seed)) for p in products]
+    measured: list[Measured] = []
+    tried: list[Peer] = []
+    counted: list[dict[str, Any]] = []
+    with warmed_up(jobs, progress=progress, stage="warm up matrix products") as product_group:
+        run = _Run(config, target, tuple(cpus or ()), product_group, progress)
+        for length, rows in plans.items():
+            with run.bundle_for(rows, length) as made:
+                with built_peers(
+                    peer_plans[length], target.network_at(length), config=config, cpus=run.cpus, progress=progress
+                ) as built:
+                    measured += run.measure(rows, length, bundle=made, peers=built)
+                tried += built
+                if config.throughput:
+                    counted += measure_throughput(rows, made, config=config, progress=progress)
+    rates = Rates(list(zip(products, product_group, strict=True)), peak_tmacs=config.peak_tmacs)
+    results: dict[str, Any] = {
+        "schema": SCHEMA,
+        "machine": machine | {"load_average_after": load_average(), "gpu": _gpu_name(devices)},
+        "protocol": describe_protocol(
+            config, target, measured, cpus=cpus, load_average_before=machine["load_average_before"]
+        )
+        | {
+            "started_utc": clock,
+            "took_seconds": round(time.monotonic() - begun, 1),
+            "utilization": rates.to_json(kinds) if products or config.peak_tmacs else None,
+        },
+        "rows": to_rows(measured, config=config, rates=rates),
+    }
+    if config.peers:
+        results["peers"] = [peer.to_json() for peer in tried]
+    if config.throughput:
+        results["throughput"] = {"rule": RULE, "rows": counted}
+    return results
+
+
+def find_devices(wanted: str) -> tuple[Device, ...]:
+    """Return the devices to measure.
+
+    Raises:
+        StaleEdgeError: CUDA is asked for, and there is none that PyTorch can use.
+    """
+    if wanted == "cpu":
+        return ("cpu",)
+    found = False
+    if has_torch():
+        from stale_edge.benchmarking.torch_rows.cuda import has_cuda
+
+        found = has_cuda()
+    if wanted == "cuda" and not found:
+        cause = "PyTorch sees no CUDA device" if has_torch() else "PyTorch, which drives it, is not installed"
+        raise StaleEdgeError(f"--device cuda: {cause}; use --device cpu, or all for whatever there is")
+    if wanted == "cuda":
+        return ("cuda",)
+    return ("cpu", "cuda") if found else ("cpu",)
+
+
+def _plan_all(
+    config: BenchConfig, target: Target, devices: Sequence[Device]
+) -> tuple[dict[int, list[RowPlan]], dict[int, list[RowPlan]]]:
+    """List the rows and the peers' rows of every length."""
+    lengths = target.lengths(config.lengths)
+    plans = {length: _plan(config, target, devices, length) for length in lengths}
+    peers = {length: plan_peers(config, devices, length) if config.peers else [] for length in lengths}
+    if config.peers and not any(peers.values()):
+        raise ConfigError(
+            "--peers times detectors on the CPU in fp32 and bf16: use --device cpu and one of these precisions"
+        )
+    if config.throughput and not any(products_of(rows) for rows in plans.values()):
+        raise ConfigError(
+            f"--throughput counts detectors on the CPU in {' and '.join(COUNTED_RUNTIMES)}: "
+            "use --device cpu and one of these runtimes"
+        )
+    return plans, peers
+
+
+def _plan(config: BenchConfig, target: Target, devices: Sequence[Device], length: int) -> list[RowPlan]:
+    rows = [row for device in devices for row in plan_rows(config, device, length, available=target.available)]
+    if target.no_reference:
+        rows = without(rows, "reference")
+    if target.network is None or target.network.text is None:
+        rows = without(rows, "text")
+    if not rows:
+        raise ConfigError(
+            f"nothing is left to measure of {target.title}: {target.no_reference or 'choose more --variants'}"
+        )
+    return rows
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What all lengths of a run have in common."""
+
+    config: BenchConfig
+    target: Target
+    cpus: tuple[int, ...]
+    products: Sequence[MeasuredProcess]
+    """Matrix products, which take turns with the rows."""
+    progress: Progress
+
+    def measure(self, plans: Sequence[RowPlan], length: int, *, bundle: Path, peers: Sequence[Peer]) -> list[Measured]:
+        """Measure the rows and the peers of one length in turns."""
+        at = f"T = {length}"
+        jobs = [(plan.name, self._job(plan, bundle)) for plan in plans]
+        with warmed_up(jobs, progress=self.progress, stage=f"{at}: warm up") as group:
+            entries = list(zip(plans, group, strict=True))
+            entries += [(peer.plan, peer.measured) for peer in peers if peer.measured is not None]
+            entries.sort(key=lambda entry: (entry[0].device, _VARIANTS.index(entry[0].variant)))
+            rows = [process for _, process in entries]
+            run_rounds(
+                [*rows, *self.products],
+                self.config.repeats,
+                seed=self.config.seed,
+                progress=self.progress,
+                stage=f"{at}: measure",
+            )
+            peaks = [row.process.finish() for row in rows]
+        macs = _macs(self.target, [plan for plan, _ in entries], length)
+        return [
+            Measured(plan, process, peak["peak_rss_bytes"], peak["peak_device_bytes"], macs.get(_work(plan)))
+            for (plan, process), peak in zip(entries, peaks, strict=True)
+        ]
+
+    @contextlib.contextmanager
+    def bundle_for(self, plans: Sequence[RowPlan], length: int) -> Iterator[Path]:
+        """Give the bundle whose files the rows run: the target's own, or one that is made and thrown away."""
+        if self.target.bundle is not None:
+            yield self.target.bundle
+            return
+        network = self.target.network_at(length)
+        if network is None:
+            raise ValueError("a target has a network or a bundle; this one has neither")
+        artifacts = dict.fromkeys((p.runtime, p.precision) for p in plans if p.runtime not in ("pytorch", "core"))
+        with tempfile.TemporaryDirectory(prefix="stale-edge-bench-") as folder:
+            path = Path(folder) / "bundle"
+            if artifacts or any(plan.runtime == "core" for plan in plans):
+                with needs_extra(
+                    "without a bundle, bench exports a network first, which needs torch, onnx and onnxscript: name a "
+                    'bundle, or pip install "stale-edge[train,export]"'
+                ):
+                    from stale_edge.benchmarking.torch_rows.bundles import make_bundle
+                make_bundle(path, network, list(artifacts), seed=self.config.seed, progress=self.progress)
+            yield path
+
+    def _job(self, plan: RowPlan, bundle: Path) -> Job:
+        of_pytorch = plan.runtime == "pytorch"
+        return Job(
+            variant=plan.variant,
+            device=plan.device,
+            runtime=plan.runtime,
+            precision=plan.precision,
+            length=plan.length,
+            threads=self.config.threads,
+            cpus=self.cpus,
+            network=self.target.network_at(plan.length) if of_pytorch else None,
+            bundle="" if of_pytorch else str(bundle),
+            n_classes=self.target.n_classes,
+            seed=self.config.seed,
+        )
+
+
+def _macs(target: Target, plans: Sequence[RowPlan], length: int) -> Mapping[str, int]:
+    """Count the work of the rows, by `_work`; empty where there is no network to count."""
+    variants = {plan.variant for plan in plans} - {"postprocess"}
+    if target.network is None or not variants or importlib.util.find_spec("fvcore") is None:
+        return {}
+    from stale_edge.benchmarking.torch_rows.counts import detector_macs, text_macs
+
+    counts: dict[str, int] = {}
+    for work in dict.fromkeys(_work(plan) for plan in plans if plan.variant in ("detector", "localizer")):
+        variant, _, whole = work.partition(" ")
+        seen = length if variant == "detector" else target.localizer_length(length)
+        counts[work] = detector_macs(target.network, seen, whole=bool(whole))
+    if target.network.text is not None and {"reference", "text"} & variants:
+        counts["text"] = text_macs(target.network.text, target.n_classes)
+    if "reference" in variants and "text" in counts:
+        counts["reference"] = counts["text"] + detector_macs(target.network, length, folded=False)
+    return counts
+
+
+def _work(plan: RowPlan) -> str:
+    """Name what a row computes: most drop what only `foreground` needs, others cannot."""
+    whole = plan.variant in ("detector", "localizer") and plan.runtime in ("pytorch", "torchscript")
+    return f"{plan.variant} whole" if whole else plan.variant
+
+
+def _gpu_name(devices: Sequence[Device]) -> str | None:
+    if "cuda" not in devices:
+        return None
+    from stale_edge.benchmarking.torch_rows.cuda import cuda_name
+
+    return cuda_name()

@@ -1,0 +1,119 @@
+"""Bundles that a run makes for itself and throws away, without a parity check."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from stale_edge.benchmarking.network import Network
+from stale_edge.benchmarking.synthetic import random_features
+from stale_edge.benchmarking.torch_rows.detectors import build_detector
+from stale_edge.bundle import ClassBank, FeatureContract, graph_metadata, write_bundle
+from stale_edge.config import FeatureSpec
+from stale_edge.config.runtimes import PRECISIONS, RUNTIMES, file_for
+from stale_edge.exporting.calibration import Calibration
+from stale_edge.exporting.detector_exporter import DetectorExporter
+from stale_edge.exporting.formats import find_format
+from stale_edge.exporting.graph.detector_graph import fixed_length, graph_inputs, graph_outputs, model_config
+from stale_edge.model.architectures import architecture_of
+from stale_edge.progress import Progress
+
+CALIBRATION_VIDEOS = 2
+"""Ranges of random features need no more, and at T = 3000 every video of attention scores costs memory."""
+
+
+def make_bundle(
+    path: Path, network: Network, artifacts: Sequence[tuple[str, str]], *, seed: int, progress: Progress
+) -> None:
+    """Write a bundle of a network with random weights, to be measured and thrown away.
+
+    No parity check is made: the decisions of random weights mean nothing, and their speed does not depend on them.
+
+    Args:
+        path: the bundle's folder, not yet there.
+        network: for `release`, made for the length to be measured.
+        artifacts: (runtime, precision) to export; a bundle cannot be empty, so none means ONNX in fp32.
+        seed: of weights and class bank.
+        progress: called with (stage, done, total, note).
+    """
+    model = build_detector(network, seed=seed)
+    length, channels = fixed_length(network.model), network.model.feature_channels
+    spec = FeatureSpec(encoder="random numbers", channels=channels)
+    generator = np.random.default_rng(seed)
+    bank = ClassBank(
+        tuple(f"class {k}" for k in range(network.n_classes)),
+        generator.standard_normal((network.n_classes, network.model.embed_dim), dtype=np.float32),
+        "random numbers",
+    )
+    videos = tuple(random_features(length or 200, channels, seed=seed + 1 + i) for i in range(CALIBRATION_VIDEOS))
+    deployed = Deployed(
+        model,
+        bank,
+        FeatureContract.from_spec(spec, length=length, resampling="linear" if length is not None else "none"),
+        Calibration(videos, bank.embeddings, "random features"),
+        "random, for measuring time alone",
+    )
+    stage = "export" if length is None else f"T = {length}: export"
+    write_unchecked(path, deployed, artifacts, stage=stage, progress=progress)
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What goes into a bundle: a detector on the CPU, its vocabulary, contract, videos for int8, and its origin."""
+
+    model: nn.Module
+    bank: ClassBank
+    contract: FeatureContract
+    calibration: Calibration
+    weights: str
+
+
+def write_unchecked(
+    path: Path, deployed: Deployed, artifacts: Sequence[tuple[str, str]], *, stage: str, progress: Progress
+) -> None:
+    """Write a bundle without a parity check, with the products in float32 that an exporter keeps unasked.
+
+    Args:
+        path: the bundle's folder, not yet there.
+        deployed: what is exported.
+        artifacts: (runtime, precision) that it will be run with; a bundle cannot be empty, so none means ONNX in fp32.
+        stage: what progress calls it.
+        progress: called with (stage, done, total, note).
+    """
+
+    config = model_config(deployed.model)
+    decode = architecture_of(config.architecture).decode
+    metadata = graph_metadata(
+        architecture=config.architecture,
+        feature_contract=deployed.contract,
+        decode=decode,
+        class_names=deployed.bank.names,
+    )
+    exporter = DetectorExporter(deployed.model, calibration=deployed.calibration)
+    files = list(dict.fromkeys(file_for(*pair) for pair in artifacts)) or [("onnxruntime", "fp32")]
+    with write_bundle(path) as writer:
+        for done, (runtime, precision) in enumerate(files):
+            progress(stage, done, len(files), f"{runtime} {precision}")
+            row = find_format(RUNTIMES[runtime].format, precision)
+            weights = exporter.write(row, writer.folder / row.file_name, metadata=metadata)
+            writer.add_file(
+                row.file_name,
+                role="detector",
+                runtime=runtime,
+                precision=precision,
+                inputs=graph_inputs(config),
+                outputs=graph_outputs(config),
+                weights_quantized=weights.numbers_low if PRECISIONS[precision].products == "int8" else None,
+                weights_total=weights.numbers,
+                note=row.note,
+            )
+        writer.set_class_bank(deployed.bank)
+        writer.commit(
+            architecture=config.architecture,
+            feature_contract=deployed.contract,
+            decode=decode,
+            provenance={"weights": deployed.weights},
+        )
+    progress(stage, len(files), len(files), "")

@@ -1,0 +1,73 @@
+"""Multiply-accumulates of the rows: of the outputs that deployment needs, and of the text tower."""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from stale_edge.benchmarking.deployed_detector import most_voting
+from stale_edge.benchmarking.network import Network, TextTower
+from stale_edge.benchmarking.torch_rows.detectors import build_detector
+from stale_edge.benchmarking.torch_rows.for_decoding import ForDecoding, read_outputs
+from stale_edge.benchmarking.torch_rows.macs import count_macs
+from stale_edge.benchmarking.torch_rows.text_tower import build_text_tower
+from stale_edge.config import DecodeConfig
+from stale_edge.model.detector import Detector
+from stale_edge.model.folding import fold_detector
+from stale_edge.model.stale.folded_paper import FoldedLocalizer
+
+
+def detector_macs(network: Network, length: int, *, folded: bool = True, whole: bool = True) -> int:
+    """Count the multiply-accumulates of a detector at T = `length`, of the outputs that deployment needs.
+
+    Args:
+        network: whose sizes are counted.
+        length: T in snippets.
+        folded: as it is exported; else as it is trained.
+        whole: count all of its outputs; else what `detect` runs for a video, which needs no foreground, computes what
+            depends on the classes alone ahead, and makes of the paper's masks only those that decoding may read.
+    """
+    network = network.at(length)
+    model = build_detector(network, seed=0)
+    detector = cast(Detector, model)
+    reads, outputs = read_outputs(detector), [spec.name for spec in detector.output_specs()]
+    if folded:
+        model = fold_detector(model)
+    classes = torch.ones(network.n_classes, network.model.embed_dim)
+    videos = torch.zeros(2, length, network.model.feature_channels)
+    if whole:
+        return count_macs(ForDecoding(model, outputs).eval(), (videos[:1], classes))
+    # A second video costs what depends on videos; what depends on the classes alone, all videos of a call share.
+    one, two = (count_macs(ForDecoding(model, reads).eval(), (videos[:n], classes)) for n in (1, 2))
+    return two - one - _macs_of_unread_masks(model, length)
+
+
+class _SomeMasks(nn.Module):
+    """Makes the masks of some snippets from the embedding of a video."""
+
+    def __init__(self, localizer: FoldedLocalizer) -> None:
+        super().__init__()
+        self.localizer = localizer
+
+    def forward(self, embedding: Tensor, snippets: Tensor) -> Tensor:
+        masks: Tensor = self.localizer(embedding, snippets)
+        return masks
+
+
+def _macs_of_unread_masks(model: nn.Module, length: int) -> int:
+    """Count what masks take that `detect` does not make; only the paper's network, folded, makes them one by one."""
+    head = getattr(model, "localizer", None)
+    if not isinstance(head, FoldedLocalizer):
+        return 0
+
+    first = head.first
+    embedding = torch.zeros(1, length, first.linear.in_features // first.kernel_size)
+    counter = _SomeMasks(head).eval()
+    one, two = (count_macs(counter, (embedding, torch.arange(n))) for n in (1, 2))
+    return (length - len(most_voting(length, DecodeConfig()))) * (two - one)
+
+
+def text_macs(tower: TextTower, n_classes: int) -> int:
+    """Count the multiply-accumulates of embedding all class prompts once."""
+    module, inputs = build_text_tower(tower, n_classes, seed=0)
+    return count_macs(module, inputs)

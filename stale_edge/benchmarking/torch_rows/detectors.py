@@ -1,0 +1,85 @@
+"""What PyTorch rows share: detectors with random weights, their inputs, threads and bytes."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from stale_edge.benchmarking.jobs import Job
+from stale_edge.benchmarking.network import Network
+from stale_edge.benchmarking.synthetic import random_features
+from stale_edge.model import build_model
+
+
+def build_detector(network: Network, *, seed: int) -> nn.Module:
+    """Build the detector with random weights, in eval mode."""
+    torch.manual_seed(seed)
+    return build_model(network.model).eval()
+
+
+class InPrecision(nn.Module):
+    """A module run in fp16 or bf16 between float32 inputs and outputs, as the exported files are."""
+
+    def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.module, self.dtype = module.to(dtype), dtype
+
+    def forward(self, features: Tensor, class_embeddings: Tensor) -> tuple[Tensor, ...]:
+        """Run features (B, T, C) and class embeddings (K, D), float32."""
+        outputs = self.module(features.to(self.dtype), class_embeddings.to(self.dtype))
+        return tuple(tensor.float() for tensor in outputs)
+
+
+@contextlib.contextmanager
+def written_out_attention() -> Iterator[None]:
+    """Make every attention of torch a product, a softmax and a product, each stored: no fused kernel, no fast path."""
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
+
+
+def weight_bytes(module: nn.Module) -> int:
+    """Return the bytes of all parameters and buffers."""
+    tensors = [*module.parameters(), *module.buffers()]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def set_threads(n: int) -> None:
+    """Run torch on `n` CPU threads, without gradients."""
+    torch.set_num_threads(n)
+    torch.set_num_interop_threads(n)
+    torch.set_grad_enabled(False)
+
+
+def network_of(job: Job) -> Network:
+    """Return the network of a job.
+
+    Raises:
+        ValueError: the job has none.
+    """
+    if job.network is None:
+        raise ValueError(f"a {job.variant} row of PyTorch needs a network; the job has none")
+    return job.network
+
+
+def random_inputs(job: Job, network: Network) -> tuple[Tensor, Tensor]:
+    """Make features (1, T, C) and class embeddings (K, D)."""
+    features = random_features(job.length, network.model.feature_channels, seed=job.seed)
+    classes = random_features(network.n_classes, network.model.embed_dim, seed=job.seed + 1)
+    return torch.from_numpy(features)[None], torch.from_numpy(classes)
+
+
+def call_of(forward: Callable[..., object], *inputs: Tensor) -> Callable[[], object]:
+    """Make the call that is timed: `forward(*inputs)` in inference mode."""
+
+    def call() -> object:
+        with torch.inference_mode():
+            return forward(*inputs)
+
+    return call

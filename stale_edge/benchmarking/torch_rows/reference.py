@@ -1,0 +1,118 @@
+"""What the thesis timed: PyTorch eager in fp32, with CLIP's text tower inside every forward pass.
+
+The public code (stale_model.py of sauradip/STALE, `text_features`) embeds all class prompts again for each video. Here
+that is repeated with the same sizes: prompts padded to the longest of them, attention written out as products and a
+softmax. Left out, so that the reference is rather too fast than too slow: tokenising the prompts, and a log-softmax of
+attention that nothing reads. Unlike its benchmark, one cold call with gradients on, this runs warm, in inference mode.
+"""
+
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from stale_edge.benchmarking.jobs import Job, Workload
+from stale_edge.benchmarking.network import Network
+from stale_edge.benchmarking.torch_rows.detectors import (
+    build_detector,
+    call_of,
+    network_of,
+    random_inputs,
+    set_threads,
+    weight_bytes,
+    written_out_attention,
+)
+from stale_edge.benchmarking.torch_rows.text_tower import build_text_tower
+from stale_edge.config import Precision
+
+_NOT_LINEAR_IN_PUBLIC = (
+    "localizer.",
+    "masking.project",
+    "masking.encoder.0.self_attention.",
+    "masking.encoder.1.self_attention.",
+    "masking.decoder.0.self_attention.",
+    "masking.decoder.0.cross_attention.",
+    "masking.decoder.1.self_attention.",
+    "masking.decoder.1.cross_attention.",
+)
+"""Linear layers of `ReleaseStale` whose counterparts are convolutions or inside `nn.MultiheadAttention`."""
+
+
+def reference_workload(job: Job) -> Workload:
+    """Run the text tower and the detector, as the public code does for each video."""
+    set_threads(job.threads)
+    network = network_of(job)
+    forward, n_bytes = build_reference(network, seed=job.seed, device=job.device, precision=job.precision)
+    features, _ = random_inputs(job, network)
+    return Workload(call_of(forward, features.to(job.device)), n_bytes)
+
+
+def text_workload(job: Job) -> Workload:
+    """Run the text tower alone, once for all classes."""
+    set_threads(job.threads)
+    network = network_of(job)
+    if network.text is None:
+        raise ValueError("the sizes of the text tower are not known")
+    tower, prompts = build_text_tower(network.text, network.n_classes, seed=job.seed)
+    tower = tower.to(job.device)
+    return Workload(call_of(tower, *(tensor.to(job.device) for tensor in prompts)), weight_bytes(tower))
+
+
+def build_reference(
+    network: Network, *, seed: int, device: str = "cpu", precision: Precision = "fp32"
+) -> tuple[Callable[[Tensor], object], int]:
+    """Put text tower and detector together as the public code does.
+
+    Args:
+        network: whose sizes are built.
+        seed: of the weights.
+        device: `cpu` or `cuda`.
+        precision: fp16 and int8 as the thesis makes them, by `quantize_as_thesis`, on the CPU alone.
+
+    Returns:
+        forward: features (B, T, C) on `device` to the detector's output, every class prompt encoded on the way.
+        model_bytes: of the weights of both.
+
+    Raises:
+        ValueError: the network's text tower is not known.
+    """
+    if network.text is None:
+        raise ValueError("a reference needs the sizes of the text tower; this network has none")
+    detector = build_detector(network, seed=seed).to(device)
+    tower, prompts = build_text_tower(network.text, network.n_classes, seed=seed)
+    tower = tower.to(device)
+    token_ids, attention_mask = (tensor.to(device) for tensor in prompts)
+    n_bytes = sum(quantize_as_thesis(module, precision) for module in (detector, tower))
+
+    def forward(features: Tensor) -> object:
+        with written_out_attention():
+            return detector(features, tower(token_ids, attention_mask))
+
+    return forward, n_bytes
+
+
+def quantize_as_thesis(module: nn.Module, precision: Precision) -> int:
+    """Replace, in place, the linear layers that torch's dynamic quantization replaces in the public network.
+
+    The thesis asks it for linear layers and convolutions (STALE_cpu/stale_quantized_inference.py:62-64); it leaves
+    convolutions and the layers of `nn.MultiheadAttention` as they are. What stands for those here stays fp32 too.
+
+    Returns:
+        Bytes of the module's weights afterwards: 1 a number in int8, 2 in fp16, biases and all else 4.
+    """
+    if precision == "fp32":
+        return weight_bytes(module)
+    layers = {
+        name: layer.weight.numel()
+        for name, layer in module.named_modules()
+        if isinstance(layer, nn.Linear) and not name.startswith(_NOT_LINEAR_IN_PUBLIC)
+    }
+    width = {"int8": 1, "fp16": 2}[precision]
+    n_bytes = weight_bytes(module) - (4 - width) * sum(layers.values())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch announces that its own way of quantizing will go
+        torch.ao.quantization.quantize_dynamic(  # type: ignore[no-untyped-call]
+            module, set(layers), dtype=torch.qint8 if precision == "int8" else torch.float16, inplace=True
+        )
+    return n_bytes
