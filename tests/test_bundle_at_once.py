@@ -17,7 +17,7 @@ from stale_edge.bundle import add_classes, describe_bundle, list_classes, read_b
 from stale_edge.bundle import files as files_module
 from stale_edge.bundle.files import folder_beside, replace_folder, write_file_atomically
 from stale_edge.bundle.locks import STALE_AFTER_S, beside, holds, lock_path, new_token, sweep, writing
-from stale_edge.errors import BundleError, BusyError
+from stale_edge.errors import BundleError, BusyError, VerificationError
 from stale_edge.runtime import load_bundle
 
 HERE = Path(__file__).parent
@@ -96,6 +96,16 @@ def test_readers_see_one_generation_while_a_writer_rewrites(bundle: Path) -> Non
         done.set()
         writer.join()
     assert seen == allowed, f"{rounds} rewrites, but only one generation was seen"
+
+
+def test_a_file_that_is_opened_later_is_of_the_same_generation(bundle: Path) -> None:
+    localizer = load_bundle(bundle)
+    tiny.write(bundle.with_name("other"), seed=7).rename(bundle.with_name("newer"))
+    bundle.rename(bundle.with_name("older"))
+    bundle.with_name("newer").rename(bundle)
+    assert localizer.detect(tiny.features(12), duration_s=9.0) is not None  # what is open stays open
+    with pytest.raises(VerificationError, match=r"detector-fp32\.onnx has changed"):
+        localizer.forward(tiny.features(16))
 
 
 def test_a_writer_is_refused_with_who_holds_the_lock(bundle: Path) -> None:

@@ -78,18 +78,25 @@ def _load(path: Path, runtime: str, precision: str, threads: int) -> "Localizer"
     bundle = read_bundle(path)
     entry = bundle.detector(runtime=files, precision=stored)
     file, names = bundle.checked_path(entry), [spec.name for spec in entry.outputs]
-    return Localizer(
-        bundle,
-        entry,
-        lambda outputs, classes: open_backend(
-            file,
+    checked = [file]
+
+    def open_detector(outputs: Sequence[str] | None, classes: FloatArray | None) -> Backend:
+        # When it is opened again, later, another generation of the bundle may stand there.
+        path = checked.pop() if checked else bundle.checked_path(entry)
+        return open_backend(
+            path,
             runtime=runtime,
             precision=precision,
             threads=threads,
             outputs=outputs,
             class_embeddings=classes,
             names=names,
-        ),
+        )
+
+    return Localizer(
+        bundle,
+        entry,
+        open_detector,
         decoded=decoded_outputs(file, names, bundle.manifest.decode),
         runtime=runtime,
         precision=precision,
