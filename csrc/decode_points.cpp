@@ -104,7 +104,12 @@ std::vector<Pick> picks_of(const double* segments, const double* scores, std::si
   if (parameters.method == SoftNmsMethod::gaussian && n > 0 && *best < parameters.min_score) {
     return {{static_cast<std::int64_t>(best - scores), *best}};
   }
-  return soft_nms(segments, scores, n, parameters);
+  std::vector<Pick> picks = soft_nms(segments, scores, n, parameters);
+  // With a min_score of 0 what was suppressed scores 0 and follows the others; here it is gone.
+  if (parameters.method == SoftNmsMethod::hard) {
+    while (!picks.empty() && !(picks.back().score > parameters.min_score)) picks.pop_back();
+  }
+  return picks;
 }
 
 // The mean of all proposals that a segment overlaps by at least the threshold, weighed by score times tIoU.

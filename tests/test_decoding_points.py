@@ -123,6 +123,7 @@ CONFIGS = [
     PointsConfig(multiclass=False, voting_threshold=0.0),
     PointsConfig(soft_nms="hard", tiou_threshold=0.3, min_score=0.2),
     PointsConfig(soft_nms="hard", multiclass=False, tiou_threshold=0.0, voting_threshold=0.9),
+    PointsConfig(soft_nms="hard", tiou_threshold=0.2, min_score=0.0),
     PointsConfig(soft_nms="none", pre_nms_threshold=0.5),
     PointsConfig(pre_nms_top_k=5, max_detections=4, duration_threshold=2.0),
     PointsConfig(min_score=0.9),

@@ -19,10 +19,10 @@ from stale_edge.exporting.decoder.building_blocks import (
 )
 from stale_edge.exporting.decoder.graph_builder import GraphBuilder, loop_body
 
-_GONE = -np.inf
-_LOG_OF_ZERO = -1e300
-_LOWEST_KEY = float(np.finfo(np.float64).min)
-_SHARPEST = 1e290
+GONE = -np.inf
+LOG_OF_ZERO = -1e300
+LOWEST_KEY = float(np.finfo(np.float64).min)
+SHARPEST = 1e290
 
 
 def paper_decoder(g: GraphBuilder, class_logits: str, masks: str, config: DecodeConfig) -> Decoded:
@@ -137,12 +137,12 @@ def _soft_nms(
 ) -> tuple[str, str]:
     """Write soft-NMS of Bodla et al. as csrc/soft_nms.cpp computes it: picks int64 and scores float64, best first."""
     gaussian = config.soft_nms == "gaussian"
-    keys = _logarithms(g, scores) if gaussian else scores
+    keys = logarithms(g, scores) if gaussian else scores
     enough = g.op("GreaterOrEqual", scores, g.constant(config.min_score, np.float64))
-    keys = g.op("Where", enough, keys, g.constant(_GONE, np.float64))
+    keys = g.op("Where", enough, keys, g.constant(GONE, np.float64))
     floor = config.min_score
     if gaussian:
-        floor = math.log(config.min_score) if config.min_score > 0 else _LOWEST_KEY
+        floor = math.log(config.min_score) if config.min_score > 0 else LOWEST_KEY
     stretch = g.op("Mul", labels, g.op("Add", n_snippets, n_snippets))  # of the time axis, one a label
     begins, stops = (g.cast(g.op("Add", place, stretch), np.float64) for place in (starts, ends))
     lengths = g.op("Sub", stops, begins)
@@ -161,7 +161,7 @@ def _soft_nms(
     either = b.op("Sub", b.op("Add", lengths, length), shared)
     tiou = b.op("Div", shared, either)
     if gaussian:
-        sharpness = b.constant(min(1.0 / config.sigma, _SHARPEST), np.float64)
+        sharpness = b.constant(min(1.0 / config.sigma, SHARPEST), np.float64)
         left = b.op("Sub", key_in, b.op("Mul", b.op("Mul", tiou, tiou), sharpness))
     elif config.soft_nms == "linear":
         lost = b.op(
@@ -179,7 +179,7 @@ def _soft_nms(
             else b.op("Equal", labels, b.op("Gather", labels, at_in))
         )
         left = b.op("Where", reached, b.op("Min", key_in, b.constant(0.0, np.float64)), key_in)
-    left = b.op("ScatterElements", left, at_in, b.constant([_GONE], np.float64), axis=0)
+    left = b.op("ScatterElements", left, at_in, b.constant([GONE], np.float64), axis=0)
     next_value, next_at = b.ops("TopK", left, b.ints(1), n_outputs=2)
     go_on = b.op("Squeeze", b.op("GreaterOrEqual", next_value, b.constant([floor], np.float64)))
     pick_value = b.op("Squeeze", value_in)
@@ -204,7 +204,7 @@ def _soft_nms(
     return picks, g.op("Exp", picked) if gaussian else picked
 
 
-def _logarithms(g: GraphBuilder, scores: str) -> str:
+def logarithms(g: GraphBuilder, scores: str) -> str:
     """Take logarithms (N,) so that equal scores have equal ones.
 
     Vectorised and scalar logarithms differ in the last bit, and runtimes use both in one array; so each distinct score
