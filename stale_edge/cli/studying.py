@@ -1,8 +1,9 @@
 """`stale-edge study`: the experiments of the papers, each a command of its own."""
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,23 +12,8 @@ from stale_edge.cli.output import JsonOption, console, progress_bar, split_names
 if TYPE_CHECKING:
     from stale_edge.study import Study, StudyOptions
 
-OutOption = Annotated[Path, typer.Option(help="Folder of the study; a stopped one goes on there.")]
-DataOption = Annotated[
-    Path | None, typer.Option(help="Data set folder; without it data are simulated into the study's folder.")
-]
-ScaleOption = Annotated[
-    float,
-    typer.Option(help="Multiplies videos, repeats and epochs; at 1 it takes at most half an hour on two cores."),
-]
-FullOption = Annotated[bool, typer.Option("--full", help="The protocol of the papers, whatever it takes.")]
-SeedOption = Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")]
 ScoresOption = Annotated[
     Path | None, typer.Option(help="Video-level scores for score enhancement; without it those of the data set.")
-]
-VideosOption = Annotated[int | None, typer.Option(min=1, help="Use so many videos, whatever --scale says.")]
-RepeatsOption = Annotated[int | None, typer.Option(min=1, help="Repeat so often, whatever --scale says.")]
-SettingsOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one setting, e.g. train.epochs=3.")
 ]
 ClassSplitsOption = Annotated[
     Path | None,
@@ -49,19 +35,14 @@ def register(app: typer.Typer) -> None:
         ("quantization", quantization),
         ("ablations", ablations),
     ):
-        group.command(name, epilog=f"Example: [bold]stale-edge study {name} --out study --scale 0.2[/bold]")(command)
+        group.command(name, epilog=f"Example: [bold]stale-edge study {name} --out study --scale 0.2[/bold]")(
+            _with_study_options(command)
+        )
     app.add_typer(group, name="study")
 
 
 def data_efficiency(
-    out: OutOption,
-    data: DataOption = None,
-    scale: ScaleOption = 1.0,
-    full: FullOption = False,
-    seed: SeedOption = 0,
-    videos: VideosOption = None,
-    repeats: RepeatsOption = None,
-    settings: SettingsOption = None,
+    options: "StudyOptions",
     scores: ScoresOption = None,
     percents: Annotated[str, typer.Option(help="Parts of the training videos in percent.")] = "10,20,40,60,80,100",
     json_path: JsonOption = None,
@@ -69,7 +50,6 @@ def data_efficiency(
     """Closed set: train on 10 to 100 % of the videos, with and without score enhancement (thesis, Figure 3)."""
     from stale_edge.study.data_efficiency import DataEfficiency
 
-    options = _options(out, data, scale, full, seed, videos, repeats, settings)
     try:
         study = DataEfficiency(options, scores=scores, percents=[int(text) for text in split_names(percents)])
     except ValueError as error:
@@ -78,14 +58,7 @@ def data_efficiency(
 
 
 def open_set(
-    out: OutOption,
-    data: DataOption = None,
-    scale: ScaleOption = 1.0,
-    full: FullOption = False,
-    seed: SeedOption = 0,
-    videos: VideosOption = None,
-    repeats: RepeatsOption = None,
-    settings: SettingsOption = None,
+    options: "StudyOptions",
     scores: ScoresOption = None,
     class_splits: ClassSplitsOption = None,
     json_path: JsonOption = None,
@@ -93,19 +66,11 @@ def open_set(
     """Open set: train on 75 and 50 % of the classes, look for the others (Table 1 of thesis and paper)."""
     from stale_edge.study.open_set import OpenSet
 
-    options = _options(out, data, scale, full, seed, videos, repeats, settings)
     _run(OpenSet(options, scores=scores, class_splits=class_splits), options, json_path)
 
 
 def compute_efficiency(
-    out: OutOption,
-    data: DataOption = None,
-    scale: ScaleOption = 1.0,
-    full: FullOption = False,
-    seed: SeedOption = 0,
-    videos: VideosOption = None,
-    repeats: RepeatsOption = None,
-    settings: SettingsOption = None,
+    options: "StudyOptions",
     peak_tmacs: Annotated[
         float | None,
         typer.Option(help="Utilization is of this many tera MACs per second (thesis: 8.2), not of the measured rate."),
@@ -115,57 +80,50 @@ def compute_efficiency(
     """Time, work, memory and utilization over video length; training time and size (thesis, Figure 4 a, b, Table 2)."""
     from stale_edge.study.compute_efficiency import ComputeEfficiency
 
-    options = _options(out, data, scale, full, seed, videos, repeats, settings)
     _run(ComputeEfficiency(options, peak_tmacs=peak_tmacs), options, json_path)
 
 
 def quantization(
-    out: OutOption,
-    data: DataOption = None,
-    scale: ScaleOption = 1.0,
-    full: FullOption = False,
-    seed: SeedOption = 0,
-    videos: VideosOption = None,
-    repeats: RepeatsOption = None,
-    settings: SettingsOption = None,
+    options: "StudyOptions",
     json_path: JsonOption = None,
 ) -> None:
     """Time, size, memory and mAP of fp32, fp16 and int8, with the text tower inside and folded away (Figure 4 c)."""
     from stale_edge.study.quantization import Quantization
 
-    options = _options(out, data, scale, full, seed, videos, repeats, settings)
     _run(Quantization(options), options, json_path)
 
 
 def ablations(
-    out: OutOption,
-    data: DataOption = None,
-    scale: ScaleOption = 1.0,
-    full: FullOption = False,
-    seed: SeedOption = 0,
-    videos: VideosOption = None,
-    repeats: RepeatsOption = None,
-    settings: SettingsOption = None,
+    options: "StudyOptions",
     class_splits: ClassSplitsOption = None,
     json_path: JsonOption = None,
 ) -> None:
     """What masking, text encoder and temporal modelling are worth; baselines B-I and B-II (paper, Tables 1, 3 to 6)."""
     from stale_edge.study.ablations import Ablations
 
-    options = _options(out, data, scale, full, seed, videos, repeats, settings)
     _run(Ablations(options, class_splits=class_splits), options, json_path)
 
 
-def _options(
-    out: Path,
-    data: Path | None,
-    scale: float,
-    full: bool,
-    seed: int,
-    videos: int | None = None,
-    repeats: int | None = None,
-    settings: Sequence[str] | None = None,
+def study_options(
+    out: Annotated[Path, typer.Option(help="Folder of the study; a stopped one goes on there.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Data set folder; without it data are simulated into the study's folder.")
+    ] = None,
+    scale: Annotated[
+        float,
+        typer.Option(help="Multiplies videos, repeats and epochs; at 1 it takes at most half an hour on two cores."),
+    ] = 1.0,
+    full: Annotated[bool, typer.Option("--full", help="The protocol of the papers, however long it takes.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 0,
+    videos: Annotated[int | None, typer.Option(min=1, help="Number of videos, in place of what --scale gives.")] = None,
+    repeats: Annotated[
+        int | None, typer.Option(min=1, help="Number of repeats, in place of what --scale gives.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one setting, e.g. train.epochs=3.")
+    ] = None,
 ) -> "StudyOptions":
+    """Make what every study takes from the options that all commands share."""
     from stale_edge.study import StudyOptions
 
     return StudyOptions(
@@ -178,6 +136,20 @@ def _options(
         repeats=repeats,
         settings=tuple(settings or ()),
     )
+
+
+def _with_study_options(study: Callable[..., None]) -> Callable[..., None]:
+    """Make a command of a function whose first parameter is what `study_options` makes of the shared options."""
+    shared = inspect.signature(study_options).parameters
+    own = inspect.signature(study).parameters
+
+    def command(**given: Any) -> None:
+        options = study_options(**{name: given.pop(name) for name in shared})
+        study(options, **given)
+
+    command.__doc__ = study.__doc__
+    command.__signature__ = inspect.Signature([*shared.values(), *list(own.values())[1:]])  # type: ignore[attr-defined]
+    return command
 
 
 def _run(study: "Study", options: "StudyOptions", json_path: Path | None) -> None:

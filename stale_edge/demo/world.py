@@ -1,12 +1,12 @@
 """The simulated world of the demo: a small text encoder, a data set in its embedding space, a model of that size."""
 
+import dataclasses
 from pathlib import Path
 
 from stale_edge.config import (
     Config,
     LinearConfig,
     LinearLossConfig,
-    ModelConfig,
     SimulateConfig,
     TextConfig,
     TrainConfig,
@@ -17,6 +17,7 @@ from stale_edge.model.architectures import architecture_of
 from stale_edge.model.small_text import small_text_encoder
 from stale_edge.progress import Progress, silent
 from stale_edge.training.simulated_data import simulate_with_encoder
+from stale_edge.training.small_config import FIXED_PROMPTS, SMALL_TRAINING, small_model
 
 CHANNELS = 128
 """C and D of the demo: image and text share one space, as in CLIP."""
@@ -49,31 +50,12 @@ def training_config(data_set: DataSet, *, seed: int, architecture: str = "paper"
         seed: of weights and order.
         architecture: `paper`, or `linear` for the probe that it is compared with.
     """
-    # A random tower has no language that a learned prompt could steer, and fresh contexts move every embedding.
-    text, classes = TextConfig(n_contexts=0), str(data_set.root / "splits" / "train.list")
+    text, classes = FIXED_PROMPTS, str(data_set.root / "splits" / "train.list")
     if architecture == "linear":
         return linear_config(text, channels=CHANNELS, embed_dim=CHANNELS, seed=seed, classes=classes)
     return Config(
-        model=ModelConfig(
-            feature_channels=CHANNELS,
-            embed_dim=CHANNELS,
-            n_temporal_layers=1,
-            feedforward_dim=2 * CHANNELS,
-            localizer_dim=64,
-            # A few hundred videos are little: without strong dropout the model learns them by heart.
-            dropout=0.5,
-            feature_dropout=0.5,
-            text=text,
-        ),
-        train=TrainConfig(
-            epochs=EPOCHS,
-            learning_rate=1e-3,
-            weight_decay=1e-3,
-            batch_size=16,
-            validate_every=0,  # no epoch is chosen by the videos that are reported
-            seed=seed,
-            device="cpu",
-        ),
+        model=dataclasses.replace(small_model(CHANNELS, CHANNELS, text), feature_dropout=0.5),
+        train=dataclasses.replace(SMALL_TRAINING, epochs=EPOCHS, seed=seed, device="cpu"),
         classes=classes,
     )
 
@@ -82,11 +64,11 @@ def linear_config(text: TextConfig, *, channels: int, embed_dim: int, seed: int,
     """Choose the training of a linear probe: seconds for a few hundred videos."""
     return Config(
         model=LinearConfig(feature_channels=channels, embed_dim=embed_dim, text=text),
-        train=TrainConfig(
+        train=dataclasses.replace(
+            SMALL_TRAINING,
             epochs=LINEAR_EPOCHS,
             learning_rate=3e-3,
-            batch_size=16,
-            validate_every=0,
+            weight_decay=TrainConfig().weight_decay,
             seed=seed,
             device="cpu",
         ),

@@ -17,6 +17,7 @@ from stale_edge.progress import Progress
 from stale_edge.study.study import StudyOptions
 from stale_edge.study.subsets import sample_videos
 from stale_edge.training.simulated_data import simulate_with_encoder
+from stale_edge.training.small_config import FIXED_PROMPTS, SMALL_TRAINING, small_model
 
 CHANNELS = 128
 """C and D of simulated data: image and text share one space, as in CLIP."""
@@ -114,26 +115,9 @@ def _chosen_config(data_set: DataSet, options: StudyOptions) -> Config:
             model=ModelConfig(feature_channels=channels, embed_dim=width or ModelConfig().embed_dim, text=text),
             train=TrainConfig(epochs=epochs, validate_every=0, seed=options.seed),
         )
-    dim = width or CHANNELS
     return Config(
-        model=ModelConfig(
-            feature_channels=channels,
-            embed_dim=dim,
-            n_temporal_layers=1,
-            feedforward_dim=2 * dim,
-            localizer_dim=64,
-            # A few hundred videos are little: without strong dropout the model learns them by heart.
-            dropout=0.5,
-            text=text,
-        ),
-        train=TrainConfig(
-            epochs=epochs,
-            learning_rate=1e-3,
-            weight_decay=1e-3,
-            batch_size=16,
-            validate_every=0,
-            seed=options.seed,
-        ),
+        model=small_model(channels, width or CHANNELS, text),
+        train=dataclasses.replace(SMALL_TRAINING, epochs=epochs, seed=options.seed),
     )
 
 
@@ -141,8 +125,7 @@ def _text(data_set: DataSet) -> tuple[int | None, TextConfig]:
     """Say how wide a data set's class embeddings are, None where it has none, and how classes are embedded."""
     encoder, bank = data_set.root / TEXT_ENCODER_FOLDER, data_set.root / CLASS_BANK_FILE
     if encoder.is_dir():
-        # A random tower has no language that a learned prompt could steer, and fresh contexts move every embedding.
-        text = TextConfig(n_contexts=0) if is_simulated(data_set) else TextConfig()
+        text = FIXED_PROMPTS if is_simulated(data_set) else TextConfig()
         return TextEncoder.load(str(encoder)).dim, text
     if bank.is_file():
         return ClassBank.load(bank).width, TextConfig()

@@ -1,12 +1,13 @@
 """A small network trained on the demo's simulated task: without a bundle, decisions are compared on it."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from stale_edge.benchmarking.torch_rows.bundles import Deployed, write_unchecked
-from stale_edge.config import Config, ModelConfig, SimulateConfig, StaleArchitecture, TextConfig, TrainConfig
+from stale_edge.config import Config, ModelConfig, SimulateConfig, StaleArchitecture, TrainConfig
 from stale_edge.data import DataSet, resample
 from stale_edge.data.folder import TEXT_ENCODER_FOLDER
 from stale_edge.exporting.calibration import Calibration
@@ -16,6 +17,7 @@ from stale_edge.progress import Progress
 from stale_edge.training import train
 from stale_edge.training.evaluate import feature_contract
 from stale_edge.training.simulated_data import simulate_with_encoder
+from stale_edge.training.small_config import FIXED_PROMPTS, SMALL_TRAINING
 
 CHANNELS = 128
 """C and D; these and the numbers below are those of the demo."""
@@ -83,15 +85,13 @@ def training_config(architecture: StaleArchitecture, seed: int) -> Config:
             feature_channels=CHANNELS,
             embed_dim=CHANNELS,
             temporal_scale=LENGTH,
-            # A random tower has no language that a learned prompt could steer.
-            text=TextConfig(n_contexts=0),
+            text=FIXED_PROMPTS,
         ),
-        train=TrainConfig(
+        train=dataclasses.replace(
+            SMALL_TRAINING,
             epochs=EPOCHS,
-            learning_rate=1e-3,
-            batch_size=16,
+            weight_decay=TrainConfig().weight_decay,
             n_snippets=LENGTH,
-            validate_every=0,
             seed=seed,
             device="cpu",
         ),

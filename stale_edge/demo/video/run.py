@@ -1,10 +1,11 @@
 """From nothing to detections in videos of actions that nothing was trained on: every stage, by the public functions."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
-from stale_edge.config import Config, ModelConfig, TextConfig, TrainConfig
+from stale_edge.config import Config, TextConfig
 from stale_edge.data import DataSet, open_data_set
 from stale_edge.data.folder import SPLITS_FOLDER
 from stale_edge.demo.stages import make_room, timed
@@ -32,6 +33,7 @@ from stale_edge.progress import Progress, silent
 from stale_edge.runtime.detect import detect_files
 from stale_edge.runtime.timings import StageTimings
 from stale_edge.training import evaluate_checkpoint, train
+from stale_edge.training.small_config import SMALL_TRAINING, small_model
 from stale_edge.video import ClipPreprocess
 
 STRIDE = 4
@@ -176,21 +178,11 @@ def training_config(data: Path, clip: Path, *, seed: int) -> Config:
         seed: of weights and order.
     """
     return Config(
-        model=ModelConfig(
-            feature_channels=DIM,
-            embed_dim=DIM,
-            n_temporal_layers=1,
-            feedforward_dim=2 * DIM,
-            localizer_dim=64,
-            dropout=DROPOUT,
-            # Bare names, as in the captions: contexts would be learned on the seen classes alone.
-            text=TextConfig(source=str(clip), n_contexts=0),
-        ),
-        train=TrainConfig(
+        # Bare names, as in the captions: contexts would be learned on the classes of the training alone.
+        model=dataclasses.replace(small_model(DIM, DIM, TextConfig(source=str(clip), n_contexts=0)), dropout=DROPOUT),
+        train=dataclasses.replace(
+            SMALL_TRAINING,
             epochs=EPOCHS,
-            learning_rate=1e-3,
-            weight_decay=1e-3,
-            batch_size=16,
             n_snippets=N_SNIPPETS,
             validate_every=EPOCHS,  # once: nothing is chosen by the test videos
             seed=seed,
