@@ -1,11 +1,14 @@
 """`stale-edge demo`: the whole path in one command, on simulated features or on rendered videos."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stale_edge.cli.output import JsonOption, console, progress_bar, table, write_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def register(app: typer.Typer) -> None:
@@ -47,11 +50,7 @@ def _with_features(out: Path, *, seed: int, scale: float, json_path: Path | None
         result = run_demo(out, seed=seed, scale=scale, progress=progress)
     write_json(result, json_path)
     to_people = console(json_path)
-    rows = [
-        [name, f"{part['average_mAP']:.1f}", f"{part['baseline_average_mAP']:.1f}"]
-        for name, part in (("seen classes", result["closed_set"]), ("unseen classes", result["open_set"]))
-    ]
-    to_people.print(table("average mAP, %, on simulated features", ["", "STALE", "training-free"], rows))
+    _print_ladder(to_people, result["ladder"], "average mAP, %, on simulated features")
     rows = [
         [name, f"{part['average_mAP']:.1f}", f"{part['model_bytes'] / 1e6:.2f}", str(part["flipped_snippets"]),
          f"{part['matched_detections']:.1%}"]
@@ -72,12 +71,24 @@ def _with_videos(out: Path, *, seed: int, scale: float, json_path: Path | None) 
          f"{part['random_ranking_mAP_50']:.1f}"]
         for name, part in (("seen actions", result["closed_set"]), ("unseen actions", result["open_set"]))
     ]  # fmt: skip
+    _print_ladder(to_people, result["ladder"], "average mAP, %, on rendered videos")
     columns = ["", "mAP@0.5", "average mAP", "training-free mAP@0.5", "random ranking mAP@0.5"]
     to_people.print(table("%, on rendered videos", columns, rows))
     to_people.print(table("from mp4 to detections", ["", "seconds", "times real time"], _speed_rows(result["detect"])))
     rows = [[stage, f"{seconds:.1f}"] for stage, seconds in result["seconds"].items()]
     rows.append(["in all", f"{sum(result['seconds'].values()):.1f}"])
     to_people.print(table("the demo", ["", "seconds"], rows))
+
+
+def _print_ladder(to_people: "Console", ladder: list[dict[str, Any]], title: str) -> None:
+    """Print detectors from no training upwards, and in red that the last one does not beat the linear probe."""
+    from stale_edge.evaluation.ladder import Rung, shortfall
+
+    rungs = [Rung(rung["detector"], rung["seen_average_mAP"], rung["unseen_average_mAP"]) for rung in ladder]
+    rows = [[rung.detector, f"{rung.seen:.1f}", f"{rung.unseen:.1f}"] for rung in rungs]
+    to_people.print(table(title, ["", "seen classes", "unseen classes"], rows))
+    if (warning := shortfall(rungs)) is not None:
+        to_people.print(warning, style="bold red", markup=False)
 
 
 def _speed_rows(detect: dict[str, Any]) -> list[list[str]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from stale_edge.data import DataSet
 from stale_edge.errors import DataError
+from stale_edge.evaluation.ladder import Rung
 from stale_edge.exporting import ExportReport
 from stale_edge.runtime.evaluate import EvaluationReport
 from stale_edge.training import TrainResult
@@ -17,6 +18,7 @@ SCHEMA = "stale-edge-demo/1"
 class Outcome:
     """What the stages of one demo said, for the JSON and for the report.
 
+    ladder: the training-free baseline, the linear probe, STALE.
     unseen, on_device: the open set, its names read by PyTorch's text encoder, and by the bundle's own without torch.
     """
 
@@ -26,6 +28,7 @@ class Outcome:
     trained: TrainResult
     closed: EvaluationReport
     unseen: EvaluationReport
+    ladder: tuple[Rung, ...]
     on_device: EvaluationReport
     exported: ExportReport
     bench: dict[str, Any]
@@ -49,6 +52,7 @@ class Outcome:
             "features": "simulated",
             "closed_set": _accuracy(self.closed),
             "open_set": {**_accuracy(self.unseen), "bundle_average_mAP": self.on_device.result.average_mAP},
+            "ladder": [rung.to_json() for rung in self.ladder],
             "precisions": precisions,
             "machine": self.bench["machine"],
             "bench": self.bench["rows"],

@@ -8,6 +8,7 @@ from typing import Any
 from stale_edge.benchmarking.table import COLUMNS, machine_line, table_rows
 from stale_edge.demo.outcome import Outcome
 from stale_edge.errors import MissingExtraError
+from stale_edge.evaluation.ladder import shortfall
 from stale_edge.report.figures import latency_curve, loss_curve
 from stale_edge.report.timeline import timeline
 from stale_edge.segments import Detection
@@ -37,7 +38,6 @@ def write_report(outcome: Outcome, path: Path) -> None:
 
 def _content(outcome: Outcome, figures: dict[str, bytes], lanes: list[tuple[str, bytes]]) -> dict[str, Any]:
     result = outcome.to_json()
-    accuracy = [("seen in training", result["closed_set"]), ("never seen", result["open_set"])]
     return {
         "seed": outcome.seed,
         "data": {
@@ -48,7 +48,8 @@ def _content(outcome: Outcome, figures: dict[str, bytes], lanes: list[tuple[str,
         "machine": outcome.bench["machine"]["cpu"],
         "total_seconds": sum(outcome.seconds.values()),
         "tiles": _tiles(result),
-        "accuracy": accuracy,
+        "ladder": outcome.ladder,
+        "shortfall": shortfall(outcome.ladder),
         "on_device": outcome.on_device.result.average_mAP,
         "timelines": [
             {"alt": f"Detections in {video} against the annotation", "png": _base64(png)} for video, png in lanes

@@ -9,7 +9,7 @@ from stale_edge.config import BenchConfig
 from stale_edge.data.folder import TEXT_ENCODER_FOLDER
 from stale_edge.demo.outcome import Outcome
 from stale_edge.demo.report import write_report
-from stale_edge.demo.stages import make_room, timed
+from stale_edge.demo.stages import ladder_of, linear_rung, make_room, timed
 from stale_edge.demo.world import make_data_set, training_config
 from stale_edge.errors import DataError
 from stale_edge.exporting import export_checkpoint
@@ -53,6 +53,9 @@ def run_demo(out: Path, *, seed: int = 0, scale: float = 1.0, progress: Progress
     with timed(seconds, "evaluate"):
         closed = evaluate_checkpoint(trained.best, data, split=data / "splits" / "train.list", progress=progress)
         unseen = evaluate_checkpoint(trained.best, data, split=data / "splits" / "test.list", progress=progress)
+    with timed(seconds, "train and evaluate the linear probe"):
+        probe = training_config(data_set, seed=seed, architecture="linear")
+        ladder = ladder_of(closed, unseen, linear=linear_rung(probe, data_set, out / "linear", progress=progress))
     with timed(seconds, "export and check"):
         exported = export_checkpoint(trained.best, bundle, classes=data_set.class_names, data=data, progress=progress)
     with timed(seconds, "evaluate the bundle on new classes"):
@@ -71,7 +74,19 @@ def run_demo(out: Path, *, seed: int = 0, scale: float = 1.0, progress: Progress
             text_encoder=data / TEXT_ENCODER_FOLDER,
             progress=progress,
         )
-    outcome = Outcome(out, seed, data_set, trained, closed, unseen, on_device, exported, bench, seconds)
+    outcome = Outcome(
+        out=out,
+        seed=seed,
+        data_set=data_set,
+        trained=trained,
+        closed=closed,
+        unseen=unseen,
+        ladder=ladder,
+        on_device=on_device,
+        exported=exported,
+        bench=bench,
+        seconds=seconds,
+    )
     with timed(seconds, "report"):
         write_report(outcome, out / REPORT_FILE)
     result = outcome.to_json()

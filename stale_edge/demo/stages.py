@@ -6,7 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from stale_edge.config import Config
+from stale_edge.data import DataSet
 from stale_edge.errors import DataError
+from stale_edge.evaluation.ladder import LINEAR, TRAINING_FREE, Rung
+from stale_edge.progress import Progress
+from stale_edge.runtime.evaluate import EvaluationReport
+from stale_edge.training import evaluate_checkpoint, train
 
 _STARTED_FILE = "demo.started"
 
@@ -31,3 +37,26 @@ def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     started = time.monotonic()
     yield
     seconds[stage] = round(time.monotonic() - started, 2)
+
+
+def linear_rung(config: Config, data_set: DataSet, run: Path, *, progress: Progress) -> Rung:
+    """Train the linear probe into `run` and measure it on the seen and the unseen classes of a demo."""
+    last = train(config, data_set.root, run, progress=progress).last
+    seen, unseen = (
+        evaluate_checkpoint(last, data_set.root, split=data_set.root / "splits" / split, progress=progress)
+        for split in ("train.list", "test.list")
+    )
+    return Rung(LINEAR, seen.result.average_mAP, unseen.result.average_mAP)
+
+
+def ladder_of(seen: EvaluationReport, unseen: EvaluationReport, *, linear: Rung) -> tuple[Rung, ...]:
+    """Put the training-free baseline, the linear probe and STALE one above the other.
+
+    Raises:
+        DataError: there is no baseline.
+    """
+    for report in (seen, unseen):
+        if report.baseline is None:
+            raise DataError(f"the baseline could not be computed: {report.baseline_note}")
+    free = Rung(TRAINING_FREE, *(r.baseline.average_mAP for r in (seen, unseen) if r.baseline is not None))
+    return free, linear, Rung("STALE", seen.result.average_mAP, unseen.result.average_mAP)

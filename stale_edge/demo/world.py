@@ -8,8 +8,6 @@ from stale_edge.config import (
     LinearConfig,
     LinearLossConfig,
     SimulateConfig,
-    TextConfig,
-    TrainConfig,
 )
 from stale_edge.data import DataSet
 from stale_edge.data.folder import TEXT_ENCODER_FOLDER
@@ -50,29 +48,24 @@ def training_config(data_set: DataSet, *, seed: int, architecture: str = "paper"
         seed: of weights and order.
         architecture: `paper`, or `linear` for the probe that it is compared with.
     """
-    text, classes = FIXED_PROMPTS, str(data_set.root / "splits" / "train.list")
-    if architecture == "linear":
-        return linear_config(text, channels=CHANNELS, embed_dim=CHANNELS, seed=seed, classes=classes)
-    return Config(
-        model=dataclasses.replace(small_model(CHANNELS, CHANNELS, text), feature_dropout=0.5),
+    stale = Config(
+        model=dataclasses.replace(small_model(CHANNELS, CHANNELS, FIXED_PROMPTS), feature_dropout=0.5),
         train=dataclasses.replace(SMALL_TRAINING, epochs=EPOCHS, seed=seed, device="cpu"),
-        classes=classes,
+        classes=str(data_set.root / "splits" / "train.list"),
     )
+    return linear_config(stale) if architecture == "linear" else stale
 
 
-def linear_config(text: TextConfig, *, channels: int, embed_dim: int, seed: int, classes: str) -> Config:
-    """Choose the training of a linear probe: seconds for a few hundred videos."""
-    return Config(
-        model=LinearConfig(feature_channels=channels, embed_dim=embed_dim, text=text),
-        train=dataclasses.replace(
-            SMALL_TRAINING,
-            epochs=LINEAR_EPOCHS,
-            learning_rate=3e-3,
-            weight_decay=TrainConfig().weight_decay,
-            seed=seed,
-            device="cpu",
-        ),
+def linear_config(config: Config) -> Config:
+    """Choose the training of the linear probe that a detector is compared with, on the same videos and classes."""
+    model = config.model
+    train = dataclasses.replace(
+        config.train, epochs=LINEAR_EPOCHS, learning_rate=3e-3, weight_decay=0.0, batch_size=16, validate_every=0
+    )
+    return dataclasses.replace(
+        config,
+        model=LinearConfig(feature_channels=model.feature_channels, embed_dim=model.embed_dim, text=model.text),
+        train=train,
         loss=LinearLossConfig(),
         decode=architecture_of("linear").decode,
-        classes=classes,
     )

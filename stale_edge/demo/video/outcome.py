@@ -10,6 +10,7 @@ from stale_edge.demo.video.actions import SEEN, UNSEEN
 from stale_edge.demo.video.clip import ClipTraining
 from stale_edge.demo.video.ranking import map_at_half, random_ranking
 from stale_edge.errors import DataError
+from stale_edge.evaluation.ladder import Rung
 from stale_edge.exporting import ExportReport
 from stale_edge.exporting.encoder import EncoderReport
 from stale_edge.runtime.evaluate import EvaluationReport
@@ -51,6 +52,7 @@ class SetResult:
 class VideoOutcome:
     """What the stages of one demo said.
 
+    ladder: the training-free baseline, the linear probe, STALE.
     detected: in the mp4 files of the test videos, by the bundle, asked for every name at once; ActivityNet's layout.
     together: mAP@0.5 of those detections, over the seen actions and over the unseen ones, in percent.
     timings: where the time went from the mp4 files of the test videos to detections.
@@ -65,6 +67,7 @@ class VideoOutcome:
     trained: TrainResult
     closed: SetResult
     unseen: SetResult
+    ladder: tuple[Rung, ...]
     exported: ExportReport
     detected: dict[str, Any]
     together: dict[str, float]
@@ -85,6 +88,7 @@ class VideoOutcome:
             "encoder": self.encoder.to_json(),
             "closed_set": self.closed.to_json(),
             "open_set": self.unseen.to_json(),
+            "ladder": [rung.to_json() for rung in self.ladder],
             "all_names_at_once": {f"{part}_mAP_50": value for part, value in self.together.items()},
             "artifacts": [artifact.to_json() for artifact in self.exported.artifacts],
             "detect": self.timings.to_json(),

@@ -11,6 +11,7 @@ from stale_edge.demo.video.figures import action_sheet, clip_curve, film_timelin
 from stale_edge.demo.video.outcome import SetResult, VideoOutcome
 from stale_edge.demo.video.world import VIDEOS_FOLDER
 from stale_edge.errors import MissingExtraError
+from stale_edge.evaluation.ladder import shortfall
 from stale_edge.report.figures import loss_curve
 from stale_edge.segments import Detection
 
@@ -60,6 +61,8 @@ def _content(outcome: VideoOutcome) -> dict[str, Any]:
         "minutes": f"{total_s / 60:.1f}",
         "tiles": _tiles(result, outcome),
         "accuracy": [("trained on", outcome.closed), ("never trained on", outcome.unseen)],
+        "ladder": outcome.ladder,
+        "shortfall": shortfall(outcome.ladder),
         "together": outcome.together,
         "times": _times,
         "films": outcome.shown,

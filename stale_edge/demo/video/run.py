@@ -8,7 +8,7 @@ from typing import Any
 from stale_edge.config import Config, TextConfig
 from stale_edge.data import DataSet, open_data_set
 from stale_edge.data.folder import SPLITS_FOLDER
-from stale_edge.demo.stages import make_room, timed
+from stale_edge.demo.stages import ladder_of, linear_rung, make_room, timed
 from stale_edge.demo.video.actions import SEEN, UNSEEN
 from stale_edge.demo.video.clip import DIM, PREPROCESSING, train_clip
 from stale_edge.demo.video.outcome import VideoOutcome, judge, judge_together
@@ -23,6 +23,7 @@ from stale_edge.demo.video.world import (
     render_captioned,
     render_untrimmed,
 )
+from stale_edge.demo.world import linear_config
 from stale_edge.errors import DataError
 from stale_edge.exporting import export_checkpoint
 from stale_edge.exporting.encoder import export_encoder
@@ -107,6 +108,9 @@ def run_video_demo(out: Path, *, seed: int = 0, scale: float = 1.0, progress: Pr
             )
             for split in ("train.list", "test.list")
         )
+    with timed(seconds, "train and evaluate the linear probe"):
+        probe = linear_config(training_config(data, clip, seed=seed))
+        linear = linear_rung(probe, data_set, out / "linear", progress=progress)
     with timed(seconds, "export and check"):
         exported = export_checkpoint(trained.best, bundle, classes=names, data=data, encoder=encoder, progress=progress)
     with timed(seconds, "detect"):
@@ -121,6 +125,7 @@ def run_video_demo(out: Path, *, seed: int = 0, scale: float = 1.0, progress: Pr
         trained=trained,
         closed=closed,
         unseen=unseen,
+        ladder=ladder_of(closed.report, unseen.report, linear=linear),
         exported=exported,
         detected=detected,
         together=judge_together(detected, data_set),

@@ -1,0 +1,27 @@
+"""When a detector counts as better than the linear probe: on seen and on unseen classes, ties do not."""
+
+import pytest
+
+from stale_edge.evaluation.ladder import Rung, shortfall
+
+PROBE = Rung("linear", 60.0, 50.0)
+
+
+@pytest.mark.parametrize(
+    ("seen", "unseen", "named"),
+    [(60.1, 50.1, ()), (60.0, 50.1, ("seen",)), (70.0, 49.0, ("unseen",)), (1.0, 2.0, ("seen", "unseen"))],
+)
+def test_it_must_beat_the_probe_on_both(seen: float, unseen: float, named: tuple[str, ...]) -> None:
+    said = shortfall([Rung("training-free", 99.0, 99.0), PROBE, Rung("STALE", seen, unseen)])
+    if not named:
+        assert said is None
+        return
+    assert said is not None
+    assert said.startswith("STALE does not beat the linear probe")
+    assert ("on seen classes" in said, "on unseen classes" in said) == ("seen" in named, "unseen" in named)
+    assert f"{seen if named[0] == 'seen' else unseen:.1f} against" in said
+
+
+def test_a_ladder_without_a_probe_says_so() -> None:
+    with pytest.raises(ValueError, match="needs a rung 'linear'; got STALE"):
+        shortfall([Rung("STALE", 1.0, 1.0)])
