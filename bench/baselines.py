@@ -28,7 +28,7 @@ from stale_edge.bundle.files import write_file_atomically
 from stale_edge.config import FeaturesConfig, Normalize
 from stale_edge.data import DataSet, open_data_set
 from stale_edge.decoding import baseline_detections
-from stale_edge.demo.world import make_data_set, training_config
+from stale_edge.demo.feature_world import make_data_set, training_config
 from stale_edge.evaluation import mean_average_precision
 from stale_edge.machine import machine_card
 from stale_edge.report.formats import to_layout

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stale_edge.demo.run import run_demo
+from stale_edge.demo.feature_demo import run_demo
 from stale_edge.demo.stages import make_room
 from stale_edge.errors import DataError
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stale_edge.demo.video import run
+from stale_edge.demo.video import video_demo
 from stale_edge.demo.video.actions import (
     COLOURS,
     MANNERS,
@@ -26,7 +26,7 @@ from stale_edge.demo.video.drawing import Place, draw, signed_distance
 from stale_edge.demo.video.ranking import map_at_half, random_ranking
 from stale_edge.demo.video.render import frames, render
 from stale_edge.demo.video.script import FPS, SHOT_S, captioned_script, untrimmed_script
-from stale_edge.demo.video.world import (
+from stale_edge.demo.video.video_world import (
     FRAMES_PER_SHOT,
     FULL_SIZE,
     WorldSize,
@@ -251,9 +251,9 @@ def test_a_random_ranking_of_ten_segments_with_one_right_has_the_mean_of_the_rec
 @pytest.mark.slow
 def test_the_whole_path_at_a_small_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "demo"
-    monkeypatch.setattr(run, "CLIP_EPOCHS", 2)
-    monkeypatch.setattr(run, "EPOCHS", 4)
-    result = run.run_video_demo(out, seed=1, scale=0.05)
+    monkeypatch.setattr(video_demo, "CLIP_EPOCHS", 2)
+    monkeypatch.setattr(video_demo, "EPOCHS", 4)
+    result = video_demo.run_video_demo(out, seed=1, scale=0.05)
     assert result == json.loads((out / "demo.json").read_text())
     assert result["schema"] == "stale-edge-demo-video/1"
     assert result["n_videos"] == sum(FULL_SIZE.scaled(0.05)) - FULL_SIZE.scaled(0.05).captioned

@@ -21,8 +21,8 @@ from stale_edge.study import FinishedRun, Run, StudyOptions, data_efficiency, op
 from stale_edge.study.class_splits import published_split, random_split
 from stale_edge.study.data_efficiency import PERCENTS, DataEfficiency
 from stale_edge.study.open_set import OpenSet
+from stale_edge.study.study_data import describe_features, is_simulated, open_world, restrict, training_config
 from stale_edge.study.trials import TIOUS, enhance, run_trial, training_videos
-from stale_edge.study.world import describe_features, is_simulated, open_world, restrict, training_config
 from stale_edge.training import evaluate_checkpoint, train
 
 

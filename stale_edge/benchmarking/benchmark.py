@@ -1,4 +1,4 @@
-"""One benchmark run: which processes, in whose turn, and what their answers mean."""
+"""One benchmark run: starts the processes, measures them in turns, and makes the result."""
 
 import contextlib
 import importlib.util
@@ -247,8 +247,8 @@ def _macs(target: Target, plans: Sequence[RowPlan], length: int) -> Mapping[str,
     counts: dict[str, int] = {}
     for work in dict.fromkeys(_work(plan) for plan in plans if plan.variant in ("detector", "localizer")):
         variant, _, whole = work.partition(" ")
-        seen = length if variant == "detector" else target.localizer_length(length)
-        counts[work] = detector_macs(target.network, seen, whole=bool(whole))
+        at = length if variant == "detector" else target.localizer_length(length)
+        counts[work] = detector_macs(target.network, at, whole=bool(whole))
     if target.network.text is not None and {"reference", "text"} & variants:
         counts["text"] = text_macs(target.network.text, target.n_classes)
     if "reference" in variants and "text" in counts:

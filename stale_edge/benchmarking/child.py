@@ -19,7 +19,7 @@ Timer = Callable[[Callable[[], object]], float]
 
 
 def serve(questions: TextIO, answers: TextIO) -> None:
-    """Build the job of the first line, then answer one question a line until told to finish."""
+    """Build the job of the first line, then answer one question a line until `finish`."""
 
     def answer(values: dict[str, Any]) -> None:
         answers.write(json.dumps(values) + "\n")
@@ -27,7 +27,7 @@ def serve(questions: TextIO, answers: TextIO) -> None:
 
     job = from_dict(Job, json.loads(questions.readline()))
     if job.cpus:
-        # OpenVINO, unless told not to, binds callers to CPUs it found when it was loaded: in all processes the same.
+        # OpenVINO binds callers by default to CPUs it found when it was loaded: in all processes the same.
         pin_all_threads(job.cpus if job.runtime == "openvino" else cpus_near(job.cpus))
     try:
         batches = Batches(job) if job.variant == "throughput" else None
@@ -63,7 +63,7 @@ def warm_up(call: Callable[[], object], timer: Timer) -> dict[str, Any]:
 
 
 def trial(call: Callable[[], object], timer: Timer, calls: int, *, refresh: bool) -> list[float]:
-    """Time `calls` calls, if so asked after one that fetches code and data back from whoever ran in between."""
+    """Time `calls` calls, if so asked after one that brings code and data back into the caches."""
     gc.collect()
     if refresh:
         timer(call)

@@ -85,7 +85,7 @@ class Comparison:
         n_same = sum(change.verdict == "same" for change in self.changes)
         lines.append(f"{len(self.slower)} of {len(self.changes)} rows got slower, {n_same} stayed the same")
         if not self.same_machine:
-            lines.append("another machine: judged in relation to the reference alone")
+            lines.append("another machine: compared in relation to the reference alone")
         lines += [f"only in the old run: {name}" for name in self.only_old]
         lines += [f"only in the new run: {name}" for name in self.only_new]
         return "\n".join(lines)
@@ -140,7 +140,7 @@ def compare_results(old: Mapping[str, Any], new: Mapping[str, Any]) -> Compariso
 class _Row:
     values: Mapping[str, Any]
     interval: tuple[float, float]
-    """Of the median, in seconds."""
+    """Interval of the median, in seconds."""
 
     @property
     def median(self) -> float:
@@ -156,16 +156,16 @@ class _Row:
 def _compare(new: _Row, old: _Row, *, same_machine: bool) -> Change:
     opinions = []
     if same_machine:
-        opinions.append(_judge(new, old, 1.0, 1.0))
+        opinions.append(_compare_medians(new, old, 1.0, 1.0))
     if new.reference is not None and old.reference is not None:
-        opinions.append(_judge(new, old, new.reference, old.reference))
+        opinions.append(_compare_medians(new, old, new.reference, old.reference))
     verdict: Verdict = opinions[0] if opinions and len(set(opinions)) == 1 else "same"
     return Change(
         _name(_key(new.values)), old.median, new.median, old.values["speedup"], new.values["speedup"], verdict
     )
 
 
-def _judge(new: _Row, old: _Row, new_unit: float, old_unit: float) -> Verdict:
+def _compare_medians(new: _Row, old: _Row, new_unit: float, old_unit: float) -> Verdict:
     """Compare two medians, each in its own unit."""
     ratio = (new.median / new_unit) / (old.median / old_unit)
     (new_low, new_high), (old_low, old_high) = (

@@ -32,9 +32,9 @@ WARM_UP_RULE = (
     f"at most {WARM_UP_SECONDS:g} s or {WARM_UP_CALLS} calls"
 )
 TRIAL_RULE = (
-    "one call that is not timed, which fetches code and data back from whoever ran in between, then as many timed ones "
+    "one call that is not timed, which brings code and data back into the caches, then as many timed ones "
     f"as fill {TRIAL_SECONDS:g} s by the warm-up's median, 1 to {TRIAL_CALLS}; where a call takes "
-    f"{LONG_CALL_SECONDS:g} s or more, that fetching is nothing beside it, and all calls are timed"
+    f"{LONG_CALL_SECONDS:g} s or more, that cost is negligible, and all calls are timed"
 )
 
 JobVariant = Literal[
@@ -50,7 +50,7 @@ class Job:
     variant: JobVariant
     device: Literal["cpu", "cuda"]
     runtime: str
-    """As in the row; for a matrix product the engine that multiplies."""
+    """Runtime of the row; for a matrix product, the engine that multiplies."""
     precision: Precision
     length: int
     """T; for a matrix product the size of its square matrices."""
@@ -58,16 +58,16 @@ class Job:
     cpus: tuple[int, ...] = ()
     """CPUs to stay on; empty: the system cannot pin."""
     network: Network | None = None
-    """Of rows that PyTorch runs."""
+    """Sizes of the network, for rows that PyTorch runs."""
     bundle: str = ""
-    """Of rows that a bundle's artifact runs, and of post-processing."""
+    """Path of the bundle, for rows that run its files and for post-processing."""
     n_classes: int = 0
     """K of post-processing's input."""
     seed: int = 0
     scratch: str = ""
-    """Of PyTorch's compilers: the folder they write to."""
+    """Folder that PyTorch's compilers write to."""
     artifact: str = ""
-    """Of AOTInductor: the file that `compile` writes and `detector` runs."""
+    """File that AOTInductor writes in `compile` and runs in `detector`."""
 
 
 @dataclass(frozen=True)

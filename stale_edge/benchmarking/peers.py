@@ -1,4 +1,4 @@
-"""`bench --peers`: PyTorch's own ways to be fast, timed in turns with the rows; none is a runtime of `detect`."""
+"""`bench --peers`: PyTorch's own fast ways to run, timed in turns with the rows; none is a runtime of `detect`."""
 
 import contextlib
 import dataclasses
@@ -28,7 +28,7 @@ PEERS: tuple[tuple[str, Precision], ...] = (
 
 @dataclass(frozen=True)
 class Peer:
-    """What became of a peer before it was timed."""
+    """A peer that was built, or the reason why it was not."""
 
     plan: RowPlan
     measured: MeasuredProcess | None

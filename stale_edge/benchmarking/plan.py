@@ -1,4 +1,4 @@
-"""Which rows a run measures, and in whose turn."""
+"""Which rows a run measures, and in which order."""
 
 import importlib.util
 import random
@@ -34,7 +34,7 @@ ON_REQUEST: dict[Device, tuple[Combination, ...]] = {
 }
 """What is left out by default. fp16 saves size and is for GPUs: on a CPU it is slower than fp32."""
 LOCALIZER_RUNTIMES = tuple(runtime for runtime in get_args(BenchRuntime) if runtime in RUNTIMES)
-"""What can take features to detections: a bundle's files, on the CPU. By default only the first one, always there."""
+"""Runtimes whose rows go from features to detections, on the CPU. By default only the first one is measured."""
 
 
 @dataclass(frozen=True)

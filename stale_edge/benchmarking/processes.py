@@ -13,7 +13,7 @@ from stale_edge.benchmarking.jobs import Job
 from stale_edge.config import to_dict
 from stale_edge.errors import StaleEdgeError
 
-# Every library that might bring threads of its own is told the number before it is loaded.
+# Libraries with threads of their own read the number of threads when they are loaded.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
@@ -27,7 +27,7 @@ class JobProcess:
     def __init__(self, job: Job, *, name: str) -> None:
         self.name = name
         self.about: dict[str, float] = {}
-        """What the process said of its job when it was built, beside the bytes of its model."""
+        """Figures about the job that the process gave when it was built."""
         self._errors = tempfile.TemporaryFile(mode="w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         environment = os.environ | dict.fromkeys(_THREAD_VARIABLES, str(job.threads))
         environment |= {"TOKENIZERS_PARALLELISM": "false", "OMP_DYNAMIC": "FALSE", "MKL_DYNAMIC": "FALSE"}
@@ -72,7 +72,7 @@ class JobProcess:
         self._send(question)
 
     def hear(self) -> dict[str, Any]:
-        """Wait for the answer to what was told."""
+        """Wait for the answer to `tell`."""
         return self._receive()
 
     def finish(self) -> dict[str, int | None]:

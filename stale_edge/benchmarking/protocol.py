@@ -1,4 +1,4 @@
-"""How a run was made, in words and numbers, for whoever doubts its figures."""
+"""How a run was made, in words and numbers, so that its figures can be checked."""
 
 import importlib.util
 from collections.abc import Sequence

@@ -142,7 +142,7 @@ def choose(rows: Sequence[Mapping[str, Any]], compared: Sequence[ComparedRuntime
 
 def recommendation_lines(recommendation: Mapping[str, Any]) -> list[str]:
     """Say one by one what was kept and what refused, and why."""
-    lines = [f"judged on {recommendation['judged_on']}", f"kept: {recommendation['rule']}"]
+    lines = [f"compared on {recommendation['judged_on']}", f"kept: {recommendation['rule']}"]
     for one in recommendation["runtimes"]:
         verdict = "kept" if one["kept"] else "REFUSED"
         lines.append(f"  {one['runtime']} {one['precision']}: {verdict}: {one['reason']}")

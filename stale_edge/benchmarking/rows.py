@@ -13,7 +13,7 @@ from stale_edge.config import BenchConfig
 
 @dataclass(frozen=True)
 class Measured:
-    """A row's plan and what was seen."""
+    """The plan of a row and its measurements."""
 
     plan: RowPlan
     process: MeasuredProcess

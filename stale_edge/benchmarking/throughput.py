@@ -52,14 +52,14 @@ BASE = SETUPS[0]
 
 @dataclass
 class _Counted:
-    """What was seen of a product in a setup."""
+    """Measurements of a product in a setup."""
 
     plan: RowPlan
     setup: Setup
     rates: list[float] = field(default_factory=list)
     """Videos per second, one a round."""
     seconds: list[float] = field(default_factory=list)
-    """Of every call that began in a window."""
+    """Seconds of every call that began in a window."""
     about: Mapping[str, Any] = field(default_factory=dict)
     reason: str = ""
 
@@ -74,8 +74,8 @@ def measure_throughput(
     Args:
         plans: rows of one length; of those the detectors on the CPU are counted.
         bundle: whose files they run.
-        config: rounds and seed; `threads` has no say.
-        setups: the first one is what others are held against.
+        config: rounds and seed; `threads` is not read.
+        setups: the others are compared with the first one.
         progress: called with (stage, done, total, note).
 
     Returns:

@@ -62,7 +62,7 @@ def bench(
         ),
     ] = False,
     data: Annotated[
-        Path | None, typer.Option(help="Data set whose validation videos judge a bundle, for --recommend.")
+        Path | None, typer.Option(help="Data set on whose validation videos runtimes are compared, for --recommend.")
     ] = None,
     peers: Annotated[
         bool,

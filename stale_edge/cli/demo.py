@@ -31,7 +31,7 @@ def demo(
             help="Render videos, train a tiny CLIP on captions, and go from mp4 files to timelines; minutes longer.",
         ),
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of the simulated task, or the videos, and the training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the simulated task or videos, and of the training.")] = 0,
     scale: Annotated[float, typer.Option(min=0.05, max=1.0, help="Part of the videos, for a quick look.")] = 1.0,
     json_path: JsonOption = None,
 ) -> None:
@@ -44,7 +44,7 @@ def demo(
 
 
 def _with_features(out: Path, *, seed: int, scale: float, json_path: Path | None) -> None:
-    from stale_edge.demo.run import run_demo
+    from stale_edge.demo.feature_demo import run_demo
 
     with progress_bar() as progress:
         result = run_demo(out, seed=seed, scale=scale, progress=progress)
@@ -60,7 +60,7 @@ def _with_features(out: Path, *, seed: int, scale: float, json_path: Path | None
 
 
 def _with_videos(out: Path, *, seed: int, scale: float, json_path: Path | None) -> None:
-    from stale_edge.demo.video.run import run_video_demo
+    from stale_edge.demo.video.video_demo import run_video_demo
 
     with progress_bar() as progress:
         result = run_video_demo(out, seed=seed, scale=scale, progress=progress)

@@ -35,7 +35,7 @@ def export(
     classes: Annotated[
         Path | None,
         typer.Option(
-            help="Class bank (.npz) whose classes must stay told apart; random directions stand for classes otherwise."
+            help="Class bank (.npz) whose classes must stay distinct; random directions stand for classes otherwise."
         ),
     ] = None,
     video: Annotated[

@@ -39,7 +39,7 @@ def train(
         Path | None, typer.Option("--videos", metavar="FILE", help="Train on these videos alone, one name a line.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training videos.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of weights and order.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of weights and order.")] = 0,
     json_path: JsonOption = None,
 ) -> None:
     """Train a small video-level classifier on the classes of whole videos, and score every other video with it."""

@@ -73,7 +73,7 @@ def watch(
     input_format: Annotated[
         str | None, typer.Option(help="FFmpeg's name of the format, such as v4l2 for a camera.")
     ] = None,
-    runtime: Annotated[str, typer.Option(help="As in detect.")] = "onnxruntime",
+    runtime: Annotated[str, typer.Option(help="Runtime of the detector, as in detect.")] = "onnxruntime",
     precision: Annotated[str, typer.Option(help="fp32, fp16 or int8, of the detector.")] = "fp32",
     encoder_precision: Annotated[str, typer.Option(help="fp32, fp16 or int8, of the encoder.")] = "fp32",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,

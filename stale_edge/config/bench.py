@@ -39,7 +39,7 @@ class BenchConfig:
     peak_tmacs: float | None = None
     """Rate that utilization divides by, in 1e12 multiply-accumulates a second, > 0; None: the rate measured here."""
     seed: int = 0
-    """Of weights, inputs and the order of turns."""
+    """Seed of weights, inputs and the order of turns."""
 
     def __post_init__(self) -> None:
         require(self.device in typing.get_args(BenchDevice), "bench.device", self.device, "cpu, cuda or all")

@@ -10,7 +10,7 @@ Resampling = Literal["linear", "none"]
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """What the features are: the contract between whoever extracts them and whoever reads them.
+    """Describes features: who reads them must expect what the extraction made.
 
     Stored as `feature_spec.json` in a data set, in every checkpoint and bundle, and in the exported graphs.
     """
@@ -36,7 +36,7 @@ class FeatureSpec:
 
 @dataclass(frozen=True)
 class ExtractConfig:
-    """How features are made of videos, where nobody says otherwise."""
+    """How features are extracted from videos by default."""
 
     fps: float = 16.0
     """Frames a second that snippets are counted in, > 0; with the stride one snippet a second, as in simulations."""

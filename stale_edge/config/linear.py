@@ -16,11 +16,11 @@ class LinearConfig:
     feature_channels: int = 512
     """C, >= 1."""
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
-    """What is done to features first; its default here is `video-mean`."""
+    """How features are normalised first; the default here is `video-mean`."""
     embed_dim: int = 512
     """D, width of the class embeddings, >= 1."""
     temperature: float = 0.1
-    """What cosines are divided by, > 0."""
+    """Temperature: cosines are divided by it, > 0."""
     video_weight: float = 1.0
     """Part of a snippet's class evidence that is the whole video's, weighted by actionness squared, in [0, 1]. A video
     of ActivityNet shows one class as a rule; where many follow each other, as in a recipe, less is better."""
@@ -55,9 +55,9 @@ class LinearLossConfig:
     """Weights of the two terms of the linear probe."""
 
     classification: float = 1.0
-    """Of the cross entropy over classes, on the snippets of actions."""
+    """Weight of the cross entropy over classes, on the snippets of actions."""
     actionness: float = 1.0
-    """Of the binary cross entropy between snippets of actions and all others."""
+    """Weight of the binary cross entropy between snippets of actions and all others."""
 
     def __post_init__(self) -> None:
         for name in ("classification", "actionness"):

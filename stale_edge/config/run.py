@@ -20,12 +20,12 @@ class Config:
     """Everything a training run is made from; stored resolved in every checkpoint and bundle."""
 
     model: ModelSettings = field(default_factory=ModelConfig)
-    """Of the architecture that it names."""
+    """Settings of the network; `architecture` names its row."""
     train: TrainConfig = field(default_factory=TrainConfig)
     loss: Any = field(default_factory=LossConfig)
-    """Of the architecture's objective; `LossConfig` for STALE."""
+    """Settings of the architecture's objective; `LossConfig` for STALE."""
     decode: DecodeSettings = field(default_factory=DecodeConfig)
-    """Of the policy that it names."""
+    """Settings of decoding; `policy` names its row."""
     classes: str = ""
     """File with the class names to train on, one a line (a published split); empty: all classes of the data set."""
     videos: str = ""

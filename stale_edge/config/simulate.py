@@ -18,7 +18,7 @@ class SimulateConfig:
     n_classes: int = 40
     """K, >= 2; unused with an annotation file or a class bank, whose names are the classes."""
     seed: int = 0
-    """Of everything: the same seed gives the same bytes, >= 0."""
+    """Seed of all random numbers, >= 0; the same seed gives the same bytes."""
     channels: int = 512
     """C, >= 16; a class bank must be as wide, since image and text share CLIP's space."""
     fps: float = 16.0

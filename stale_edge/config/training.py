@@ -40,19 +40,18 @@ class TrainConfig:
     epochs: int = 15
     """Passes over the training videos, >= 1."""
     optimizer: Literal["adam", "adamw"] = "adam"
-    """`adam`: weight decay is part of the gradient, of every parameter. `adamw`: it is not, and acts on the weights of
-    layers alone; with 1e-8 in the denominator, as is usual."""
+    """`adam`: weight decay is added to the gradient of every parameter. `adamw`: it is applied apart from the gradient,
+    to the weights of layers alone; 1e-8 is added to the denominator."""
     learning_rate: float = 1e-4
-    """Of the optimizer, the greatest of the schedule, > 0 (1e-5 for THUMOS14 in the paper)."""
+    """Largest learning rate of the schedule, > 0 (1e-5 for THUMOS14 in the paper)."""
     schedule: Literal["constant", "cosine"] = "constant"
     """`cosine`: after `warmup_epochs` of linear growth the learning rate falls to nearly 0, step by step."""
     warmup_epochs: int = 0
-    """Of the epochs, those with a growing learning rate, >= 0, fewer than `epochs`; read by `cosine`."""
+    """Number of epochs in which the learning rate grows, >= 0, fewer than `epochs`; only `cosine` reads it."""
     average_decay: float = 0.0
-    """In [0, 1): what stays of the moving average of the weights in a step, which is what is saved and validated; 0: no
-    average."""
+    """Decay of the moving average of the weights, in [0, 1); the average is saved and validated. 0: no average."""
     weight_decay: float = 0.0
-    """Of the optimizer, >= 0."""
+    """Weight decay of the optimizer, >= 0."""
     batch_size: int = 100
     """Videos per optimizer step over all processes (the global batch), >= 1."""
     n_snippets: int = 100
@@ -62,7 +61,7 @@ class TrainConfig:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """`auto`: mixed precision where a CUDA device has it, fp32 on a CPU."""
     seed: int = 0
-    """Of weights, shuffling and dropout."""
+    """Seed of weights, shuffling and dropout."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     validate_every: int = 1
     """Epochs between validations, >= 0; the last epoch is always validated, but with 0 none is."""
@@ -90,19 +89,19 @@ class VideoClassifierConfig:
     hidden_dim: int = 256
     """Width of the layer under classes and attention, >= 1."""
     dropout: float = 0.5
-    """In [0, 1), in training alone."""
+    """Probability that a value is dropped in training, in [0, 1)."""
     epochs: int = 20
     """Passes over the training videos, >= 1."""
     learning_rate: float = 1e-3
-    """Of Adam, > 0."""
+    """Learning rate of Adam, > 0."""
     weight_decay: float = 1e-3
-    """Of Adam, >= 0."""
+    """Weight decay of Adam, >= 0."""
     batch_size: int = 32
     """Videos per optimizer step, >= 1."""
     n_snippets: int = 100
     """T that every video is resampled to, >= 1."""
     seed: int = 0
-    """Of weights, shuffling and dropout."""
+    """Seed of weights, shuffling and dropout."""
 
     def __post_init__(self) -> None:
         for name in ("hidden_dim", "epochs", "batch_size", "n_snippets"):

@@ -16,7 +16,7 @@ SCHEMA = "stale-edge-demo/1"
 
 @dataclass
 class Outcome:
-    """What the stages of one demo said, for the JSON and for the report.
+    """Results of the stages of one demo, for the JSON and for the report.
 
     ladder: the training-free baseline, the linear probe, STALE.
     unseen, on_device: the open set, its names read by PyTorch's text encoder, and by the bundle's own without torch.

@@ -65,9 +65,9 @@ def _content(outcome: Outcome, figures: dict[str, bytes], lanes: list[tuple[str,
 
 def _tiles(result: dict[str, Any]) -> list[dict[str, str]]:
     closed, unseen, int8 = result["closed_set"], result["open_set"], result["precisions"]["int8"]
-    # Only precisions whose decisions were judged: what is fast and decides differently is no headline.
-    judged = [row for row in result["bench"] if row["precision"] in result["precisions"]]
-    detectors = [row for row in judged if row["variant"] == "detector" and row["speedup"]]
+    # Only precisions that passed the parity check: what is fast and decides differently is no headline.
+    checked = [row for row in result["bench"] if row["precision"] in result["precisions"]]
+    detectors = [row for row in checked if row["variant"] == "detector" and row["speedup"]]
     fastest = max(detectors, key=lambda row: row["speedup"])
     return [
         {"value": f"{closed['average_mAP']:.1f} %", "label": "average mAP, seen classes"},

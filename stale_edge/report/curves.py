@@ -15,7 +15,7 @@ class Line:
 
     x, y: as many numbers each.
     spread: standard deviation at each point, drawn as a band; None: none is known.
-    published: drawn dashed and hollow, so that nobody takes it for a measurement made here.
+    published: drawn dashed and hollow, so that it is not taken for a measurement made here.
     """
 
     label: str

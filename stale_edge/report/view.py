@@ -40,7 +40,7 @@ class VideoView:
     source: where the page finds the video, relative to the page or absolute; it is linked, not embedded.
     thumbnails: by rising time, any number; ten to forty look best.
     curves: of any classes; those that have a lane are shown.
-    truth: annotated actions; None: nobody knows, which is not the same as none.
+    truth: annotated actions; None: unknown, which differs from no actions.
     """
 
     source: str | None = None

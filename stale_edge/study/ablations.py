@@ -51,9 +51,9 @@ from stale_edge.study.study import (
     Table,
     spread,
 )
+from stale_edge.study.study_data import describe_features, open_world, training_config
 from stale_edge.study.subsets import write_names
 from stale_edge.study.trials import identity, names_identity, training_videos, validation_subset
-from stale_edge.study.world import describe_features, open_world, training_config
 from stale_edge.training import TorchLocalizer, train
 from stale_edge.training.classes import bank_for
 

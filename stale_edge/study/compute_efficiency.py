@@ -31,6 +31,7 @@ from stale_edge.study.study import (
     Table,
     spread,
 )
+from stale_edge.study.study_data import describe_features, open_world, training_config
 from stale_edge.study.subsets import write_names
 from stale_edge.study.timing import (
     chosen_devices,
@@ -43,7 +44,6 @@ from stale_edge.study.timing import (
     time_jobs,
 )
 from stale_edge.study.trials import identity, run_trial, training_videos
-from stale_edge.study.world import describe_features, open_world, training_config
 
 DEFAULT_N_SEEDS = 2
 VARIANTS = {"reference": "text tower in every forward", "detector": "text tower folded away"}

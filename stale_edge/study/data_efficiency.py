@@ -26,6 +26,7 @@ from stale_edge.study.study import (
     Table,
     spread,
 )
+from stale_edge.study.study_data import describe_features, open_world, training_config, warn_of_simulation
 from stale_edge.study.subsets import sample_videos, write_names
 from stale_edge.study.trials import (
     MAP_COLUMNS,
@@ -38,7 +39,6 @@ from stale_edge.study.trials import (
     scores_identity,
     training_videos,
 )
-from stale_edge.study.world import describe_features, open_world, training_config, warn_of_simulation
 
 PERCENTS = (10, 20, 40, 60, 80, 100)
 N_SUBSETS = 5

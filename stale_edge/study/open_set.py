@@ -29,6 +29,7 @@ from stale_edge.study.study import (
     Table,
     spread,
 )
+from stale_edge.study.study_data import describe_features, open_world, training_config, warn_of_simulation
 from stale_edge.study.subsets import sample_videos, write_names
 from stale_edge.study.trials import (
     MAP_COLUMNS,
@@ -40,7 +41,6 @@ from stale_edge.study.trials import (
     scores_identity,
     training_videos,
 )
-from stale_edge.study.world import describe_features, open_world, training_config, warn_of_simulation
 
 SEEN_PERCENTS = (75, 50)
 HALF = 0.5

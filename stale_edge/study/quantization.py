@@ -48,6 +48,7 @@ from stale_edge.study.study import (
     Summary,
     Table,
 )
+from stale_edge.study.study_data import describe_features, open_world, training_config
 from stale_edge.study.subsets import write_names
 from stale_edge.study.timing import (
     chosen_devices,
@@ -59,7 +60,6 @@ from stale_edge.study.timing import (
     time_jobs,
 )
 from stale_edge.study.trials import identity, training_videos, validation_subset
-from stale_edge.study.world import describe_features, open_world, training_config
 from stale_edge.training import TorchLocalizer, train
 from stale_edge.training.classes import bank_for
 from stale_edge.training.evaluate import feature_contract

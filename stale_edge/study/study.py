@@ -12,7 +12,7 @@ from stale_edge.report.curves import Panel
 
 @dataclass(frozen=True)
 class StudyOptions:
-    """What the user says about a study.
+    """Options of a study.
 
     out: folder of the study; holds what it made, and is resumed from.
     data: data set folder; None: data are simulated into `out/data`.

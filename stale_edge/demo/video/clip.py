@@ -1,4 +1,4 @@
-"""A tiny CLIP in the format of the real one: built, taught frames and captions, saved as transformers reads it."""
+"""A tiny CLIP in the format of the real one: built, trained on frames and captions, saved as transformers reads it."""
 
 import json
 import math

@@ -50,7 +50,7 @@ class SetResult:
 
 @dataclass
 class VideoOutcome:
-    """What the stages of one demo said.
+    """Results of the stages of one demo.
 
     ladder: the training-free baseline, the linear probe, STALE.
     detected: in the mp4 files of the test videos, by the bundle, asked for every name at once; ActivityNet's layout.
@@ -96,7 +96,7 @@ class VideoOutcome:
         }
 
 
-def judge(report: EvaluationReport, data_set: DataSet, *, classes: Sequence[str], seed: int) -> SetResult:
+def evaluate_set(report: EvaluationReport, data_set: DataSet, *, classes: Sequence[str], seed: int) -> SetResult:
     """Put an evaluation beside the training-free baseline and the random ranking.
 
     Raises:
@@ -115,7 +115,7 @@ def judge(report: EvaluationReport, data_set: DataSet, *, classes: Sequence[str]
     )
 
 
-def judge_together(detected: dict[str, Any], data_set: DataSet) -> dict[str, float]:
+def evaluate_together(detected: dict[str, Any], data_set: DataSet) -> dict[str, float]:
     """Measure mAP@0.5 where every name is looked for at once, so that seen actions compete with unseen ones."""
     truth = data_set.annotations.to_layout()
     parts = {"seen": SEEN, "unseen": UNSEEN}

@@ -7,10 +7,10 @@ from typing import Any
 from stale_edge.benchmarking import run_benchmark
 from stale_edge.config import BenchConfig
 from stale_edge.data.folder import TEXT_ENCODER_FOLDER
+from stale_edge.demo.feature_world import make_data_set, training_config
 from stale_edge.demo.outcome import Outcome
 from stale_edge.demo.report import write_report
 from stale_edge.demo.stages import ladder_of, linear_rung, make_room, timed
-from stale_edge.demo.world import make_data_set, training_config
 from stale_edge.errors import DataError
 from stale_edge.exporting import export_checkpoint
 from stale_edge.progress import Progress, silent

@@ -8,13 +8,14 @@ from typing import Any
 from stale_edge.config import Config, TextConfig
 from stale_edge.data import DataSet, open_data_set
 from stale_edge.data.folder import SPLITS_FOLDER
+from stale_edge.demo.feature_world import linear_config
 from stale_edge.demo.stages import ladder_of, linear_rung, make_room, timed
 from stale_edge.demo.video.actions import SEEN, UNSEEN
 from stale_edge.demo.video.clip import DIM, PREPROCESSING, train_clip
-from stale_edge.demo.video.outcome import VideoOutcome, judge, judge_together
-from stale_edge.demo.video.report import write_video_report
 from stale_edge.demo.video.script import FPS
-from stale_edge.demo.video.world import (
+from stale_edge.demo.video.video_outcome import VideoOutcome, evaluate_set, evaluate_together
+from stale_edge.demo.video.video_report import write_video_report
+from stale_edge.demo.video.video_world import (
     CLOSED_PREFIX,
     FULL_SIZE,
     UNSEEN_PREFIX,
@@ -23,7 +24,6 @@ from stale_edge.demo.video.world import (
     render_captioned,
     render_untrimmed,
 )
-from stale_edge.demo.world import linear_config
 from stale_edge.errors import DataError
 from stale_edge.exporting import export_checkpoint
 from stale_edge.exporting.encoder import export_encoder
@@ -53,7 +53,7 @@ N_SHOWN = 4
 
 
 def run_video_demo(out: Path, *, seed: int = 0, scale: float = 1.0, progress: Progress = silent) -> dict[str, Any]:
-    """Render videos, teach a tiny CLIP, train STALE on some actions, and find others in videos never seen.
+    """Render videos, train a tiny CLIP, train STALE on some actions, and find others in videos never seen.
 
     Everything stays in `out`: `captioned/` and `clip/` (what the tiny CLIP saw, and the CLIP), `encoder/`, `data/` (a
     data set folder with `videos/`), `run/`, `bundle/` (the encoder inside), `detections/`, `demo.json`, `report.html`.
@@ -84,12 +84,12 @@ def run_video_demo(out: Path, *, seed: int = 0, scale: float = 1.0, progress: Pr
         render_untrimmed(data, size=size, seed=seed, progress=progress)
     with timed(seconds, "train the tiny CLIP"):
         frames = read_captioned(captioned, ClipPreprocess.from_transformers(PREPROCESSING), progress=progress)
-        taught = train_clip(frames, clip, epochs=CLIP_EPOCHS, seed=seed, progress=progress)
+        trained_clip = train_clip(frames, clip, epochs=CLIP_EPOCHS, seed=seed, progress=progress)
         del frames
     with timed(seconds, "export the encoder"):
         bank = class_bank(TextEncoder.load(clip), names)
         pictures = data / VIDEOS_FOLDER / "train_000.mp4"
-        seeing = export_encoder(clip, encoder, bank=bank, video=pictures, progress=progress)
+        exported_encoder = export_encoder(clip, encoder, bank=bank, video=pictures, progress=progress)
     with timed(seconds, "extract features"):
         job = FeatureJob(encoder, data, float(FPS), STRIDE, batch=BATCH, threads=len(allowed_cpus()))
         extracted = extract_all([data / VIDEOS_FOLDER], job, progress=progress)
@@ -100,7 +100,7 @@ def run_video_demo(out: Path, *, seed: int = 0, scale: float = 1.0, progress: Pr
         trained = train(training_config(data, clip, seed=seed), data, run, progress=progress)
     with timed(seconds, "evaluate"):
         closed, unseen = (
-            judge(
+            evaluate_set(
                 evaluate_checkpoint(trained.best, data, split=data / SPLITS_FOLDER / split, progress=progress),
                 data_set,
                 classes=data_set.split(split),
@@ -120,15 +120,15 @@ def run_video_demo(out: Path, *, seed: int = 0, scale: float = 1.0, progress: Pr
         out=out,
         seed=seed,
         data_set=data_set,
-        clip=taught,
-        encoder=seeing,
+        clip=trained_clip,
+        encoder=exported_encoder,
         trained=trained,
         closed=closed,
         unseen=unseen,
         ladder=ladder_of(closed.report, unseen.report, linear=linear),
         exported=exported,
         detected=detected,
-        together=judge_together(detected, data_set),
+        together=evaluate_together(detected, data_set),
         timings=timings,
         shown=shown,
         seconds=seconds,
