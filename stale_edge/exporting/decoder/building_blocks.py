@@ -31,7 +31,7 @@ class Runs(NamedTuple):
     ends: str
     """(R,) int64, one past the last snippet."""
     peaks: str
-    """(R,) float32, the highest value inside."""
+    """(R,) the highest value inside."""
 
 
 def snippet_weights(g: GraphBuilder, class_logits: str, *, axis: int) -> str:
@@ -57,13 +57,14 @@ def snippet_weights(g: GraphBuilder, class_logits: str, *, axis: int) -> str:
     return g.op("Mul", y, scale)
 
 
-def thresholded_runs(g: GraphBuilder, above: str, rows: str) -> Runs:
+def thresholded_runs(g: GraphBuilder, above: str, rows: str, dtype: type[np.floating] = np.float32) -> Runs:
     """Find every connected run of true values.
 
     Args:
         g: gets the nodes.
         above: (V, H, T) bool.
-        rows: (V, T) float32 >= 0, the values that were compared with H thresholds.
+        rows: (V, T) of `dtype`, >= 0, the values whose peaks are wanted.
+        dtype: float32 or float64.
     """
     padding = g.op("Concat", g.op("Shape", above, start=0, end=2), g.ints(1), axis=0)
     outside = g.filled(padding, False, np.bool_)
@@ -80,8 +81,8 @@ def thresholded_runs(g: GraphBuilder, above: str, rows: str) -> Runs:
     begins = g.op("And", above, g.op("Not", g.slice(before, 0, -1, axis=2)))
     number = g.op("CumSum", g.op("Reshape", g.cast(begins, np.int32), g.ints(-1)), g.constant(0, np.int64))
     # Number 0 is what stands before the first run; outside of runs 0 is added to the one before.
-    values = g.op("Where", above, g.op("Unsqueeze", rows, g.ints(1)), g.constant(0.0, np.float32))
-    room = g.filled(g.op("Add", g.op("Shape", starts), g.ints(1)), 0.0, np.float32)
+    values = g.op("Where", above, g.op("Unsqueeze", rows, g.ints(1)), g.constant(0.0, dtype))
+    room = g.filled(g.op("Add", g.op("Shape", starts), g.ints(1)), 0.0, dtype)
     peaks = g.op("ScatterElements", room, number, g.op("Reshape", values, g.ints(-1)), axis=0, reduction="max")
     return Runs(row, threshold, starts, ends, g.slice(peaks, 1, END, axis=0))
 

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from stale_edge.config import DecodeConfig
+from stale_edge.config import DecodeConfig, RunsConfig
 from stale_edge.exporting.decoder.building_blocks import (
     Decoded,
     distinct_neighbours,
@@ -37,7 +37,7 @@ def paper_decoder(g: GraphBuilder, class_logits: str, masks: str, config: Decode
     probability, snippet, label = _votes(g, class_logits, config)
     starts, ends, labels, votes, scores = _proposals(g, masks, probability, snippet, label, config)
     starts, ends, labels, scores = _distinct(g, masks, starts, ends, labels, votes, scores, g.dim(probability, 0))
-    picks, decayed = _soft_nms(g, starts, ends, labels, scores, g.dim(masks, 1), config)
+    picks, decayed = soft_nms_by_label(g, starts, ends, labels, scores, g.dim(masks, 1), config)
     starts, ends, labels = (g.op("Gather", value, picks) for value in (starts, ends, labels))
     return Decoded(starts, ends, labels, decayed)
 
@@ -132,12 +132,18 @@ def _distinct(
     return starts, ends, labels, best
 
 
-def _soft_nms(
-    g: GraphBuilder, starts: str, ends: str, labels: str, scores: str, n_snippets: str, config: DecodeConfig
+def soft_nms_by_label(
+    g: GraphBuilder,
+    starts: str,
+    ends: str,
+    labels: str,
+    scores: str,
+    n_snippets: str,
+    config: DecodeConfig | RunsConfig,
 ) -> tuple[str, str]:
     """Write soft-NMS of Bodla et al. as csrc/soft_nms.cpp computes it: picks int64 and scores float64, best first."""
     gaussian = config.soft_nms == "gaussian"
-    keys = logarithms(g, scores) if gaussian else scores
+    keys = g.op("Max", logarithms(g, scores), g.constant(LOG_OF_ZERO, np.float64)) if gaussian else scores
     enough = g.op("GreaterOrEqual", scores, g.constant(config.min_score, np.float64))
     keys = g.op("Where", enough, keys, g.constant(GONE, np.float64))
     floor = config.min_score
