@@ -184,7 +184,7 @@ def test_a_hostile_manifest_is_refused_in_one_line(tmp_path: Path, sealed: bool)
             lambda: load_bundle(bundle).detect(tiny.features(12), duration_s=20.0), bundle.name if not sealed else ""
         )
         refused_in_one_line(lambda: verify_bundle(bundle), bundle.name)
-    assert refused > 60 if not sealed else 20
+    assert refused > (20 if sealed else 100)
 
 
 def test_a_hostile_encoder_manifest_is_refused_in_one_line(tmp_path: Path) -> None:

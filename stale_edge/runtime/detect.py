@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stale_edge.data import Annotations, read_annotations, read_split
-from stale_edge.errors import DataError, FeatureContractError, StaleEdgeError
+from stale_edge.errors import DataError, FeatureContractError, StaleEdgeError, reason
 from stale_edge.progress import Progress, silent
 from stale_edge.report.formats import FORMATTERS, to_html
 from stale_edge.report.view import ClassCurves, Thumbnail, Truth, VideoView
@@ -151,6 +151,8 @@ class Detector:
             if str(item.source) in str(error):
                 raise
             raise DataError(f"{item.source}: {error}") from error
+        except (OSError, MemoryError) as error:
+            raise DataError(f"{item.source}: {item.video} cannot be read: {reason(error)}") from error
         found.timings.video_s = found.span_s
         return found
 

@@ -21,7 +21,7 @@ from stale_edge.bundle.generations import in_one_generation
 from stale_edge.bundle.onnx_vocabulary import CLASSES
 from stale_edge.config import DecodeSettings
 from stale_edge.config.runtimes import file_for
-from stale_edge.errors import BundleError
+from stale_edge.errors import BundleError, InferenceError, StaleEdgeError, reason
 from stale_edge.runtime.backends import Backend, open_backend
 from stale_edge.runtime.base import BaseLocalizer
 from stale_edge.runtime.decoded_outputs import complete_masks, decoded_outputs
@@ -204,7 +204,18 @@ class Localizer(BaseLocalizer):
         with self._opening:
             if self._whole is None:
                 self._whole = self._opened(None)
-        return self._whole.run(features, class_embeddings)
+        return self._run_on(self._whole, features, class_embeddings)
+
+    def _run_on(self, backend: Backend, features: FloatArray, class_embeddings: FloatArray) -> dict[str, FloatArray]:
+        try:
+            return backend.run(features, class_embeddings)
+        except StaleEdgeError:
+            raise
+        except Exception as error:  # the exceptions of runtimes share no base but Exception
+            raise InferenceError(
+                f"{self._runtime} failed on features of shape {features.shape} (B, T, C): {reason(error)}; "
+                "where memory is short, give --window for long videos"
+            ) from error
 
     def _run_for_decoding(self, features: FloatArray, class_embeddings: FloatArray) -> dict[str, FloatArray]:
         backend = self._decoding
@@ -213,7 +224,7 @@ class Localizer(BaseLocalizer):
                 if self._any_classes is None:
                     self._any_classes = self._opened(self._decoded)
             backend = self._any_classes
-        return complete_masks(backend.run(features, class_embeddings), self.decode_config)
+        return complete_masks(self._run_on(backend, features, class_embeddings), self.decode_config)
 
 
 class RecommendedLocalizer(BaseLocalizer):

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from stale_edge.bundle import TensorSpec
-from stale_edge.errors import InferenceError, reason
 from stale_edge.runtime.onnx_session import open_session
 from stale_edge.runtime.reduced_model import reduced_model
 from stale_edge.segments import FloatArray
@@ -37,13 +36,7 @@ class OnnxRuntimeBackend:
     def run(self, features: FloatArray, class_embeddings: FloatArray) -> dict[str, FloatArray]:
         """Run the session."""
         given = {"features": features, "class_embeddings": class_embeddings}
-        try:
-            values = self._session.run(self._names, {name: given[name] for name in self._reads})
-        except Exception as error:  # onnxruntime's exceptions share no base but Exception
-            raise InferenceError(
-                f"ONNX Runtime failed on features of shape {features.shape} (B, T, C): {reason(error)}; "
-                "where memory is short, give --window for long videos"
-            ) from error
+        values = self._session.run(self._names, {name: given[name] for name in self._reads})
         return dict(zip(self._names, values, strict=True))
 
 
