@@ -37,7 +37,7 @@ from stale_edge.exporting import (
 from stale_edge.exporting.calibration import Calibration
 from stale_edge.exporting.decoder.pipeline_graph import pipeline_graph
 from stale_edge.exporting.formats import DEFAULT_PRECISIONS, ArtifactFormat, find_format, select_formats
-from stale_edge.exporting.graph.detector_graph import graph_inputs, graph_outputs
+from stale_edge.exporting.graph.detector_graph import graph_inputs, output_specs
 from stale_edge.exporting.graph.precision import halve_weights, quantize_columns, quantize_weights
 from stale_edge.exporting.graph.recording import OPSET, check_graph
 from stale_edge.exporting.graph.torchscript import METADATA_FILE, load_torchscript, trace_torchscript
@@ -532,10 +532,10 @@ def _external_weight(proto: onnx.ModelProto) -> None:
 )
 def test_a_broken_promise_is_named(exported: Exported, spoil: Callable[[onnx.ModelProto], None], said: str) -> None:
     proto = graph(exported, "fp32")
-    check_graph(proto, inputs=graph_inputs(case.PAPER), outputs=graph_outputs(case.PAPER))
+    check_graph(proto, inputs=graph_inputs(case.PAPER), outputs=output_specs(build_model(case.PAPER)))
     spoil(proto)
     with pytest.raises(ParityError, match=said):
-        check_graph(proto, inputs=graph_inputs(case.PAPER), outputs=graph_outputs(case.PAPER))
+        check_graph(proto, inputs=graph_inputs(case.PAPER), outputs=output_specs(build_model(case.PAPER)))
 
 
 def test_an_edit_of_the_classes_reaches_every_graph(exported: Exported, tmp_path: Path) -> None:

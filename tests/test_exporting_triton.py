@@ -22,7 +22,7 @@ import torch
 from google.protobuf import json_format, text_format
 
 from stale_edge import load_bundle
-from stale_edge.bundle import add_classes, verify_bundle
+from stale_edge.bundle import TensorSpec, add_classes, verify_bundle
 from stale_edge.config import ModelConfig
 from stale_edge.errors import BundleError, ParityError
 from stale_edge.exporting import export_checkpoint, triton
@@ -57,6 +57,13 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert all(model.parity.matched_detections >= 0.95 for model in report.served)
     assert "triton/stale-edge-fp32/1/model.onnx: 0." in report.summary()
     return root / "bundle"
+
+
+def promised(config: ModelConfig, *, n_classes: int) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Inputs and outputs of a served graph."""
+    outputs = build_model(config).output_specs()
+    decoded = ("class_logits", "masks")
+    return served_inputs(config), served_outputs(outputs, decoded=decoded, n_classes=n_classes)
 
 
 def parsed(schema: ModuleType, text: str):
@@ -109,7 +116,8 @@ def test_a_batch_gives_what_single_requests_give(bundle: Path) -> None:
 
 def test_texts_of_any_kind_survive(schema: ModuleType) -> None:
     text = 'quotes " and \\ backslash, line\nbreak, 跳高, Ćwiczenia, \x00'
-    config = config_text("m", model=case.RELEASE, n_classes=7, metadata={"names": text})
+    inputs, outputs = promised(case.RELEASE, n_classes=7)
+    config = config_text("m", inputs=inputs, outputs=outputs, metadata={"names": text})
     message = parsed(schema, config)
     assert message.parameters["names"].string_value == text
     assert [list(tensor.dims) for tensor in message.output] == [[8, 14], [14, 14]]
@@ -119,9 +127,10 @@ def test_texts_of_any_kind_survive(schema: ModuleType) -> None:
 
 
 def test_the_paper_architecture_leaves_the_length_open() -> None:
-    model = ModelConfig()
-    assert [spec.shape for spec in served_inputs(model)] == [("B", "T", 512)]
-    assert [spec.shape for spec in served_outputs(model, n_classes=4)] == [("B", 5, "T"), ("B", "T", "T")]
+    model = ModelConfig(feedforward_dim=8, localizer_dim=8)
+    inputs, outputs = promised(model, n_classes=4)
+    assert [spec.shape for spec in inputs] == [("B", "T", 512)]
+    assert [spec.shape for spec in outputs] == [("B", 5, "T"), ("B", "T", "T")]
 
 
 def test_classes_inside_a_graph_are_not_edited(bundle: Path, tmp_path: Path) -> None:

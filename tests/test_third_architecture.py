@@ -23,8 +23,6 @@ from stale_edge.runtime.evaluate import evaluate_bundle
 from stale_edge.training import train
 from stale_edge.training.result import TrainResult
 
-NOT_EXPORTED_YET = pytest.mark.xfail(raises=ValueError, strict=True, reason="exporting reads STALE's tensors only")
-
 
 def test_it_takes_fewer_than_150_lines() -> None:
     assert len(Path(tiny_points.__file__).read_text(encoding="utf-8").splitlines()) < 150
@@ -69,7 +67,6 @@ def test_it_learns(trained: TrainResult) -> None:
     assert trained.average_mAP > 20
 
 
-@NOT_EXPORTED_YET
 def test_the_bundle_verifies_and_names_its_policy(bundle: Path) -> None:
     manifest = verify_bundle(bundle).manifest
     assert (manifest.format, manifest.architecture) == ("stale-edge-bundle/2", "tiny-points")
@@ -79,7 +76,6 @@ def test_the_bundle_verifies_and_names_its_policy(bundle: Path) -> None:
     assert {parity["passed"] for parity in parities.values()} == {True}
 
 
-@NOT_EXPORTED_YET
 @pytest.mark.parametrize(
     ("runtime", "precision"), [("onnxruntime", "fp32"), ("onnxruntime", "int8"), ("torchscript", "fp32")]
 )
@@ -92,7 +88,6 @@ def test_it_detects_without_its_row(
     assert report.result.average_mAP == pytest.approx(trained.average_mAP, abs=0.01 if precision == "fp32" else 5)
 
 
-@NOT_EXPORTED_YET
 def test_lengths_that_were_not_traced(bundle: Path) -> None:
     localizer = load_bundle(bundle)
     for length in (1, 7, 50):
@@ -100,7 +95,6 @@ def test_lengths_that_were_not_traced(bundle: Path) -> None:
         assert outputs["class_logits"].shape == (2, length, 4)
 
 
-@NOT_EXPORTED_YET
 def test_windows_find_what_the_whole_video_has(bundle: Path, data: Path) -> None:
     localizer, data_set = load_bundle(bundle), open_data_set(data)
     features = np.concatenate([data_set.load(video) for video in data_set.videos("validation")])
@@ -109,7 +103,9 @@ def test_windows_find_what_the_whole_video_has(bundle: Path, data: Path) -> None
     assert all(0 <= d.start_s < d.end_s <= 1.5 * len(features) for d in found)
 
 
-@NOT_EXPORTED_YET
+@pytest.mark.xfail(
+    raises=AssertionError, strict=True, reason="bench reads the network's settings with the table of architectures"
+)
 def test_it_is_timed(bundle: Path, tmp_path: Path) -> None:
     arguments = ["bench", str(bundle), "--device", "cpu", "--lengths", "30", "--repeats", "2", "--precisions", "fp32"]
     result = CliRunner().invoke(app, [*arguments, "--json", str(tmp_path / "bench.json")])

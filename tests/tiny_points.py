@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from stale_edge.bundle import TensorSpec
 from stale_edge.config import LengthRule, PointsConfig, Resampling, TextConfig, TimeGrid
 from stale_edge.model.architectures import Architecture
+from stale_edge.model.low_precision import KeptFloat32
 from stale_edge.model.targets import LabelledSpan, assign_targets
 
 
@@ -117,4 +118,11 @@ class TinyObjective(nn.Module):
         return terms["classes"] + self.loss.offsets * terms["offsets"]
 
 
-ROW = Architecture(TinyConfig, TinyLoss, PointsConfig(n_levels=1), TinyPoints, TinyObjective)
+ROW = Architecture(
+    TinyConfig,
+    TinyLoss,
+    PointsConfig(n_levels=1),
+    TinyPoints,
+    TinyObjective,
+    float32=KeptFloat32({"int8": ("distances",)}),  # two columns of weights that decide every boundary
+)

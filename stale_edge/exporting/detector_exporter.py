@@ -7,16 +7,18 @@ from pathlib import Path
 import onnx
 from torch import nn
 
+from stale_edge.config import DecodeSettings
 from stale_edge.config.runtimes import Precision
 from stale_edge.exporting.calibration import Calibration
 from stale_edge.exporting.formats import ArtifactFormat, check_arguments, find_format
 from stale_edge.exporting.graph.detector_graph import (
     float32_modules,
+    float32_products,
     graph_inputs,
-    graph_outputs,
-    keeps_activations,
     linear_modules,
     model_config,
+    output_specs,
+    read_outputs,
 )
 from stale_edge.exporting.graph.precision import halve_weights, quantize_weights
 from stale_edge.exporting.graph.products import Product, decoding_products
@@ -30,6 +32,7 @@ from stale_edge.exporting.graph.torchscript import (
     save_torchscript,
     trace_torchscript,
 )
+from stale_edge.model.architectures import architecture_of
 from stale_edge.model.channel_statistics import FeatureStatistics
 from stale_edge.model.folding import fold_detector
 
@@ -47,19 +50,23 @@ class DetectorExporter:
     Args:
         model: detector of this package, on the CPU, float32; it is not changed.
         calibration: videos for int8; None: features are taken as they come, and there is no static int8.
+        decode: how outputs are decoded, which says what products matter; None: the architecture's default.
 
     Raises:
         ValueError: the model cannot be deployed.
     """
 
-    def __init__(self, model: nn.Module, *, calibration: Calibration | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, *, calibration: Calibration | None = None, decode: DecodeSettings | None = None
+    ) -> None:
         self.config = model_config(model)
+        self.inputs, self.outputs = graph_inputs(self.config), output_specs(model)
+        self.decoded = read_outputs(decode or architecture_of(self.config.architecture).decode, self.outputs)
         self.calibration = calibration
         self.model = fold_detector(model)
-        # Only int8 gains from centred features; float32 stays what the checkpoint says to the last bits. The paper's
-        # network centres its features itself.
+        # Only int8 gains from centred features; float32 stays what the checkpoint says to the last bits.
         self._int8_model = self.model
-        if calibration is not None and self.config.architecture == "release":
+        if calibration is not None and architecture_of(self.config.architecture).fold_centred is not None:
             self._int8_model = fold_detector(model, FeatureStatistics.of(calibration.features))
 
     def write(
@@ -94,7 +101,7 @@ class DetectorExporter:
             return save_torch_export(model, path, metadata=metadata)
         nodes = self._kept_nodes(row.precision, keep_float32) if keep_nodes is None else keep_nodes
         graph = self.lowered(row.precision, nodes)
-        check_graph(graph, inputs=graph_inputs(self.config), outputs=graph_outputs(self.config))
+        check_graph(graph, inputs=self.inputs, outputs=self.outputs)
         save_onnx(graph, path, metadata=metadata)
         return count_weights(onnx.load(path).graph, _ONNX_TYPES[row.precision])
 
@@ -104,7 +111,7 @@ class DetectorExporter:
 
     def products(self, precision: Precision) -> tuple[Product, ...]:
         """Find the products that a precision changes, among those that decoding needs."""
-        found = decoding_products(self.float32_graph(precision))
+        found = decoding_products(self.float32_graph(precision), self.decoded)
         return found if precision == "int8-static" else tuple(product for product in found if product.weight)
 
     def lowered(self, precision: Precision, keep_nodes: Collection[str]) -> onnx.ModelProto:
@@ -152,7 +159,7 @@ class DetectorExporter:
         graph = self.float32_graph(precision).graph
         nodes = nodes_with_weights(graph, [module.weight.detach().numpy() for module in modules.values()])
         if precision == "int8-static":
-            nodes |= keeps_activations(self.products(precision))
+            nodes |= float32_products(self._model(precision), self.products(precision))
         return nodes
 
 

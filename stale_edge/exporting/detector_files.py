@@ -6,7 +6,7 @@ from stale_edge.bundle.writer import describe_file
 from stale_edge.exporting.detector_exporter import DetectorExporter
 from stale_edge.exporting.exported import Exported, Making
 from stale_edge.exporting.formats import ArtifactFormat
-from stale_edge.exporting.graph.detector_graph import float32_modules, graph_inputs, graph_outputs
+from stale_edge.exporting.graph.detector_graph import float32_modules
 from stale_edge.exporting.layer_search import search_layers
 from stale_edge.exporting.parity.compare import compare_with_model
 from stale_edge.exporting.parity.result import Parity
@@ -46,8 +46,8 @@ def _make_detector(job: Making, exporter: DetectorExporter, row: ArtifactFormat,
         role="detector",
         runtime=row.runtime,
         precision=row.precision,
-        inputs=graph_inputs(exporter.config),
-        outputs=graph_outputs(exporter.config),
+        inputs=exporter.inputs,
+        outputs=exporter.outputs,
         weights_quantized=weights.numbers_low if row.precision in ("int8", "int8-static") else None,
         weights_total=weights.numbers,
         note=row.note,
@@ -65,7 +65,8 @@ def _compare_file(job: Making, row: ArtifactFormat) -> Parity:
     # Opening a TorchScript file sets the thread count of the whole process.
     threads = torch.get_num_threads()
     try:
-        run = open_backend(job.folder / row.file_name, runtime=row.runtime).run
+        names = list(job.reference.videos[0].outputs)
+        run = open_backend(job.folder / row.file_name, runtime=row.runtime, names=names).run
         return compare_with_model(
             job.reference, run, file=row.file_name, precision=row.precision, progress=job.progress
         )

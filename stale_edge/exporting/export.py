@@ -11,7 +11,7 @@ from stale_edge.bundle.encoder_copy import copy_encoder
 from stale_edge.bundle.encoder_folder import ENCODER_FOLDER, EncoderBundle
 from stale_edge.bundle.manifest import Role
 from stale_edge.bundle.onnx_metadata import graph_metadata
-from stale_edge.config import DecodeConfig, to_dict
+from stale_edge.config import to_dict
 from stale_edge.data import read_split
 from stale_edge.exporting.calibration import calibrate_on
 from stale_edge.exporting.detector_exporter import DetectorExporter
@@ -159,9 +159,6 @@ def export_checkpoint(
     loaded = read_checkpoint(Path(checkpoint))
     config = loaded.config
     bank = _class_bank(loaded, classes)
-    decode = config.decode
-    if not isinstance(decode, DecodeConfig):
-        raise ValueError(f"detectors of the policies paper and release can be exported; got {decode.policy!r}")
     contract = feature_contract(config, loaded.feature_spec)
     metadata = graph_metadata(
         architecture=config.model.architecture,
@@ -173,10 +170,10 @@ def export_checkpoint(
         visual = None if encoder is None else copy_encoder(encoder, writer, contract=contract)
         where = None if data is None else Path(data)
         videos = parity_videos(where, loaded.model, contract=contract, bank=bank, progress=progress)
-        reference = Reference(loaded.model, bank=bank, data=videos, decode_config=decode, progress=progress)
+        reference = Reference(loaded.model, bank=bank, data=videos, decode_config=config.decode, progress=progress)
         rounds = any(row.precision in ("int8", "int8-static") for row in rows)
         calibration = calibrate_on(where, videos, contract=contract, bank=bank) if rounds else None
-        exporter = DetectorExporter(loaded.model, calibration=calibration)
+        exporter = DetectorExporter(loaded.model, calibration=calibration, decode=config.decode)
         job = Making(writer.folder, rows, metadata, reference, progress)
         makers: list[Callable[[], tuple[Exported, ...]]] = [
             partial(make_detectors, job, exporter, layer_report=layer_report),

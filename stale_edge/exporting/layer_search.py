@@ -1,6 +1,7 @@
 """Which products int8 may have: what each alone does to the decisions, and the fewest to leave in float32."""
 
 import time
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from stale_edge.exporting.calibration import Calibration
 from stale_edge.exporting.detector_exporter import DetectorExporter
 from stale_edge.exporting.formats import ArtifactFormat
-from stale_edge.exporting.graph.products import DECODED, Product
+from stale_edge.exporting.graph.products import Product
 from stale_edge.exporting.graph.rewriting import drop_unused
 from stale_edge.exporting.parity.compare import compare_with_model
 from stale_edge.exporting.parity.reference import Reference
@@ -133,7 +134,8 @@ def search_layers(
     Raises:
         ValueError: the exporter has no calibration videos.
     """
-    if exporter.calibration is None:
+    calibration = exporter.calibration
+    if calibration is None:
         raise ValueError("int8 is searched layer by layer on calibration videos: give them to DetectorExporter")
     graph, products = exporter.float32_graph(row.precision), exporter.products(row.precision)
     lower = partial(exporter.lowered, row.precision)
@@ -143,7 +145,7 @@ def search_layers(
         progress(f"{row.precision}: layer by layer", done, len(products))
         alone = lower([name for name in names if name != product.node])
         parity = _parity(alone, row, reference)
-        ratio, saved = _compare(graph, alone, product.node, exporter.calibration)
+        ratio, saved = _compare((graph, alone), product.node, calibration, exporter.decoded)
         findings.append(
             LayerFinding(
                 product,
@@ -185,11 +187,18 @@ def _parity(proto: onnx.ModelProto, row: ArtifactFormat, reference: Reference) -
 
 
 def _compare(
-    graph: onnx.ModelProto, lowered: onnx.ModelProto, node: str, calibration: Calibration
+    graphs: tuple[onnx.ModelProto, onnx.ModelProto], node: str, calibration: Calibration, decoded: Collection[str]
 ) -> tuple[float, float]:
-    """Measure a product's signal-to-noise ratio in decibels, and the milliseconds that its low precision saves."""
+    """Measure a product's signal-to-noise ratio in decibels, and the milliseconds that its low precision saves.
+
+    Args:
+        graphs: in float32, and with this product in low precision.
+        node: of the product.
+        decoded: outputs that decoding reads.
+    """
+    graph, _ = graphs
     (name,) = next(each.output for each in graph.graph.node if each.name == node)
-    sessions = [open_session(_watching(proto, name), threads=1) for proto in (graph, lowered)]
+    sessions = [open_session(_watching(proto, name, decoded), threads=1) for proto in graphs]
     signal = noise = 0.0
     for feed in calibration.feeds():
         exact, rounded = (session.run([name], dict(feed))[0].astype(np.float64) for session in sessions)
@@ -202,21 +211,21 @@ def _compare(
         pair = []
         for session in sessions:
             start = time.process_time()
-            session.run(list(DECODED), feed)
+            session.run(list(decoded), feed)
             pair.append(time.process_time() - start)
         seconds.append(np.array(pair))
     exact_s, rounded_s = np.median(seconds, axis=0)
     return ratio, 1e3 * float(exact_s - rounded_s)
 
 
-def _watching(proto: onnx.ModelProto, name: str) -> bytes:
+def _watching(proto: onnx.ModelProto, name: str, decoded: Collection[str]) -> bytes:
     """Let a graph give one more value, and only what decoding reads beside it."""
     watched = onnx.ModelProto()
     watched.CopyFrom(proto)
-    outputs = [value for value in watched.graph.output if value.name in DECODED]
+    outputs = [value for value in watched.graph.output if value.name in decoded]
     del watched.graph.output[:]
     watched.graph.output.extend(outputs)
-    if name not in DECODED:
+    if name not in decoded:
         watched.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
     drop_unused(watched)
     content: bytes = watched.SerializeToString()

@@ -9,8 +9,8 @@ import onnx
 from stale_edge.bundle import localizer_inputs, localizer_outputs
 from stale_edge.bundle.writer import describe_file
 from stale_edge.config.runtimes import Precision
-from stale_edge.decoding import DecodedArrays, decode_arrays
-from stale_edge.exporting.decoder.pipeline_graph import pipeline_graph
+from stale_edge.decoding import DecodedArrays, decoder_of
+from stale_edge.exporting.decoder.pipeline_graph import GRAPH_DECODERS, pipeline_graph
 from stale_edge.exporting.exported import Exported, Making
 from stale_edge.exporting.formats import ArtifactFormat
 from stale_edge.exporting.graph.detector_graph import fixed_length
@@ -29,8 +29,8 @@ PIPELINE_FILES: Mapping[Precision, str] = {"fp32": "localizer-fp32.onnx", "int8"
 """Precision of a detector in ONNX -> the pipeline made from it. fp16 is for GPUs, where a loop is slow."""
 
 ROUNDING = 1e-6
-"""As a part of the largest class logit, and of a mask: how far the detector inside a pipeline may be from the detector
-alone, since ONNX Runtime optimizes both graphs in its own way. It decides near ties."""
+"""As a part of the largest number of an output (at least 1): how far the detector inside a pipeline may be from the
+detector alone, since ONNX Runtime optimizes both graphs in its own way. It decides near ties."""
 MAX_SCORE_DIFFERENCE = 1e-5
 MAX_SHARE_DIFFERENCE = 1e-5
 """Of a segment's ends, as parts of the video. Both leave room for float32 alone: decisions must be equal."""
@@ -38,8 +38,13 @@ BUDGET = Budget(None, MAX_SCORE_DIFFERENCE, max_flipped=0.0, min_matched=1.0, ma
 
 
 def make_pipelines(job: Making) -> tuple[Exported, ...]:
-    """Write and compare a pipeline for each detector of the folder that can have one."""
-    made = []
+    """Write and compare a pipeline for each detector of the folder that can have one.
+
+    A decode policy that has no graph of its own gets none; its detectors are decoded outside.
+    """
+    made: list[Exported] = []
+    if job.reference.decode_config.policy not in GRAPH_DECODERS:
+        return ()
     for row in job.rows:
         if row.format != "onnx" or row.precision not in PIPELINE_FILES:
             continue
@@ -78,7 +83,7 @@ def compare_pipeline(
     session = open_session(pipeline, threads=1)
 
     def decoded(outputs: Mapping[str, FloatArray]) -> DecodedArrays:
-        return decode_arrays(outputs["class_logits"], outputs["masks"], config=reference.decode_config)
+        return decoder_of(reference.decode_config).detections(outputs, reference.decode_config)
 
     different, n_detections, n_equal, near_ties, score_difference = [], 0, 0, 0, 0.0
     for done, (video, batch) in enumerate(zip(reference.data.videos, reference.videos, strict=True)):
@@ -96,7 +101,7 @@ def compare_pipeline(
         wanted = decoded(outputs)
         n_detections += len(wanted.labels)
         if not _same(found, wanted, n_snippets):
-            by = {"class_logits": ROUNDING * float(np.abs(outputs["class_logits"]).max()), "masks": ROUNDING}
+            by = {name: ROUNDING * max(1.0, float(np.abs(outputs[name]).max())) for name in reference.decoded}
             others = (decoded(moved) for moved in outcomes(outputs, by=by))
             other = next((one for one in others if _same(found, one, n_snippets)), None)
             if other is None:

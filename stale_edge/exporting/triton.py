@@ -4,7 +4,7 @@ Dynamic batching joins requests along the first axis of every input, and class e
 the class bank is inside these graphs, and `features` is their one input.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from stale_edge.bundle.writer import describe_file
 from stale_edge.config import ModelSettings
 from stale_edge.exporting.exported import Exported, Making
 from stale_edge.exporting.formats import TRITON_PRECISIONS
-from stale_edge.exporting.graph.detector_graph import fixed_length, graph_inputs, graph_outputs
+from stale_edge.exporting.graph.detector_graph import graph_inputs, output_specs, with_sizes
 from stale_edge.exporting.graph.recording import check_graph, save_onnx
 from stale_edge.exporting.graph.rewriting import drop_unused
 from stale_edge.exporting.parity.compare import compare_detections
@@ -42,17 +42,18 @@ def make_served_models(job: Making) -> tuple[Exported, ...]:
     that decoding does not read.
     """
     reference, made = job.reference, []
-    config, bank = reference.config, reference.bank
+    bank, inputs = reference.bank, served_inputs(reference.config)
+    outputs = served_outputs(output_specs(reference.model), decoded=reference.decoded, n_classes=len(bank))
     for row in job.rows:
         if row.format != "onnx" or row.precision not in TRITON_PRECISIONS:
             continue
         name = f"stale-edge-{row.precision}"
         model, text = (f"{REPOSITORY}/{name}/{file}" for file in ("1/model.onnx", "config.pbtxt"))
         (job.folder / model).parent.mkdir(parents=True)
-        graph = served_graph(onnx.load(job.folder / row.file_name), model=config, bank=bank)
+        graph = served_graph(onnx.load(job.folder / row.file_name), bank=bank, inputs=inputs, outputs=outputs)
         save_onnx(graph, job.folder / model, metadata=job.metadata)
         (job.folder / text).write_text(
-            config_text(name, model=config, n_classes=len(bank), metadata=job.metadata), encoding="utf-8"
+            config_text(name, inputs=inputs, outputs=outputs, metadata=job.metadata), encoding="utf-8"
         )
         entry = describe_file(
             job.folder,
@@ -60,8 +61,8 @@ def make_served_models(job: Making) -> tuple[Exported, ...]:
             role="model_repository",
             runtime=RUNTIME,
             precision=row.precision,
-            inputs=served_inputs(config),
-            outputs=served_outputs(config, n_classes=len(bank)),
+            inputs=inputs,
+            outputs=outputs,
             note="the class bank is inside; decode on the client",
         )
         parity = compare_detections(
@@ -87,8 +88,14 @@ def served_json(model: Exported) -> dict[str, Any]:
     }
 
 
-def served_graph(detector: onnx.ModelProto, *, model: ModelSettings, bank: ClassBank) -> onnx.ModelProto:
+def served_graph(
+    detector: onnx.ModelProto, *, bank: ClassBank, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+) -> onnx.ModelProto:
     """Put the class bank into a detector graph, and leave out what decoding does not read.
+
+    Args:
+        detector: graph in any precision; it is not changed.
+        inputs, outputs: promised of the served graph.
 
     Raises:
         ParityError: the graph breaks a promise.
@@ -99,14 +106,16 @@ def served_graph(detector: onnx.ModelProto, *, model: ModelSettings, bank: Class
     embeddings = next(value for value in graph.input if value.name == "class_embeddings")
     graph.input.remove(embeddings)
     graph.initializer.append(numpy_helper.from_array(bank.embeddings, embeddings.name))
-    outputs = served_outputs(model, n_classes=len(bank))
-    kept = [value for value in graph.output if value.name in {spec.name for spec in outputs}]
+    kept = {value.name: value for value in graph.output}
     del graph.output[:], graph.value_info[:]
-    graph.output.extend(kept)
-    logits = next(value for value in graph.output if value.name == "class_logits")
-    logits.type.tensor_type.shape.dim[1].dim_value = len(bank) + 1
+    for spec in outputs:
+        value = kept[spec.name]
+        for axis, size in enumerate(spec.shape):
+            if isinstance(size, int):
+                value.type.tensor_type.shape.dim[axis].dim_value = size
+        graph.output.append(value)
     drop_unused(served)
-    check_graph(served, inputs=served_inputs(model), outputs=outputs)
+    check_graph(served, inputs=inputs, outputs=outputs)
     return served
 
 
@@ -115,27 +124,29 @@ def served_inputs(model: ModelSettings) -> tuple[TensorSpec, ...]:
     return tuple(spec for spec in graph_inputs(model) if spec.name == "features")
 
 
-def served_outputs(model: ModelSettings, *, n_classes: int) -> tuple[TensorSpec, ...]:
-    """Outputs of a served graph: class_logits [B, K + 1, T] and masks [B, T, T]."""
-    T: int | str = fixed_length(model) or "T"
-    logits = TensorSpec("class_logits", "float32", ("B", n_classes + 1, T))
-    return (logits, *(spec for spec in graph_outputs(model) if spec.name == "masks"))
+def served_outputs(
+    outputs: Iterable[TensorSpec], *, decoded: Collection[str], n_classes: int
+) -> tuple[TensorSpec, ...]:
+    """Outputs of a served graph: those of the detector that decoding reads, with the number of classes put in."""
+    return with_sizes([spec for spec in outputs if spec.name in decoded], {"K": n_classes})
 
 
-def config_text(name: str, *, model: ModelSettings, n_classes: int, metadata: Mapping[str, str]) -> str:
-    """Write `config.pbtxt`: the message `inference.ModelSettings` of Triton's model_config.proto, as text.
+def config_text(
+    name: str, *, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], metadata: Mapping[str, str]
+) -> str:
+    """Write `config.pbtxt`: the message `inference.ModelConfig` of Triton's model_config.proto, as text.
 
     Args:
         name: of the model, which is also its folder.
-        n_classes: K of the class bank inside.
+        inputs, outputs: of the graph.
         metadata: kept as parameters, which clients of the server can read.
     """
     lines = [
         f"name: {_quoted(name)}",
         'platform: "onnxruntime_onnx"',
         f"max_batch_size: {MAX_BATCH}",
-        *_tensors("input", served_inputs(model)),
-        *_tensors("output", served_outputs(model, n_classes=n_classes)),
+        *_tensors("input", inputs),
+        *_tensors("output", outputs),
         "dynamic_batching {",
         f"  max_queue_delay_microseconds: {MAX_QUEUE_DELAY_US}",
         "}",

@@ -29,9 +29,13 @@ from stale_edge.model.actionformer import ActionFormer, ActionFormerConfig
 from stale_edge.model.actionformer.objective import PointObjective
 from stale_edge.model.actionformer.objective_settings import PointObjectiveConfig
 from stale_edge.model.actionformer.training_settings import TRAINING, completed
+from stale_edge.model.channel_statistics import FeatureStatistics
 from stale_edge.model.detector import Objective, as_module
 from stale_edge.model.linear.objective import LinearObjective
 from stale_edge.model.linear.probe import LinearProbe
+from stale_edge.model.low_precision import KeptFloat32
+from stale_edge.model.stale.folded_paper import PAPER_FLOAT32, fold_paper
+from stale_edge.model.stale.folded_release import RELEASE_FLOAT32, FoldedRelease
 from stale_edge.model.stale.objective import StaleObjective
 from stale_edge.model.stale.paper import PaperStale
 from stale_edge.model.stale.release import ReleaseStale
@@ -40,6 +44,10 @@ from stale_edge.model.stale.release import ReleaseStale
 def _as_it_is(config: Config, n_classes: int) -> Config:
     del n_classes
     return config
+
+
+def _unfolded(network: nn.Module) -> nn.Module:
+    return network
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,9 @@ class Architecture:
     decode: default of the section `decode`.
     build: makes the network, a `Detector`, with fresh weights from its settings.
     objective: makes the `Objective` from the sections `model` and `loss`.
+    fold: gives a `Detector` for inference that answers alike, with less to compute; the network itself is not changed.
+    fold_centred: the same for int8, where features are centred and scaled by given statistics; None: as `fold`.
+    float32: what low precision leaves in float32.
     space: what the rows of its class bank are: `text`, embeddings of class names, so that classes can be added; or
         `rows`, weights of a closed vocabulary.
     train: default of the section `train`.
@@ -62,6 +73,9 @@ class Architecture:
     decode: DecodeSettings
     build: Callable[[Any], nn.Module]
     objective: Callable[[Any, Any], Any]
+    fold: Callable[[Any], nn.Module] = _unfolded
+    fold_centred: Callable[[Any, FeatureStatistics], nn.Module] | None = None
+    float32: KeptFloat32 = field(default_factory=KeptFloat32)
     space: Space = "text"
     train: TrainConfig = field(default_factory=TrainConfig)
     complete: Callable[[Config, int], Config] = _as_it_is
@@ -71,8 +85,19 @@ LINEAR_DECODE = RunsConfig(class_threshold=0.05, smoothing=0.03, run_score="mean
 """Chosen on simulated worlds that nothing reports, seeds 10 and 11: a run scores by how it stands out."""
 
 ARCHITECTURES: dict[str, Architecture] = {
-    "paper": Architecture(ModelConfig, LossConfig, DecodeConfig(), PaperStale, StaleObjective),
-    "release": Architecture(ModelConfig, LossConfig, DecodeConfig(), ReleaseStale, StaleObjective),
+    "paper": Architecture(
+        ModelConfig, LossConfig, DecodeConfig(), PaperStale, StaleObjective, fold=fold_paper, float32=PAPER_FLOAT32
+    ),
+    "release": Architecture(
+        ModelConfig,
+        LossConfig,
+        DecodeConfig(),
+        ReleaseStale,
+        StaleObjective,
+        fold=FoldedRelease,
+        fold_centred=FoldedRelease,
+        float32=RELEASE_FLOAT32,
+    ),
     "linear": Architecture(LinearConfig, LinearLossConfig, LINEAR_DECODE, LinearProbe, LinearObjective),
     "actionformer": Architecture(
         ActionFormerConfig,

@@ -2,10 +2,8 @@
 
 from torch import nn
 
-from stale_edge.model import PaperStale, ReleaseStale
+from stale_edge.model.architectures import architecture_of
 from stale_edge.model.channel_statistics import FeatureStatistics
-from stale_edge.model.stale.folded_paper import fold_paper
-from stale_edge.model.stale.folded_release import FoldedRelease
 
 
 def fold_detector(model: nn.Module, statistics: FeatureStatistics | None = None) -> nn.Module:
@@ -13,11 +11,16 @@ def fold_detector(model: nn.Module, statistics: FeatureStatistics | None = None)
 
     Args:
         model: detector of this package, in float32; it is not changed, and may share weights with what is returned.
-        statistics: of features, for the public network; None: they are read as they are.
+        statistics: of features, for int8; not used by an architecture that gains nothing from them. None: features are
+            read as they are.
 
     Returns:
-        A detector for inference, with the same `config`; `model` itself if it is of neither architecture.
+        A `Detector` for inference with the same `config`; `model` itself if it has none, or cannot be folded.
     """
-    if isinstance(model, ReleaseStale):
-        return FoldedRelease(model, statistics)
-    return fold_paper(model) if isinstance(model, PaperStale) else model
+    config = getattr(model, "config", None)
+    if config is None:
+        return model
+    row = architecture_of(config.architecture)
+    if statistics is not None and row.fold_centred is not None:
+        return row.fold_centred(model, statistics)
+    return row.fold(model)

@@ -223,7 +223,8 @@ class WindowedPass:
         return DecodedArrays(segments, labels, found.scores)
 
     def _in_seconds(self, found: DecodedArrays) -> list[Detection]:
-        seconds = (found.segments / self._ticks * self._snippet_s).tolist()
+        # A point near the start of a video may propose a segment that begins before it.
+        seconds = (np.maximum(found.segments, 0) / self._ticks * self._snippet_s).tolist()
         return [
             Detection(self._named(label, score), score, start_s, end_s)
             for label, score, (start_s, end_s) in zip(

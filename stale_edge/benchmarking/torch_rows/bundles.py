@@ -16,7 +16,7 @@ from stale_edge.config.runtimes import PRECISIONS, RUNTIMES, file_for
 from stale_edge.exporting.calibration import Calibration
 from stale_edge.exporting.detector_exporter import DetectorExporter
 from stale_edge.exporting.formats import find_format
-from stale_edge.exporting.graph.detector_graph import fixed_length, graph_inputs, graph_outputs, model_config
+from stale_edge.exporting.graph.detector_graph import fixed_length, model_config
 from stale_edge.model.architectures import architecture_of
 from stale_edge.progress import Progress
 
@@ -103,8 +103,8 @@ def write_unchecked(
                 role="detector",
                 runtime=runtime,
                 precision=precision,
-                inputs=graph_inputs(config),
-                outputs=graph_outputs(config),
+                inputs=exporter.inputs,
+                outputs=exporter.outputs,
                 weights_quantized=weights.numbers_low if PRECISIONS[precision].products == "int8" else None,
                 weights_total=weights.numbers,
                 note=row.note,

@@ -14,7 +14,7 @@ from stale_edge.benchmarking.torch_rows.text_tower import build_text_tower
 from stale_edge.config import DecodeConfig
 from stale_edge.model.detector import Detector
 from stale_edge.model.folding import fold_detector
-from stale_edge.model.stale.folded_paper import FoldedLocalizer
+from stale_edge.model.stale.folded_paper import FoldedMaskHead
 
 
 def detector_macs(network: Network, length: int, *, folded: bool = True, whole: bool = True) -> int:
@@ -45,7 +45,7 @@ def detector_macs(network: Network, length: int, *, folded: bool = True, whole: 
 class _SomeMasks(nn.Module):
     """Makes the masks of some snippets from the embedding of a video."""
 
-    def __init__(self, localizer: FoldedLocalizer) -> None:
+    def __init__(self, localizer: FoldedMaskHead) -> None:
         super().__init__()
         self.localizer = localizer
 
@@ -57,7 +57,7 @@ class _SomeMasks(nn.Module):
 def _macs_of_unread_masks(model: nn.Module, length: int) -> int:
     """Count what masks take that `detect` does not make; only the paper's network, folded, makes them one by one."""
     head = getattr(model, "localizer", None)
-    if not isinstance(head, FoldedLocalizer):
+    if not isinstance(head, FoldedMaskHead):
         return 0
 
     first = head.first

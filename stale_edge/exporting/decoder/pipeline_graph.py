@@ -1,11 +1,16 @@
 """Detector and decoding in one graph: features of one video to segments in seconds, standard operators alone."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import numpy as np
 import onnx
 from onnx import helper
 
 from stale_edge.bundle.manifest import TensorSpec, localizer_inputs, localizer_outputs
-from stale_edge.config import DecodeConfig, ModelSettings
+from stale_edge.config import DecodeSettings, ModelSettings
+from stale_edge.decoding import decoder_of
+from stale_edge.exporting.decoder.building_blocks import Decoded
 from stale_edge.exporting.decoder.graph_builder import GraphBuilder
 from stale_edge.exporting.decoder.paper_decoder import paper_decoder
 from stale_edge.exporting.decoder.release_decoder import release_decoder
@@ -13,8 +18,14 @@ from stale_edge.exporting.graph.detector_graph import fixed_length
 from stale_edge.exporting.graph.recording import check_graph
 from stale_edge.exporting.graph.rewriting import drop_unused
 
+GRAPH_DECODERS: Mapping[str, Callable[[GraphBuilder, Mapping[str, str], Any], Decoded]] = {
+    "paper": lambda g, read, config: paper_decoder(g, read["class_logits"], read["masks"], config),
+    "release": lambda g, read, config: release_decoder(g, read["class_logits"], read["masks"], config),
+}
+"""Decode policy -> what writes it as nodes that read outputs of one video, by name; segments are in snippets."""
 
-def pipeline_graph(detector: onnx.ModelProto, *, model: ModelSettings, decode: DecodeConfig) -> onnx.ModelProto:
+
+def pipeline_graph(detector: onnx.ModelProto, *, model: ModelSettings, decode: DecodeSettings) -> onnx.ModelProto:
     """Put the decoder behind a detector graph.
 
     The detector's nodes stay as they are, so its numbers do too; the decoder computes as the C++ core does, in the same
@@ -23,7 +34,7 @@ def pipeline_graph(detector: onnx.ModelProto, *, model: ModelSettings, decode: D
     Args:
         detector: graph in any precision, outputs as promised of detectors; it is not changed.
         model: the detector's sizes.
-        decode: policy and settings; they are baked in.
+        decode: policy, one of `GRAPH_DECODERS`, and settings; they are baked in.
 
     Returns:
         A graph with the inputs and outputs of `localizer_inputs` and `localizer_outputs`.
@@ -37,10 +48,9 @@ def pipeline_graph(detector: onnx.ModelProto, *, model: ModelSettings, decode: D
     first = GraphBuilder("video_")
     _read_one_video(first, graph)
     builder = GraphBuilder("decode_")
-    class_logits, masks = (builder.op("Squeeze", name, builder.ints(0)) for name in ("class_logits", "masks"))
-    decoder = paper_decoder if decode.policy == "paper" else release_decoder
-    found = decoder(builder, class_logits, masks, decode)
-    n_snippets = builder.cast(builder.dim(masks, 1), np.float64)
+    read = {name: builder.op("Squeeze", name, builder.ints(0)) for name in decoder_of(decode).reads}
+    found = GRAPH_DECODERS[decode.policy](builder, read, decode)
+    n_snippets = builder.cast(builder.dim("features", 1), np.float64)
     segments = builder.op("Concat", *(builder.op("Unsqueeze", at, builder.ints(1)) for at in found[:2]), axis=1)
     share = builder.op("Div", builder.cast(segments, np.float64), n_snippets)
     seconds = builder.op("Mul", share, builder.cast("duration_s", np.float64))

@@ -2,16 +2,20 @@
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from stale_edge.bundle.manifest import TensorSpec, detector_inputs, mask_detector_outputs
-from stale_edge.config import ModelSettings
+from stale_edge.bundle.manifest import TensorSpec, detector_inputs
+from stale_edge.config import DecodeSettings, ModelSettings
 from stale_edge.config.runtimes import Precision
+from stale_edge.decoding import decoder_of
 from stale_edge.exporting.graph.products import Product
+from stale_edge.model.architectures import architecture_of
+from stale_edge.model.detector import Detector
 
 TRACED_BATCH = 2
 """An example batch of 1 would silently make the batch static."""
@@ -21,16 +25,17 @@ TRACED_CLASSES = 5
 
 
 class DetectorGraph(nn.Module):
-    """The part of a detector that deployment needs: no embedding, and nothing that only the embedding needs."""
+    """The part of a detector that deployment needs: the outputs that it specifies, in that order, and nothing else."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+        self.names = [spec.name for spec in output_specs(model)]
 
-    def forward(self, features: Tensor, class_embeddings: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Give class_logits (B, K + 1, T), masks (B, T, T), foreground (B, T)."""
+    def forward(self, features: Tensor, class_embeddings: Tensor) -> tuple[Tensor, ...]:
+        """Give the outputs for features (B, T, C) and class embeddings (K, D)."""
         output = self.model(features, class_embeddings)
-        return output.class_logits, output.masks, output.foreground
+        return tuple(getattr(output, name) for name in self.names)
 
 
 def model_config(model: nn.Module) -> ModelSettings:
@@ -57,9 +62,35 @@ def graph_inputs(config: ModelSettings) -> tuple[TensorSpec, ...]:
     return detector_inputs(channels=config.feature_channels, embed_dim=config.embed_dim, length=fixed_length(config))
 
 
-def graph_outputs(config: ModelSettings) -> tuple[TensorSpec, ...]:
-    """Promised outputs of the graph."""
-    return mask_detector_outputs(fixed_length(config))
+def output_specs(model: nn.Module) -> tuple[TensorSpec, ...]:
+    """Promised outputs of a detector's graph."""
+    return cast(Detector, model).output_specs()
+
+
+def read_outputs(decode: DecodeSettings, outputs: Iterable[TensorSpec]) -> tuple[str, ...]:
+    """Name the outputs that decoding reads, of those that there are.
+
+    Raises:
+        ValueError: one that the policy needs is missing.
+    """
+    decoder, names = decoder_of(decode), [spec.name for spec in outputs]
+    missing = [name for name in decoder.reads if name not in names]
+    if missing:
+        raise ValueError(
+            f"the decode policy {decode.policy} reads {', '.join(decoder.reads)}; this detector has no "
+            f"{', '.join(missing)}, its outputs are {', '.join(names)}: choose a policy that fits its outputs"
+        )
+    return (*decoder.reads, *(name for name in decoder.may_read if name in names))
+
+
+def with_sizes(specs: Iterable[TensorSpec], sizes: Mapping[str, int]) -> tuple[TensorSpec, ...]:
+    """Put numbers in place of symbols such as `K`, and of sums such as `K+1`; other symbols stay."""
+
+    def number(size: int | str) -> int | str:
+        symbol, _, more = str(size).partition("+")
+        return sizes[symbol] + int(more or 0) if symbol in sizes else size
+
+    return tuple(TensorSpec(spec.name, spec.dtype, tuple(map(number, spec.shape))) for spec in specs)
 
 
 def example_inputs(config: ModelSettings) -> tuple[Tensor, Tensor]:
@@ -100,48 +131,21 @@ def linear_modules(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Linea
 
 
 def float32_modules(model: nn.Module, precision: Precision) -> tuple[str, ...]:
-    """Name the modules whose linear layers low precision leaves in float32, as far as the detector has them.
-
-    `masking.query_weights`: the last few weights before the gate, where a rounding error switches a snippet off.
-    In int8 besides: `temporal.project`, since CLIP features have channels of very different range, which one scale for
-    all rounds coarsely, and every later layer sees the error; `localizer.dynamic`, whose outputs are weights.
-    On the demo's detectors (seeds 0, 1) the two bring flipped snippets from 82 and 78 down to 16 and 24 of 20,000, and
-    the change of average mAP from +0.18 and -0.49 to +0.09 and -0.01 points, at 3 % of the weights.
-    In static int8 both keep the product of attention weights and snippets in the temporal embedding
-    (`keeps_activations`): eight bits leave diffuse attention a few levels. The public network keeps what its masks, and
-    so its gate, come from too, `localizer`: on a detector trained on the demo's data they bring 96.4 % of matched
-    detections to 98.8. The paper's keeps what its masks are made of, `localizer.base` and `localizer.controller`, less
-    than 1 % of the work, and the feed-forward layers of its temporal embedding: on three networks trained on simulated
-    data, with OpenVINO and the rest in bf16, these and that product bring 98.1, 97.2 and 97.1 % of detections found
-    again to 98.7, 98.5 and 98.5.
-    """
-    before_gate, first, dynamic = "masking.query_weights", "temporal.project", "localizer.dynamic"
-    whiten = "temporal.normalize.whiten"  # features as they come, and what it divides by differs by a thousand
-    int8 = (before_gate, whiten, first, dynamic)
-    names = {"fp32": (), "fp16": (before_gate, whiten), "int8": int8}
-    known = dict(model.named_modules())
-    feedforward = [name for name in known if name.startswith("temporal.") and name.endswith(".feedforward")]
-    localizer = ("localizer.0", "localizer.2", "localizer.base", "localizer.controller")
-    names["int8-static"] = (*int8, *localizer, *feedforward)
-    return tuple(name for name in names[precision] if name in known)
+    """Name the modules whose linear layers low precision leaves in float32; see `KeptFloat32` of the architecture."""
+    return architecture_of(model_config(model).architecture).float32.modules_of(model, precision)
 
 
-def keeps_activations(products: Sequence[Product]) -> set[str]:
-    """Name the nodes of products of activations that static int8 leaves in float32 where nothing was searched.
-
-    In the temporal embedding attention weights times snippets, the second such product of its module; in the paper's
-    localizer the dynamic networks, which make the masks.
-    """
-    places: dict[str, int] = {}
-    kept = set()
+def float32_products(model: nn.Module, products: Sequence[Product]) -> set[str]:
+    """Name the nodes of products of activations that static int8 leaves in float32 where nothing was searched."""
+    kept = architecture_of(model_config(model).architecture).float32
+    counts: Counter[str] = Counter()
+    nodes = set()
     for product in products:
         if product.weight is None:
-            place = places.get(product.module, 0)
-            places[product.module] = place + 1
-            temporal = product.module == "temporal" or product.module.startswith("temporal.")
-            if (temporal and place == 1) or product.module == "localizer":
-                kept.add(product.node)
-    return kept
+            if kept.keeps_product(product.module, counts[product.module]):
+                nodes.add(product.node)
+            counts[product.module] += 1
+    return nodes
 
 
 @contextlib.contextmanager

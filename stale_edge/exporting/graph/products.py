@@ -1,14 +1,12 @@
 """The products of a detector's graph that decoding needs, with the modules that they come from."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import onnx
 
 from stale_edge.exporting.graph.rewriting import drop_unused
 from stale_edge.exporting.graph.static_ranges import PRODUCTS
-
-DECODED = ("class_logits", "masks")
-"""Outputs that decoding reads."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +28,11 @@ class Product:
         return self.module if self.weight is not None and self.module else f"{self.module} {self.node}".strip()
 
 
-def decoding_products(proto: onnx.ModelProto) -> tuple[Product, ...]:
-    """Find the products that `class_logits` and `masks` need, in the order of the graph."""
+def decoding_products(proto: onnx.ModelProto, decoded: Collection[str]) -> tuple[Product, ...]:
+    """Find the products that the decoded outputs need, in the order of the graph."""
     needed = onnx.ModelProto()
     needed.CopyFrom(proto)
-    outputs = [value for value in needed.graph.output if value.name in DECODED]
+    outputs = [value for value in needed.graph.output if value.name in decoded]
     del needed.graph.output[:]
     needed.graph.output.extend(outputs)
     drop_unused(needed)

@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,13 @@ from stale_edge.exporting.graph.detector_graph import (
     example_inputs,
     expect_warnings,
     graph_inputs,
-    graph_outputs,
     in_eval_mode,
     model_config,
+    output_specs,
 )
 from stale_edge.exporting.graph.mask_networks import name_mask_networks
 from stale_edge.exporting.graph.rewriting import drop_unused, fold_constants
-from stale_edge.model.stale.folded_paper import FoldedLocalizer
+from stale_edge.model.stale.folded_paper import FoldedMaskHead
 from stale_edge.version import __version__
 
 OPSET = 18
@@ -56,10 +56,10 @@ def trace_onnx(model: nn.Module) -> onnx.ModelProto:
         DetectorGraph(model),
         example_inputs(config),
         inputs=graph_inputs(config),
-        outputs=graph_outputs(config),
+        outputs=output_specs(model),
         dynamic_shapes=dynamic_axes(config),
     )
-    if isinstance(getattr(model, "localizer", None), FoldedLocalizer):
+    if isinstance(getattr(model, "localizer", None), FoldedMaskHead):
         name_mask_networks(proto)
     return proto
 
@@ -118,19 +118,22 @@ def save_onnx(proto: onnx.ModelProto, path: Path, *, metadata: Mapping[str, str]
 def check_graph(proto: onnx.ModelProto, *, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
     """Hold a graph to its promises: names, types, axes, standard operators only, nothing outside the file.
 
-    The sizes of promised symbolic axes are renamed to the promised names, such as `K+1`.
+    The sizes of promised symbolic axes are renamed to the promised names, such as `K+1`. A symbol of the outputs alone,
+    such as `P`, stands for any size that is not constant.
 
     Raises:
         ParityError: naming every broken promise.
     """
     problems = []
+    given = {size for spec in inputs for size in spec.shape}
+    computed = {size for spec in outputs for size in spec.shape if size not in given and str(size).isidentifier()}
     for kind, values, promised in (("input", proto.graph.input, inputs), ("output", proto.graph.output, outputs)):
         names = [value.name for value in values]
         if names != [spec.name for spec in promised]:
             problems.append(f"{kind}s are {names}; promised: {[spec.name for spec in promised]}")
             continue
         for value, spec in zip(values, promised, strict=True):
-            problems += _tensor_problems(value, spec)
+            problems += _tensor_problems(value, spec, computed)
     nodes = list(all_nodes(proto.graph))
     foreign = {f"{node.domain}.{node.op_type}" for node in nodes if node.domain not in STANDARD_DOMAINS}
     forbidden = {node.op_type for node in nodes if node.op_type in FORBIDDEN_OPERATORS}
@@ -158,14 +161,24 @@ def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
                 yield from all_nodes(body)
 
 
-def _tensor_problems(value: onnx.ValueInfoProto, spec: TensorSpec) -> list[str]:
-    """Compare one input or output with its promise, and give its symbolic axes the promised names."""
+def _tensor_problems(value: onnx.ValueInfoProto, spec: TensorSpec, computed: Collection[int | str]) -> list[str]:
+    """Compare one input or output with its promise, and give its symbolic axes the promised names.
+
+    Args:
+        computed: symbols that stand for any size that is not constant.
+    """
     tensor = value.type.tensor_type
     problems = []
     if tensor.elem_type != onnx.helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype)):
         problems.append(f"{spec.name} is {onnx.TensorProto.DataType.Name(tensor.elem_type)}; promised: {spec.dtype}")
     got = [size.dim_param or size.dim_value for size in tensor.shape.dim]
-    if [name.replace(" ", "") if isinstance(name, str) else name for name in got] != list(spec.shape):
+    fits = len(got) == len(spec.shape) and all(
+        (not isinstance(size, int) or size == 0)
+        if promised in computed
+        else (size.replace(" ", "") if isinstance(size, str) else size) == promised
+        for size, promised in zip(got, spec.shape, strict=True)
+    )
+    if not fits:
         problems.append(f"{spec.name} has shape {got}; promised: {list(spec.shape)}")
     else:
         for size, promised in zip(tensor.shape.dim, spec.shape, strict=True):

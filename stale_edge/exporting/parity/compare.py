@@ -122,11 +122,15 @@ def _compare(reference: Reference, model: Outputs, file: Outputs, differences: d
     agree = (reference.undecided(model) > 0) == (reference.undecided(file) > 0)  # (B, N)
     for name, wanted in model.items():
         scale = max(1.0, float(np.abs(wanted).max()))
-        difference = np.abs(np.subtract(wanted, file[name], dtype=np.float32)) / scale
+        difference = _differences(wanted, file[name]) / scale
         if name == "class_logits" and agree.size:
             difference = difference.max(axis=1)[agree]  # (B, K + 1, T) at the snippets that agree
         differences[name] = max(differences[name], float(difference.max(initial=0.0)))
     return int((~agree).sum())
+
+
+def _differences(wanted: FloatArray, got: FloatArray) -> FloatArray:
+    return np.abs(np.subtract(wanted, got, dtype=np.float32))
 
 
 def _within(match: Matched, max_score_difference: float) -> bool:
@@ -138,7 +142,7 @@ def _other_outcome(
 ) -> Matched | None:
     """Look for an outcome of the model on this video that the file reached; None: there is none."""
     model = reference.videos[video].outputs
-    by = {name: float(np.abs(model[name] - got[name]).max()) for name in ("class_logits", "masks")}
+    by = {name: float(_differences(model[name], got[name]).max()) for name in reference.decoded}
     for moved in outcomes(model, by=by):
         match = count_matched(reference.decode(video, moved), found, confident=CONFIDENT)
         if _within(match, max_score_difference):

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from stale_edge.bundle import ClassBank
-from stale_edge.config import DecodeConfig
-from stale_edge.decoding import decode
+from stale_edge.config import DecodeSettings
+from stale_edge.decoding import decode_outputs
 from stale_edge.evaluation import mean_average_precision
-from stale_edge.exporting.graph.detector_graph import in_eval_mode, model_config
+from stale_edge.exporting.graph.detector_graph import in_eval_mode, model_config, output_specs, read_outputs
 from stale_edge.exporting.parity.videos import ParityData, shape_cases
 from stale_edge.model.detector import Detector
 from stale_edge.progress import Progress, silent
+from stale_edge.runtime.contract import time_grid
 from stale_edge.segments import Detection, FloatArray
 
 Outputs = Mapping[str, FloatArray]
@@ -36,6 +37,7 @@ class Reference:
     """Answers and decisions of a model on videos, and on batches of several sizes.
 
     videos: one batch a video. shapes: batches of sizes that no graph was traced with. detections: of each video.
+    decoded: names of the outputs that decoding reads.
 
     Args:
         model: the float32 detector, on the CPU.
@@ -50,11 +52,12 @@ class Reference:
         *,
         bank: ClassBank,
         data: ParityData,
-        decode_config: DecodeConfig,
+        decode_config: DecodeSettings,
         progress: Progress = silent,
     ) -> None:
         self.model, self.config = model, model_config(model)
         self.bank, self.data, self.decode_config = bank, data, decode_config
+        self.decoded = read_outputs(decode_config, output_specs(model))
         with in_eval_mode(model):
             self.shapes = [
                 Batch(case.features, case.class_embeddings, run_detector(model, case.features, case.class_embeddings))
@@ -71,12 +74,10 @@ class Reference:
 
     def decode(self, video: int, outputs: Outputs) -> list[Detection]:
         """Turn the outputs for one video into detections."""
-        return decode(
-            outputs["class_logits"][0],
-            outputs["masks"][0],
+        return decode_outputs(
+            {name: values[0] for name, values in outputs.items()},
             class_names=self.bank.names,
-            duration_s=self.data.videos[video].duration_s,
-            policy=self.decode_config.policy,
+            grid=time_grid(self.data.contract, duration_s=self.data.videos[video].duration_s),
             config=self.decode_config,
         )
 
@@ -115,4 +116,4 @@ def run_detector(model: nn.Module, features: FloatArray, class_embeddings: Float
     """Run the detector itself, in the mode that it is in, on (B, T, C) features and (K, D) class embeddings."""
     # Copies: torch has no read-only tensors, and the class bank's array is read-only.
     answer = model(torch.from_numpy(features.copy()), torch.from_numpy(class_embeddings.copy()))
-    return {spec.name: getattr(answer, spec.name).numpy() for spec in cast(Detector, model).output_specs()}
+    return {spec.name: getattr(answer, spec.name).numpy() for spec in output_specs(model)}

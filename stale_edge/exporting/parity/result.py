@@ -159,7 +159,7 @@ def parity_table(parities: Iterable[Parity]) -> str:
         rows.append(
             (
                 parity.file,
-                flipped if parity.n_snippets else "not measured",
+                flipped if parity.n_snippets else "-",
                 f"{parity.matched_detections:.1%} of {parity.n_detections} (at least {budget.min_matched:.1%})",
                 "not measured"
                 if change is None

@@ -1,5 +1,7 @@
 """What the parity gate decides on: videos of the training distribution, at sizes that no graph was traced with."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -8,13 +10,13 @@ from typing import Any, Literal
 import numpy as np
 from torch import nn
 
-from stale_edge.bundle import ClassBank, FeatureContract
+from stale_edge.bundle import ClassBank, FeatureContract, TensorSpec
 from stale_edge.config import ModelSettings, SimulateConfig
 from stale_edge.data import open_data_set, resample
 from stale_edge.data.simulate_features import FeatureModel
 from stale_edge.data.simulate_timeline import draw_actions
 from stale_edge.errors import DataError
-from stale_edge.exporting.graph.detector_graph import fixed_length
+from stale_edge.exporting.graph.detector_graph import fixed_length, output_specs, with_sizes
 from stale_edge.model.normalization import FeatureNormalization
 from stale_edge.progress import Progress, silent
 from stale_edge.runtime.contract import check_feature_spec
@@ -44,10 +46,12 @@ class ParityVideo:
 class ParityData:
     """Videos to compare decisions on.
 
+    contract: what their features are.
     truth: annotations in ActivityNet's layout of these videos alone; None where there are none to measure mAP with.
     no_truth: why not; empty where there is truth.
     """
 
+    contract: FeatureContract
     source: Literal["validation", "simulated"]
     description: str
     videos: tuple[ParityVideo, ...]
@@ -69,13 +73,25 @@ def parity_videos(
     """Take the validation videos of a data set, or simulate some where there is none; as the two functions below."""
     if data is None:
         return simulated_data(model, contract=contract, bank=bank)
-    return validation_data(data, contract=contract, bank=bank, progress=progress)
+    return validation_data(data, contract=contract, bank=bank, outputs=output_specs(model), progress=progress)
 
 
 def validation_data(
-    root: Path, *, contract: FeatureContract, bank: ClassBank, progress: Progress = silent
+    root: Path,
+    *,
+    contract: FeatureContract,
+    bank: ClassBank,
+    outputs: Sequence[TensorSpec] = (),
+    progress: Progress = silent,
 ) -> ParityData:
     """Take the validation videos of a data set.
+
+    Args:
+        root: the data set.
+        contract: what the features must be, and what they are resampled to.
+        bank: the vocabulary of the bundle.
+        outputs: of the detector; where they take much memory, fewer videos are taken.
+        progress: called with ("read validation videos", done, total).
 
     Raises:
         DataError: no such data set, no validation video, or a feature file cannot be used.
@@ -95,7 +111,7 @@ def validation_data(
         features = data_set.load(name)
         if contract.resample_to is not None:
             features = resample(features, contract.resample_to)
-        numbers += len(features) * (len(features) + len(bank) + 2)
+        numbers += _numbers(outputs, n_snippets=len(features), n_classes=len(bank))
         if videos and numbers > MOST_NUMBERS:
             break
         videos.append(ParityVideo(name, features, data_set.annotations.videos[name].duration_s))
@@ -105,6 +121,7 @@ def validation_data(
     labels = {action["label"] for entry in truth["database"].values() for action in entry["annotations"]}
     known = bool(labels & set(bank.names))
     return ParityData(
+        contract=contract,
         source="validation",
         description=f"{len(videos)} of {len(names)} validation videos",
         videos=tuple(videos),
@@ -133,6 +150,7 @@ def simulated_data(model: nn.Module, *, contract: FeatureContract, bank: ClassBa
         videos.append(ParityVideo(f"simulated_{i:02d}", np.ascontiguousarray(features), timeline.duration_s))
     moved, statistics = _with_training_statistics(model, videos)
     return ParityData(
+        contract=contract,
         source="simulated",
         description=f"{len(videos)} simulated videos, {statistics}",
         videos=moved,
@@ -156,6 +174,12 @@ def shape_cases(data: ParityData, *, config: ModelSettings, bank: ClassBank) -> 
         batch = np.stack([resample(video.features, n_snippets) for video in videos])
         cases.append(ShapeCase(batch, bank.embeddings[-n_classes:]))  # the last ones: not a prefix that hides an offset
     return tuple(cases)
+
+
+def _numbers(outputs: Sequence[TensorSpec], *, n_snippets: int, n_classes: int) -> int:
+    """Count the numbers in a detector's outputs for one video. A pyramid over T snippets has about 2 T points."""
+    sizes = {"B": 1, "T": n_snippets, "K": n_classes, "P": 2 * n_snippets}
+    return sum(math.prod(int(size) for size in spec.shape) for spec in with_sizes(outputs, sizes))
 
 
 def _with_training_statistics(model: nn.Module, videos: list[ParityVideo]) -> tuple[tuple[ParityVideo, ...], str]:

@@ -83,7 +83,7 @@ class LinearProbe(nn.Module):
 
     def output_specs(self) -> tuple[TensorSpec, ...]:
         """Name the one deployed output."""
-        return (TensorSpec("class_logits", "float32", ("B", "K + 1", "T")),)
+        return (TensorSpec("class_logits", "float32", ("B", "K+1", "T")),)
 
     def undecided(self, outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
         """Nothing inside is a hard decision: (B, 0)."""

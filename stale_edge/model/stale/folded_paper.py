@@ -30,10 +30,31 @@ from stale_edge.model.layers import (
     MultiHeadAttention,
     UnfoldedConv1d,
 )
+from stale_edge.model.low_precision import KeptFloat32
 from stale_edge.model.stale.folded_linear import double, linear, split_heads
 from stale_edge.model.stale.mask_head import CHUNK_ELEMENTS, MaskHead, positions
 from stale_edge.model.stale.masking import QueryMasking
 from stale_edge.model.stale.paper import CrossModalAdaption, PaperStale
+
+_BEFORE_GATE = ("masking.query_weights",)
+_INT8 = (*_BEFORE_GATE, "temporal.project", "localizer.dynamic")
+PAPER_FLOAT32 = KeptFloat32(
+    {
+        "fp16": _BEFORE_GATE,
+        "int8": _INT8,
+        "int8-static": (*_INT8, "localizer.base", "localizer.controller", "temporal.*.feedforward"),
+    },
+    products=(("temporal", 1), ("temporal.*", 1), ("localizer", None)),
+)
+"""`masking.query_weights`: the last few weights before the gate, where a rounding error switches a snippet off.
+In int8 besides: `temporal.project`, since CLIP features have channels of very different range, which one scale for all
+rounds coarsely, and every later layer depends on the error; `localizer.dynamic`, whose outputs are weights. On the
+demo's detectors (seeds 0, 1) the two bring flipped snippets from 82 and 78 down to 16 and 24 of 20,000, and the change
+of average mAP from +0.18 and -0.49 to +0.09 and -0.01 points, at 3 % of the weights.
+In static int8 besides: attention weights times snippets in the temporal embedding, where eight bits leave diffuse
+attention a few levels, and its feed-forward layers; and what masks are made of, less than 1 % of the work. On three
+networks trained on simulated data, with OpenVINO and the rest in bf16, these bring 98.1, 97.2 and 97.1 % of detections
+found again to 98.7, 98.5 and 98.5."""
 
 
 def fold_paper(model: PaperStale) -> PaperStale:
@@ -48,7 +69,7 @@ def fold_paper(model: PaperStale) -> PaperStale:
     parts: dict[str, nn.Module] = {
         "temporal": temporal,
         "adaption": FoldedAdaption(model.adaption),
-        "localizer": FoldedLocalizer(model.localizer),
+        "localizer": FoldedMaskHead(model.localizer),
     }
     if isinstance(model.masking, QueryMasking):
         parts["masking"] = FoldedQueryMasking(model.masking)
@@ -218,7 +239,7 @@ class FewQueriesAttention(nn.Module):
         return cast(Tensor, self.out(torch.unflatten(weights @ memory, 1, (-1, self.n_heads)).flatten(2)))
 
 
-class FoldedLocalizer(nn.Module):
+class FoldedMaskHead(nn.Module):
     """`MaskHead`, whose dynamic networks have one more channel that is always 1."""
 
     def __init__(self, localizer: MaskHead) -> None:

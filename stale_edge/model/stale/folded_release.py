@@ -14,14 +14,20 @@ The mask transformer has a single query. Attention of one token to itself is a l
 a constant; and with one query it is the query that goes through the projections of keys and values, not T snippets.
 """
 
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from stale_edge.bundle.manifest import TensorSpec, mask_detector_outputs
+from stale_edge.config import LengthRule
 from stale_edge.model.channel_statistics import FeatureStatistics
 from stale_edge.model.inputs import check_inputs
 from stale_edge.model.layers import attend, l2_normalize
+from stale_edge.model.low_precision import KeptFloat32
 from stale_edge.model.stale.folded_linear import linear, split_heads
 from stale_edge.model.stale.output import StaleOutput
 from stale_edge.model.stale.release import (
@@ -34,8 +40,16 @@ from stale_edge.model.stale.release import (
     ReleaseStale,
     WideAttention,
     directions,
+    gate_distances,
     release_gate,
 )
+
+RELEASE_FLOAT32 = KeptFloat32(
+    {"int8-static": ("localizer.0", "localizer.2")}, products=(("temporal", 1), ("temporal.*", 1))
+)
+"""In static int8 the attention weights times snippets of the temporal embedding, where eight bits leave diffuse
+attention a few levels, and the mask head, which the gate depends on: on a detector trained on the demo's data they
+bring 96.4 % of matched detections to 98.8."""
 
 
 class FoldedRelease(nn.Module):
@@ -66,6 +80,19 @@ class FoldedRelease(nn.Module):
         text = self.adaption(torch.cat([class_embeddings, self.background]).unsqueeze(0), snippets)  # (B, K + 1, D)
         class_logits = (l2_normalize(text) * LOGIT_SCALE) @ directions(snippets).transpose(1, 2)  # (B, K + 1, T)
         return StaleOutput(class_logits, masks, self.masking(features, embedding), embedding)
+
+    @property
+    def length_rule(self) -> LengthRule:
+        """The T of the config's `temporal_scale`."""
+        return self.config.length_rule
+
+    def output_specs(self) -> tuple[TensorSpec, ...]:
+        """Class logits, masks and foreground."""
+        return mask_detector_outputs(self.config.length_rule.fixed)
+
+    def undecided(self, outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+        """As `ReleaseStale.undecided`."""
+        return gate_distances(outputs["masks"])
 
 
 class FoldedWideAttention(nn.Module):

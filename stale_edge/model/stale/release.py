@@ -88,13 +88,8 @@ class ReleaseStale(nn.Module):
         return mask_detector_outputs(self.config.length_rule.fixed)
 
     def undecided(self, outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
-        """How far each snippet's mean mask is above the mean of those of the video, (B, T); `release_gate`.
-
-        A snippet exactly at the mean passes the gate: its distance is the least number above 0.
-        """
-        means = outputs["masks"].astype(np.float64).mean(axis=2)  # (B, T)
-        margins = means - means.mean(axis=1, keepdims=True)
-        return np.asarray(np.where(margins == 0, np.nextafter(0.0, 1.0), margins))
+        """How far each snippet's mean mask is above the mean of those of the video, (B, T); `release_gate`."""
+        return gate_distances(outputs["masks"])
 
     def video_scores(self, features: Tensor, class_embeddings: Tensor) -> Tensor:
         """Score classes for whole videos, as the public code does beside snippets; (B, K) without background."""
@@ -141,6 +136,17 @@ def release_gate(masks: Tensor) -> Tensor:
     """
     means = masks.mean(dim=2)
     return (means >= means.mean(dim=1, keepdim=True)).to(masks.dtype)
+
+
+def gate_distances(masks: NDArray[Any]) -> NDArray[np.float64]:
+    """Compute how far above the gate's threshold each snippet is, (B, T), of masks (B, T, T).
+
+    It is > 0 where the gate is open. A snippet exactly at the mean passes the gate: its distance is the least number
+    above 0.
+    """
+    means = masks.astype(np.float64).mean(axis=2)  # (B, T)
+    distances = means - means.mean(axis=1, keepdims=True)
+    return np.asarray(np.where(distances == 0, np.nextafter(0.0, 1.0), distances))
 
 
 class WideAttention(nn.Module):
