@@ -9,6 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stale_edge.model.actionformer.padding import greater
+from stale_edge.model.inputs import is_recording
+
 BLOCK = 32
 """Queries of a block where the window is not wider."""
 OUTSIDE = -1e4
@@ -31,7 +34,8 @@ def band_attention(
     """
     length = q.shape[1]
     block = max(BLOCK, reach)
-    n_blocks = (length + block - 1) // block
+    # Two at least, so that a graph recorded for any T need not ask whether there is more than one.
+    n_blocks = greater((length + block - 1) // block, 2)
     fill = n_blocks * block - length
     head_dim = q.shape[2] // n_heads
 
@@ -46,7 +50,10 @@ def band_attention(
     if relative is not None:
         logits = logits + _by_distance(relative, block)
     read: Tensor = logits.softmax(dim=-1) @ values  # (B, blocks, heads, block, c)
-    return read.transpose(2, 3).flatten(3).flatten(1, 2)[:, :length]
+    rows = read.transpose(2, 3).flatten(3).flatten(1, 2)  # (B, blocks * block, C)
+    if is_recording():  # a slice would ask that the length be less than the rows, which nobody can prove for every T
+        return rows.index_select(1, torch.arange(length))
+    return rows[:, :length]
 
 
 def _heads(blocks: Tensor, n_heads: int) -> Tensor:
@@ -56,10 +63,10 @@ def _heads(blocks: Tensor, n_heads: int) -> Tensor:
 
 def _with_neighbours(rows: Tensor, block: int, reach: int, beyond: float = 0.0) -> Tensor:
     """Cut (B, T, C) into blocks, and join to each the nearest `reach` rows of both neighbours: (B, blocks, near, C)."""
-    blocks = torch.unflatten(rows, 1, (-1, block))
-    before = F.pad(blocks[:, :-1, block - reach :], (0, 0, 0, 0, 1, 0), value=beyond)
-    after = F.pad(blocks[:, 1:, :reach], (0, 0, 0, 0, 0, 1), value=beyond)
-    return torch.cat([before, blocks, after], dim=2)
+    before = F.pad(rows, (0, 0, block, 0), value=beyond)[:, :-block]  # each row is the one a block earlier
+    after = F.pad(rows, (0, 0, 0, block), value=beyond)[:, block:]
+    blocks, before, after = (torch.unflatten(part, 1, (-1, block)) for part in (rows, before, after))
+    return torch.cat([before[:, :, block - reach :], blocks, after[:, :, :reach]], dim=2)
 
 
 def _band(block: int, reach: int) -> Tensor:

@@ -74,7 +74,7 @@ def halves(snippets: Tensor) -> tuple[Tensor, Tensor]:
 def halved_maximum(snippets: Tensor) -> Tensor:
     """Keep the greatest of each even snippet and its two neighbours: (B, T, C) to (B, T / 2, C)."""
     even, odd = halves(snippets)
-    before = torch.cat([even[:, :1], odd[:, :-1]], dim=1)  # nothing stands before the first: it repeats itself
+    before = F.pad(odd, (0, 0, 1, 0), value=-torch.inf)[:, :-1]  # nothing stands before the first
     return torch.maximum(torch.maximum(before, even), odd)
 
 
