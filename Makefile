@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 # An editable install knows the files that were there when it was made, so folders count too: a new file makes it anew.
 SOURCES := $(wildcard csrc/*.cpp csrc/*.hpp csrc/*.h) CMakeLists.txt $(shell find stale_edge -type d ! -name __pycache__)
 
-.PHONY: demo test lint types cpp python runtimes clean
+.PHONY: demo test lint types cpp python runtimes fuzz clean
 
 demo: $(INSTALLED)  ## simulate, train, evaluate, export, check, detect, bench; then open demo/report.html
 	$(BIN)/stale-edge demo --out demo
@@ -30,6 +30,9 @@ python: $(INSTALLED)
 
 runtimes: $(INSTALLED)  ## build and test the programs of export/, all or RUNTIMES="c rust", and print their table
 	$(BIN)/python export/runtimes.py $(RUNTIMES)
+
+fuzz: $(INSTALLED)  ## damaged and hostile files to every reader, SECONDS each (10 unless given)
+	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),10)
 
 $(INSTALLED): pyproject.toml constraints.txt $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

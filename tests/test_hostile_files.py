@@ -4,10 +4,8 @@ import csv
 import io
 import json
 import os
-import re
 import time
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +13,19 @@ import numpy as np
 import pytest
 import tiny
 import vision_encoder
+from fuzz import LONGEST_LINE, READERS, json_mutations, make_data, make_features, mutations, refused_in_one_line, reseal
 from typer.testing import CliRunner
 
-from stale_edge.bundle import ClassBank, Manifest, add_classes, list_classes, read_onnx_metadata, verify_bundle
+from stale_edge.bundle import ClassBank, Manifest, add_classes, list_classes, verify_bundle
 from stale_edge.bundle.encoder_folder import verify_encoder
 from stale_edge.bundle.json_fields import parse_json
-from stale_edge.bundle.manifest import sealed_text
 from stale_edge.bundle.onnx_graph import Graph
 from stale_edge.bundle.protobuf import field
 from stale_edge.cli.app import app
 from stale_edge.config import load_config
-from stale_edge.data import open_data_set, read_annotations, read_features, read_scores
+from stale_edge.data import open_data_set, read_annotations, read_features
 from stale_edge.data.check import check
-from stale_edge.data.shard import shard_data_set
-from stale_edge.data.splits import read_split
 from stale_edge.errors import BundleError, ConfigError, DataError, InferenceError, StaleEdgeError, reason, shown
-from stale_edge.evaluation import score_files
 from stale_edge.jobs.detection import detect_many
 from stale_edge.model.architectures import ARCHITECTURES
 from stale_edge.report.formats import to_csv, to_html, to_srt
@@ -38,77 +33,14 @@ from stale_edge.runtime import load_bundle
 from stale_edge.runtime.detect import DetectSettings, detect_files
 from stale_edge.segments import Detection
 
-LONGEST_LINE = 2_000
-NUMBERS = ["1e999", "1" + "0" * 400, str(2**63), str(2**64), str(2**61), "9" * 5_000, "-1", "NaN", "0", "1e-320", '"1"']
-
 
 def run(*arguments: object) -> Any:
     return CliRunner().invoke(app, list(map(str, arguments)))
 
 
-def refused_in_one_line(read: Callable[[], object], where: str) -> bool:
-    """Say whether reading was refused; it may succeed, or raise one line of the package's own kind."""
-    try:
-        read()
-    except StaleEdgeError as error:
-        text = str(error)
-        assert "\n" not in text.strip(), text[:500]
-        assert len(text) < LONGEST_LINE, text[:500]
-        assert where in text, text[:500]
-        return True
-    return False
-
-
-def mutations(content: bytes, n: int, rng: np.random.Generator) -> list[bytes]:
-    """Flip bits, cut, repeat, and put in bytes that mean something to one format or the other."""
-    made = []
-    tokens = [b"\0", b"\xff" * 8, b"(" * 50, b"[" * 200, b'"', b"1e999", b"\n", b"PK\x05\x06", b"'", b"{", b"\x80\x02."]
-    for _ in range(n):
-        changed = bytearray(content)
-        kind, place = int(rng.integers(5)), int(rng.integers(len(content)))
-        if kind < 2:
-            for spot in rng.integers(0, min(len(content), 400 if kind else len(content)), 3):
-                changed[spot] ^= 1 << int(rng.integers(8))
-        elif kind == 2:
-            del changed[place:]
-        elif kind == 3:
-            changed[place:place] = changed[max(0, place - 30) : place]
-        else:
-            changed[place : place + 4] = tokens[int(rng.integers(len(tokens)))]
-        made.append(bytes(changed))
-    return made
-
-
-def make_data(root: Path, shard_format: str | None = None) -> Path:
-    (root / "features").mkdir(parents=True)
-    np.save(root / "features" / "v.npy", tiny.features(9))
-    entry = {"duration": 9.0, "subset": "training", "annotations": [{"label": "jump", "segment": [1, 2]}]}
-    (root / "annotations.json").write_text(json.dumps({"database": {"v": entry}}))
-    if shard_format is None:
-        return root
-    shard_data_set(root, root.with_name("out"), shard_format=shard_format)
-    return root.with_name("out")
-
-
-def make_features(folder: Path, suffix: str) -> Path:
-    path = folder / f"v{suffix}"
-    if suffix == ".npy":
-        np.save(path, tiny.features(9))
-    elif suffix == ".npz":
-        np.savez_compressed(path, features=tiny.features(9), other=np.arange(3))
-    elif suffix == ".h5":
-        h5py = pytest.importorskip("h5py")
-        with h5py.File(path, "w") as file:
-            file["features"] = tiny.features(9)
-    else:
-        pytest.importorskip("pyarrow")
-        made = make_data(folder / "data", suffix[1:])
-        path = next((made / "features").iterdir())
-    return path
-
-
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".h5", ".tar", ".parquet"])
 def test_damaged_features_are_refused_in_one_line(tmp_path: Path, suffix: str) -> None:
+    pytest.importorskip({".h5": "h5py", ".parquet": "pyarrow"}.get(suffix, "numpy"))
     path = make_features(tmp_path, suffix)
     rng = np.random.default_rng(0)
     refused = 0
@@ -116,30 +48,6 @@ def test_damaged_features_are_refused_in_one_line(tmp_path: Path, suffix: str) -
         path.write_bytes(content)
         refused += refused_in_one_line(lambda: read_features(path), path.name)
     assert refused > 20
-
-
-def json_mutations(text: str, rng: np.random.Generator, n: int) -> list[bytes]:
-    places = [match.span() for match in re.finditer(r"-?\d+(\.\d+)?(e-?\d+)?", text)]
-    numbers = []
-    for _ in range(n):
-        start, end = places[int(rng.integers(len(places)))]
-        numbers.append((text[:start] + NUMBERS[int(rng.integers(len(NUMBERS)))] + text[end:]).encode())
-    return [*numbers, *mutations(text.encode(), n, rng)]
-
-
-ACTIONS = '"annotations": [{"label": "j", "segment": [1, 2]}]'
-FOUND = '{"v": [{"label": "j", "score": 0.5, "segment": [1, 2]}]}'
-SETTINGS = "[train]\nepochs = 3\nlearning_rate = 0.5\n[model]\nembed_dim = 16\n"
-READERS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "annotations": (read_annotations, f'{{"database": {{"v": {{"duration": 9.0, "subset": "t", {ACTIONS}}}}}}}'),
-    "scores": (read_scores, '{"v": {"class": "jump", "score": 0.5}}'),
-    "truth": (lambda p: score_files(p, p, subset=None), f'{{"database": {{"v": {{{ACTIONS}}}}}, "results": {FOUND}}}'),
-    "split": (read_split, "jump\nrun 2\n"),
-    "toml": (lambda p: load_config(p, architectures=ARCHITECTURES), SETTINGS),
-    "class bank": (ClassBank.load, ""),
-    "onnx": (read_onnx_metadata, ""),
-    "graph": (Graph, ""),
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", READERS)
@@ -159,16 +67,6 @@ def test_damaged_text_and_graphs_are_refused_in_one_line(tmp_path: Path, kind: s
         path.write_bytes(content)
         refused += refused_in_one_line(lambda: read(path), named)
     assert refused > 10
-
-
-def reseal(text: str) -> str:
-    """Make a manifest whose seal holds, as somebody would who means harm; text that is no JSON stays."""
-    try:
-        values = json.loads(text)
-        del values["manifest_sha256"]
-        return sealed_text(values)
-    except (ValueError, KeyError, RecursionError, OverflowError):
-        return text
 
 
 @pytest.mark.parametrize("sealed", [False, True])
