@@ -18,6 +18,7 @@ import numpy as np
 import onnx
 import torch
 import torch.nn.functional as F
+from refusals import refusals
 
 sys.path.pop(0)  # this folder, whose triton/ is not the package that torch looks for
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
@@ -26,8 +27,7 @@ import exporting_case as toy
 from stale_edge import decode, load_bundle
 from stale_edge.benchmarking.network import FULL_SIZE
 from stale_edge.benchmarking.torch_rows.bundles import make_bundle
-from stale_edge.bundle import ClassBank, FileEntry, localizer_inputs, localizer_outputs, read_bundle, write_bundle
-from stale_edge.bundle.manifest import MANIFEST_NAME, sealed_text
+from stale_edge.bundle import ClassBank, localizer_inputs, localizer_outputs, read_bundle, write_bundle
 from stale_edge.bundle.onnx_metadata import FEATURE_CONTRACT_KEY, copy_with_metadata, read_onnx_metadata
 from stale_edge.bundle.writer import replaced
 from stale_edge.config import Config, DecodeConfig, FeatureSpec, ModelConfig, TrainConfig, to_dict
@@ -65,7 +65,7 @@ def make_golden(out: Path) -> None:
     _fix_length(out / "bundles" / "release-network-paper-policy", out / "bundles" / "fixed-length")
     fitting = next(case for case in cases if case["name"] == "release-network-paper-policy-0")
     cases.append({**fitting, "name": "fixed-length", "bundle": "bundles/fixed-length"})
-    _write_json(out / "cases.json", {"cases": cases, "core": _core_cases(out, cases), "refusals": _refusals(out)})
+    _write_json(out / "cases.json", {"cases": cases, "core": _core_cases(out, cases), "refusals": refusals(out)})
 
 
 def make_bench(out: Path) -> None:
@@ -269,51 +269,6 @@ def _core_case(
     return f"core/{name}.json"
 
 
-def _refusals(out: Path) -> list[dict[str, str]]:
-    """Write what every program must refuse: each differs in one thing from what is accepted."""
-    good_bundle, good_features = "bundles/paper-network-paper-policy", "features/paper-network-paper-policy-0.npy"
-    features = np.load(out / good_features)
-    not_a_number, infinite = features.copy(), features.copy()
-    not_a_number[7, 3] = np.nan
-    infinite[0, 0] = -np.inf
-    arrays = {
-        "C + 1 channels": np.concatenate([features, features[:, :1]], axis=1),
-        "C - 1 channels": features[:, 1:].copy(),
-        "no snippet": features[:0],
-        "three axes": features[None],
-        "one axis": features[0].copy(),
-        "not a number": not_a_number,
-        "an infinity": infinite,
-        "integers": np.rint(features).astype(np.int32),
-    }
-    refusals = []
-
-    def add(why: str, *, bundle: str = good_bundle, features: str = good_features, **more: str) -> None:
-        refusals.append({"why": why, "bundle": bundle, "features": features, **more})
-
-    for why, array in arrays.items():
-        np.save(out / "refusals" / f"{why}.npy", array)
-        add(why, features=f"refusals/{why}.npy")
-    (out / "refusals" / "no array.npy").write_text("these are no features\n", encoding="utf-8")
-    (out / "refusals" / "cut short.npy").write_bytes((out / good_features).read_bytes()[:-100])
-    huge = (out / good_features).read_bytes().replace(b"(30, 16), }", b"(1152921504606846976, 16), }")  # 2**64 numbers
-    surplus = len(huge) - (out / good_features).stat().st_size
-    (out / "refusals" / "huge shape.npy").write_bytes(huge.replace(b" " * surplus + b"\n", b"\n", 1)[:128])
-    add("a shape whose product overflows", features="refusals/huge shape.npy")
-    add("no array", features="refusals/no array.npy")
-    add("features cut short", features="refusals/cut short.npy")
-    add("no such features", features="refusals/absent.npy")
-    for duration in ("0", "-3", "nan", "inf"):
-        add(f"a duration of {duration}", duration=duration)
-
-    add("another T than the fixed one", bundle="bundles/fixed-length")  # the features have T of the paper network
-    for why, bundle in _damaged(out / good_bundle, out / "refusals"):
-        more = {"precision": "int8"} if why == "a precision that is not there" else {}
-        add(why, bundle=f"refusals/{bundle.name}", **more)
-    add("no such bundle", bundle="refusals/absent")
-    return refusals
-
-
 def _fix_length(source: Path, target: Path) -> None:
     """Copy a bundle of a network with a fixed T, without the rule that resamples features to it."""
     manifest = read_bundle(source).manifest
@@ -327,51 +282,6 @@ def _fix_length(source: Path, target: Path) -> None:
                 shutil.copy(source / entry.path, writer.folder / entry.path)
         files = replaced(manifest.files, {entry.path: writer.folder / entry.path for entry in manifest.files})
         writer.commit_manifest(dataclasses.replace(manifest, feature_contract=contract, files=files))
-
-
-def _damaged(good: Path, folder: Path) -> Iterator[tuple[str, Path]]:
-    """Write copies of a bundle, each broken in one way."""
-
-    def copy(why: str) -> Path:
-        return Path(shutil.copytree(good, folder / why))
-
-    entries = read_bundle(good).manifest.files
-
-    def flip(bundle: Path, chosen: Sequence[FileEntry]) -> Path:
-        for entry in chosen:
-            content = bytearray((bundle / entry.path).read_bytes())
-            content[len(content) // 2] ^= 1
-            (bundle / entry.path).write_bytes(content)
-        return bundle
-
-    def edit(bundle: Path, **changes: Any) -> Path:
-        values = {**json.loads((bundle / MANIFEST_NAME).read_text(encoding="utf-8")), **changes}
-        del values["manifest_sha256"]
-        (bundle / MANIFEST_NAME).write_text(sealed_text(values), encoding="utf-8")
-        return bundle
-
-    networks = [entry for entry in entries if entry.role != "class_bank"]
-    bank = [entry for entry in entries if entry.role == "class_bank"]
-    fp32 = [to_dict(entry) for entry in entries if entry.precision != "int8"]
-    yield "changed networks", flip(copy("changed networks"), networks)
-    yield "a changed class bank", flip(copy("changed class bank"), bank)
-    missing = copy("missing networks")
-    for entry in networks:
-        (missing / entry.path).unlink()
-    yield "missing networks", missing
-    longer = copy("longer networks")
-    for entry in networks:
-        with (longer / entry.path).open("ab") as file:
-            file.write(b"\0")
-    yield "networks that grew", longer
-    yield "another format version", edit(copy("version 2"), format="stale-edge-bundle/2")
-    yield "a precision that is not there", edit(copy("without int8"), files=fp32)
-    no_manifest = copy("without manifest")
-    (no_manifest / MANIFEST_NAME).unlink()
-    yield "no manifest", no_manifest
-    garbled = copy("garbled manifest")
-    (garbled / MANIFEST_NAME).write_bytes((good / MANIFEST_NAME).read_bytes()[:200])
-    yield "half a manifest", garbled
 
 
 def _rows(detections: Sequence[Detection]) -> list[dict[str, Any]]:

@@ -106,7 +106,7 @@ def main() -> int:
 def make(name: str, *options: str) -> None:
     """Make golden files or the bundle of full size, unless those there are younger than what they come from."""
     done = WORK / name
-    sources = [*(ROOT / "stale_edge").rglob("*.py"), EXPORT / "golden.py", ROOT / "tests" / "exporting_case.py"]
+    sources = [*(ROOT / "stale_edge").rglob("*.py"), *EXPORT.glob("*.py"), ROOT / "tests" / "exporting_case.py"]
     if done.exists() and done.stat().st_mtime > max(path.stat().st_mtime for path in sources):
         return
     say(f"{name}: making it")

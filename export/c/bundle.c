@@ -2,204 +2,20 @@
 
 #include <math.h>
 #include <openssl/evp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
-void die(const char *format, ...) {
-  va_list arguments;
-  va_start(arguments, format);
-  fputs("error: ", stderr);
-  vfprintf(stderr, format, arguments);
-  fputc('\n', stderr);
-  va_end(arguments);
-  exit(1);
-}
-
-void *checked_alloc(size_t count, size_t size) {
-  void *memory = calloc(count > 0 ? count : 1, size);
-  if (memory == NULL) die("out of memory: %zu times %zu bytes", count, size);
-  return memory;
-}
-
-static bytes read_file(const char *path) {
-  FILE *file = fopen(path, "rb");
-  bytes content = {NULL, 0};
-  size_t room = 0, got = 0;
-  if (file == NULL) die("%s: cannot be read", path);
-  do {
-    content.size += got;
-    if (content.size == room) {
-      room = room == 0 ? 65536 : 2 * room;
-      content.data = realloc(content.data, room);
-      if (content.data == NULL) die("%s: out of memory", path);
-    }
-    got = fread(content.data + content.size, 1, room - content.size, file);
-  } while (got > 0);
-  if (ferror(file)) die("%s: cannot be read", path);
-  fclose(file);
-  return content;
-}
-
-/* Numbers in .npy headers and .zip files are little-endian, whatever the machine is. */
-static uint32_t little_endian(bytes content, size_t offset, size_t size, const char *where) {
-  uint32_t value = 0;
-  if (offset + size > content.size) die("%s: cut short", where);
-  while (size-- > 0) value = value << 8 | content.data[offset + size];
-  return value;
-}
-
-/* --- NumPy's files */
-
-typedef struct npy {
-  char type[16]; /* such as "<f4" */
-  size_t axes;
-  size_t shape[2];
-  bytes data;
-} npy;
-
-static npy parse_npy(bytes content, const char *where) {
-  npy array = {"", 0, {1, 1}, {NULL, 0}};
-  char header[1024] = "";
-  if (content.size < 10 || memcmp(content.data, "\x93NUMPY", 6) != 0) die("%s: not an .npy file", where);
-  const size_t length_size = content.data[6] == 1 ? 2 : 4;
-  const size_t length = little_endian(content, 8, length_size, where), begin = 8 + length_size;
-  if (begin + length > content.size || length >= sizeof header) die("%s: cut short, or no plain array", where);
-  memcpy(header, content.data + begin, length);
-
-  const char *descr = strstr(header, "'descr': '"), *shape = strstr(header, "'shape': (");
-  if (descr == NULL || shape == NULL || sscanf(descr, "'descr': '%15[^']'", array.type) != 1) {
-    die("%s: must be a plain array; its header is %.100s", where, header);
-  }
-  if (strstr(header, "'fortran_order': False") == NULL) die("%s: must be in C order", where);
-  char *next = NULL;
-  for (const char *at = shape + strlen("'shape': ("); *at != ')'; at = *next == ',' ? next + 1 : next) {
-    const size_t size = strtoul(at, &next, 10);
-    if (next == at) break; /* after the comma of a single axis */
-    if (size > content.size) die("%s: its size is not that of its shape", where);
-    if (array.axes < 2) array.shape[array.axes] = size;
-    ++array.axes;
-    while (*next == ' ') ++next;
-  }
-  array.data = (bytes){content.data + begin + length, content.size - begin - length};
-  return array;
-}
-
-static float half_to_float(uint32_t bits) {
-  const float sign = (bits & 0x8000U) != 0 ? -1.0F : 1.0F, fraction = (float)(bits & 0x3FFU);
-  const int exponent = (int)(bits >> 10 & 0x1FU);
-  if (exponent == 0x1F) return fraction == 0.0F ? sign * INFINITY : NAN;
-  return sign * (exponent == 0 ? ldexpf(fraction, -24) : ldexpf(1024.0F + fraction, exponent - 25));
-}
-
-static matrix matrix_of(npy array, const char *where) {
-  const int half = strcmp(array.type, "<f2") == 0;
-  if (!half && strcmp(array.type, "<f4") != 0) {
-    die("%s: must be float32 or float16, little-endian; got '%s'", where, array.type);
-  }
-  if (array.axes != 2) die("%s: must have two axes, (T, C); got %zu", where, array.axes);
-  const size_t count = array.shape[0] * array.shape[1], item = half ? 2 : 4;
-  if (array.data.size != count * item) die("%s: its size is not that of its shape", where);
-  matrix values = {array.shape[0], array.shape[1], checked_alloc(count, sizeof(float))};
-  for (size_t i = 0; i < count; ++i) {
-    const uint32_t bits = little_endian(array.data, i * item, item, where);
-    if (half) {
-      values.values[i] = half_to_float(bits);
-    } else {
-      memcpy(&values.values[i], &bits, sizeof bits);
-    }
-  }
-  return values;
-}
-
-matrix read_features(const char *path) { return matrix_of(parse_npy(read_file(path), path), path); }
-
-/* One array of an .npz file that numpy.savez wrote, a .zip without compression. */
-static npy npz_member(bytes content, const char *name, const char *where) {
-  size_t end = content.size < 22 ? 0 : content.size - 22; /* its directory is found from the end */
-  while (end > 0 && memcmp(content.data + end, "PK\x05\x06", 4) != 0) --end;
-  if (end == 0) die("%s: not an .npz file", where);
-  size_t entry = little_endian(content, end + 16, 4, where);
-  for (uint32_t left = little_endian(content, end + 10, 2, where); left > 0; --left) {
-    const size_t size = little_endian(content, entry + 24, 4, where), local = little_endian(content, entry + 42, 4, where);
-    const size_t name_size = little_endian(content, entry + 28, 2, where);
-    const size_t data = local + 30 + little_endian(content, local + 26, 2, where) + little_endian(content, local + 28, 2, where);
-    if (entry + 46 + name_size > content.size || data + size > content.size) die("%s: cut short", where);
-    if (name_size == strlen(name) && memcmp(content.data + entry + 46, name, name_size) == 0) {
-      if (little_endian(content, entry + 10, 2, where) != 0) die("%s: %s is compressed", where, name);
-      return parse_npy((bytes){content.data + data, size}, where);
-    }
-    entry += 46 + name_size + little_endian(content, entry + 30, 2, where) + little_endian(content, entry + 32, 2, where);
-  }
-  die("%s: holds no %s", where, name);
-}
-
-static char *utf8_of(npy array, size_t row, size_t width, const char *where) {
-  char *text = checked_alloc(4 * width + 1, 1), *at = text;
-  for (size_t i = 0; i < width; ++i) {
-    const uint32_t c = little_endian(array.data, 4 * (row * width + i), 4, where);
-    if (c == 0) break; /* the rest is padding */
-    if (c < 0x80) {
-      *at++ = (char)c;
-      continue;
-    }
-    const int tails = c < 0x800 ? 1 : c < 0x10000 ? 2 : 3;
-    *at++ = (char)((0xFF00U >> (tails + 1) & 0xFFU) | c >> 6 * tails); /* 110..., 1110..., 11110... */
-    for (int tail = tails - 1; tail >= 0; --tail) *at++ = (char)(0x80U | (c >> 6 * tail & 0x3FU));
-  }
-  return text;
-}
-
-/* --- The manifest */
-
-const cJSON *member(const cJSON *object, const char *name) {
-  const cJSON *value = cJSON_GetObjectItemCaseSensitive(object, name);
-  if (value == NULL) die("manifest.json: %s is missing", name);
-  return value;
-}
-
-double number_of(const cJSON *object, const char *name) {
-  if (!cJSON_IsNumber(member(object, name))) die("manifest.json: %s must be a number", name);
-  return member(object, name)->valuedouble;
-}
-
-const char *string_of(const cJSON *object, const char *name) {
-  if (!cJSON_IsString(member(object, name))) die("manifest.json: %s must be a string", name);
-  return member(object, name)->valuestring;
-}
-
-static char *join(const char *folder, const char *name) {
-  char *path = checked_alloc(strlen(folder) + strlen(name) + 2, 1);
-  sprintf(path, "%s/%s", folder, name);
-  return path;
-}
+static const char *const formats[] = {"stale-edge-bundle/1", "stale-edge-bundle/2"};
 
 cJSON *read_manifest(const char *folder) {
-  char *path = join(folder, "manifest.json");
-  const bytes content = read_file(path);
-  cJSON *manifest = cJSON_ParseWithLength((const char *)content.data, content.size);
-  if (!cJSON_IsObject(manifest)) die("%s: not a JSON object", path);
-  if (strcmp(string_of(manifest, "format"), "stale-edge-bundle/1") != 0) {
-    die("%s: bundle of format %s; this program reads stale-edge-bundle/1", path, string_of(manifest, "format"));
+  cJSON *manifest = parse_json(read_inside(folder, "manifest.json", NULL, MOST_MANIFEST_BYTES), "manifest.json");
+  const char *format = string_of(manifest, "format");
+  if (strcmp(format, formats[0]) != 0 && strcmp(format, formats[1]) != 0) {
+    die("%.300s: bundle of format '%.80s'; this program reads %s and %s", folder, format, formats[0], formats[1]);
   }
-  free(path);
   return manifest;
-}
-
-static bytes checked_file(const char *folder, const cJSON *entry) {
-  char *path = join(folder, string_of(entry, "path"));
-  const bytes content = read_file(path);
-  unsigned char digest[EVP_MAX_MD_SIZE];
-  char text[2 * EVP_MAX_MD_SIZE + 1] = "";
-  unsigned size = 0;
-  if (EVP_Digest(content.data, content.size, digest, &size, EVP_sha256(), NULL) != 1) die("OpenSSL cannot compute a sha256");
-  for (unsigned i = 0; i < size; ++i) sprintf(text + 2 * i, "%02x", digest[i]);
-  if ((double)content.size != number_of(entry, "bytes") || strcmp(text, string_of(entry, "sha256")) != 0) {
-    die("%s has changed: its bytes are not those that the manifest names", path);
-  }
-  free(path);
-  return content;
 }
 
 static int is(const cJSON *entry, const char *name, const char *wanted) {
@@ -207,32 +23,81 @@ static int is(const cJSON *entry, const char *name, const char *wanted) {
   return cJSON_IsString(value) && strcmp(value->valuestring, wanted) == 0;
 }
 
-bytes read_detector(const char *folder, const cJSON *manifest, const char *precision) {
-  const cJSON *entry = NULL;
-  cJSON_ArrayForEach(entry, member(manifest, "files")) {
+static const cJSON *files_of(const cJSON *manifest) {
+  const cJSON *files = member(manifest, "files"), *entry = NULL;
+  if (!cJSON_IsArray(files)) die("manifest.json: files must be a list");
+  cJSON_ArrayForEach(entry, files) {
+    if (!cJSON_IsObject(entry)) die("manifest.json: every one of files must be an object");
+  }
+  return files;
+}
+
+const cJSON *find_detector(const char *folder, const cJSON *manifest, const char *precision) {
+  const cJSON *entry = NULL, *found = NULL;
+  cJSON_ArrayForEach(entry, files_of(manifest)) {
     if (is(entry, "role", "detector") && is(entry, "runtime", "onnxruntime") && is(entry, "precision", precision)) {
-      return checked_file(folder, entry);
+      if (found != NULL) die("%.300s: the manifest lists two ONNX detectors in %.80s", folder, precision);
+      found = entry;
     }
   }
-  die("%s: the bundle has no ONNX detector in %s", folder, precision);
+  if (found == NULL) die("%.300s: the bundle has no ONNX detector in %.80s", folder, precision);
+  return found;
+}
+
+bytes checked_file(const char *folder, const cJSON *entry) {
+  const char *name = string_of(entry, "path");
+  const uint64_t size = integer_of(entry, "bytes", 0, MOST_FILE_BYTES);
+  if (strcasecmp(name, "manifest.json") == 0) die("%.300s: no file of a bundle can be called %.80s", folder, name);
+  const bytes content = read_inside(folder, name, &size, MOST_FILE_BYTES);
+  unsigned char digest[EVP_MAX_MD_SIZE];
+  char text[2 * EVP_MAX_MD_SIZE + 1] = "";
+  unsigned digest_size = 0;
+  if (EVP_Digest(content.data, content.size, digest, &digest_size, EVP_sha256(), NULL) != 1) {
+    die("OpenSSL cannot compute a sha256");
+  }
+  for (unsigned i = 0; i < digest_size; ++i) sprintf(text + 2 * i, "%02x", digest[i]);
+  if (strcmp(text, string_of(entry, "sha256")) != 0) {
+    die("%.300s: %.80s has changed: its bytes are not those that the manifest names", folder, name);
+  }
+  return content;
+}
+
+static int by_name(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+
+static void check_class_bank(const class_bank *bank, const char *where) {
+  const size_t K = bank->count, D = bank->embeddings.columns;
+  if (K == 0 || D == 0 || K != bank->embeddings.rows) {
+    die("%.500s: must hold at least one class, and one embedding a name; got %zu names, embeddings (%zu, %zu)", where, K,
+        bank->embeddings.rows, D);
+  }
+  for (size_t i = 0; i < K * D; ++i) {
+    if (!isfinite(bank->embeddings.values[i])) die("%.500s: embedding %zu is not finite", where, i / D);
+  }
+  char **sorted = checked_alloc(K, sizeof(char *));
+  memcpy(sorted, bank->names, K * sizeof(char *));
+  qsort(sorted, K, sizeof *sorted, by_name);
+  for (size_t k = 0; k < K; ++k) {
+    if (*sorted[k] == '\0') die("%.500s: a name is empty", where);
+    if (k > 0 && strcmp(sorted[k - 1], sorted[k]) == 0) die("%.500s: holds the name '%.80s' twice", where, sorted[k]);
+  }
+  free(sorted);
 }
 
 class_bank read_class_bank(const char *folder, const cJSON *manifest) {
-  const cJSON *entry = NULL;
-  cJSON_ArrayForEach(entry, member(manifest, "files")) {
+  const cJSON *entry = NULL, *found = NULL;
+  cJSON_ArrayForEach(entry, files_of(manifest)) {
     if (!is(entry, "role", "class_bank")) continue;
-    const char *where = string_of(entry, "path");
-    const bytes content = checked_file(folder, entry);
-    const npy names = npz_member(content, "names.npy", where);
-    class_bank bank = {names.shape[0], NULL, matrix_of(npz_member(content, "embeddings.npy", where), where)};
-    if (strncmp(names.type, "<U", 2) != 0 || names.axes != 1 || bank.count != bank.embeddings.rows) {
-      die("%s: names must be a one-dimensional array of strings, one an embedding", where);
-    }
-    bank.names = checked_alloc(bank.count, sizeof(char *));
-    for (size_t k = 0; k < bank.count; ++k) bank.names[k] = utf8_of(names, k, strtoul(names.type + 2, NULL, 10), where);
-    return bank;
+    if (found != NULL) die("%.300s: the manifest lists two class banks", folder);
+    found = entry;
   }
-  die("%s: the bundle has no class bank", folder);
+  if (found == NULL) die("%.300s: the bundle has no class bank", folder);
+  const char *where = string_of(found, "path");
+  const bytes content = checked_file(folder, found);
+  const npy names = npz_member(content, "names.npy", where);
+  const class_bank bank = {names.shape[0], strings_of(names, where),
+                           matrix_of(npz_member(content, "embeddings.npy", where), where)};
+  check_class_bank(&bank, where);
+  return bank;
 }
 
 /* --- The feature contract */
@@ -240,6 +105,7 @@ class_bank read_class_bank(const char *folder, const cJSON *manifest) {
 static matrix resampled(matrix features, size_t length) {
   const size_t C = features.columns;
   if (features.rows == length) return features;
+  if (length > MOST_NUMBERS / C) die("features of %zu snippets and %zu channels are more than %zu numbers", length, C, MOST_NUMBERS);
   matrix result = {length, C, checked_alloc(length * C, sizeof(float))};
   const double step = (double)features.rows / (double)length;
   for (size_t i = 0; i < length; ++i) {
@@ -255,24 +121,28 @@ static matrix resampled(matrix features, size_t length) {
   return result;
 }
 
-matrix fitted(const cJSON *contract, matrix features) {
-  const size_t T = features.rows, C = features.columns;
-  if ((double)C != number_of(contract, "channels")) {
-    die("features must have C = %g channels (encoder %s); got T = %zu, C = %zu", number_of(contract, "channels"),
-        string_of(contract, "encoder"), T, C);
+matrix read_features(const char *path, const cJSON *contract) {
+  const size_t channels = integer_of(contract, "channels", 1, MOST_NUMBERS);
+  const char *resampling = string_of(contract, "resampling");
+  const int linear = strcmp(resampling, "linear") == 0;
+  if (!linear && strcmp(resampling, "none") != 0) {
+    die("the feature contract's resampling '%.80s' is not known to this program; it knows linear and none", resampling);
   }
-  if (T == 0) die("features need at least one snippet; got T = 0");
+  size_t length = 0; /* 0: any */
+  if (linear) length = integer_of(contract, "resample_to", 1, MOST_SNIPPETS);
+  if (!linear && !cJSON_IsNull(member(contract, "length"))) length = integer_of(contract, "length", 1, MOST_SNIPPETS);
+
+  const matrix features = matrix_of(parse_npy(read_file(path, MOST_FILE_BYTES), path), path);
+  const size_t T = features.rows, C = features.columns;
+  if (C != channels) {
+    die("features must have C = %zu channels (encoder %.80s); got T = %zu, C = %zu", channels, string_of(contract, "encoder"), T,
+        C);
+  }
+  if (T == 0 || T > MOST_SNIPPETS) die("features need 1 to %zu snippets; got T = %zu", MOST_SNIPPETS, T);
   for (size_t i = 0; i < T * C; ++i) {
     if (!isfinite(features.values[i])) die("features must be finite; snippet %zu, channel %zu is not", i / C, i % C);
   }
-  if (strcmp(string_of(contract, "resampling"), "linear") == 0) {
-    return resampled(features, (size_t)number_of(contract, "resample_to"));
-  }
-  if (strcmp(string_of(contract, "resampling"), "none") != 0) {
-    die("the feature contract's resampling '%s' is not known to this program", string_of(contract, "resampling"));
-  }
-  if (!cJSON_IsNull(member(contract, "length")) && (double)T != number_of(contract, "length")) {
-    die("features must have T = %g snippets, the length of this network; got %zu", number_of(contract, "length"), T);
-  }
+  if (linear) return resampled(features, length);
+  if (length != 0 && T != length) die("features must have T = %zu snippets, the length of this network; got %zu", length, T);
   return features;
 }

@@ -2,13 +2,12 @@
 #include <dlfcn.h>
 #include <math.h>
 #include <onnxruntime_c_api.h>
-#include <stale_core.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#include "bundle.h"
+#include "decode.h"
 
 static const OrtApi *ort;
 
@@ -58,65 +57,47 @@ static OrtValue *tensor(matrix values, size_t axes) {
   return value;
 }
 
-static int32_t choice(const cJSON *settings, const char *name, const char *const names[]) {
-  const char *got = string_of(settings, name);
-  for (int32_t i = 0; names[i] != NULL; ++i) {
-    if (strcmp(got, names[i]) == 0) return i;
+/* The values of an output, after its type and shape were found to be those that the policy reads. */
+static const float *output_values(OrtValue *value, const policy *how, size_t index, size_t n_classes, size_t n_snippets) {
+  const size_t sizes[] = {[AXIS_B] = 1, [AXIS_T] = n_snippets, [AXIS_K_AND_BACKGROUND] = n_classes + 1};
+  const axis *wanted = how->reads[index].axes;
+  const char *name = how->reads[index].name;
+  OrtTensorTypeAndShapeInfo *info = NULL;
+  ONNXTensorElementDataType type = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
+  size_t n_axes = 0, n_wanted = 0;
+  int64_t got[4] = {0};
+  int is_tensor = 0;
+  void *values = NULL;
+  need(ort->IsTensor(value, &is_tensor));
+  if (!is_tensor) die("the detector's output %s must be a tensor", name);
+  need(ort->GetTensorTypeAndShape(value, &info));
+  need(ort->GetTensorElementType(info, &type));
+  need(ort->GetDimensionsCount(info, &n_axes));
+  while (wanted[n_wanted] != END) ++n_wanted;
+  if (type != ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT) die("the detector's output %s must be float32", name);
+  if (n_axes != n_wanted) die("the detector's output %s must have %zu axes; got %zu", name, n_wanted, n_axes);
+  need(ort->GetDimensions(info, got, n_axes));
+  for (size_t i = 0; i < n_axes; ++i) {
+    if (got[i] != (int64_t)sizes[wanted[i]]) {
+      die("the detector's output %s must have size %zu on axis %zu; got %lld", name, sizes[wanted[i]], i, (long long)got[i]);
+    }
   }
-  die("decode.%s is '%s', which this program does not know", name, got);
+  ort->ReleaseTensorTypeAndShapeInfo(info);
+  need(ort->GetTensorMutableData(value, &values));
+  return values;
 }
 
-/* The detections of one video, in snippets. */
-typedef struct found {
-  size_t count;
-  stale_detection *detections;
-} found;
-
-static found decode(const cJSON *settings, const float *class_logits, const float *masks, size_t n_classes, size_t n_snippets) {
-  static const char *const policies[] = {"paper", "release", NULL}, *const regions[] = {"runs", "hull", NULL},
-                           *const methods[] = {"gaussian", "linear", "hard", NULL}; /* in the order of stale_core.h */
-  const int release = choice(settings, "policy", policies) == 1;
-  const size_t capacity = release ? 100 : (size_t)number_of(settings, "max_detections");
-  found result = {0, checked_alloc(capacity, sizeof(stale_detection))};
-  char error[256] = "";
-  stale_status status = STALE_OK;
-  if (release) {
-    status = stale_decode_release(class_logits, masks, n_classes, n_snippets, result.detections, capacity, &result.count, error,
-                                  sizeof error);
-  } else {
-    const cJSON *list = member(settings, "mask_thresholds"), *item = NULL;
-    double *thresholds = checked_alloc((size_t)cJSON_GetArraySize(list), sizeof(double));
-    stale_decode_parameters p = {0};
-    cJSON_ArrayForEach(item, list) thresholds[p.n_mask_thresholds++] = item->valuedouble;
-    p.class_threshold = number_of(settings, "class_threshold");
-    p.top_snippets = (int64_t)number_of(settings, "top_snippets");
-    p.mask_thresholds = thresholds;
-    p.regions = choice(settings, "regions", regions);
-    p.min_snippets = (int64_t)number_of(settings, "min_snippets");
-    p.soft_nms.method = choice(settings, "soft_nms", methods);
-    p.soft_nms.sigma = number_of(settings, "sigma");
-    p.soft_nms.tiou_threshold = number_of(settings, "tiou_threshold");
-    p.soft_nms.min_score = number_of(settings, "min_score");
-    p.soft_nms.top_k = (int64_t)number_of(settings, "max_detections");
-    status = stale_decode_paper(class_logits, masks, n_classes, n_snippets, &p, result.detections, capacity, &result.count, error,
-                                sizeof error);
-    free(thresholds);
-  }
-  if (status != STALE_OK) die("decoding: %s", error);
-  return result;
-}
-
-static found localize(OrtSession *session, const cJSON *manifest, const class_bank *classes, matrix features) {
-  const char *const inputs[] = {"features", "class_embeddings"}, *const outputs[] = {"class_logits", "masks"};
-  OrtValue *given[2] = {tensor(features, 3), tensor(classes->embeddings, 2)}, *made[2] = {NULL, NULL};
-  void *values[2];
-  need(ort->Run(session, NULL, inputs, (const OrtValue *const *)given, 2, outputs, 2, made));
-  for (int i = 0; i < 2; ++i) need(ort->GetTensorMutableData(made[i], &values[i]));
-  const found result = decode(member(manifest, "decode"), values[0], values[1], classes->count, features.rows);
-  for (int i = 0; i < 2; ++i) {
-    ort->ReleaseValue(given[i]);
-    ort->ReleaseValue(made[i]);
-  }
+static found localize(OrtSession *session, const policy *how, const cJSON *settings, const class_bank *classes,
+                      matrix features) {
+  const char *const inputs[] = {"features", "class_embeddings"}, *names[MOST_OUTPUTS];
+  OrtValue *given[2] = {tensor(features, 3), tensor(classes->embeddings, 2)}, *made[MOST_OUTPUTS] = {NULL};
+  outputs read = {{NULL}, classes->count, features.rows};
+  for (size_t i = 0; i < how->n_reads; ++i) names[i] = how->reads[i].name;
+  need(ort->Run(session, NULL, inputs, (const OrtValue *const *)given, 2, names, how->n_reads, made));
+  for (size_t i = 0; i < how->n_reads; ++i) read.values[i] = output_values(made[i], how, i, classes->count, features.rows);
+  const found result = how->decode(settings, &read);
+  for (int i = 0; i < 2; ++i) ort->ReleaseValue(given[i]);
+  for (size_t i = 0; i < how->n_reads; ++i) ort->ReleaseValue(made[i]);
   return result;
 }
 
@@ -157,15 +138,31 @@ static double milliseconds_now(void) {
   return 1e3 * (double)now.tv_sec + 1e-6 * (double)now.tv_nsec;
 }
 
+static const char usage_line[] = "stale_detect BUNDLE FEATURES.npy --duration SECONDS [--precision fp32|int8] [--repeat N]";
+
 static _Noreturn void usage(const char *why) {
-  fprintf(stderr, "%s; usage: stale_detect BUNDLE FEATURES.npy --duration SECONDS [--precision fp32|int8] [--repeat N]\n", why);
+  fprintf(stderr, "%s; usage: %s\n", why, usage_line);
   exit(2);
+}
+
+static int help(void) {
+  printf("usage: %s\n\n"
+         "Finds actions in a video's features with the detector of a bundle, and prints them as JSON.\n\n"
+         "  BUNDLE          the bundle's folder\n"
+         "  FEATURES.npy    features (T, C) of the whole video, float32 or float16\n"
+         "  --duration      length of the video in seconds, > 0\n"
+         "  --precision     fp32 (the default) or int8\n"
+         "  --repeat        run N more times and write the median time to stderr\n"
+         "  --version       print the version of ONNX Runtime\n",
+         usage_line);
+  return 0;
 }
 
 int main(int argc, char **argv) {
   const char *paths[2] = {NULL, NULL}, *precision = "fp32";
   int n_paths = 0, repeat = 0;
   double duration_s = 0.0;
+  if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) return help();
   const char *version = open_onnxruntime();
   if (argc == 2 && strcmp(argv[1], "--version") == 0) {
     printf("ONNX Runtime %s, core ABI %d\n", version, (int)stale_core_abi_version());
@@ -184,7 +181,9 @@ int main(int argc, char **argv) {
       duration_s = strtod(value, &rest);
       if (rest == value || *rest != '\0') usage("--duration must be a number");
     } else if (strcmp(option, "--repeat") == 0) {
-      repeat = (int)strtol(value, &rest, 10);
+      const long number = strtol(value, &rest, 10);
+      if (rest == value || *rest != '\0' || number < 0 || number > 1000000) usage("--repeat must be an integer from 0 to 1000000");
+      repeat = (int)number;
     } else if (strcmp(option, "--precision") == 0) {
       precision = value;
     } else if (strcmp(option, "--graph") != 0 || strcmp(value, "detector") != 0) {
@@ -196,19 +195,21 @@ int main(int argc, char **argv) {
   if (stale_core_abi_version() != STALE_CORE_ABI_VERSION) die("the core that was loaded has another ABI than its header");
 
   cJSON *manifest = read_manifest(paths[0]);
-  const bytes network = read_detector(paths[0], manifest, precision);
+  const cJSON *detector = find_detector(paths[0], manifest, precision), *settings = member(manifest, "decode");
+  const policy *how = find_policy(manifest, detector);
+  const bytes network = checked_file(paths[0], detector);
   const class_bank classes = read_class_bank(paths[0], manifest);
-  const matrix features = fitted(member(manifest, "feature_contract"), read_features(paths[1]));
+  const matrix features = read_features(paths[1], member(manifest, "feature_contract"));
 
   OrtSession *session = open_session(network);
-  found result = localize(session, manifest, &classes, features);
+  found result = localize(session, how, settings, &classes, features);
   print(paths[1], &classes, result, features.rows, duration_s);
 
   double *passed = checked_alloc((size_t)(repeat > 0 ? repeat : 1), sizeof(double));
   for (int i = -3; repeat > 0 && i < repeat; ++i) { /* three warm-ups */
     const double start = milliseconds_now();
     free(result.detections);
-    result = localize(session, manifest, &classes, features);
+    result = localize(session, how, settings, &classes, features);
     if (i >= 0) passed[i] = milliseconds_now() - start;
   }
   if (repeat > 0) {
