@@ -38,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--expect", choices=("onnxruntime", "torchscript"), default="onnxruntime")
     parser.add_argument("--precision", action="append", metavar="NAME=LEVEL", help="exact, close, or a share like 0.9")
-    parser.add_argument("--graph", choices=("detector", "localizer"), default="detector")
+    parser.add_argument("--graph", choices=("detector", "pipeline"), default="detector")
     parser.add_argument("--core", action="store_true", help="the program takes CASE.json: raw network outputs")
     parser.add_argument("--no-bench", action="store_true", help="do not time the program")
     parser.add_argument("--no-files", action="store_true", help="the program is handed files and opens none itself")

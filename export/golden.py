@@ -298,11 +298,8 @@ def main() -> None:
     parser.add_argument("--bench", action="store_true", help="write the bundle of full size instead")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    partial: Path = arguments.out.with_name(arguments.out.name + ".partial")
-    for folder in (arguments.out, partial):
-        shutil.rmtree(folder, ignore_errors=True)
-    (make_bench if arguments.bench else make_golden)(partial)
-    partial.rename(arguments.out)
+    shutil.rmtree(arguments.out, ignore_errors=True)
+    (make_bench if arguments.bench else make_golden)(arguments.out)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,8 @@ HUGE_FILE = 1 << 36
 TOO_LARGE = (2**61, 2**63, 2**64, 10**400)
 """2**61 rows of float32 wrap around 64 bits; the others do not fit int64, uint64 and double."""
 NO_SIZES = (-1, 0, 1.5, "30", True)
-NETWORKS = ("detector", "localizer")
+GRAPHS = {"detector": "detector", "pipeline": "localizer"}
+"""What a program runs, and the role of its file."""
 
 
 def hostile_bundles(good: Path, folder: Path) -> Iterator[Case]:
@@ -54,7 +55,7 @@ class _Writer:
         return values
 
     def networks(self, values: Values) -> list[Values]:
-        return [entry for entry in values["files"] if entry["role"] in NETWORKS]
+        return [entry for entry in values["files"] if entry["role"] in GRAPHS.values()]
 
     def empty(self, why: str) -> Path:
         """Make the bundle's folder, with all files but the manifest."""
@@ -281,8 +282,8 @@ def _outputs(writer: _Writer) -> Iterator[Case]:
         channels=values["feature_contract"]["channels"],
         length=values["feature_contract"]["resample_to"],
     )
-    for graph in NETWORKS:
-        entries = [(e["path"], e["runtime"]) for e in values["files"] if e["role"] == graph]
+    for graph, role in GRAPHS.items():
+        entries = [(e["path"], e["runtime"]) for e in values["files"] if e["role"] == role]
         for why, outputs in hostile_networks.outputs_of(graph, sizes).items():
             contents = {path: hostile_networks.network(runtime, outputs, sizes, graph) for path, runtime in entries}
             yield writer.replaced(f"{graph}: {why}", contents, graph=graph)

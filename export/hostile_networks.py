@@ -38,8 +38,8 @@ class _Fixed(torch.nn.Module):
 
 
 def outputs_of(graph: str, sizes: Sizes) -> dict[str, Outputs]:
-    """Give the outputs of hostile networks for one graph, `detector` or `localizer`, by what is wrong with them."""
-    return _detector_outputs(sizes) if graph == "detector" else _localizer_outputs(sizes)
+    """Give the outputs of hostile networks for one graph, `detector` or `pipeline`, by what is wrong with them."""
+    return _detector_outputs(sizes) if graph == "detector" else _pipeline_outputs(sizes)
 
 
 def network(runtime: str, outputs: Outputs, sizes: Sizes, graph: str) -> bytes:
@@ -77,7 +77,7 @@ def _detector_outputs(sizes: Sizes) -> dict[str, Outputs]:
     }
 
 
-def _localizer_outputs(sizes: Sizes) -> dict[str, Outputs]:
+def _pipeline_outputs(sizes: Sizes) -> dict[str, Outputs]:
     K = sizes.n_classes
     segments = np.array([[1, 4], [2, 6]], np.float32)
     scores = np.array([0.9, 0.5], np.float32)
@@ -104,7 +104,7 @@ def _localizer_outputs(sizes: Sizes) -> dict[str, Outputs]:
 def _onnx(outputs: Outputs, sizes: Sizes, graph: str) -> bytes:
     """Write constants behind the inputs that the graph takes; the sizes of outputs are left open."""
     shapes = {"features": (1, None, sizes.channels), "class_embeddings": (None, sizes.width)}
-    if graph == "localizer":
+    if graph == "pipeline":
         shapes["duration_s"] = (1,)
     nodes, values = [], []
     for name, array in outputs.items():

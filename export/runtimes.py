@@ -96,22 +96,24 @@ def main() -> int:
     start = time.monotonic()
     WORK.mkdir(parents=True, exist_ok=True)
     install_packages({package for runtime in runtimes for package in runtime.apt})  # at once, which is quick
-    make("golden")
-    make("bench", "--bench")
+    make("golden", "cases.json")
+    make("bench", "bench.json", "--bench")
     rows = [run(runtime) for runtime in runtimes]
     print(table(rows, time.monotonic() - start))
     return 1 if any(row.counts for row in rows) else 0
 
 
-def make(name: str, *options: str) -> None:
-    """Make golden files or the bundle of full size, unless those there are younger than what they come from."""
-    done = WORK / name
+def make(name: str, last: str, *options: str) -> None:
+    """Make golden files or the bundle of full size, unless those there are younger than what they come from.
+
+    `last` is the file that is written when all others are there.
+    """
+    done = WORK / name / last
     sources = [*(ROOT / "stale_edge").rglob("*.py"), *EXPORT.glob("*.py"), ROOT / "tests" / "exporting_case.py"]
     if done.exists() and done.stat().st_mtime > max(path.stat().st_mtime for path in sources):
         return
     say(f"{name}: making it")
-    subprocess.run([sys.executable, str(EXPORT / "golden.py"), *options, str(done)], check=True)
-    done.touch()
+    subprocess.run([sys.executable, str(EXPORT / "golden.py"), *options, str(WORK / name)], check=True)
 
 
 def install_packages(packages: set[str]) -> str:

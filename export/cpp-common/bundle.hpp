@@ -5,23 +5,20 @@
 #include <string>
 #include <vector>
 
-#include <nlohmann/json.hpp>
-
+#include "decode.hpp"
 #include "npy.hpp"
-#include "stale_core.hpp"
 
 namespace stale {
 
 struct ClassBank {
-  std::vector<std::string> names;  // K
-  Matrix embeddings;               // (K, D)
+  std::vector<std::string> names;  // K, distinct
+  Matrix embeddings;               // (K, D), finite
 };
 
-struct NamedDetection {
-  std::string label;
-  double score;
-  double start_s;
-  double end_s;
+// An output of a detector that is read: its name, and its place among the detector's outputs, which TorchScript gives as a tuple.
+struct Read {
+  std::string name;
+  std::size_t place;
 };
 
 // The manifest of a bundle, and what it says. Everything throws std::runtime_error with one line for people.
@@ -30,28 +27,27 @@ class Bundle {
   explicit Bundle(std::string folder);
 
   // The bytes of a network, after its size and sha256 were found equal to the manifest's.
-  // role: "detector" or "localizer"; runtime: "onnxruntime" or "torchscript"; precision: "fp32", "fp16" or "int8".
+  // role: "detector", or "localizer" for the pipeline; runtime: "onnxruntime" or "torchscript"; precision: "fp32" or "int8".
   std::string network(const std::string& role, const std::string& runtime, const std::string& precision) const;
+
+  // What the decode policy reads of a detector, in its order. A detector that does not list all of it is refused.
+  std::vector<Read> reads(const std::string& runtime, const std::string& precision) const;
+
+  // The "decode" object of the manifest.
+  const nlohmann::json& decode_settings() const { return member(manifest_, "decode"); }
 
   ClassBank class_bank() const;
 
   // Features (T, C) of a whole video, checked against the feature contract and resampled where it says so.
   Matrix fitted(const Matrix& features) const;
 
-  // What a detector gave for one video, to detections, best first. class_logits (K+1, T), background last; masks (T, T).
-  std::vector<NamedDetection> decode(const float* class_logits, const float* masks, std::size_t n_snippets,
-                                     const std::vector<std::string>& class_names, double duration_s) const;
-
  private:
+  const nlohmann::json& file(const std::string& role, const std::string& runtime, const std::string& precision) const;
   std::string checked_file(const nlohmann::json& entry) const;
 
   std::string folder_;
   nlohmann::json manifest_;
 };
-
-// The same with settings out of any "decode" object of a manifest.
-std::vector<NamedDetection> decode(const nlohmann::json& settings, const float* class_logits, const float* masks,
-                                   std::size_t n_snippets, const std::vector<std::string>& class_names, double duration_s);
 
 // Linear interpolation between the centres of snippets, held constant before the first and after the last.
 Matrix resampled(const Matrix& features, std::size_t length);

@@ -22,9 +22,6 @@ struct NpyArray {
   std::string data;
 };
 
-// The bytes of a file. Throws std::runtime_error with the path when it cannot be read.
-std::string read_file(const std::string& path);
-
 // Parses the bytes of an .npy file in C order; `where` names it in the std::runtime_error that anything else throws.
 NpyArray parse_npy(const std::string& content, const std::string& where);
 
@@ -34,7 +31,7 @@ std::map<std::string, NpyArray> parse_npz(const std::string& content, const std:
 // float32 or float16 with two axes, as float32.
 Matrix matrix_of(const NpyArray& array, const std::string& where);
 
-// A one-dimensional array of strings ("<U..."), as UTF-8.
+// A one-dimensional array of strings ("<U..."), as UTF-8; control characters and numbers that are no character are refused.
 std::vector<std::string> strings_of(const NpyArray& array, const std::string& where);
 
 }  // namespace stale

@@ -45,7 +45,7 @@ Options parsed(const std::vector<std::string>& arguments) {
     } else if (name == "--precision") {
       options.precision = value;
     } else if (name == "--graph") {
-      options.graph = value;
+      options.graph = value == "localizer" ? "pipeline" : value;  // format 1 calls its role so
     } else {
       throw UsageError("unknown option " + name);
     }
@@ -59,10 +59,28 @@ Options parsed(const std::vector<std::string>& arguments) {
   return options;
 }
 
+constexpr std::size_t kLongestLine = 900;
+
+// What a terminal shows as one line, whatever a bundle holds.
 std::string one_line(std::string text) {
-  std::replace(text.begin(), text.end(), '\n', ' ');
-  return text;
+  const auto is_control = [](char c) { return (c >= 0 && c < ' ') || c == 0x7F; };
+  std::replace_if(text.begin(), text.end(), is_control, '?');
+  return text.size() > kLongestLine ? text.substr(0, kLongestLine) + "..." : text;
 }
+
+constexpr const char* kUsage =
+    " BUNDLE FEATURES.npy --duration SECONDS [--precision fp32|int8] [--graph detector|pipeline] [--repeat N]\n";
+constexpr const char* kHelp = R"(
+Finds actions in a video's features with a bundle, and prints them as JSON.
+
+  BUNDLE          the bundle's folder
+  FEATURES.npy    features (T, C) of the whole video, float32 or float16
+  --duration      length of the video in seconds, > 0
+  --precision     fp32 (the default) or int8
+  --graph         detector: the network, then the C++ core decodes; pipeline: one file from features to segments
+  --repeat        run N more times and write the median time to stderr
+  --version       print the version of the runtime
+)";
 
 }  // namespace
 
@@ -73,11 +91,14 @@ int run_program(int argc, char** argv, const std::string& version, const std::fu
       std::cout << version << "\n";
       return 0;
     }
+    if (arguments == std::vector<std::string>{"--help"} || arguments == std::vector<std::string>{"-h"}) {
+      std::cout << "usage: " << argv[0] << kUsage << kHelp;
+      return 0;
+    }
     run(parsed(arguments));
     return 0;
   } catch (const UsageError& problem) {
-    std::cerr << problem.what() << "; usage: " << argv[0]
-              << " BUNDLE FEATURES.npy --duration SECONDS [--precision fp32|int8] [--graph detector|localizer] [--repeat N]\n";
+    std::cerr << one_line(problem.what()) << "; usage: " << argv[0] << kUsage;
     return 2;
   } catch (const std::exception& problem) {
     std::cerr << "error: " << one_line(problem.what()) << "\n";

@@ -23,11 +23,22 @@ torch::Tensor tensor(const stale::Matrix& matrix) {
                           {static_cast<std::int64_t>(matrix.rows), static_cast<std::int64_t>(matrix.columns)});
 }
 
+// An output as float32; its values are null where it is something else. Outputs are a tuple in the manifest's order.
+stale::Output output_of(const c10::IValue& given, std::size_t place, std::vector<torch::Tensor>& kept) {
+  if (!given.isTuple() || place >= given.toTuple()->elements().size()) return {};
+  const c10::IValue& value = given.toTuple()->elements()[place];
+  if (!value.isTensor() || value.toTensor().scalar_type() != torch::kFloat32) return {};
+  kept.push_back(value.toTensor().contiguous());
+  const torch::Tensor& tensor = kept.back();
+  return {tensor.data_ptr<float>(), {tensor.sizes().begin(), tensor.sizes().end()}};
+}
+
 void run(const stale::Options& options) {
   if (options.graph != "detector") {
-    throw std::runtime_error("this program runs the detector with the C++ core; got --graph " + options.graph);
+    throw std::runtime_error("this program runs the detector with the C++ core; got --graph " + stale::shown(options.graph));
   }
   const stale::Bundle bundle(options.bundle);
+  const std::vector<stale::Read> reads = bundle.reads("torchscript", options.precision);
   std::istringstream network(bundle.network("detector", "torchscript", options.precision));
   const stale::ClassBank classes = bundle.class_bank();
   const stale::Matrix video = stale::read_features(options.features);
@@ -41,11 +52,11 @@ void run(const stale::Options& options) {
   detector.eval();
   stale::report(stale::stem(options.features), options.repeat, [&] {
     const stale::Matrix features = bundle.fitted(video);
-    const auto outputs = detector.forward({tensor(features).unsqueeze(0), tensor(classes.embeddings)}).toTuple();
-    const torch::Tensor class_logits = outputs->elements()[0].toTensor().contiguous();  // (1, K+1, T)
-    const torch::Tensor masks = outputs->elements()[1].toTensor().contiguous();         // (1, T, T)
-    return bundle.decode(class_logits.data_ptr<float>(), masks.data_ptr<float>(), features.rows, classes.names,
-                         options.duration_s);
+    const c10::IValue given = detector.forward({tensor(features).unsqueeze(0), tensor(classes.embeddings)});
+    std::vector<torch::Tensor> kept;  // contiguous, alive until they are decoded
+    std::vector<stale::Output> outputs;
+    for (const stale::Read& read : reads) outputs.push_back(output_of(given, read.place, kept));
+    return stale::decode(bundle.decode_settings(), outputs, {classes.names, features.rows, options.duration_s});
   });
 }
 

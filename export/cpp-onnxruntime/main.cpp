@@ -1,7 +1,8 @@
-// Features to detections with ONNX Runtime's C++ API: either the detector and the C++ core, or the one-file localizer.
+// Features to detections with ONNX Runtime's C++ API: either the detector and the C++ core, or the pipeline.
 #include <dlfcn.h>
 
 #include <array>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <stdexcept>
@@ -47,21 +48,34 @@ Ort::Value tensor(const std::vector<float>& values, const std::array<std::int64_
 
 std::int64_t size(std::size_t value) { return static_cast<std::int64_t>(value); }
 
-std::vector<stale::NamedDetection> detect(Ort::Session& session, const stale::Bundle& bundle,
-                                          const stale::ClassBank& classes, const stale::Matrix& features,
-                                          double duration_s) {
+// An output as float32; its values are null where it is something else.
+stale::Output output_of(const Ort::Value& value) {
+  stale::Output output;
+  if (!value.IsTensor()) return output;
+  const auto info = value.GetTensorTypeAndShapeInfo();
+  output.shape = info.GetShape();
+  if (info.GetElementType() == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT) output.values = value.GetTensorData<float>();
+  return output;
+}
+
+std::vector<stale::NamedDetection> detect(Ort::Session& session, const std::vector<stale::Read>& reads,
+                                          const nlohmann::json& settings, const stale::ClassBank& classes,
+                                          const stale::Matrix& features, double duration_s) {
   const std::array<const char*, 2> inputs{"features", "class_embeddings"};
-  const std::array<const char*, 2> outputs{"class_logits", "masks"};
+  std::vector<const char*> outputs;
+  for (const stale::Read& read : reads) outputs.push_back(read.name.c_str());
   Values given;
   given.push_back(tensor<3>(features.values, {1, size(features.rows), size(features.columns)}));
   given.push_back(tensor<2>(classes.embeddings.values, {size(classes.embeddings.rows), size(classes.embeddings.columns)}));
-  const Values found = session.Run(Ort::RunOptions(), inputs.data(), given.data(), given.size(), outputs.data(), 2);
-  return bundle.decode(found[0].GetTensorData<float>(), found[1].GetTensorData<float>(), features.rows, classes.names,
-                       duration_s);
+  const Values found =
+      session.Run(Ort::RunOptions(), inputs.data(), given.data(), given.size(), outputs.data(), outputs.size());
+  std::vector<stale::Output> read;
+  for (const Ort::Value& value : found) read.push_back(output_of(value));
+  return stale::decode(settings, read, {classes.names, features.rows, duration_s});
 }
 
-std::vector<stale::NamedDetection> localize(Ort::Session& session, const stale::ClassBank& classes,
-                                            const stale::Matrix& features, double duration_s) {
+std::vector<stale::NamedDetection> run_pipeline(Ort::Session& session, const stale::ClassBank& classes,
+                                                const stale::Matrix& features, double duration_s) {
   const std::array<const char*, 3> inputs{"features", "class_embeddings", "duration_s"};
   const std::array<const char*, 3> outputs{"segments", "scores", "labels"};
   const std::vector<float> duration{static_cast<float>(duration_s)};
@@ -70,23 +84,39 @@ std::vector<stale::NamedDetection> localize(Ort::Session& session, const stale::
   given.push_back(tensor<2>(classes.embeddings.values, {size(classes.embeddings.rows), size(classes.embeddings.columns)}));
   given.push_back(tensor<1>(duration, {1}));
   const Values found = session.Run(Ort::RunOptions(), inputs.data(), given.data(), given.size(), outputs.data(), 3);
-  const float* segments = found[0].GetTensorData<float>();  // (N, 2) in seconds
-  const float* scores = found[1].GetTensorData<float>();
-  const std::int64_t* labels = found[2].GetTensorData<std::int64_t>();
+  const stale::Output segments = output_of(found[0]), scores = output_of(found[1]), labels = output_of(found[2]);
+  const std::vector<std::int64_t> one_each = scores.shape;  // N
+  const bool integers = found[2].IsTensor() && found[2].GetTensorTypeAndShapeInfo().GetElementType() ==
+                                                   ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
+  if (one_each.size() != 1 || segments.shape != std::vector<std::int64_t>{one_each[0], 2} || labels.shape != one_each ||
+      segments.values == nullptr || scores.values == nullptr || !integers) {
+    throw std::runtime_error("the pipeline must give segments (N, 2) and scores (N,), float32, and labels (N,), int64");
+  }
   std::vector<stale::NamedDetection> detections;
-  for (std::size_t i = 0; i < found[1].GetTensorTypeAndShapeInfo().GetElementCount(); ++i) {
-    const auto& label = classes.names.at(static_cast<std::size_t>(labels[i]));
-    detections.push_back({label, scores[i], segments[2 * i], segments[2 * i + 1]});
+  const auto* rows = found[2].GetTensorData<std::int64_t>();
+  for (std::int64_t i = 0; i < one_each[0]; ++i) {
+    const float *segment = segments.values + 2 * i, score = scores.values[i];
+    if (rows[i] < 0 || rows[i] >= size(classes.names.size())) {
+      throw std::runtime_error("the pipeline gave label " + std::to_string(rows[i]) + " of " +
+                               std::to_string(classes.names.size()) + " classes");
+    }
+    if (!std::isfinite(score) || !std::isfinite(segment[0]) || !std::isfinite(segment[1])) {
+      throw std::runtime_error("the pipeline gave a score or a segment that is not finite");
+    }
+    detections.push_back({classes.names[static_cast<std::size_t>(rows[i])], score, segment[0], segment[1]});
   }
   return detections;
 }
 
 void run(const stale::Options& options) {
-  if (options.graph != "detector" && options.graph != "localizer") {
-    throw std::runtime_error("--graph must be detector or localizer; got " + options.graph);
+  const bool whole = options.graph == "pipeline";
+  if (!whole && options.graph != "detector") {
+    throw std::runtime_error("--graph must be detector or pipeline; got " + stale::shown(options.graph));
   }
   const stale::Bundle bundle(options.bundle);
-  const std::string network = bundle.network(options.graph, "onnxruntime", options.precision);
+  const std::vector<stale::Read> reads =
+      whole ? std::vector<stale::Read>() : bundle.reads("onnxruntime", options.precision);
+  const std::string network = bundle.network(whole ? "localizer" : "detector", "onnxruntime", options.precision);
   const stale::ClassBank classes = bundle.class_bank();
   const stale::Matrix video = stale::read_features(options.features);
   bundle.fitted(video);  // refuses before anything is opened
@@ -95,8 +125,8 @@ void run(const stale::Options& options) {
   Ort::Session session = open_session(environment, network);
   stale::report(stale::stem(options.features), options.repeat, [&] {
     const stale::Matrix features = bundle.fitted(video);
-    return options.graph == "detector" ? detect(session, bundle, classes, features, options.duration_s)
-                                       : localize(session, classes, features, options.duration_s);
+    return whole ? run_pipeline(session, classes, features, options.duration_s)
+                 : detect(session, reads, bundle.decode_settings(), classes, features, options.duration_s);
   });
 }
 

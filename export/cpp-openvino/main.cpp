@@ -22,12 +22,19 @@ ov::Tensor tensor(const std::vector<float>& values, const ov::Shape& shape) {
   return {ov::element::f32, shape, const_cast<float*>(values.data())};
 }
 
+// An output as float32; its values are null where it is something else.
+stale::Output output_of(const ov::Tensor& tensor) {
+  const ov::Shape shape = tensor.get_shape();
+  return {tensor.get_element_type() == ov::element::f32 ? tensor.data<float>() : nullptr, {shape.begin(), shape.end()}};
+}
+
 void run(const stale::Options& options) {
   if (options.graph != "detector") {
-    throw std::runtime_error("this program runs the detector with the C++ core; got --graph " + options.graph);
+    throw std::runtime_error("this program runs the detector with the C++ core; got --graph " + stale::shown(options.graph));
   }
   const stale::Bundle bundle(options.bundle);
-  const std::string network = bundle.network("detector", "onnxruntime", options.precision);  // the same ONNX file
+  const std::vector<stale::Read> reads = bundle.reads("onnxruntime", options.precision);  // the same ONNX file
+  const std::string network = bundle.network("detector", "onnxruntime", options.precision);
   const stale::ClassBank classes = bundle.class_bank();
   const stale::Matrix video = stale::read_features(options.features);
   bundle.fitted(video);  // refuses before anything is opened
@@ -39,8 +46,9 @@ void run(const stale::Options& options) {
     request.set_tensor("class_embeddings",
                        tensor(classes.embeddings.values, {classes.embeddings.rows, classes.embeddings.columns}));
     request.infer();
-    return bundle.decode(request.get_tensor("class_logits").data<float>(), request.get_tensor("masks").data<float>(),
-                         features.rows, classes.names, options.duration_s);
+    std::vector<stale::Output> outputs;
+    for (const stale::Read& read : reads) outputs.push_back(output_of(request.get_tensor(read.name)));
+    return stale::decode(bundle.decode_settings(), outputs, {classes.names, features.rows, options.duration_s});
   });
 }
 
