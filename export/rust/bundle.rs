@@ -1,10 +1,22 @@
 //! A bundle and its inputs, checked before anything is computed. Errors are one line for people.
 
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 
-use crate::json::Json;
-use crate::stale_core::Settings;
+use crate::json::{shown, Json};
+use crate::stale_core::{Policy, Settings, POLICIES};
+
+// Limits of this program; BUNDLE.md lists them.
+const MOST_FILE_BYTES: usize = 1 << 31; // a network is a protobuf, which is never larger
+const MOST_MANIFEST_BYTES: usize = 1 << 24; // 16 MiB
+const MOST_NUMBERS: usize = 1 << 28; // float32 values of an array: 1 GiB
+const MOST_SNIPPETS: usize = 1 << 20; // T
+const MOST_DETECTIONS: usize = 1 << 20;
+const MOST_COUNT: usize = 1 << 53; // of settings that nothing is sized by: what a double holds exactly
+const MOST_THRESHOLDS: usize = 1000;
+
+const FORMATS: [&str; 2] = ["stale-edge-bundle/1", "stale-edge-bundle/2"];
 
 #[link(name = "crypto")]
 extern "C" {
@@ -29,54 +41,136 @@ pub struct Bundle {
     manifest: Json,
 }
 
-fn read(path: &str) -> Result<Vec<u8>, String> {
-    fs::read(path).map_err(|problem| format!("{}: cannot be read: {}", path, problem))
+/// Read a regular file of at most `most` bytes, of exactly `size` where that is given.
+fn read(path: &Path, size: Option<usize>, most: usize) -> Result<Vec<u8>, String> {
+    let refused = |why: String| Err(format!("{}: {}", path.display(), why));
+    let status = fs::metadata(path).map_err(|problem| format!("{}: cannot be read: {}", path.display(), problem))?;
+    if !status.is_file() {
+        return refused("must be a regular file".to_string()); // a pipe would never end
+    }
+    if let Some(size) = size.filter(|size| *size as u64 != status.len()) {
+        return refused(format!("has {} bytes; the manifest says {}", status.len(), size));
+    }
+    if status.len() > most as u64 {
+        return refused(format!("has {} bytes; at most {} are read", status.len(), most));
+    }
+    let mut content = Vec::with_capacity(status.len() as usize);
+    match fs::File::open(path).and_then(|file| file.take(status.len()).read_to_end(&mut content)) {
+        Ok(_) => Ok(content),
+        Err(problem) => refused(format!("cannot be read: {}", problem)),
+    }
+}
+
+/// Whether a path of the manifest stays inside by its name alone, on every system.
+fn is_inside(name: &str) -> bool {
+    let strange = name.contains(|c| c == ':' || c == '\\' || c == '\0');
+    !strange && name.split('/').all(|part| !["", ".", ".."].contains(&part))
+}
+
+/// Read a file of a folder; neither its name nor a link may lead out of the folder.
+fn read_inside(folder: &str, name: &str, size: Option<usize>, most: usize) -> Result<Vec<u8>, String> {
+    if !is_inside(name) {
+        let why = "names a path outside the bundle";
+        return Err(format!("{}: the manifest {}: {}; only relative paths inside are allowed", folder, why, shown(name)));
+    }
+    let real = |path: &Path| {
+        fs::canonicalize(path).map_err(|problem| format!("{}: {} cannot be read: {}", folder, shown(name), problem))
+    };
+    let (root, path) = (real(Path::new(folder))?, real(&Path::new(folder).join(name))?);
+    if !path.starts_with(&root) {
+        return Err(format!("{}: {} is a link that leads outside the bundle, to {}", folder, shown(name), path.display()));
+    }
+    read(&path, size, most)
 }
 
 impl Bundle {
     pub fn open(folder: &str) -> Result<Bundle, String> {
-        let path = format!("{}/manifest.json", folder);
-        let text = String::from_utf8(read(&path)?).map_err(|_| format!("{}: not UTF-8", path))?;
-        let manifest = Json::parse(&text).ok_or(format!("{}: not valid JSON", path))?;
-        match manifest.text("format")? {
-            "stale-edge-bundle/1" => Ok(Bundle { folder: folder.to_string(), manifest }),
-            other => Err(format!("{}: bundle of format {}; this program reads stale-edge-bundle/1", path, other)),
+        let name = "manifest.json";
+        let content = read_inside(folder, name, None, MOST_MANIFEST_BYTES)?;
+        let text = String::from_utf8(content).map_err(|_| format!("{}/{}: not UTF-8", folder, name))?;
+        let manifest = Json::parse(&text).filter(|value| matches!(value, Json::Object(_)));
+        let manifest = manifest.ok_or(format!("{}/{}: not a JSON object with finite numbers and distinct keys", folder, name))?;
+        let format = manifest.text("format")?;
+        if !FORMATS.contains(&format) {
+            let known = FORMATS.join(" and ");
+            return Err(format!("{}: bundle of format {}; this program reads {}", folder, shown(format), known));
         }
+        Ok(Bundle { folder: folder.to_string(), manifest })
     }
 
-    /// The bytes of the ONNX detector; size and sha256 are those of the manifest.
-    pub fn detector(&self, precision: &str) -> Result<Vec<u8>, String> {
+    /// The one entry of the manifest's files that is this; `what` names it in messages.
+    fn entry(&self, what: &str, wanted: &[(&str, &str)]) -> Result<&Json, String> {
+        let mut found = None;
         for entry in self.manifest.list("files")? {
-            if (entry.text("role")?, entry.text("runtime")?, entry.text("precision")?) == ("detector", "onnxruntime", precision) {
-                return self.checked_file(entry);
+            let mut same = true;
+            for (key, value) in wanted {
+                same = entry.is(key, value)? && same;
+            }
+            if same && found.replace(entry).is_some() {
+                return Err(format!("{}: the manifest lists two of {}", self.folder, what));
             }
         }
-        Err(format!("{}: the bundle has no ONNX detector in {}", self.folder, precision))
+        found.ok_or(format!("{}: the bundle has no {}", self.folder, what))
+    }
+
+    /// The manifest's entry of the ONNX detector in a precision.
+    pub fn detector(&self, precision: &str) -> Result<&Json, String> {
+        let what = format!("ONNX detector in {}", shown(precision));
+        self.entry(&what, &[("role", "detector"), ("runtime", "onnxruntime"), ("precision", precision)])
+    }
+
+    /// The policy of the manifest; the detector must list the outputs that it reads.
+    pub fn policy(&self, detector: &Json) -> Result<&'static Policy, String> {
+        let name = self.manifest.get("decode")?.text("policy")?;
+        let known: Vec<&str> = POLICIES.iter().map(|policy| policy.name).collect();
+        let policy = POLICIES.iter().find(|policy| policy.name == name);
+        let policy = policy.ok_or(format!("decode.policy is {}; this program decodes {}", shown(name), known.join(", ")))?;
+        for output in policy.reads {
+            let mut listed = false;
+            for spec in detector.list("outputs")? {
+                listed = spec.is("name", output)? || listed;
+            }
+            if !listed {
+                return Err(format!("policy {} reads {}, which is no output of this bundle's detector", name, output));
+            }
+        }
+        Ok(policy)
     }
 
     pub fn class_bank(&self) -> Result<ClassBank, String> {
-        for entry in self.manifest.list("files")? {
-            if entry.text("role")? == "class_bank" {
-                let (content, path) = (self.checked_file(entry)?, entry.text("path")?);
-                let names = strings(npz_member(&content, "names.npy", path)?, path)?;
-                let embeddings = matrix(npz_member(&content, "embeddings.npy", path)?, path)?;
-                if names.len() != embeddings.rows {
-                    return Err(format!("{}: names and embeddings are not equally many", path));
-                }
-                return Ok(ClassBank { names, embeddings });
-            }
+        let entry = self.entry("class bank", &[("role", "class_bank")])?;
+        let (content, path) = (self.checked_file(entry)?, entry.text("path")?);
+        let names = strings(npz_member(&content, "names.npy", path)?, path)?;
+        let embeddings = matrix(npz_member(&content, "embeddings.npy", path)?, path)?;
+        if embeddings.values.is_empty() || names.len() != embeddings.rows {
+            let got = format!("{} names and {} embeddings", names.len(), embeddings.rows);
+            return Err(format!("{}: must hold at least one class, and one embedding a name; got {}", path, got));
         }
-        Err(format!("{}: the bundle has no class bank", self.folder))
+        if !embeddings.values.iter().all(|value| value.is_finite()) {
+            return Err(format!("{}: an embedding is not finite", path));
+        }
+        let mut sorted: Vec<&String> = names.iter().collect();
+        sorted.sort();
+        if sorted[0].is_empty() || sorted.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(format!("{}: a name is empty, or stands there twice", path));
+        }
+        Ok(ClassBank { names, embeddings })
     }
 
-    fn checked_file(&self, entry: &Json) -> Result<Vec<u8>, String> {
-        let path = format!("{}/{}", self.folder, entry.text("path")?);
-        let content = read(&path)?;
+    /// The bytes of an entry's file; size and sha256 are those of the manifest.
+    pub fn checked_file(&self, entry: &Json) -> Result<Vec<u8>, String> {
+        let name = entry.text("path")?;
+        if name.eq_ignore_ascii_case("manifest.json") {
+            return Err(format!("{}: no file of a bundle can be called {}", self.folder, name));
+        }
+        let size = entry.integer("bytes", 0, MOST_FILE_BYTES)?;
+        let content = read_inside(&self.folder, name, Some(size), MOST_FILE_BYTES)?;
         let mut digest = [0u8; 32];
         unsafe { SHA256(content.as_ptr(), content.len(), digest.as_mut_ptr()) };
         let digits: String = digest.iter().map(|byte| format!("{:02x}", byte)).collect();
-        if content.len() as f64 != entry.number("bytes")? || digits != entry.text("sha256")? {
-            return Err(format!("{} has changed: its bytes are not those that the manifest names", path));
+        if content.len() != size || digits != entry.text("sha256")? {
+            let said = "has changed: its bytes are not those that the manifest names";
+            return Err(format!("{}: {} {}", self.folder, shown(name), said));
         }
         Ok(content)
     }
@@ -84,48 +178,66 @@ impl Bundle {
     /// Check features against the feature contract, and resample them where it says so.
     pub fn fitted(&self, features: &Matrix) -> Result<Matrix, String> {
         let contract = self.manifest.get("feature_contract")?;
-        let (channels, got) = (contract.number("channels")?, format!("got T = {}, C = {}", features.rows, features.columns));
-        if features.columns as f64 != channels {
-            let encoder = contract.text("encoder")?;
+        let channels = contract.integer("channels", 1, MOST_NUMBERS)?;
+        let length = match (contract.text("resampling")?, contract.get("length")?) {
+            ("linear", _) => Some(contract.integer("resample_to", 1, MOST_SNIPPETS)?),
+            ("none", Json::Null) => None,
+            ("none", _) => Some(contract.integer("length", 1, MOST_SNIPPETS)?),
+            (other, _) => return Err(format!("resampling {} is not known to this program; it knows linear and none", shown(other))),
+        };
+        let got = format!("got T = {}, C = {}", features.rows, features.columns);
+        if features.columns != channels {
+            let encoder = shown(contract.text("encoder")?);
             return Err(format!("features must have C = {} channels (encoder {}); {}", channels, encoder, got));
         }
-        if features.rows == 0 {
-            return Err(format!("features need at least one snippet; {}", got));
+        if features.rows == 0 || features.rows > MOST_SNIPPETS {
+            return Err(format!("features need 1 to {} snippets; {}", MOST_SNIPPETS, got));
         }
         if let Some(i) = features.values.iter().position(|value| !value.is_finite()) {
             let (t, c) = (i / features.columns, i % features.columns);
             return Err(format!("features must be finite; snippet {}, channel {} is not", t, c));
         }
-        match (contract.text("resampling")?, contract.get("length")?) {
-            ("linear", _) => Ok(resampled(features, contract.number("resample_to")? as usize)),
-            ("none", Json::Number(length)) if features.rows as f64 != *length => {
+        match length {
+            Some(length) if contract.is("resampling", "linear")? => resampled(features, length),
+            Some(length) if features.rows != length => {
                 Err(format!("features must have T = {} snippets, the length of this network; {}", length, got))
             }
-            ("none", _) => Ok(features.clone()),
-            (other, _) => Err(format!("the feature contract's resampling '{}' is not known to this program", other)),
+            _ => Ok(features.clone()),
         }
     }
 
-    pub fn decode_settings(&self) -> Result<Settings, String> {
+    /// The settings that a policy reads; those of the others are not there in a bundle of format 2.
+    pub fn decode_settings(&self, policy: &Policy) -> Result<Settings, String> {
         let decode = self.manifest.get("decode")?;
+        if policy.name == "release" {
+            return Ok(Settings::default());
+        }
         let choice = |key: &str, names: &[&str]| {
             let got = decode.text(key)?;
             let known = names.iter().position(|name| *name == got).map(|i| i as i32);
-            known.ok_or(format!("decode.{} is '{}', which this program does not know", key, got))
+            known.ok_or(format!("decode.{} is {}, which this program does not know", key, shown(got)))
         };
-        let thresholds = decode.list("mask_thresholds")?.iter();
+        let mut mask_thresholds = vec![];
+        for value in decode.list("mask_thresholds")?.iter().take(MOST_THRESHOLDS + 1) {
+            match value {
+                Json::Number(threshold) => mask_thresholds.push(*threshold),
+                _ => return Err("decode.mask_thresholds must be numbers".to_string()),
+            }
+        }
+        if mask_thresholds.len() > MOST_THRESHOLDS {
+            return Err(format!("decode.mask_thresholds must be at most {} numbers", MOST_THRESHOLDS));
+        }
         Ok(Settings {
-            release_policy: choice("policy", &["paper", "release"])? == 1,
             class_threshold: decode.number("class_threshold")?,
-            top_snippets: decode.number("top_snippets")? as i64,
-            mask_thresholds: thresholds.filter_map(|x| if let Json::Number(x) = x { Some(*x) } else { None }).collect(),
+            top_snippets: decode.integer("top_snippets", 1, MOST_COUNT)? as i64,
+            mask_thresholds,
             regions: choice("regions", &["runs", "hull"])?,
-            min_snippets: decode.number("min_snippets")? as i64,
+            min_snippets: decode.integer("min_snippets", 1, MOST_COUNT)? as i64,
             soft_nms: choice("soft_nms", &["gaussian", "linear", "hard"])?,
             sigma: decode.number("sigma")?,
             tiou_threshold: decode.number("tiou_threshold")?,
             min_score: decode.number("min_score")?,
-            max_detections: decode.number("max_detections")? as i64,
+            max_detections: decode.integer("max_detections", 1, MOST_DETECTIONS)? as i64,
         })
     }
 }
@@ -133,15 +245,18 @@ impl Bundle {
 /// Read an `.npy` file of float32 or float16 (T, C).
 pub fn read_features(path: &Path) -> Result<Matrix, String> {
     let where_ = path.display().to_string();
-    let content = read(&where_)?;
+    let content = read(path, None, MOST_FILE_BYTES)?;
     matrix(npy(&content, &where_)?, &where_)
 }
 
 /// Interpolate linearly between the centres of snippets.
-fn resampled(features: &Matrix, length: usize) -> Matrix {
+fn resampled(features: &Matrix, length: usize) -> Result<Matrix, String> {
     let (n, columns) = (features.rows, features.columns);
     if n == length {
-        return features.clone();
+        return Ok(features.clone());
+    }
+    if length > MOST_NUMBERS / columns {
+        return Err(format!("resampled features would be more than {} numbers", MOST_NUMBERS));
     }
     let mut values = Vec::with_capacity(length * columns);
     for i in 0..length {
@@ -154,7 +269,7 @@ fn resampled(features: &Matrix, length: usize) -> Matrix {
             values.push(a * (1.0 - weight) + b * weight);
         }
     }
-    Matrix { rows: length, columns, values }
+    Ok(Matrix { rows: length, columns, values })
 }
 
 // --- NumPy's files
@@ -174,15 +289,15 @@ fn number(bytes: &[u8], offset: usize, size: usize) -> Option<usize> {
 fn npy<'a>(content: &'a [u8], path: &str) -> Result<Npy<'a>, String> {
     let parse = || {
         let length_size = if *content.get(6)? == 1 { 2 } else { 4 };
-        let begin = 8 + length_size;
-        let data = begin + number(content, 8, length_size)?;
+        let begin: usize = 8 + length_size;
+        let data = begin.checked_add(number(content, 8, length_size)?)?;
         let header = std::str::from_utf8(content.get(begin..data)?).ok()?;
         let after = |key: &str| header.split_once(key).map(|(_, rest)| rest);
         let kind = after("'descr': '")?.split_once('\'')?.0.to_string();
         after("'fortran_order': False")?;
         let sizes = after("'shape': (")?.split_once(')')?.0;
         let sizes = sizes.split(',').map(str::trim).filter(|size| !size.is_empty());
-        let shape = sizes.map(|size| size.parse().ok().filter(|size| *size <= content.len()));
+        let shape = sizes.map(|size| size.parse::<u32>().ok().map(|size| size as usize));
         Some(Npy { kind, shape: shape.collect::<Option<_>>()?, data: &content[data..] })
     };
     let parsed = if content.starts_with(b"\x93NUMPY") { parse() } else { None };
@@ -212,14 +327,17 @@ fn matrix(array: Npy, path: &str) -> Result<Matrix, String> {
     let size = match array.kind.as_str() {
         "<f4" => 4,
         "<f2" => 2,
-        other => return Err(format!("{}: must be float32 or float16, little-endian; got '{}'", path, other)),
+        other => return Err(format!("{}: must be float32 or float16, little-endian; got {}", path, shown(other))),
     };
     if array.shape.len() != 2 {
         return Err(format!("{}: must have two axes, (T, C); got {:?}", path, array.shape));
     }
     let (rows, columns) = (array.shape[0], array.shape[1]);
-    if array.data.len() != rows * columns * size {
+    if Some(array.data.len()) != rows.checked_mul(columns).and_then(|count| count.checked_mul(size)) {
         return Err(format!("{}: its size is not that of its shape", path));
+    }
+    if array.data.len() / size > MOST_NUMBERS {
+        return Err(format!("{}: holds more than {} numbers", path, MOST_NUMBERS));
     }
     let values = array.data.chunks_exact(size).map(|b| match size {
         4 => f32::from_le_bytes([b[0], b[1], b[2], b[3]]),
@@ -240,11 +358,16 @@ fn half(bits: u16) -> f32 {
 }
 
 fn strings(array: Npy, path: &str) -> Result<Vec<String>, String> {
-    let width = array.kind.strip_prefix("<U").and_then(|width| width.parse::<usize>().ok()).filter(|width| *width > 0);
-    let width = width.ok_or(format!("{}: names must be strings; got '{}'", path, array.kind))?;
+    let width = array.kind.strip_prefix("<U").and_then(|width| width.parse::<u32>().ok()).filter(|width| *width > 0);
+    let width = width.ok_or(format!("{}: names must be strings; got {}", path, shown(&array.kind)))? as usize;
+    if array.shape.len() != 1 || Some(array.data.len()) != array.shape[0].checked_mul(4 * width) {
+        return Err(format!("{}: names must be a list, as long as its shape says; got {:?}", path, array.shape));
+    }
     let characters = |row: &[u8]| {
         let codes = row.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-        codes.take_while(|code| *code != 0).map(|code| char::from_u32(code).unwrap_or('\u{fffd}')).collect()
+        let text = codes.take_while(|code| *code != 0).map(|code| char::from_u32(code).filter(|c| !c.is_control()));
+        text.collect::<Option<String>>()
     };
-    Ok(array.data.chunks_exact(4 * width).map(characters).collect())
+    let names = array.data.chunks_exact(4 * width).map(characters).collect::<Option<Vec<String>>>();
+    names.ok_or(format!("{}: a name holds a control character, or a number that is no character", path))
 }

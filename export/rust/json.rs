@@ -12,10 +12,13 @@ pub enum Json {
     Object(Vec<(String, Json)>),
 }
 
+const MOST_DEPTH: usize = 100; // objects and lists inside each other
+
 impl Json {
+    /// Parse one document: no key twice in an object, every number finite, at most `MOST_DEPTH` deep.
     pub fn parse(text: &str) -> Option<Json> {
         let mut rest = text.chars().peekable();
-        let value = value(&mut rest)?;
+        let value = value(&mut rest, MOST_DEPTH)?;
         blank(&mut rest);
         if rest.next().is_none() { Some(value) } else { None }
     }
@@ -35,13 +38,25 @@ impl Json {
         }
     }
 
-    /// The text of a member; empty where that is null.
+    /// A whole number of a range.
+    pub fn integer(&self, key: &str, least: usize, most: usize) -> Result<usize, String> {
+        let value = self.number(key)?;
+        if value >= least as f64 && value <= most as f64 && value == value.floor() {
+            return Ok(value as usize);
+        }
+        Err(format!("manifest.json: {} must be an integer from {} to {}; got {:e}", key, least, most, value))
+    }
+
     pub fn text(&self, key: &str) -> Result<&str, String> {
         match self.get(key)? {
             Json::Text(value) => Ok(value),
-            Json::Null => Ok(""),
             _ => Err(format!("manifest.json: {} must be a string", key)),
         }
+    }
+
+    /// Whether a member is this text; one that is null or of another type is not.
+    pub fn is(&self, key: &str, wanted: &str) -> Result<bool, String> {
+        Ok(matches!(self.get(key)?, Json::Text(value) if value == wanted))
     }
 
     pub fn list(&self, key: &str) -> Result<&[Json], String> {
@@ -50,6 +65,12 @@ impl Json {
             _ => Err(format!("manifest.json: {} must be a list", key)),
         }
     }
+}
+
+/// Text from outside as a message may repeat it: at most 80 characters, in quotation marks.
+pub fn shown(text: &str) -> String {
+    let cut: String = text.chars().take(77).collect();
+    if text.chars().count() > 80 { format!("'{}...'", cut) } else { format!("'{}'", text) }
 }
 
 /// A text as JSON writes it.
@@ -69,18 +90,23 @@ fn blank(rest: &mut Peekable<Chars>) {
     while rest.next_if(|c| c.is_ascii_whitespace()).is_some() {}
 }
 
-fn value(rest: &mut Peekable<Chars>) -> Option<Json> {
+fn value(rest: &mut Peekable<Chars>, depth: usize) -> Option<Json> {
     blank(rest);
     match *rest.peek()? {
-        '{' => members(rest, '}', |rest| {
+        '{' => members(rest, '}', depth, |rest, depth| {
             blank(rest);
             let name = text(rest)?;
             blank(rest);
             rest.next_if_eq(&':')?;
-            Some((name, value(rest)?))
+            Some((name, value(rest, depth)?))
+        })
+        .filter(|members| {
+            let mut names: Vec<&String> = members.iter().map(|(name, _)| name).collect();
+            names.sort();
+            names.windows(2).all(|pair| pair[0] != pair[1])
         })
         .map(Json::Object),
-        '[' => members(rest, ']', value).map(Json::List),
+        '[' => members(rest, ']', depth, value).map(Json::List),
         '"' => text(rest).map(Json::Text),
         _ => {
             let mut word = String::new();
@@ -90,14 +116,23 @@ fn value(rest: &mut Peekable<Chars>) -> Option<Json> {
             match word.as_str() {
                 "null" => Some(Json::Null),
                 "true" | "false" => Some(Json::Bool),
-                _ => word.parse().ok().filter(|x: &f64| x.is_finite()).map(Json::Number),
+                word if word.starts_with(|c: char| c == '-' || c.is_ascii_digit()) => {
+                    word.parse().ok().filter(|x: &f64| x.is_finite()).map(Json::Number)
+                }
+                _ => None,
             }
         }
     }
 }
 
-/// What stands between brackets, separated by commas.
-fn members<T>(rest: &mut Peekable<Chars>, end: char, item: fn(&mut Peekable<Chars>) -> Option<T>) -> Option<Vec<T>> {
+/// What stands between brackets, separated by commas; `depth` more may be opened.
+fn members<T>(
+    rest: &mut Peekable<Chars>,
+    end: char,
+    depth: usize,
+    item: fn(&mut Peekable<Chars>, usize) -> Option<T>,
+) -> Option<Vec<T>> {
+    let inner = depth.checked_sub(1)?;
     let mut found = Vec::new();
     rest.next();
     blank(rest);
@@ -105,7 +140,7 @@ fn members<T>(rest: &mut Peekable<Chars>, end: char, item: fn(&mut Peekable<Char
         return Some(found);
     }
     loop {
-        found.push(item(rest)?);
+        found.push(item(rest, inner)?);
         blank(rest);
         match rest.next()? {
             ',' => continue,
@@ -130,6 +165,7 @@ fn text(rest: &mut Peekable<Chars>) -> Option<String> {
                 'u' => escaped(rest)?,
                 c => c,
             }),
+            c if c < ' ' => return None,
             c => out.push(c),
         }
     }

@@ -10,10 +10,19 @@ use std::process::exit;
 use std::time::Instant;
 
 use bundle::{read_features, Bundle};
-use json::quoted;
+use json::{quoted, shown};
 use onnxruntime::Detector;
 
 const USAGE: &str = "stale_detect BUNDLE FEATURES.npy --duration SECONDS [--precision fp32|int8] [--repeat N]";
+
+const HELP: &str = "Finds actions in a video's features with the detector of a bundle, and prints them as JSON.
+
+  BUNDLE          the bundle's folder
+  FEATURES.npy    features (T, C) of the whole video, float32 or float16
+  --duration      length of the video in seconds, > 0
+  --precision     fp32 (the default) or int8
+  --repeat        run N more times and write the median time to stderr
+  --version       print the version of ONNX Runtime";
 
 struct Options {
     paths: Vec<String>,
@@ -36,8 +45,8 @@ fn options(arguments: &[String]) -> Result<Options, String> {
             "--repeat" => options.repeat = value.parse().map_err(|_| format!("--repeat must be a number; got {}", value))?,
             "--precision" => options.precision = value.clone(),
             "--graph" if value == "detector" => {}
-            "--graph" => return Err(format!("this program runs the detector with the core; got --graph {}", value)),
-            other => return Err(format!("unknown option {}", other)),
+            "--graph" => return Err(format!("this program runs the detector with the core; got --graph {}", shown(value))),
+            other => return Err(format!("unknown option {}", shown(other))),
         }
     }
     if options.paths.len() != 2 {
@@ -51,17 +60,20 @@ fn options(arguments: &[String]) -> Result<Options, String> {
 
 fn run(options: &Options, api: onnxruntime::Api) -> Result<(), String> {
     let bundle = Bundle::open(&options.paths[0])?;
-    let network = bundle.detector(&options.precision)?;
+    let entry = bundle.detector(&options.precision)?;
+    let policy = bundle.policy(entry)?;
+    let settings = bundle.decode_settings(policy)?;
+    let network = bundle.checked_file(entry)?;
     let classes = bundle.class_bank()?;
-    let settings = bundle.decode_settings()?;
     let path = Path::new(&options.paths[1]);
     let features = bundle.fitted(&read_features(path)?)?;
 
     let detector = Detector::open(api, &network)?;
     let (t, k) = (features.rows, classes.names.len());
     let localize = || {
-        let (class_logits, masks) = detector.run(&features.values, t, &classes.embeddings.values, k)?;
-        stale_core::decode(&settings, &class_logits, &masks, k, t)
+        let (video, vocabulary) = ((&features.values[..], t), (&classes.embeddings.values[..], k));
+        let outputs = detector.run(video, vocabulary, policy.reads, &policy.shapes(k, t))?;
+        stale_core::decode(policy, &settings, &outputs, k, t)
     };
 
     let seconds = |snippets: f64| snippets / t as f64 * options.duration_s;
@@ -91,8 +103,17 @@ fn run(options: &Options, api: onnxruntime::Api) -> Result<(), String> {
     Ok(())
 }
 
+/// What a terminal shows as one line, whatever a bundle holds.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).take(900).collect()
+}
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments == ["--help"] || arguments == ["-h"] {
+        println!("usage: {}\n\n{}", USAGE, HELP);
+        return;
+    }
     let (api, version) = onnxruntime::open_library().unwrap_or_else(|problem| {
         eprintln!("error: {}", problem);
         exit(1);
@@ -102,11 +123,11 @@ fn main() {
         return;
     }
     let options = options(&arguments).unwrap_or_else(|problem| {
-        eprintln!("{}; usage: {}", problem, USAGE);
+        eprintln!("{}; usage: {}", one_line(&problem), USAGE);
         exit(2);
     });
     if let Err(problem) = run(&options, api) {
-        eprintln!("error: {}", problem);
+        eprintln!("error: {}", one_line(&problem));
         exit(1);
     }
 }

@@ -94,34 +94,36 @@ impl Detector {
         Ok(Detector { api, session, memory })
     }
 
-    /// Run features (T, C) and class embeddings (K, D): class logits (K+1, T) and masks (T, T).
+    /// Run features (T, C) and class embeddings (K, D): the outputs of these names, float32, which must have these shapes.
     pub fn run(
         &self,
-        features: &[f32],
-        n_snippets: usize,
-        embeddings: &[f32],
-        n_classes: usize,
-    ) -> Result<(Vec<f32>, Vec<f32>), String> {
+        features: (&[f32], usize),
+        embeddings: (&[f32], usize),
+        reads: &[&str],
+        shapes: &[Vec<usize>],
+    ) -> Result<Vec<Vec<f32>>, String> {
+        let ((features, n_snippets), (embeddings, n_classes)) = (features, embeddings);
         let inputs = [
             self.tensor(features, &[1, n_snippets as i64, (features.len() / n_snippets) as i64])?,
             self.tensor(embeddings, &[n_classes as i64, (embeddings.len() / n_classes) as i64])?,
         ];
-        let names: Vec<CString> =
-            ["features", "class_embeddings", "class_logits", "masks"].iter().map(|name| CString::new(*name).unwrap()).collect();
+        let names = ["features", "class_embeddings"].iter().chain(reads).map(|name| CString::new(*name).unwrap());
+        let names: Vec<CString> = names.collect();
         let names: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
-        let mut outputs: [Opaque; 2] = [null_mut(); 2];
+        let mut outputs: Vec<Opaque> = vec![null_mut(); reads.len()];
         unsafe {
             #[rustfmt::skip]
             let run = function!(self.api, 9, fn(Opaque, *const c_void, *const *const c_char, *const Opaque, usize,
                                                 *const *const c_char, usize, *mut Opaque)); // Run
-            self.api.need(run(self.session, null(), names.as_ptr(), inputs.as_ptr(), 2, names[2..].as_ptr(), 2, outputs.as_mut_ptr()))?;
+            self.api.need(run(self.session, null(), names.as_ptr(), inputs.as_ptr(), 2, names[2..].as_ptr(), reads.len(),
+                              outputs.as_mut_ptr()))?;
         }
-        let logits = self.numbers(outputs[0], (n_classes + 1) * n_snippets)?;
-        let masks = self.numbers(outputs[1], n_snippets * n_snippets)?;
+        let values = outputs.iter().zip(reads).zip(shapes).map(|((value, name), shape)| self.numbers(*value, name, shape));
+        let values = values.collect::<Result<_, String>>()?;
         for value in inputs.iter().chain(outputs.iter()) {
             unsafe { function!(self.api, 96, fn(Opaque) -> ())(*value) } // ReleaseValue
         }
-        Ok((logits, masks))
+        Ok(values)
     }
 
     /// A tensor that borrows the values.
@@ -136,11 +138,26 @@ impl Detector {
         Ok(value)
     }
 
-    fn numbers(&self, value: Opaque, count: usize) -> Result<Vec<f32>, String> {
-        let mut data = null_mut();
+    /// The values of an output, after its type and shape were found to be these.
+    fn numbers(&self, value: Opaque, name: &str, shape: &[usize]) -> Result<Vec<f32>, String> {
+        let (mut is_tensor, mut kind, mut n_axes) = (0, 0, 0usize);
+        let (mut info, mut data) = (null_mut(), null_mut());
         unsafe {
+            self.api.need(function!(self.api, 50, fn(Opaque, *mut c_int))(value, &mut is_tensor))?; // IsTensor
+            if is_tensor == 0 {
+                return Err(format!("the detector's output {} must be a tensor", name));
+            }
+            self.api.need(function!(self.api, 65, fn(Opaque, *mut Opaque))(value, &mut info))?; // GetTensorTypeAndShape
+            self.api.need(function!(self.api, 60, fn(Opaque, *mut c_int))(info, &mut kind))?; // GetTensorElementType
+            self.api.need(function!(self.api, 61, fn(Opaque, *mut usize))(info, &mut n_axes))?; // GetDimensionsCount
+            let mut got = vec![0i64; n_axes];
+            self.api.need(function!(self.api, 62, fn(Opaque, *mut i64, usize))(info, got.as_mut_ptr(), n_axes))?; // GetDimensions
+            function!(self.api, 99, fn(Opaque) -> ())(info); // ReleaseTensorTypeAndShapeInfo
+            if kind != FLOAT || !got.iter().map(|size| *size as usize).eq(shape.iter().copied()) {
+                return Err(format!("the detector's output {} must be float32 {:?}; got {:?} of type {}", name, shape, got, kind));
+            }
             self.api.need(function!(self.api, 51, fn(Opaque, *mut Opaque))(value, &mut data))?; // GetTensorMutableData
-            Ok(std::slice::from_raw_parts(data as *const f32, count).to_vec())
+            Ok(std::slice::from_raw_parts(data as *const f32, shape.iter().product()).to_vec())
         }
     }
 }

@@ -47,9 +47,27 @@ extern "C" {
                             error_size: usize) -> i32;
 }
 
+/// A way to decode, named by `decode.policy` of a manifest.
+pub struct Policy {
+    pub name: &'static str,
+    /// Outputs of the detector, in the order that `decode` takes them.
+    pub reads: &'static [&'static str],
+}
+
+pub const POLICIES: [Policy; 2] =
+    [Policy { name: "paper", reads: &["class_logits", "masks"] }, Policy { name: "release", reads: &["class_logits", "masks"] }];
+
+impl Policy {
+    /// The shapes of what it reads, for K classes and T snippets.
+    pub fn shapes(&self, n_classes: usize, n_snippets: usize) -> Vec<Vec<usize>> {
+        vec![vec![1, n_classes + 1, n_snippets], vec![1, n_snippets, n_snippets]]
+    }
+}
+
 /// The "decode" settings of a manifest. `regions`: 0 runs, 1 hull. `soft_nms`: 0 gaussian, 1 linear, 2 hard.
+/// The policy `release` reads none of them.
+#[derive(Default)]
 pub struct Settings {
-    pub release_policy: bool,
     pub class_threshold: f64,
     pub top_snippets: i64,
     pub mask_thresholds: Vec<f64>,
@@ -62,18 +80,20 @@ pub struct Settings {
     pub max_detections: i64,
 }
 
-/// Turn class logits (K+1, T), background last, and masks (T, T) into detections, best first.
+/// Turn what a policy reads, class logits (K+1, T), background last, and masks (T, T), into detections, best first.
 pub fn decode(
+    policy: &Policy,
     settings: &Settings,
-    class_logits: &[f32],
-    masks: &[f32],
+    outputs: &[Vec<f32>],
     n_classes: usize,
     n_snippets: usize,
 ) -> Result<Vec<Detection>, String> {
-    if class_logits.len() != (n_classes + 1) * n_snippets || masks.len() != n_snippets * n_snippets {
+    let sizes = policy.shapes(n_classes, n_snippets).into_iter().map(|shape| shape.iter().product::<usize>());
+    if !sizes.eq(outputs.iter().map(Vec::len)) {
         return Err(format!("class logits must be (K + 1, T), masks (T, T) for K = {}, T = {}", n_classes, n_snippets));
     }
-    let capacity = if settings.release_policy { RELEASE_MOST } else { settings.max_detections.max(0) as usize };
+    let (class_logits, masks, release) = (&outputs[0], &outputs[1], policy.name == "release");
+    let capacity = if release { RELEASE_MOST } else { settings.max_detections.max(0) as usize };
     let mut found = vec![Detection { label: 0, score: 0.0, start: 0.0, end: 0.0 }; capacity];
     let mut count = 0;
     let mut error = [0u8; 256];
@@ -99,7 +119,7 @@ pub fn decode(
         }
         let (logits, masks, out) = (class_logits.as_ptr(), masks.as_ptr(), found.as_mut_ptr());
         let message = error.as_mut_ptr() as *mut c_char;
-        if settings.release_policy {
+        if release {
             stale_decode_release(logits, masks, n_classes, n_snippets, out, capacity, &mut count, message, error.len())
         } else {
             stale_decode_paper(logits, masks, n_classes, n_snippets, &parameters, out, capacity, &mut count, message, error.len())
