@@ -1,15 +1,25 @@
 #!/usr/bin/env node
 // Features to detections with onnxruntime-node: node localize.mjs BUNDLE FEATURES.npy --duration SECONDS
-import { readFile } from "node:fs/promises";
-import { basename, extname, join } from "node:path";
+import { readFile, realpath, stat } from "node:fs/promises";
+import { basename, extname, join, sep } from "node:path";
 import { parseArgs } from "node:util";
 
 import * as ort from "onnxruntime-node";
 
-import { activityNet, Bundle, fitted, localize, Refusal } from "./stale-edge.mjs";
+import { activityNet, Bundle, fitted, localize, MOST_FILE_BYTES, Refusal } from "./stale-edge.mjs";
 
 const USAGE =
-  "usage: node localize.mjs BUNDLE FEATURES.npy --duration SECONDS [--precision fp32|int8] [--graph localizer] [--repeat N]";
+  "usage: node localize.mjs BUNDLE FEATURES.npy --duration SECONDS [--precision fp32|int8] [--graph pipeline] [--repeat N]";
+const HELP = `
+Finds actions in a video's features with the pipeline of a bundle, and prints them as JSON.
+
+  BUNDLE          the bundle's folder
+  FEATURES.npy    features (T, C) of the whole video, float32 or float16
+  --duration      length of the video in seconds, > 0
+  --precision     fp32 (the default) or int8
+  --graph         pipeline, the one that this program knows
+  --repeat        run N more times and write the median time to stderr
+  --version       print the version of onnxruntime-node`;
 
 /** A command line that says nothing clear; the exit code is 2. */
 class UsageError extends Error {}
@@ -22,7 +32,8 @@ function commandLine() {
       options: {
         duration: { type: "string" },
         precision: { type: "string", default: "fp32" },
-        graph: { type: "string", default: "localizer" },
+        graph: { type: "string", default: "pipeline" },
+        help: { type: "boolean", short: "h", default: false },
         repeat: { type: "string", default: "0" },
         version: { type: "boolean", default: false },
       },
@@ -32,9 +43,11 @@ function commandLine() {
   }
   const { values, positionals: [bundle, features] } = parsed;
   const repeat = Number(values.repeat);
+  if (values.help) return { help: true, version: false, bundle, features, repeat, precision: "", durationS: 0 };
   if (values.version) return { version: true, bundle, features, repeat, precision: "", durationS: 0 };
   if (parsed.positionals.length !== 2 || values.duration === undefined) throw new UsageError(USAGE);
-  if (values.graph !== "localizer") throw new UsageError(`--graph must be localizer; got ${values.graph}`);
+  // Format 1 calls the pipeline's role localizer.
+  if (!["pipeline", "localizer"].includes(values.graph)) throw new UsageError(`--graph must be pipeline; got ${values.graph}`);
   if (!Number.isInteger(repeat) || repeat < 0) throw new UsageError(`--repeat must be >= 0; got ${values.repeat}`);
   const durationS = Number(values.duration.trim() || NaN);
   if (!(Number.isFinite(durationS) && durationS > 0)) {
@@ -46,18 +59,60 @@ function commandLine() {
 async function main() {
   const options = commandLine();
   if (options.version) return console.log(`onnxruntime-node ${ort.env.versions.node}`);
-  const bundle = await Bundle.open(async (path) => new Uint8Array(await readFile(join(options.bundle, path))));
-  const graph = await bundle.graph("localizer", options.precision);
-  const video = new Uint8Array(await readFile(options.features));
+  if (options.help) return console.log(`${USAGE}\n${HELP}`);
+  const bundle = await Bundle.open((path, most) => inside(options.bundle, path, most));
+  const graph = await bundle.graph("pipeline", options.precision);
+  const video = await regular(options.features, MOST_FILE_BYTES);
   const contract = bundle.manifest.feature_contract;
   fitted(video, contract); // refuses before anything is opened
 
   // One thread: nothing burns all cores unasked.
-  const session = await ort.InferenceSession.create(graph, { intraOpNumThreads: 1, interOpNumThreads: 1 });
-  const run = () => localize(ort, session, fitted(video, contract), bundle.classBank, options.durationS);
+  const session = await refusing(ort.InferenceSession.create(graph, { intraOpNumThreads: 1, interOpNumThreads: 1 }));
+  const answers = { run: (/** @type {Record<string, any>} */ feeds) => refusing(session.run(feeds)) };
+  const run = () => localize(ort, answers, fitted(video, contract), bundle.classBank, options.durationS);
   const name = basename(options.features, extname(options.features));
   console.log(JSON.stringify(activityNet(name, await run())));
   if (options.repeat > 0) console.error(`milliseconds: ${await median(run, options.repeat)}`);
+}
+
+/**
+ * Read a regular file of at most `most` bytes; a pipe would never end.
+ * @param {string} path
+ * @param {number} most
+ */
+async function regular(path, most) {
+  const status = await stat(path);
+  if (!status.isFile()) throw new Refusal(`${path} must be a regular file`);
+  if (status.size > most) throw new Refusal(`${path} has ${status.size} bytes; at most ${most} are read`);
+  return new Uint8Array(await readFile(path));
+}
+
+/**
+ * Read a file of a folder, where no link leads out of it.
+ * @param {string} folder
+ * @param {string} path
+ * @param {number} most
+ */
+async function inside(folder, path, most) {
+  const [root, real] = [await realpath(folder), await realpath(join(folder, path))];
+  if (!real.startsWith(root.endsWith(sep) ? root : root + sep)) {
+    throw new Refusal(`${path} is a link that leads outside the bundle, to ${real}`);
+  }
+  return regular(real, most);
+}
+
+/**
+ * Turn what ONNX Runtime says of a network that it cannot run into a refusal.
+ * @template T
+ * @param {Promise<T>} answer
+ * @returns {Promise<T>}
+ */
+async function refusing(answer) {
+  try {
+    return await answer;
+  } catch (error) {
+    throw new Refusal(`ONNX Runtime: ${/** @type {Error} */ (error).message}`);
+  }
 }
 
 /**
@@ -80,6 +135,6 @@ try {
 } catch (error) {
   const { code, message } = /** @type {NodeJS.ErrnoException} */ (error);
   if (!(error instanceof UsageError || error instanceof Refusal || code)) throw error;
-  console.error(`error: ${message.replace(/\s+/g, " ")}`);
+  console.error(`error: ${message.replace(/\s+/g, " ").replace(/\p{C}/gu, "?").slice(0, 900)}`);
   process.exitCode = error instanceof UsageError ? 2 : 1;
 }

@@ -1,4 +1,4 @@
-// A stale-edge bundle in JavaScript: files and contract checked, features fitted, the one-file localizer run.
+// A stale-edge bundle in JavaScript: files and contract checked, features fitted, the pipeline (features to segments) run.
 // Runs in Node and in browsers, with onnxruntime-node or onnxruntime-web; depends on neither.
 // The contract is ../BUNDLE.md.
 
@@ -8,7 +8,12 @@
 /** @typedef {{rows: number, columns: number, values: Float32Array}} Matrix Row after row. */
 /** @typedef {{names: string[], embeddings: Matrix, fingerprint: string}} ClassBank */
 /** @typedef {{label: string, score: number, segment: [number, number]}} Detection Segment in seconds. */
-/** @typedef {(path: string) => Promise<Uint8Array<ArrayBuffer>>} ReadFile Gives a file of the bundle by its path in the manifest. */
+/**
+ * Gives a file of the bundle by its path in the manifest, which is checked: it is relative and stays inside by its name.
+ * A reader that opens files refuses links that lead out of the folder, what is no regular file, and files that are larger
+ * than `most` bytes, before it reads them.
+ * @typedef {(path: string, most: number) => Promise<Uint8Array<ArrayBuffer>>} ReadFile
+ */
 /** @typedef {{dtype: string, shape: number[], values: Float32Array | string[]}} NpyArray */
 /**
  * What this module needs of onnxruntime-node or onnxruntime-web.
@@ -16,10 +21,30 @@
  */
 /** @typedef {{run: (feeds: Record<string, any>) => Promise<Record<string, any>>}} Session */
 
-export const FORMAT = "stale-edge-bundle/1";
+export const FORMATS = ["stale-edge-bundle/1", "stale-edge-bundle/2"];
 
-/** Something that cannot be used, in one sentence for whoever gave it. */
+/** The roles of what can be run; format 1 calls the pipeline a localizer. */
+const ROLES = { detector: "detector", pipeline: "localizer" };
+/** @typedef {keyof typeof ROLES} Graph */
+
+/** Limits of this module; BUNDLE.md lists them. A network is a protobuf, which is never larger than 2 GiB. */
+export const MOST_FILE_BYTES = 2 ** 31;
+const MOST_MANIFEST_BYTES = 2 ** 24;
+const MOST_DEPTH = 100;
+const MOST_NUMBERS = 2 ** 28;
+const MOST_SNIPPETS = 2 ** 20;
+
+/** Something that cannot be used, in one sentence for the person who gave it. */
 export class Refusal extends Error {}
+
+/**
+ * Write text from outside as a message may repeat it: at most 80 characters, none of them a control character.
+ * @param {unknown} value
+ */
+function shown(value) {
+  const text = (JSON.stringify(value) ?? String(value)).replace(/\p{C}/gu, "?");
+  return text.length > 80 ? `${text.slice(0, 77)}...` : text;
+}
 
 /** A bundle: its manifest, its classes, and its other files on demand, each checked byte by byte. */
 export class Bundle {
@@ -40,62 +65,69 @@ export class Bundle {
    * @returns {Promise<Bundle>}
    */
   static async open(readFile) {
-    const manifest = parseManifest(await readFile("manifest.json"));
+    const manifest = parseManifest(await readFile("manifest.json", MOST_MANIFEST_BYTES));
     const banks = manifest.files.filter((file) => file.role === "class_bank");
     if (banks.length !== 1) throw new Refusal(`A bundle has one class bank; this one has ${banks.length}.`);
     return new Bundle(manifest, parseClassBank(await checkedFile(readFile, banks[0])), readFile);
   }
 
   /**
-   * List the precisions in which the bundle has a file of a role for ONNX Runtime.
-   * @param {string} role
+   * List the precisions in which the bundle has a graph for ONNX Runtime.
+   * @param {Graph} graph
    * @returns {string[]}
    */
-  precisions(role) {
+  precisions(graph) {
     return this.manifest.files
-      .filter((file) => file.role === role && file.runtime === "onnxruntime")
+      .filter((file) => file.role === ROLES[graph] && file.runtime === "onnxruntime")
       .map((file) => String(file.precision));
   }
 
   /**
    * Read a graph, its bytes checked.
-   * @param {string} role `localizer` or `detector`
+   * @param {Graph} graph
    * @param {string} precision
    * @returns {Promise<Uint8Array<ArrayBuffer>>}
    */
-  async graph(role, precision) {
-    const entry = this.manifest.files.find(
-      (file) => file.role === role && file.runtime === "onnxruntime" && file.precision === precision,
+  async graph(graph, precision) {
+    const entries = this.manifest.files.filter(
+      (file) => file.role === ROLES[graph] && file.runtime === "onnxruntime" && file.precision === precision,
     );
-    if (!entry) {
-      const held = this.precisions(role).join(", ") || "none";
-      throw new Refusal(`The bundle has no ${role} in ${precision}; it has: ${held}.`);
+    if (entries.length !== 1) {
+      const held = this.precisions(graph);
+      throw new Refusal(`The bundle must have one ${graph} in ${precision}; it has: ${held.length ? shown(held.join(", ")) : "none"}.`);
     }
-    return checkedFile(this.readFile, entry);
+    return checkedFile(this.readFile, entries[0]);
   }
 }
 
 /**
- * Find actions with a localizer graph.
+ * Find actions with a pipeline.
  * @param {Runtime} ort
- * @param {Session} session of the localizer
+ * @param {Session} session of the pipeline
  * @param {Matrix} features as `fitted` gives them
  * @param {ClassBank} bank
  * @param {number} durationS
  * @returns {Promise<Detection[]>} best first
  */
 export async function localize(ort, session, features, bank, durationS) {
-  const outputs = await session.run({
+  const { segments, scores, labels } = await session.run({
     features: new ort.Tensor("float32", features.values, [1, features.rows, features.columns]),
     class_embeddings: new ort.Tensor("float32", bank.embeddings.values, [bank.names.length, bank.embeddings.columns]),
     duration_s: new ort.Tensor("float32", Float32Array.of(durationS), [1]),
   });
-  const segments = outputs.segments.data;
-  return Array.from(outputs.scores.data, (score, i) => ({
-    label: bank.names[Number(outputs.labels.data[i])],
-    score,
-    segment: [segments[2 * i], segments[2 * i + 1]],
-  }));
+  const [n] = scores.dims;
+  const shapes = [segments.dims, scores.dims, labels.dims].join(" ");
+  if (shapes !== `${n},2 ${n} ${n}` || [segments, scores, labels].map(({ type }) => type).join() !== "float32,float32,int64") {
+    throw new Refusal("The pipeline must give segments (N, 2) and scores (N), float32, and labels (N), int64.");
+  }
+  if (!segments.data.every(Number.isFinite) || !scores.data.every(Number.isFinite)) {
+    throw new Refusal("The pipeline gave a score or a segment that is not finite.");
+  }
+  return Array.from(scores.data, (score, i) => {
+    const label = bank.names[Number(labels.data[i])];
+    if (label === undefined) throw new Refusal(`The pipeline gave label ${labels.data[i]} of ${bank.names.length} classes.`);
+    return { label, score, segment: [segments.data[2 * i], segments.data[2 * i + 1]] };
+  });
 }
 
 /**
@@ -131,23 +163,46 @@ export function select(bank, names) {
  * @returns {Matrix} what the graph takes
  */
 export function fitted(bytes, contract) {
+  const channels = integer(contract, "channels", MOST_NUMBERS);
+  const linear = contract.resampling === "linear";
+  if (!linear && contract.resampling !== "none") {
+    throw new Refusal(`Resampling ${shown(contract.resampling)} is not known to this program; it knows linear and none.`);
+  }
+  const length = linear
+    ? integer(contract, "resample_to", MOST_SNIPPETS)
+    : contract.length === null ? null : integer(contract, "length", MOST_SNIPPETS);
   const { dtype, shape, values } = parseNpy(bytes);
   if (!(values instanceof Float32Array)) {
-    throw new Refusal(`Features must be float32 or float16; these are ${dtype}.`);
+    throw new Refusal(`Features must be float32 or float16; these are ${shown(dtype)}.`);
   }
   if (shape.length !== 2) throw new Refusal(`Features must have two axes, (T, C); these have shape (${shape}).`);
   const [rows, columns] = shape;
-  if (columns !== contract.channels) {
-    throw new Refusal(`The features have ${columns} channels; this bundle takes ${contract.channels}.`);
+  if (columns !== channels) {
+    throw new Refusal(`The features have ${columns} channels; this bundle takes ${channels}.`);
   }
-  if (rows < 1) throw new Refusal("The features hold no snippet.");
+  if (rows < 1 || rows > MOST_SNIPPETS) throw new Refusal(`Features hold 1 to ${MOST_SNIPPETS} snippets; these hold ${rows}.`);
   const bad = values.findIndex((value) => !Number.isFinite(value));
   if (bad >= 0) throw new Refusal(`Snippet ${Math.floor(bad / columns)} of the features is not finite.`);
-  if (contract.resampling === "linear") return resampled({ rows, columns, values }, Number(contract.resample_to));
-  if (contract.length !== null && rows !== contract.length) {
-    throw new Refusal(`The features have ${rows} snippets; this bundle takes exactly ${contract.length}.`);
+  if (linear) return resampled({ rows, columns, values }, Number(length));
+  if (length !== null && rows !== length) {
+    throw new Refusal(`The features have ${rows} snippets; this bundle takes exactly ${length}.`);
   }
   return { rows, columns, values };
+}
+
+/**
+ * Read a size of the feature contract: a whole number from 1 to `most`.
+ * @param {FeatureContract} contract
+ * @param {"channels" | "length" | "resample_to"} key
+ * @param {number} most
+ * @returns {number}
+ */
+function integer(contract, key, most) {
+  const value = contract[key];
+  if (!Number.isInteger(value) || Number(value) < 1 || Number(value) > most) {
+    throw new Refusal(`${key} of the feature contract must be a whole number from 1 to ${most}; got ${shown(value)}.`);
+  }
+  return Number(value);
 }
 
 /**
@@ -159,6 +214,7 @@ export function fitted(bytes, contract) {
 export function resampled(features, length) {
   const { rows, columns, values } = features;
   if (rows === length) return features;
+  if (length > MOST_NUMBERS / columns) throw new Refusal(`Resampled features would be more than ${MOST_NUMBERS} numbers.`);
   const result = new Float32Array(length * columns);
   for (let i = 0; i < length; i++) {
     const position = Math.max((i + 0.5) * (rows / length) - 0.5, 0);
@@ -180,6 +236,40 @@ export function resampled(features, length) {
  * @returns {NpyArray}
  */
 export function parseNpy(bytes) {
+  return whole(() => arrayOf(bytes));
+}
+
+/**
+ * Say that a file is cut short where it names places behind its end.
+ * @template T
+ * @param {() => T} read
+ * @returns {T}
+ */
+function whole(read) {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof RangeError) throw new Refusal("The file of NumPy is damaged: it names places behind its end.");
+    throw error;
+  }
+}
+
+/**
+ * Join code points; control characters and numbers that are no character are refused.
+ * @param {number[]} codes
+ */
+function textOf(codes) {
+  const isCharacter = (/** @type {number} */ code) =>
+    code >= 0x20 && (code < 0x7f || code >= 0xa0) && (code < 0xd800 || code >= 0xe000) && code <= 0x10ffff;
+  if (!codes.every(isCharacter)) throw new Refusal("A text holds a control character, or a number that is no character.");
+  return codes.map((code) => String.fromCodePoint(code)).join("");
+}
+
+/**
+ * @param {Uint8Array} bytes
+ * @returns {NpyArray}
+ */
+function arrayOf(bytes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (bytes.length < 12 || bytes[0] !== 0x93 || ascii(bytes.subarray(1, 6)) !== "NUMPY") {
     throw new Refusal("This is no .npy file of NumPy.");
@@ -188,18 +278,23 @@ export function parseNpy(bytes) {
   const end = start + (bytes[6] === 1 ? view.getUint16(8, true) : view.getUint32(8, true));
   const header = ascii(bytes.subarray(start, end));
   const dtype = /'descr': *'([^']+)'/.exec(header)?.[1] ?? "a structure";
-  const shape = (/'shape': *\(([^)]*)\)/.exec(header)?.[1] ?? "").split(",").filter((size) => size.trim()).map(Number);
+  const sizes = (/'shape': *\(([^)]*)\)/.exec(header)?.[1] ?? "?").split(",").map((size) => size.trim());
+  const shape = sizes.filter(Boolean).map(Number);
+  if (shape.some((size) => !Number.isInteger(size) || size < 0)) throw new Refusal(`No array has the shape (${shown(sizes.join())}).`);
   if (/'fortran_order': *True/.test(header)) throw new Refusal("The array lies in Fortran order; save it in C order.");
-  const width = { "<f4": 4, "<f2": 2 }[dtype] ?? (dtype.startsWith("<U") ? 4 * Number(dtype.slice(2)) : 0);
-  if (!width) throw new Refusal(`Only float32, float16 and text in little-endian order are read; this is ${dtype}.`);
+  const characters = /^<U([1-9][0-9]{0,8})$/.exec(dtype);
+  const width = { "<f4": 4, "<f2": 2 }[dtype] ?? (characters ? 4 * Number(characters[1]) : 0);
+  if (!width) throw new Refusal(`Only float32, float16 and text in little-endian order are read; this is ${shown(dtype)}.`);
   const count = shape.reduce((product, size) => product * size, 1);
-  if (bytes.length !== end + count * width) {
-    throw new Refusal(`The .npy file is cut short: ${bytes.length} bytes instead of ${end + count * width}.`);
+  if (bytes.length !== end + count * width || shape.some((size) => size > bytes.length)) {
+    throw new Refusal(`The .npy file has ${bytes.length} bytes; its shape needs ${end + count * width}.`);
   }
+  if (count > MOST_NUMBERS) throw new Refusal(`The .npy file holds ${count} numbers; at most ${MOST_NUMBERS} are read.`);
   if (dtype.startsWith("<U")) {
     const texts = Array.from({ length: count }, (_, i) => {
       const codes = Array.from({ length: width / 4 }, (_, j) => view.getUint32(end + i * width + 4 * j, true));
-      return String.fromCodePoint(...codes).replace(/\0+$/, "");
+      const last = codes.indexOf(0);
+      return textOf(last < 0 ? codes : codes.slice(0, last)); // the rest is padding
     });
     return { dtype, shape, values: texts };
   }
@@ -215,6 +310,14 @@ export function parseNpy(bytes) {
  * @returns {Map<string, NpyArray>}
  */
 export function parseNpz(bytes) {
+  return whole(() => arraysOf(bytes));
+}
+
+/**
+ * @param {Uint8Array} bytes
+ * @returns {Map<string, NpyArray>}
+ */
+function arraysOf(bytes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   let at = bytes.length - 22; // the end record, of an archive without comment
   if (at < 0 || view.getUint32(at, true) !== 0x06054b50) throw new Refusal("This is no .npz file of NumPy.");
@@ -240,14 +343,42 @@ export function parseNpz(bytes) {
 function parseManifest(bytes) {
   let manifest;
   try {
-    manifest = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+    const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    manifest = JSON.parse(text);
+    checkText(text);
   } catch (error) {
-    throw new Refusal(`manifest.json cannot be read: ${/** @type {Error} */ (error).message}.`);
+    throw new Refusal(`manifest.json cannot be read: ${shown(/** @type {Error} */ (error).message)}.`);
   }
-  if (manifest?.format !== FORMAT) {
-    throw new Refusal(`The bundle is of format ${JSON.stringify(manifest?.format)}; this program reads ${FORMAT}.`);
+  if (!FORMATS.includes(manifest?.format)) {
+    throw new Refusal(`The bundle is of format ${shown(manifest?.format)}; this program reads ${FORMATS.join(" and ")}.`);
+  }
+  const { files, feature_contract: contract } = manifest;
+  if (!Array.isArray(files) || files.some((file) => typeof file !== "object" || file === null) || !contract) {
+    throw new Refusal("manifest.json must have a feature_contract, and files as a list of objects.");
   }
   return manifest;
+}
+
+/**
+ * Refuse what JSON.parse lets through: a key twice in one object, numbers beyond double, and great depth.
+ * @param {string} text that JSON.parse takes
+ */
+function checkText(text) {
+  /** Keys of the objects that are open; null for lists. @type {(?Set<string>)[]} */
+  const open = [];
+  let before = "";
+  for (const [token] of text.matchAll(/"[^"\\]*(?:\\.[^"\\]*)*"|[{}[\],:]|[^\s{}[\],:"]+/gs)) {
+    if (token === "{" || token === "[") open.push(token === "{" ? new Set() : null);
+    if (token === "}" || token === "]") open.pop();
+    if (open.length > MOST_DEPTH) throw new Refusal(`objects and lists are more than ${MOST_DEPTH} deep`);
+    if (token === ":") {
+      const [keys, key] = [open.at(-1), JSON.parse(before)];
+      if (keys?.has(key)) throw new Refusal(`the key ${shown(key)} stands twice in one object`);
+      keys?.add(key);
+    }
+    if (/^[-0-9]/.test(token) && !Number.isFinite(Number(token))) throw new Refusal(`${token.slice(0, 20)} is too large`);
+    before = token;
+  }
 }
 
 /**
@@ -261,20 +392,35 @@ function parseClassBank(bytes) {
     throw new Refusal("The class bank does not hold names, embeddings and a fingerprint.");
   }
   const [rows, columns] = embeddings.shape;
+  if (names.shape.length !== 1 || embeddings.shape.length !== 2 || rows !== names.values.length || !(rows * columns)) {
+    throw new Refusal(`The class bank must hold K names and embeddings (K, D); it has (${names.shape}) and (${embeddings.shape}).`);
+  }
+  if (!embeddings.values.every(Number.isFinite)) throw new Refusal("An embedding of the class bank is not finite.");
+  if (names.values.includes("") || new Set(names.values).size < rows) {
+    throw new Refusal("A name of the class bank is empty, or stands there twice.");
+  }
   return { names: names.values, embeddings: { rows, columns, values: embeddings.values }, fingerprint: fingerprint.values[0] };
 }
 
 /**
- * Read a file of the bundle; size and sha256 must be those of the manifest.
+ * Read a file of the bundle; its path must stay inside, size and sha256 must be those of the manifest.
  * @param {ReadFile} readFile
  * @param {FileEntry} entry
  */
-async function checkedFile(readFile, entry) {
-  const bytes = await readFile(entry.path);
+async function checkedFile(readFile, { path, bytes: size, sha256: wanted }) {
+  const parts = typeof path === "string" ? path.split("/") : [""];
+  const strange = parts.some((part) => ["", ".", ".."].includes(part) || /[:\\\0]/.test(part));
+  if (strange || path.toLowerCase() === "manifest.json") {
+    throw new Refusal(`The manifest names a path outside the bundle: ${shown(path)}; only relative paths inside are allowed.`);
+  }
+  if (!Number.isInteger(size) || size < 0 || size > MOST_FILE_BYTES) {
+    throw new Refusal(`${shown(path)} must have 0 to ${MOST_FILE_BYTES} bytes; the manifest says ${shown(size)}.`);
+  }
+  const bytes = await readFile(path, size);
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
   const sha256 = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
-  if (bytes.length !== entry.bytes || sha256 !== entry.sha256) {
-    throw new Refusal(`${entry.path} has changed: its bytes are not those that the manifest describes.`);
+  if (bytes.length !== size || sha256 !== wanted) {
+    throw new Refusal(`${shown(path)} has changed: its bytes are not those that the manifest describes.`);
   }
   return bytes;
 }
