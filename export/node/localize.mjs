@@ -1,11 +1,11 @@
 #!/usr/bin/env node
 // Features to detections with onnxruntime-node: node localize.mjs BUNDLE FEATURES.npy --duration SECONDS
-import { readFile, realpath, stat } from "node:fs/promises";
-import { basename, extname, join, sep } from "node:path";
+import { basename, extname } from "node:path";
 import { parseArgs } from "node:util";
 
 import * as ort from "onnxruntime-node";
 
+import { folder, regular } from "./files.mjs";
 import { activityNet, Bundle, fitted, localize, MOST_FILE_BYTES, Refusal } from "./stale-edge.mjs";
 
 const USAGE =
@@ -60,7 +60,7 @@ async function main() {
   const options = commandLine();
   if (options.version) return console.log(`onnxruntime-node ${ort.env.versions.node}`);
   if (options.help) return console.log(`${USAGE}\n${HELP}`);
-  const bundle = await Bundle.open((path, most) => inside(options.bundle, path, most));
+  const bundle = await Bundle.open(folder(options.bundle));
   const graph = await bundle.graph("pipeline", options.precision);
   const video = await regular(options.features, MOST_FILE_BYTES);
   const contract = bundle.manifest.feature_contract;
@@ -73,32 +73,6 @@ async function main() {
   const name = basename(options.features, extname(options.features));
   console.log(JSON.stringify(activityNet(name, await run())));
   if (options.repeat > 0) console.error(`milliseconds: ${await median(run, options.repeat)}`);
-}
-
-/**
- * Read a regular file of at most `most` bytes; a pipe would never end.
- * @param {string} path
- * @param {number} most
- */
-async function regular(path, most) {
-  const status = await stat(path);
-  if (!status.isFile()) throw new Refusal(`${path} must be a regular file`);
-  if (status.size > most) throw new Refusal(`${path} has ${status.size} bytes; at most ${most} are read`);
-  return new Uint8Array(await readFile(path));
-}
-
-/**
- * Read a file of a folder, where no link leads out of it.
- * @param {string} folder
- * @param {string} path
- * @param {number} most
- */
-async function inside(folder, path, most) {
-  const [root, real] = [await realpath(folder), await realpath(join(folder, path))];
-  if (!real.startsWith(root.endsWith(sep) ? root : root + sep)) {
-    throw new Refusal(`${path} is a link that leads outside the bundle, to ${real}`);
-  }
-  return regular(real, most);
 }
 
 /**

@@ -2,7 +2,7 @@
 // Runs in Node and in browsers, with onnxruntime-node or onnxruntime-web; depends on neither.
 // The contract is ../BUNDLE.md.
 
-/** @typedef {{path: string, sha256: string, bytes: number, role: string, runtime: ?string, precision: ?string}} FileEntry */
+/** @typedef {{path: string, sha256: string, bytes: number, role: string, runtime: ?string, precision: ?string, outputs?: {name: string}[]}} FileEntry */
 /** @typedef {{encoder: string, channels: number, fps: ?number, stride: ?number, length: ?number, resampling: "none" | "linear", resample_to: ?number}} FeatureContract */
 /** @typedef {{format: string, architecture: string, feature_contract: FeatureContract, files: FileEntry[]}} Manifest */
 /** @typedef {{rows: number, columns: number, values: Float32Array}} Matrix Row after row. */

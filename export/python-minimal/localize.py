@@ -126,7 +126,7 @@ def fitted(features, contract):
 def named(segments, scores, labels, names):
     """Turn what the pipeline gave into detections, after its shapes, types and values were checked."""
     n = np.shape(scores)[:1]
-    wanted = [(n + (2,), "float32"), (n, "float32"), (n, "int64")]
+    wanted = [((*n, 2), "float32"), (n, "float32"), (n, "int64")]
     if [(np.shape(array), str(np.asarray(array).dtype)) for array in (segments, scores, labels)] != wanted:
         raise ValueError("the pipeline must give segments (N, 2) and scores (N,), float32, and labels (N,), int64")
     if not (np.isfinite(segments).all() and np.isfinite(scores).all()):

@@ -134,7 +134,7 @@ async function detect() {
   timeline.setMasks(null);
   show();
   $("status").textContent = "";
-  if (!names.length) return;
+  if (!names.length || !state.bundle.hasMasks) return;
   // Segments first; the masks come from the detector's own file, which is opened behind them.
   try {
     const masks = await ask("masks", request);

@@ -8,7 +8,7 @@ const SESSION = { executionProviders: ["wasm"], graphOptimizationLevel: "all" };
 
 /** @type {?Bundle} */
 let bundle = null;
-/** Sessions by role and precision, each opened when it is first needed. */
+/** Sessions by graph and precision, each opened when it is first needed. */
 let sessions = new Map();
 /** Bytes of the `.npy` file. @type {?Uint8Array<ArrayBuffer>} */
 let video = null;
@@ -17,14 +17,18 @@ const answers = {
   /** Open a bundle, given as a map from its paths to files, or as the address of its folder. */
   async open({ files, address }) {
     const started = performance.now();
-    const opened = await Bundle.open(address ? (path) => fetched(`${address}/${path}`) : (path) => picked(files, path));
-    const precisions = opened.precisions("localizer");
-    if (!precisions.length) throw new Refusal("This bundle has no localizer for ONNX Runtime; export it again.");
+    const opened = await Bundle.open(
+      address ? (path) => fetched(`${address}/${path}`) : (path, most) => picked(files, path, most),
+    );
+    const precisions = opened.precisions("pipeline");
+    if (!precisions.length) throw new Refusal("This bundle has no pipeline for ONNX Runtime; export it again.");
     for (const session of sessions.values()) await session.release();
     [bundle, sessions, video] = [opened, new Map(), null];
     const { architecture, feature_contract: contract, files: entries } = opened.manifest;
-    const n_bytes = entries.reduce((sum, file) => sum + file.bytes, 0);
-    return { names: opened.classBank.names, precisions, contract, architecture, n_bytes, ms: performance.now() - started };
+    const n_bytes = entries.reduce((sum, file) => sum + Number(file.bytes), 0);
+    const hasMasks = entries.some(({ role, outputs }) => role === "detector" && outputs?.some(({ name }) => name === "masks"));
+    const { names } = opened.classBank;
+    return { names, precisions, contract, architecture, hasMasks, n_bytes, ms: performance.now() - started };
   },
 
   /** Take the features of a video. */
@@ -40,7 +44,7 @@ const answers = {
   /** Find the actions of some classes. */
   async detect({ names, precision, durationS }) {
     const loading = performance.now();
-    const session = await opened("localizer", precision);
+    const session = await opened("pipeline", precision);
     const bank = select(bundle.classBank, names);
     const started = performance.now();
     const features = fitted(video, bundle.manifest.feature_contract);
@@ -59,19 +63,22 @@ const answers = {
       class_embeddings: new ort.Tensor("float32", bank.embeddings.values, [names.length, bank.embeddings.columns]),
     };
     const { masks } = await session.run(feeds, ["masks"]);
-    return { length: masks.dims[1], values: masks.data, ms: performance.now() - started };
+    if (masks.type !== "float32" || masks.dims.join() !== [1, rows, rows].join()) {
+      throw new Refusal(`Masks must be float32 (1, ${rows}, ${rows}); got ${masks.type} (${masks.dims}).`);
+    }
+    return { length: rows, values: masks.data, ms: performance.now() - started };
   },
 };
 
-async function opened(role, precision) {
-  const key = `${role} ${precision}`;
+async function opened(graph, precision) {
+  const key = `${graph} ${precision}`;
   if (!sessions.has(key)) {
-    sessions.set(key, await ort.InferenceSession.create(await bundle.graph(role, precision), SESSION));
+    sessions.set(key, await ort.InferenceSession.create(await bundle.graph(graph, precision), SESSION));
   }
   return sessions.get(key);
 }
 
-async function picked(files, path) {
+async function picked(files, path, most) {
   const file = files.get(path);
   if (!file) {
     throw new Refusal(
@@ -80,6 +87,7 @@ async function picked(files, path) {
         : `${path} is missing from the bundle; choose its whole folder.`,
     );
   }
+  if (file.size > most) throw new Refusal(`${path} has ${file.size} bytes; at most ${most} are read.`);
   return new Uint8Array(await file.arrayBuffer());
 }
 
@@ -96,8 +104,8 @@ self.onmessage = ({ data: { id, kind, ...request } }) => {
     try {
       self.postMessage({ id, answer: await answers[kind](request) });
     } catch (error) {
-      const told = error instanceof Refusal;
-      self.postMessage({ id, error: told ? error.message : `ONNX Runtime stopped: ${error?.message ?? error}` });
+      const refused = error instanceof Refusal;
+      self.postMessage({ id, error: refused ? error.message : `ONNX Runtime stopped: ${error?.message ?? error}` });
     }
   });
 };

@@ -21,7 +21,8 @@ const { cases, refusals } = JSON.parse(await readFile(join(GOLDEN, "cases.json")
 for (const { bundle, features, duration_s } of cases) {
   for (const precision of ["fp32", "int8"]) await keep(join(GOLDEN, bundle), join(GOLDEN, features), duration_s, precision);
 }
-for (const { bundle, features, duration = "60", precision = "fp32" } of refusals) {
+for (const { bundle, features, duration = "60", precision = "fp32", graph = "pipeline", opens_files } of refusals) {
+  if (graph !== "pipeline" || opens_files) continue; // a page opens no file: it is handed them
   await keep(join(GOLDEN, bundle), join(GOLDEN, features), duration, precision);
 }
 const { duration_s } = JSON.parse(await readFile(join(BENCH, "bench.json"), "utf-8"));
