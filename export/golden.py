@@ -7,10 +7,11 @@ finds in them, inputs for programs that hold the decoding core alone, and inputs
 
 import argparse
 import dataclasses
+import io
 import json
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ from stale_edge import decode, load_bundle
 from stale_edge.benchmarking.network import FULL_SIZE
 from stale_edge.benchmarking.torch_rows.bundles import make_bundle
 from stale_edge.bundle import ClassBank, localizer_inputs, localizer_outputs, read_bundle, write_bundle
-from stale_edge.bundle.onnx_metadata import FEATURE_CONTRACT_KEY, copy_with_metadata, read_onnx_metadata
+from stale_edge.bundle.manifest import CLASS_BANK_NAME, FORMAT_1, Manifest
+from stale_edge.bundle.onnx_metadata import FEATURE_CONTRACT_KEY, FORMAT_KEY, copy_with_metadata, read_onnx_metadata
 from stale_edge.bundle.writer import replaced
 from stale_edge.config import Config, DecodeConfig, FeatureSpec, ModelConfig, TrainConfig, to_dict
 from stale_edge.data import resample
@@ -63,8 +65,13 @@ def make_golden(out: Path) -> None:
             cases += list(_cases(out, name))
     shutil.rmtree(out / "checkpoints")
     _fix_length(out / "bundles" / "release-network-paper-policy", out / "bundles" / "fixed-length")
-    fitting = next(case for case in cases if case["name"] == "release-network-paper-policy-0")
-    cases.append({**fitting, "name": "fixed-length", "bundle": "bundles/fixed-length"})
+    _as_format_1(out / "bundles" / "paper-network-paper-policy", out / "bundles" / "format-1")
+    for name, like in (
+        ("fixed-length", "release-network-paper-policy-0"),
+        ("format-1", "paper-network-paper-policy-0"),
+    ):
+        fitting = next(case for case in cases if case["name"] == like)
+        cases.append({**fitting, "name": name, "bundle": f"bundles/{name}"})
     _write_json(out / "cases.json", {"cases": cases, "core": _core_cases(out, cases), "refusals": refusals(out)})
 
 
@@ -273,15 +280,34 @@ def _fix_length(source: Path, target: Path) -> None:
     """Copy a bundle of a network with a fixed T, without the rule that resamples features to it."""
     manifest = read_bundle(source).manifest
     contract = dataclasses.replace(manifest.feature_contract, resampling="none", resample_to=None)
-    said = {FEATURE_CONTRACT_KEY: json.dumps(contract.to_json(), ensure_ascii=False)}
+    _copy_with(source, target, dataclasses.replace(manifest, feature_contract=contract))
+
+
+def _as_format_1(source: Path, target: Path) -> None:
+    """Copy a bundle as the releases wrote it that knew format 1 alone: its class bank names no space."""
+    manifest = dataclasses.replace(read_bundle(source).manifest, format=FORMAT_1)
+    with np.load(source / CLASS_BANK_NAME) as arrays:
+        bank = {name: arrays[name] for name in arrays.files if name != "space"}
+    buffer = io.BytesIO()
+    np.savez(buffer, **bank)
+    _copy_with(source, target, manifest, {CLASS_BANK_NAME: buffer.getvalue()})
+
+
+def _copy_with(source: Path, target: Path, manifest: Manifest, contents: Mapping[str, bytes] | None = None) -> None:
+    """Copy a bundle with another manifest; graphs say the same as the manifest, `contents` replaces files by path."""
+    contract = json.dumps(manifest.feature_contract.to_json(manifest.format), ensure_ascii=False)
+    said = {FEATURE_CONTRACT_KEY: contract, FORMAT_KEY: manifest.format}
     with write_bundle(target) as writer:
         for entry in manifest.files:
-            if entry.path.endswith(".onnx"):
-                copy_with_metadata(source / entry.path, writer.folder / entry.path, said)
+            path = writer.folder / entry.path
+            if contents and entry.path in contents:
+                path.write_bytes(contents[entry.path])
+            elif entry.path.endswith(".onnx"):
+                copy_with_metadata(source / entry.path, path, said)
             else:
-                shutil.copy(source / entry.path, writer.folder / entry.path)
+                shutil.copy(source / entry.path, path)
         files = replaced(manifest.files, {entry.path: writer.folder / entry.path for entry in manifest.files})
-        writer.commit_manifest(dataclasses.replace(manifest, feature_contract=contract, files=files))
+        writer.commit_manifest(dataclasses.replace(manifest, files=files))
 
 
 def _rows(detections: Sequence[Detection]) -> list[dict[str, Any]]:

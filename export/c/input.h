@@ -8,7 +8,7 @@
 
 /* Limits of this program; BUNDLE.md lists them. */
 #define MOST_FILE_BYTES ((uint64_t)1 << 31)     /* a network is a protobuf, which is never larger */
-#define MOST_MANIFEST_BYTES ((uint64_t)1 << 24) /* 16 MiB */
+#define MOST_MANIFEST_BYTES ((uint64_t)1 << 26) /* 64 MiB */
 #define MOST_DEPTH 100                          /* objects and lists of manifest.json inside each other */
 #define MOST_NUMBERS ((size_t)1 << 28)          /* float32 values of an array: 1 GiB */
 #define MOST_SNIPPETS ((size_t)1 << 20)         /* T */

@@ -12,7 +12,7 @@ namespace stale {
 
 // Limits of these programs; BUNDLE.md lists them.
 constexpr std::uint64_t kMostFileBytes = std::uint64_t{1} << 31;      // a network is a protobuf, which is never larger
-constexpr std::uint64_t kMostManifestBytes = std::uint64_t{1} << 24;  // 16 MiB
+constexpr std::uint64_t kMostManifestBytes = std::uint64_t{1} << 26;  // 64 MiB
 constexpr int kMostDepth = 100;                                       // objects and lists of manifest.json inside each other
 constexpr std::size_t kMostNumbers = std::size_t{1} << 28;            // float32 values of an array: 1 GiB
 constexpr std::size_t kMostSnippets = std::size_t{1} << 20;           // T

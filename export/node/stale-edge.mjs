@@ -29,7 +29,7 @@ const ROLES = { detector: "detector", pipeline: "localizer" };
 
 /** Limits of this module; BUNDLE.md lists them. A network is a protobuf, which is never larger than 2 GiB. */
 export const MOST_FILE_BYTES = 2 ** 31;
-const MOST_MANIFEST_BYTES = 2 ** 24;
+const MOST_MANIFEST_BYTES = 2 ** 26;
 const MOST_DEPTH = 100;
 const MOST_NUMBERS = 2 ** 28;
 const MOST_SNIPPETS = 2 ** 20;

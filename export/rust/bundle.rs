@@ -9,7 +9,7 @@ use crate::stale_core::{Policy, Settings, POLICIES};
 
 // Limits of this program; BUNDLE.md lists them.
 const MOST_FILE_BYTES: usize = 1 << 31; // a network is a protobuf, which is never larger
-const MOST_MANIFEST_BYTES: usize = 1 << 24; // 16 MiB
+const MOST_MANIFEST_BYTES: usize = 1 << 26; // 64 MiB
 const MOST_NUMBERS: usize = 1 << 28; // float32 values of an array: 1 GiB
 const MOST_SNIPPETS: usize = 1 << 20; // T
 const MOST_DETECTIONS: usize = 1 << 20;

@@ -15,12 +15,15 @@ from pathlib import Path
 import numpy as np
 
 from stale_edge import decode
-from stale_edge.bundle import FORMAT, FeatureContract
+from stale_edge.bundle import FeatureContract
+from stale_edge.bundle.manifest import FORMAT, FORMAT_1
 from stale_edge.config import DecodeConfig, from_dict
 from stale_edge.data import resample
 from stale_edge.runtime import checked_features
 
+POLICIES = ("paper", "release")
 TENSORS = ("class_logits", "masks")
+"""What these policies read."""
 
 
 def described(url):
@@ -28,10 +31,15 @@ def described(url):
     with urllib.request.urlopen(f"{url}/config") as answer:
         parameters = json.load(answer).get("parameters", {})
     said = {key: value["string_value"] for key, value in parameters.items()}
-    if said.get("stale_edge.format") != FORMAT:
-        raise ValueError(f"{url} is of format {said.get('stale_edge.format')!r}; this program reads {FORMAT}")
+    if said.get("stale_edge.format") not in (FORMAT, FORMAT_1):
+        got = said.get("stale_edge.format")
+        raise ValueError(f"{url} is of format {got!r:.80}; this program reads {FORMAT} and {FORMAT_1}")
     contract = FeatureContract(**json.loads(said["stale_edge.feature_contract"]))
-    settings = from_dict(DecodeConfig, json.loads(said["stale_edge.decode"]))
+    decode_settings = json.loads(said["stale_edge.decode"])
+    if decode_settings.get("policy") not in POLICIES:
+        got = decode_settings.get("policy")
+        raise ValueError(f"decode.policy is {got!r:.80}; this program decodes {', '.join(POLICIES)}")
+    settings = from_dict(DecodeConfig, decode_settings)
     return contract, json.loads(said["stale_edge.class_names"]), settings
 
 

@@ -104,8 +104,9 @@ self.onmessage = ({ data: { id, kind, ...request } }) => {
     try {
       self.postMessage({ id, answer: await answers[kind](request) });
     } catch (error) {
-      const refused = error instanceof Refusal;
-      self.postMessage({ id, error: refused ? error.message : `ONNX Runtime stopped: ${error?.message ?? error}` });
+      const said = error instanceof Refusal ? error.message : `ONNX Runtime stopped: ${error?.message ?? error}`;
+      // One line, whatever a bundle holds.
+      self.postMessage({ id, error: said.replace(/\s+/g, " ").replace(/\p{C}/gu, "?").slice(0, 900) });
     }
   });
 };
