@@ -21,7 +21,7 @@ int main(int argc, char** argv) {
     for (const stale::Matrix& array : arrays) {
       outputs.push_back({array.values.data(), {1, static_cast<std::int64_t>(array.rows), static_cast<std::int64_t>(array.columns)}});
     }
-    const stale::Video video{names, arrays.at(0).columns, stale::number_of(given, "duration_s")};
+    const stale::Video video{names, arrays.at(0).columns, stale::TimeGrid{stale::number_of(given, "duration_s")}};
     stale::report(stale::stem(path), argc == 4 ? std::stoi(argv[3]) : 0,
                   [&] { return stale::decode(given.at("decode"), outputs, video); });
     return 0;

@@ -42,7 +42,7 @@ static found decode_paper(const cJSON *settings, const outputs *given) {
   p.soft_nms.top_k = (int64_t)capacity;
 
   char error[256] = "";
-  found result = {0, checked_alloc(capacity, sizeof(stale_detection))};
+  found result = {0, checked_alloc(capacity, sizeof(stale_detection)), given->n_snippets};
   need(stale_decode_paper(given->values[0], given->values[1], given->n_classes, given->n_snippets, &p, result.detections,
                           capacity, &result.count, error, sizeof error),
        error);
@@ -53,10 +53,66 @@ static found decode_release(const cJSON *settings, const outputs *given) {
   enum { CAPACITY = 100 }; /* what stale_decode_release gives at most */
   (void)settings;          /* it has none */
   char error[256] = "";
-  found result = {0, checked_alloc(CAPACITY, sizeof(stale_detection))};
+  found result = {0, checked_alloc(CAPACITY, sizeof(stale_detection)), given->n_snippets};
   need(stale_decode_release(given->values[0], given->values[1], given->n_classes, given->n_snippets, result.detections, CAPACITY,
                             &result.count, error, sizeof error),
        error);
+  return result;
+}
+
+/* The points of all levels of a video of T snippets: level l has ceil(T / 2^l). */
+static size_t split_levels(size_t n_snippets, size_t n_levels, int64_t *lengths) {
+  size_t total = 0;
+  for (size_t level = 0; level < n_levels; ++level) {
+    const size_t step = (size_t)1 << level, length = (n_snippets + step - 1) / step;
+    lengths[level] = (int64_t)length;
+    total += length;
+  }
+  return total;
+}
+
+static found decode_points(const cJSON *settings, const outputs *given) {
+  static const char *const methods[] = {"gaussian", "linear", "hard", "none", NULL}; /* in the order of stale_core.h */
+  const size_t n_levels = integer_of(settings, "n_levels", 1, MOST_LEVELS), P = given->n_points;
+  const cJSON *multiclass = member(settings, "multiclass");
+  int64_t lengths[MOST_LEVELS];
+  size_t low = 1, high = P;
+  while (low < high) { /* more snippets never have fewer points */
+    const size_t middle = low + (high - low) / 2;
+    if (split_levels(middle, n_levels, lengths) >= P) {
+      high = middle;
+    } else {
+      low = middle + 1;
+    }
+  }
+  if (split_levels(low, n_levels, lengths) != P) die("no video has %zu points on %zu levels", P, n_levels);
+  if (!cJSON_IsBool(multiclass)) die("manifest.json: multiclass must be true or false");
+
+  uint8_t *valid = checked_alloc(P, 1);
+  size_t n_valid = 0;
+  for (size_t i = 0; i < P; ++i) {
+    valid[i] = given->values[2][i] > 0.5F;
+    if (i < (size_t)lengths[0]) n_valid += valid[i];
+  }
+  stale_points_parameters p = {0};
+  p.pre_nms_threshold = number_of(settings, "pre_nms_threshold");
+  p.pre_nms_top_k = (int64_t)integer_of(settings, "pre_nms_top_k", 1, MOST_DETECTIONS);
+  p.duration_threshold = number_of(settings, "duration_threshold");
+  p.multiclass = cJSON_IsTrue(multiclass);
+  p.voting_threshold = number_of(settings, "voting_threshold");
+  p.soft_nms.method = choice(settings, "soft_nms", methods);
+  p.soft_nms.sigma = number_of(settings, "sigma");
+  p.soft_nms.tiou_threshold = number_of(settings, "tiou_threshold");
+  p.soft_nms.min_score = number_of(settings, "min_score");
+  p.soft_nms.top_k = (int64_t)integer_of(settings, "max_detections", 1, MOST_DETECTIONS);
+  const int all = p.soft_nms.method == STALE_SOFT_NMS_NONE;
+  const size_t capacity = all ? n_levels * (size_t)p.pre_nms_top_k : (size_t)p.soft_nms.top_k;
+  const stale_points points = {given->values[0], given->values[1], valid, P, given->n_classes, lengths, n_levels};
+
+  char error[256] = "";
+  found result = {0, checked_alloc(capacity, sizeof(stale_detection)), n_valid > 0 ? n_valid : 1};
+  need(stale_decode_points(&points, &p, result.detections, capacity, &result.count, error, sizeof error), error);
+  free(valid);
   return result;
 }
 
@@ -69,9 +125,18 @@ static found decode_release(const cJSON *settings, const outputs *given) {
     "masks", { AXIS_B, AXIS_T, AXIS_T, END } \
   }
 
+#define POINTS                                                    \
+  {                                                               \
+    {"class_logits", {AXIS_B, AXIS_P, AXIS_K, END}},              \
+        {"offsets", {AXIS_B, AXIS_P, AXIS_START_AND_END, END}}, { \
+      "valid", { AXIS_B, AXIS_P, END }                            \
+    }                                                             \
+  }
+
 static const policy policies[] = {
     {"paper", {CLASS_LOGITS, MASKS}, 2, decode_paper},
     {"release", {CLASS_LOGITS, MASKS}, 2, decode_release},
+    {"points", POINTS, 3, decode_points},
 };
 
 static int lists(const cJSON *detector, const char *output) {
@@ -97,4 +162,23 @@ const policy *find_policy(const cJSON *manifest, const cJSON *detector) {
     return p;
   }
   die("decode.policy is '%.80s'; this program decodes %s", name, known);
+}
+
+time_grid find_grid(const cJSON *contract, double duration_s) {
+  const cJSON *num_frames = cJSON_GetObjectItemCaseSensitive(contract, "num_frames"); /* format 1 has none */
+  time_grid grid = {0, 0.0, 0.0, 0.0, duration_s};
+  const int known = cJSON_IsNumber(num_frames) && !cJSON_IsNull(member(contract, "fps")) && !cJSON_IsNull(member(contract, "stride"));
+  if (!known || strcmp(string_of(contract, "resampling"), "none") != 0) return grid;
+  grid.by_frames = 1;
+  grid.stride = (double)integer_of(contract, "stride", 1, MOST_COUNT);
+  grid.num_frames = (double)integer_of(contract, "num_frames", 1, MOST_COUNT);
+  grid.fps = number_of(contract, "fps");
+  if (!(grid.fps > 0.0)) die("manifest.json: fps must be a number > 0");
+  return grid;
+}
+
+double seconds_of(time_grid grid, double snippet, size_t n_snippets) {
+  const double seconds = grid.by_frames ? (snippet * grid.stride + 0.5 * grid.num_frames) / grid.fps
+                                        : snippet / (double)n_snippets * grid.duration_s;
+  return seconds > grid.duration_s ? grid.duration_s : seconds > 0.0 ? seconds : 0.0;
 }

@@ -15,6 +15,7 @@
 #define MOST_DETECTIONS ((size_t)1 << 20)
 #define MOST_COUNT ((size_t)1 << 53) /* of settings that nothing is sized by: what a double holds exactly */
 #define MOST_THRESHOLDS 1000
+#define MOST_LEVELS 32 /* as in stale_core.h */
 
 typedef struct bytes {
   unsigned char *data;

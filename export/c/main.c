@@ -57,9 +57,11 @@ static OrtValue *tensor(matrix values, size_t axes) {
   return value;
 }
 
-/* The values of an output, after its type and shape were found to be those that the policy reads. */
-static const float *output_values(OrtValue *value, const policy *how, size_t index, size_t n_classes, size_t n_snippets) {
-  const size_t sizes[] = {[AXIS_B] = 1, [AXIS_T] = n_snippets, [AXIS_K_AND_BACKGROUND] = n_classes + 1};
+/* The values of an output, after its type and shape were found to be those that the policy reads. The first one sets P. */
+static const float *output_values(OrtValue *value, const policy *how, size_t index, outputs *read) {
+  const size_t K = read->n_classes;
+  size_t sizes[N_AXES] = {[AXIS_B] = 1, [AXIS_T] = read->n_snippets, [AXIS_K] = K, [AXIS_K_AND_BACKGROUND] = K + 1,
+                          [AXIS_P] = read->n_points, [AXIS_START_AND_END] = 2};
   const axis *wanted = how->reads[index].axes;
   const char *name = how->reads[index].name;
   OrtTensorTypeAndShapeInfo *info = NULL;
@@ -78,6 +80,8 @@ static const float *output_values(OrtValue *value, const policy *how, size_t ind
   if (n_axes != n_wanted) die("the detector's output %s must have %zu axes; got %zu", name, n_wanted, n_axes);
   need(ort->GetDimensions(info, got, n_axes));
   for (size_t i = 0; i < n_axes; ++i) {
+    const int first = index == 0 && wanted[i] == AXIS_P; /* says what P is */
+    if (first && got[i] >= 1 && got[i] <= (int64_t)MOST_NUMBERS) sizes[AXIS_P] = read->n_points = (size_t)got[i];
     if (got[i] != (int64_t)sizes[wanted[i]]) {
       die("the detector's output %s must have size %zu on axis %zu; got %lld", name, sizes[wanted[i]], i, (long long)got[i]);
     }
@@ -91,10 +95,10 @@ static found localize(OrtSession *session, const policy *how, const cJSON *setti
                       matrix features) {
   const char *const inputs[] = {"features", "class_embeddings"}, *names[MOST_OUTPUTS];
   OrtValue *given[2] = {tensor(features, 3), tensor(classes->embeddings, 2)}, *made[MOST_OUTPUTS] = {NULL};
-  outputs read = {{NULL}, classes->count, features.rows};
+  outputs read = {{NULL}, classes->count, features.rows, 0};
   for (size_t i = 0; i < how->n_reads; ++i) names[i] = how->reads[i].name;
   need(ort->Run(session, NULL, inputs, (const OrtValue *const *)given, 2, names, how->n_reads, made));
-  for (size_t i = 0; i < how->n_reads; ++i) read.values[i] = output_values(made[i], how, i, classes->count, features.rows);
+  for (size_t i = 0; i < how->n_reads; ++i) read.values[i] = output_values(made[i], how, i, &read);
   const found result = how->decode(settings, &read);
   for (int i = 0; i < 2; ++i) ort->ReleaseValue(given[i]);
   for (size_t i = 0; i < how->n_reads; ++i) ort->ReleaseValue(made[i]);
@@ -108,7 +112,7 @@ static void print_string(const char *text) {
 }
 
 /* ActivityNet's layout. */
-static void print(const char *path, const class_bank *classes, found result, size_t n_snippets, double duration_s) {
+static void print(const char *path, const class_bank *classes, found result, time_grid grid) {
   const char *name = strrchr(path, '/') != NULL ? strrchr(path, '/') + 1 : path, *dot = strrchr(name, '.');
   char *stem = checked_alloc(strlen(name) + 1, 1);
   memcpy(stem, name, dot != NULL && dot != name ? (size_t)(dot - name) : strlen(name));
@@ -119,8 +123,8 @@ static void print(const char *path, const class_bank *classes, found result, siz
     const stale_detection *d = &result.detections[i];
     fputs(i == 0 ? "\n  {\"label\": " : ",\n  {\"label\": ", stdout);
     print_string(classes->names[d->label]);
-    printf(", \"score\": %.17g, \"segment\": [%.17g, %.17g]}", d->score, d->start / (double)n_snippets * duration_s,
-           d->end / (double)n_snippets * duration_s);
+    printf(", \"score\": %.17g, \"segment\": [%.17g, %.17g]}", d->score, seconds_of(grid, d->start, result.n_snippets),
+           seconds_of(grid, d->end, result.n_snippets));
   }
   puts("\n]}, \"external_data\": {}}");
   fflush(stdout);
@@ -201,9 +205,11 @@ int main(int argc, char **argv) {
   const class_bank classes = read_class_bank(paths[0], manifest);
   const matrix features = read_features(paths[1], member(manifest, "feature_contract"));
 
+  const time_grid grid = find_grid(member(manifest, "feature_contract"), duration_s);
+
   OrtSession *session = open_session(network);
   found result = localize(session, how, settings, &classes, features);
-  print(paths[1], &classes, result, features.rows, duration_s);
+  print(paths[1], &classes, result, grid);
 
   double *passed = checked_alloc((size_t)(repeat > 0 ? repeat : 1), sizeof(double));
   for (int i = -3; repeat > 0 && i < repeat; ++i) { /* three warm-ups */

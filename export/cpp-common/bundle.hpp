@@ -36,6 +36,9 @@ class Bundle {
   // The "decode" object of the manifest.
   const nlohmann::json& decode_settings() const { return member(manifest_, "decode"); }
 
+  // Where snippets of a video lie in time.
+  TimeGrid time_grid(double duration_s) const { return grid_of(member(manifest_, "feature_contract"), duration_s); }
+
   ClassBank class_bank() const;
 
   // Features (T, C) of a whole video, checked against the feature contract and resampled where it says so.

@@ -1,5 +1,7 @@
 #include "decode.hpp"
 
+#include <algorithm>
+#include <numeric>
 #include <stdexcept>
 
 namespace stale {
@@ -46,7 +48,7 @@ std::int64_t count_of(const nlohmann::json& settings, const char* key, std::size
   return static_cast<std::int64_t>(integer_of(settings, key, 1, most));
 }
 
-std::vector<Detection> paper(const nlohmann::json& settings, const std::vector<Output>& outputs, const Video& video) {
+Decoded paper(const nlohmann::json& settings, const std::vector<Output>& outputs, const Video& video) {
   const std::size_t K = video.class_names.size(), T = video.n_snippets;
   const std::vector<double> thresholds = thresholds_of(settings);
   DecodeParameters p{};
@@ -63,20 +65,85 @@ std::vector<Detection> paper(const nlohmann::json& settings, const std::vector<O
   p.soft_nms.tiou_threshold = number_of(settings, "tiou_threshold");
   p.soft_nms.min_score = number_of(settings, "min_score");
   p.soft_nms.top_k = count_of(settings, "max_detections", kMostDetections);
-  return decode_paper(checked(outputs.at(0), "class_logits", {1, K + 1, T}), checked(outputs.at(1), "masks", {1, T, T}), K, T,
-                      p);
+  const float* class_logits = checked(outputs.at(0), "class_logits", {1, K + 1, T});
+  return {decode_paper(class_logits, checked(outputs.at(1), "masks", {1, T, T}), K, T, p), T};
 }
 
-std::vector<Detection> release(const nlohmann::json&, const std::vector<Output>& outputs, const Video& video) {
+Decoded release(const nlohmann::json&, const std::vector<Output>& outputs, const Video& video) {
   const std::size_t K = video.class_names.size(), T = video.n_snippets;
-  return decode_release(checked(outputs.at(0), "class_logits", {1, K + 1, T}), checked(outputs.at(1), "masks", {1, T, T}), K,
-                        T);
+  const float* class_logits = checked(outputs.at(0), "class_logits", {1, K + 1, T});
+  return {decode_release(class_logits, checked(outputs.at(1), "masks", {1, T, T}), K, T), T};
+}
+
+// The points of each level of a video of T snippets: level l has ceil(T / 2^l).
+std::vector<std::int64_t> levels_of(std::size_t n_snippets, std::size_t n_levels) {
+  std::vector<std::int64_t> lengths;
+  for (std::size_t level = 0; level < n_levels; ++level) {
+    const std::size_t step = std::size_t{1} << level;
+    lengths.push_back(static_cast<std::int64_t>((n_snippets + step - 1) / step));
+  }
+  return lengths;
+}
+
+// The levels that have so many points together.
+std::vector<std::int64_t> split_levels(std::size_t n_points, std::size_t n_levels) {
+  const auto total = [&](std::size_t n_snippets) {
+    const std::vector<std::int64_t> lengths = levels_of(n_snippets, n_levels);
+    return static_cast<std::size_t>(std::accumulate(lengths.begin(), lengths.end(), std::int64_t{0}));
+  };
+  std::size_t low = 1, high = n_points;
+  while (low < high) {  // more snippets never have fewer points
+    const std::size_t middle = low + (high - low) / 2;
+    if (total(middle) >= n_points) {
+      high = middle;
+    } else {
+      low = middle + 1;
+    }
+  }
+  if (total(low) != n_points) {
+    refuse("no video has " + std::to_string(n_points) + " points on " + std::to_string(n_levels) + " levels");
+  }
+  return levels_of(low, n_levels);
+}
+
+Decoded points(const nlohmann::json& settings, const std::vector<Output>& outputs, const Video& video) {
+  constexpr std::size_t kMostLevels = 32;  // as in stale_core.hpp
+  const std::size_t K = video.class_names.size(), n_levels = integer_of(settings, "n_levels", 1, kMostLevels);
+  const std::vector<std::int64_t>& shape = outputs.at(0).shape;
+  const std::size_t P = shape.size() == 3 && shape[1] > 0 ? static_cast<std::size_t>(shape[1]) : 0;
+  const std::vector<std::int64_t> lengths = split_levels(P, n_levels);
+  const float* class_logits = checked(outputs[0], "class_logits", {1, P, K});
+  const float* offsets = checked(outputs.at(1), "offsets", {1, P, 2});
+  const float* given = checked(outputs.at(2), "valid", {1, P});
+  std::vector<std::uint8_t> valid(P);
+  std::transform(given, given + P, valid.begin(), [](float value) { return value > 0.5F ? 1 : 0; });
+  const auto n_valid = std::accumulate(valid.begin(), valid.begin() + lengths[0], std::size_t{0});
+
+  PointsParameters p{};
+  p.pre_nms_threshold = number_of(settings, "pre_nms_threshold");
+  p.pre_nms_top_k = count_of(settings, "pre_nms_top_k", kMostDetections);
+  p.duration_threshold = number_of(settings, "duration_threshold");
+  if (!member(settings, "multiclass").is_boolean()) refuse("manifest.json: multiclass must be true or false");
+  p.multiclass = member(settings, "multiclass").get<bool>();
+  p.suppress = text_of(settings, "soft_nms") != "none";
+  p.voting_threshold = number_of(settings, "voting_threshold");
+  if (p.suppress) {
+    p.soft_nms.method = choice<SoftNmsMethod>(
+        settings, "soft_nms", {{"gaussian", SoftNmsMethod::gaussian}, {"hard", SoftNmsMethod::hard}});
+  }
+  p.soft_nms.sigma = number_of(settings, "sigma");
+  p.soft_nms.tiou_threshold = number_of(settings, "tiou_threshold");
+  p.soft_nms.min_score = number_of(settings, "min_score");
+  p.soft_nms.top_k = count_of(settings, "max_detections", kMostDetections);
+  p.soft_nms.length_margin = kPointsLengthMargin;
+  return {decode_points({class_logits, offsets, valid.data(), P, K, lengths.data(), n_levels}, p), std::max(n_valid, std::size_t{1})};
 }
 
 const std::vector<Policy>& policies() {
   static const std::vector<Policy> all{
       {"paper", {"class_logits", "masks"}, paper},
       {"release", {"class_logits", "masks"}, release},
+      {"points", {"class_logits", "offsets", "valid"}, points},
   };
   return all;
 }
@@ -93,12 +160,31 @@ const Policy& policy_of(const nlohmann::json& settings) {
   refuse("decode.policy is " + shown(name) + "; this program decodes " + known);
 }
 
+TimeGrid grid_of(const nlohmann::json& contract, double duration_s) {
+  TimeGrid grid{duration_s};
+  const auto known = [&](const char* key) { return contract.find(key) != contract.end() && !contract[key].is_null(); };
+  const bool as_they_are = text_of(contract, "resampling") == "none";
+  if (!as_they_are || !known("num_frames") || !known("fps") || !known("stride")) return grid;  // format 1 has no num_frames
+  grid.by_frames = true;
+  grid.stride = static_cast<double>(integer_of(contract, "stride", 1, kMostCount));
+  grid.num_frames = static_cast<double>(integer_of(contract, "num_frames", 1, kMostCount));
+  grid.fps = number_of(contract, "fps");
+  if (!(grid.fps > 0.0)) refuse("manifest.json: fps must be a number > 0");
+  return grid;
+}
+
+double TimeGrid::seconds(double snippet, double n_snippets) const {
+  const double found = by_frames ? (snippet * stride + 0.5 * num_frames) / fps : snippet / n_snippets * duration_s;
+  return found > duration_s ? duration_s : found > 0.0 ? found : 0.0;
+}
+
 std::vector<NamedDetection> decode(const nlohmann::json& settings, const std::vector<Output>& outputs, const Video& video) {
-  const auto T = static_cast<double>(video.n_snippets);
+  const Decoded decoded = policy_of(settings).decode(settings, outputs, video);
+  const auto n = static_cast<double>(decoded.n_snippets);
   std::vector<NamedDetection> named;
-  for (const Detection& d : policy_of(settings).decode(settings, outputs, video)) {
+  for (const Detection& d : decoded.detections) {
     const std::string& label = video.class_names.at(static_cast<std::size_t>(d.label));
-    named.push_back({label, d.score, d.start / T * video.duration_s, d.end / T * video.duration_s});
+    named.push_back({label, d.score, video.grid.seconds(d.start, n), video.grid.seconds(d.end, n)});
   }
   return named;
 }

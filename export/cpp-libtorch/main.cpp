@@ -56,7 +56,7 @@ void run(const stale::Options& options) {
     std::vector<torch::Tensor> kept;  // contiguous, alive until they are decoded
     std::vector<stale::Output> outputs;
     for (const stale::Read& read : reads) outputs.push_back(output_of(given, read.place, kept));
-    return stale::decode(bundle.decode_settings(), outputs, {classes.names, features.rows, options.duration_s});
+    return stale::decode(bundle.decode_settings(), outputs, {classes.names, features.rows, bundle.time_grid(options.duration_s)});
   });
 }
 

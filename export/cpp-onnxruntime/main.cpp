@@ -58,8 +58,8 @@ stale::Output output_of(const Ort::Value& value) {
   return output;
 }
 
-std::vector<stale::NamedDetection> detect(Ort::Session& session, const std::vector<stale::Read>& reads,
-                                          const nlohmann::json& settings, const stale::ClassBank& classes,
+std::vector<stale::NamedDetection> detect(Ort::Session& session, const stale::Bundle& bundle,
+                                          const std::vector<stale::Read>& reads, const stale::ClassBank& classes,
                                           const stale::Matrix& features, double duration_s) {
   const std::array<const char*, 2> inputs{"features", "class_embeddings"};
   std::vector<const char*> outputs;
@@ -71,7 +71,7 @@ std::vector<stale::NamedDetection> detect(Ort::Session& session, const std::vect
       session.Run(Ort::RunOptions(), inputs.data(), given.data(), given.size(), outputs.data(), outputs.size());
   std::vector<stale::Output> read;
   for (const Ort::Value& value : found) read.push_back(output_of(value));
-  return stale::decode(settings, read, {classes.names, features.rows, duration_s});
+  return stale::decode(bundle.decode_settings(), read, {classes.names, features.rows, bundle.time_grid(duration_s)});
 }
 
 std::vector<stale::NamedDetection> run_pipeline(Ort::Session& session, const stale::ClassBank& classes,
@@ -126,7 +126,7 @@ void run(const stale::Options& options) {
   stale::report(stale::stem(options.features), options.repeat, [&] {
     const stale::Matrix features = bundle.fitted(video);
     return whole ? run_pipeline(session, classes, features, options.duration_s)
-                 : detect(session, reads, bundle.decode_settings(), classes, features, options.duration_s);
+                 : detect(session, bundle, reads, classes, features, options.duration_s);
   });
 }
 

@@ -48,7 +48,7 @@ void run(const stale::Options& options) {
     request.infer();
     std::vector<stale::Output> outputs;
     for (const stale::Read& read : reads) outputs.push_back(output_of(request.get_tensor(read.name)));
-    return stale::decode(bundle.decode_settings(), outputs, {classes.names, features.rows, options.duration_s});
+    return stale::decode(bundle.decode_settings(), outputs, {classes.names, features.rows, bundle.time_grid(options.duration_s)});
   });
 }
 
