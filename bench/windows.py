@@ -184,8 +184,8 @@ def _name(demo: Path) -> str:
 
 def growth(lengths: list[int], *, window: int, overlap: int, repeats: int) -> dict:
     """Time windows at full size, lengths in turns, each in a process of its own."""
-    from stale_edge.benchmarking.network import FULL_SIZE
-    from stale_edge.benchmarking.torch_rows.bundles import make_bundle
+    from stale_edge.benchmarking.network_sizes import FULL_SIZE
+    from stale_edge.benchmarking.torch_rows.made_bundles import make_bundle
 
     seconds: dict[int, list[float]] = {length: [] for length in lengths}
     peaks: dict[int, list[int]] = {length: [] for length in lengths}

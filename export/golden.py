@@ -26,8 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 import exporting_case as toy
 
 from stale_edge import decode, load_bundle
-from stale_edge.benchmarking.network import FULL_SIZE
-from stale_edge.benchmarking.torch_rows.bundles import make_bundle
+from stale_edge.benchmarking.network_sizes import FULL_SIZE
+from stale_edge.benchmarking.torch_rows.made_bundles import make_bundle
 from stale_edge.bundle import ClassBank, localizer_inputs, localizer_outputs, read_bundle, write_bundle
 from stale_edge.bundle.manifest import CLASS_BANK_NAME, FORMAT_1, Manifest
 from stale_edge.bundle.onnx_metadata import FEATURE_CONTRACT_KEY, FORMAT_KEY, copy_with_metadata, read_onnx_metadata

@@ -40,7 +40,7 @@ from stale_edge.bundle import add_classes, list_classes, verify_bundle
 from stale_edge.bundle.locks import writing
 from stale_edge.errors import BusyError, StaleEdgeError
 from stale_edge.jobs.detection import detect_many
-from stale_edge.jobs.features import FeatureJob, extract_all
+from stale_edge.jobs.extraction import FeatureJob, extract_all
 from stale_edge.model import read_checkpoint
 from stale_edge.runtime.detect import DetectSettings
 from stale_edge.training import train

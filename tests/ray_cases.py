@@ -15,7 +15,7 @@ import vision_encoder
 
 from stale_edge.jobs import pool as pools
 from stale_edge.jobs.detection import detect_many
-from stale_edge.jobs.features import FeatureJob, extract_all
+from stale_edge.jobs.extraction import FeatureJob, extract_all
 from stale_edge.jobs.pool import ERROR, RayPool, run_all
 from stale_edge.runtime.detect import DetectSettings, detect_files
 

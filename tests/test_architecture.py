@@ -138,3 +138,42 @@ def test_load_checkpoint_without_torch_names_the_extra() -> None:
     assert result.stdout == (
         "a checkpoint needs torch: pip install 'stale-edge[train]'; a bundle needs only load_bundle\n"
     ), result.stderr
+
+
+# A file of `cli` is named after its command, one of `config` after what reads its settings, and the files of one
+# architecture after the parts that all architectures have.
+NAMED_AFTER_OTHERS = ("cli/", "config/", "model/actionformer/", "model/linear/", "model/stale/")
+SHARED_NAMES = {"classes", "encoder", "evaluate", "figures", "files", "formats", "inputs", "result", "videos"}
+"""Pairs of modules in rooms apart; this list only gets shorter."""
+
+
+def test_a_module_name_stands_for_one_module() -> None:
+    names: dict[str, list[str]] = {}
+    for path in _files():
+        inside = path.relative_to(PACKAGE).as_posix()
+        if path.stem != "__init__" and not inside.startswith(NAMED_AFTER_OTHERS):
+            names.setdefault(path.stem, []).append(inside)
+    wrong = [", ".join(files) for name, files in names.items() if len(files) > 1 and name not in SHARED_NAMES]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_a_shared_type_is_defined_once() -> None:
+    homes: dict[str, list[str]] = {"Precision": [], "Progress": [], "Worker": []}
+    for path in _files():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            targets = node.targets if isinstance(node, ast.Assign) else []
+            defined = [node.name] if isinstance(node, ast.ClassDef) else [ast.unparse(target) for target in targets]
+            for name in set(defined) & set(homes):
+                homes[name].append(path.relative_to(PACKAGE).as_posix())
+    assert homes == {"Precision": ["config/runtimes.py"], "Progress": ["progress.py"], "Worker": ["jobs/pool.py"]}
+
+
+def test_names_are_no_metaphors() -> None:
+    words = ("contestant", "subject", "judge")
+    wrong = [
+        f"{path.relative_to(PACKAGE)}: {node.name}"
+        for path in _files()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and any(word in node.name.lower() for word in words)
+    ]
+    assert not wrong, "\n".join(wrong)

@@ -14,10 +14,10 @@ from stale_edge.benchmarking import cpus as cpus_module
 from stale_edge.benchmarking.benchmark import find_devices
 from stale_edge.benchmarking.cpus import choose_cpus, cpus_near
 from stale_edge.benchmarking.jobs import calls_per_trial, is_stable, needs_refresh
-from stale_edge.benchmarking.network import FULL_SIZE, FULL_SIZES, TextTower
-from stale_edge.benchmarking.plan import ON_REQUEST, SUPPORTED, plan_rows, turns
+from stale_edge.benchmarking.network_sizes import FULL_SIZE, FULL_SIZES, TextTower
 from stale_edge.benchmarking.rates import Product, Rates, plan_products
 from stale_edge.benchmarking.rounds import MeasuredProcess, run_rounds
+from stale_edge.benchmarking.row_plan import ON_REQUEST, SUPPORTED, plan_rows, turns
 from stale_edge.benchmarking.statistics import median_interval, percentile, summarize
 from stale_edge.benchmarking.synthetic import plausible_outputs
 from stale_edge.benchmarking.table import COLUMNS, format_megabytes, format_ratio, format_seconds
@@ -134,7 +134,7 @@ def _names(config: BenchConfig, **kwargs: Any) -> list[str]:
 
 
 def test_default_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stale_edge.benchmarking.plan.is_installed", lambda runtime: runtime != "openvino")
+    monkeypatch.setattr("stale_edge.benchmarking.row_plan.is_installed", lambda runtime: runtime != "openvino")
     assert _names(BenchConfig()) == [
         "reference pytorch fp32",
         "detector pytorch fp32",
@@ -152,7 +152,7 @@ def test_default_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_rows_of_openvino_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stale_edge.benchmarking.plan.is_installed", lambda _: True)
+    monkeypatch.setattr("stale_edge.benchmarking.row_plan.is_installed", lambda _: True)
     ways = ("fp32", "bf16", "int8-static", "int8-bf16")
     assert [f"detector openvino {p}" for p in ways] == _names(BenchConfig())[4:8]
     names = _names(BenchConfig(runtimes=("openvino",), variants=("localizer",)))
@@ -160,7 +160,7 @@ def test_rows_of_openvino_where_it_is_installed(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_recommendation_tries_all_but_half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stale_edge.benchmarking.plan.is_installed", lambda _: True)
+    monkeypatch.setattr("stale_edge.benchmarking.row_plan.is_installed", lambda _: True)
     names = _names(BenchConfig(recommend=True, variants=("detector",)))
     assert names == [f"detector {runtime} {p}" for runtime, p in SUPPORTED["cpu"] if p != "fp16"]
 

@@ -9,7 +9,7 @@ pytest.importorskip("fvcore")
 
 from torch import Tensor, nn  # noqa: E402
 
-from stale_edge.benchmarking.network import FULL_SIZE, Network, TextTower  # noqa: E402
+from stale_edge.benchmarking.network_sizes import FULL_SIZE, Network, TextTower  # noqa: E402
 from stale_edge.benchmarking.torch_rows.counts import detector_macs, text_macs  # noqa: E402
 from stale_edge.benchmarking.torch_rows.macs import count_macs  # noqa: E402
 from stale_edge.config import ModelConfig  # noqa: E402

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from stale_edge.benchmarking import compare_results, run_benchmark, table_rows
-from stale_edge.benchmarking.agreement import Agreement, compare_outputs
-from stale_edge.benchmarking.network import Network
+from stale_edge.benchmarking.network_sizes import Network
+from stale_edge.benchmarking.output_check import Agreement, compare_outputs
 from stale_edge.benchmarking.peers import PEERS, plan_peers
 from stale_edge.benchmarking.table import COLUMNS, peer_lines
 from stale_edge.config import BenchConfig, ModelConfig

@@ -15,7 +15,7 @@ import pytest
 
 from stale_edge.benchmarking import compare_results, run_benchmark, table_rows
 from stale_edge.benchmarking.jobs import Job
-from stale_edge.benchmarking.network import Network, TextTower
+from stale_edge.benchmarking.network_sizes import Network, TextTower
 from stale_edge.benchmarking.processes import JobProcess
 from stale_edge.benchmarking.target import Target, bundle_target, network_of, network_target
 from stale_edge.benchmarking.workloads import build_workload
@@ -26,11 +26,11 @@ from stale_edge.errors import ConfigError, StaleEdgeError
 pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
 
-from stale_edge.benchmarking.torch_rows.bundles import make_bundle
 from stale_edge.benchmarking.torch_rows.counts import detector_macs
 from stale_edge.benchmarking.torch_rows.detectors import build_detector
-from stale_edge.benchmarking.torch_rows.reference import build_reference
+from stale_edge.benchmarking.torch_rows.made_bundles import make_bundle
 from stale_edge.benchmarking.torch_rows.text_tower import build_text_tower
+from stale_edge.benchmarking.torch_rows.thesis_reference import build_reference
 
 LENGTH = 12
 TOWER = TextTower(

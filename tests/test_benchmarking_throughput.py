@@ -14,11 +14,11 @@ import pytest
 
 from stale_edge.benchmarking import run_benchmark
 from stale_edge.benchmarking import throughput as throughput_module
-from stale_edge.benchmarking.batches import Batches
+from stale_edge.benchmarking.batched_calls import Batches
 from stale_edge.benchmarking.jobs import Job
-from stale_edge.benchmarking.network import Network
-from stale_edge.benchmarking.plan import RowPlan
+from stale_edge.benchmarking.network_sizes import Network
 from stale_edge.benchmarking.processes import JobProcess
+from stale_edge.benchmarking.row_plan import RowPlan
 from stale_edge.benchmarking.table import throughput_lines, throughput_table
 from stale_edge.benchmarking.throughput import SETUPS, Setup, measure_throughput, videos_in_window
 from stale_edge.config import BenchConfig, ModelConfig
@@ -34,7 +34,7 @@ TINY = Network(
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("torch")
     pytest.importorskip("onnxscript")
-    from stale_edge.benchmarking.torch_rows.bundles import make_bundle
+    from stale_edge.benchmarking.torch_rows.made_bundles import make_bundle
 
     path = tmp_path_factory.mktemp("throughput") / "bundle"
     artifacts = [("onnxruntime", "fp32"), ("onnxruntime", "int8")]

@@ -169,7 +169,7 @@ def test_a_split_outside_the_data_set(tmp_path: Path) -> None:
 
 
 def test_features_are_written_only_where_they_belong(tmp_path: Path) -> None:
-    from stale_edge.jobs.features import FeatureJob, _is_done
+    from stale_edge.jobs.extraction import FeatureJob, _is_done
     from stale_edge.jobs.inputs import VideoInput
 
     job = FeatureJob(tmp_path / "encoder", tmp_path / "out")

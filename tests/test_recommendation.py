@@ -202,7 +202,7 @@ def test_auto_runs_what_was_chosen_for_the_length(bundle: Path) -> None:
 
 def test_from_measuring_to_detecting(bundle: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole way with real processes; an int8 that is fp32 under another name is kept."""
-    monkeypatch.setattr("stale_edge.benchmarking.plan.is_installed", lambda runtime: runtime != "openvino")
+    monkeypatch.setattr("stale_edge.benchmarking.row_plan.is_installed", lambda runtime: runtime != "openvino")
     config = BenchConfig(lengths=(12,), repeats=1, variants=("detector",), runtimes=("onnxruntime",), peak_tmacs=1.0)
     result = run_with_recommendation(config, bundle=bundle, data=data, progress=_silent)
     chosen = result["recommendation"]

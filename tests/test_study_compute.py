@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from stale_edge.benchmarking.jobs import Job
-from stale_edge.benchmarking.torch_rows.reference import quantize_as_thesis
+from stale_edge.benchmarking.torch_rows.thesis_reference import quantize_as_thesis
 from stale_edge.config import ModelConfig
 from stale_edge.model.stale.release import ReleaseStale
 from stale_edge.study import (

@@ -6,7 +6,7 @@ from typing import Any
 import quirks
 from torch import nn
 
-from stale_edge.benchmarking.network import FULL_SIZE, TextTower
+from stale_edge.benchmarking.network_sizes import FULL_SIZE, TextTower
 from stale_edge.benchmarking.torch_rows.text_tower import build_text_tower
 
 

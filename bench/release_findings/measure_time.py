@@ -25,8 +25,8 @@ from stale_edge.training.step import TrainingModel
 COLD = """
 import sys, time
 import torch
-from stale_edge.benchmarking.network import FULL_SIZE
-from stale_edge.benchmarking.torch_rows.reference import build_reference
+from stale_edge.benchmarking.network_sizes import FULL_SIZE
+from stale_edge.benchmarking.torch_rows.thesis_reference import build_reference
 from stale_edge.benchmarking.synthetic import random_features
 torch.set_num_threads(1)
 forward, _ = build_reference(FULL_SIZE.at(int(sys.argv[1])), seed=0)

@@ -1,8 +1,8 @@
 """Latency, memory and multiply-accumulates per video length, each row in a process of its own, in turns."""
 
 from stale_edge.benchmarking.benchmark import run_benchmark
-from stale_edge.benchmarking.compare import Change, Comparison, compare_results, read_results
 from stale_edge.benchmarking.lengths import parse_lengths
+from stale_edge.benchmarking.run_comparison import Change, Comparison, compare_results, read_results
 from stale_edge.benchmarking.table import COLUMNS, machine_line, table_rows
 
 __all__ = [

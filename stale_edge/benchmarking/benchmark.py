@@ -10,17 +10,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
-from stale_edge.benchmarking.compare import SCHEMA
 from stale_edge.benchmarking.cpus import choose_cpus, load_average
 from stale_edge.benchmarking.extras import has_torch, needs_extra
 from stale_edge.benchmarking.jobs import Job
-from stale_edge.benchmarking.network import FULL_SIZE, Network
+from stale_edge.benchmarking.network_sizes import FULL_SIZE, Network
 from stale_edge.benchmarking.peers import Peer, built_peers, plan_peers
-from stale_edge.benchmarking.plan import Device, RowPlan, plan_rows, without
 from stale_edge.benchmarking.protocol import describe_protocol
 from stale_edge.benchmarking.rates import Rates, plan_products, product_job
+from stale_edge.benchmarking.result_rows import Measured, to_rows
 from stale_edge.benchmarking.rounds import MeasuredProcess, run_rounds, warmed_up
-from stale_edge.benchmarking.rows import Measured, to_rows
+from stale_edge.benchmarking.row_plan import Device, RowPlan, plan_rows, without
+from stale_edge.benchmarking.run_comparison import SCHEMA
 from stale_edge.benchmarking.target import Target, bundle_target, network_target
 from stale_edge.benchmarking.throughput import COUNTED_RUNTIMES, RULE, measure_throughput, products_of
 from stale_edge.config import BenchConfig, BenchVariant
@@ -216,7 +216,7 @@ class _Run:
                     "without a bundle, bench exports a network first, which needs torch, onnx and onnxscript: name a "
                     'bundle, or pip install "stale-edge[train,export]"'
                 ):
-                    from stale_edge.benchmarking.torch_rows.bundles import make_bundle
+                    from stale_edge.benchmarking.torch_rows.made_bundles import make_bundle
                 make_bundle(path, network, list(artifacts), seed=self.config.seed, progress=self.progress)
             yield path
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
-from stale_edge.benchmarking.batches import Batches
+from stale_edge.benchmarking.batched_calls import Batches
 from stale_edge.benchmarking.cpus import cpus_near, peak_rss_bytes, pin_all_threads
 from stale_edge.benchmarking.jobs import WARM_UP_CALLS, WARM_UP_SECONDS, Job, Workload, is_stable
 from stale_edge.benchmarking.workloads import build_workload

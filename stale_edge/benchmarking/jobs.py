@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from stale_edge.benchmarking.network import Network
+from stale_edge.benchmarking.network_sizes import Network
 from stale_edge.config import Precision
 
 WARM_UP_WINDOW = 3

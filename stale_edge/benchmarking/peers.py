@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from stale_edge.benchmarking.jobs import Job
-from stale_edge.benchmarking.network import Network
-from stale_edge.benchmarking.plan import Device, RowPlan
+from stale_edge.benchmarking.network_sizes import Network
 from stale_edge.benchmarking.processes import JobProcess
 from stale_edge.benchmarking.rounds import MeasuredProcess
+from stale_edge.benchmarking.row_plan import Device, RowPlan
 from stale_edge.config import BenchConfig, Precision
 from stale_edge.errors import StaleEdgeError
 from stale_edge.progress import Progress

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from stale_edge.benchmarking.jobs import TRIAL_RULE, WARM_UP_RULE
-from stale_edge.benchmarking.plan import SUPPORTED
-from stale_edge.benchmarking.rows import Measured
+from stale_edge.benchmarking.result_rows import Measured
+from stale_edge.benchmarking.row_plan import SUPPORTED
 from stale_edge.benchmarking.statistics import median_interval
 from stale_edge.benchmarking.target import Target
 from stale_edge.config import BenchConfig

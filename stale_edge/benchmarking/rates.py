@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from stale_edge.benchmarking.jobs import Job
-from stale_edge.benchmarking.plan import Device
 from stale_edge.benchmarking.rounds import MeasuredProcess
+from stale_edge.benchmarking.row_plan import Device
 from stale_edge.config.runtimes import PRECISIONS, NumberType
 
 SIZE: dict[Device, int] = {"cpu": 1024, "cuda": 8192}

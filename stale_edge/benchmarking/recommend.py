@@ -9,8 +9,8 @@ from typing import Any
 from stale_edge.benchmarking.benchmark import find_devices, run_benchmark
 from stale_edge.benchmarking.decisions import RULE, YARDSTICK, ComparedRuntime, compare_runtimes
 from stale_edge.benchmarking.extras import needs_extra
-from stale_edge.benchmarking.network import FULL_SIZE, Network
-from stale_edge.benchmarking.plan import plan_rows
+from stale_edge.benchmarking.network_sizes import FULL_SIZE, Network
+from stale_edge.benchmarking.row_plan import plan_rows
 from stale_edge.benchmarking.table import format_ratio, format_seconds
 from stale_edge.benchmarking.target import Target, bundle_target, network_target
 from stale_edge.bundle import read_bundle

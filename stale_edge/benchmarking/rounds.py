@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from stale_edge.benchmarking.jobs import Job, calls_per_trial, needs_refresh
-from stale_edge.benchmarking.plan import turns
 from stale_edge.benchmarking.processes import JobProcess
+from stale_edge.benchmarking.row_plan import turns
 from stale_edge.progress import Progress
 
 

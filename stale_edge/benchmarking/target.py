@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stale_edge.benchmarking.extras import has_torch
-from stale_edge.benchmarking.network import FULL_SIZE, FULL_SIZES, Network, TextTower
-from stale_edge.benchmarking.plan import SUPPORTED, Combination
+from stale_edge.benchmarking.network_sizes import FULL_SIZE, FULL_SIZES, Network, TextTower
+from stale_edge.benchmarking.row_plan import SUPPORTED, Combination
 from stale_edge.bundle import ClassBank, Manifest, read_bundle
 from stale_edge.config import Config, ModelConfig, config_from_dict
 from stale_edge.config.runtimes import RUNTIMES, file_for

@@ -11,8 +11,8 @@ from typing import Any
 
 from stale_edge.benchmarking.cpus import choose_cpus
 from stale_edge.benchmarking.jobs import Job
-from stale_edge.benchmarking.plan import RowPlan
 from stale_edge.benchmarking.processes import JobProcess
+from stale_edge.benchmarking.row_plan import RowPlan
 from stale_edge.benchmarking.statistics import summarize
 from stale_edge.config import BenchConfig
 from stale_edge.config.runtimes import RUNTIMES

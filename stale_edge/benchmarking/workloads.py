@@ -45,9 +45,9 @@ def build_workload(job: Job) -> Workload:
 def _pytorch(job: Job) -> Workload:
     with needs_extra(_NEEDS_TORCH):
         if job.variant == "reference":
-            from stale_edge.benchmarking.torch_rows.reference import reference_workload as build
+            from stale_edge.benchmarking.torch_rows.thesis_reference import reference_workload as build
         elif job.variant == "text":
-            from stale_edge.benchmarking.torch_rows.reference import text_workload as build
+            from stale_edge.benchmarking.torch_rows.thesis_reference import text_workload as build
         else:
             from stale_edge.benchmarking.torch_rows.eager import detector_workload as build
     return build(job)

@@ -81,7 +81,7 @@ def bench(
 ) -> None:
     """Measure time, memory and MACs per video length, each row in a process of its own, in turns."""
     from stale_edge.benchmarking import compare_results, parse_lengths, read_results, run_benchmark
-    from stale_edge.benchmarking.network import FULL_SIZES
+    from stale_edge.benchmarking.network_sizes import FULL_SIZES
     from stale_edge.benchmarking.recommend import (
         COLUMNS as RECOMMENDED,
     )

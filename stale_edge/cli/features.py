@@ -42,7 +42,7 @@ def features(
     json_path: JsonOption = None,
 ) -> None:
     """Extract CLIP features of videos; what is done and unchanged is skipped, a kill costs the video at hand."""
-    from stale_edge.jobs.features import FeatureJob, default_sampling, extract_all
+    from stale_edge.jobs.extraction import FeatureJob, default_sampling, extract_all
 
     if fps is not None and not 0 < fps < float("inf"):
         raise typer.BadParameter("must be a finite number > 0", param_hint="--fps")

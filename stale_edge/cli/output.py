@@ -88,7 +88,7 @@ def thresholds(text: str) -> tuple[float, ...]:
 
 
 @contextmanager
-def progress_bar() -> Iterator["Progress"]:
+def progress_bar() -> Iterator["ProgressBars"]:
     """Show one bar per stage on standard error while long work runs."""
     from rich import progress as rich_progress
     from rich.console import Console
@@ -103,14 +103,14 @@ def progress_bar() -> Iterator["Progress"]:
         transient=False,
     )
     try:
-        yield Progress(bar)
+        yield ProgressBars(bar)
     finally:
         if bar.tasks:
             bar.stop()
 
 
-class Progress:
-    """The callback that long-running library functions report to: `progress(stage, done, total, note)`."""
+class ProgressBars:
+    """The `Progress` of the command line: one bar a stage."""
 
     def __init__(self, bar: Any) -> None:
         self._bar = bar

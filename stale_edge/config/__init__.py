@@ -5,18 +5,18 @@ Only the command line reads files into configs (`load_config`); functions take p
 
 from stale_edge.config.bench import BenchConfig, BenchDevice, BenchRuntime, BenchVariant
 from stale_edge.config.decoding import DecodeConfig, Policy, Regions, SoftNMSMethod
-from stale_edge.config.features import ExtractConfig, FeaturesConfig, FeatureSpec, Normalize, Resampling
+from stale_edge.config.feature_spec import ExtractConfig, FeaturesConfig, FeatureSpec, Normalize, Resampling
 from stale_edge.config.linear import LinearConfig, LinearLossConfig
 from stale_edge.config.model import LengthRule, ModelConfig, ModelSettings, StaleArchitecture, TextConfig
 from stale_edge.config.plain import from_dict, from_plain, to_dict
 from stale_edge.config.points import PointsConfig, PointsSuppression
 from stale_edge.config.policies import DecodeSettings
-from stale_edge.config.run import Config, Sections, config_from_dict, load_config, with_overrides
 from stale_edge.config.runs import RunsConfig, RunScore, ThresholdScale
 from stale_edge.config.runtimes import Precision
 from stale_edge.config.simulate import SimulateConfig
 from stale_edge.config.time_grid import FrameGrid, RelativeGrid, TimeGrid
 from stale_edge.config.training import LossConfig, TrainConfig, VideoClassifierConfig
+from stale_edge.config.tree import Config, Sections, config_from_dict, load_config, with_overrides
 
 __all__ = [
     "BenchConfig",

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from stale_edge.config.checks import require
-from stale_edge.config.features import FeaturesConfig, Resampling
+from stale_edge.config.feature_spec import FeaturesConfig, Resampling
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from stale_edge.data.annotations import (
     read_annotations,
 )
 from stale_edge.data.check import Problem, check
-from stale_edge.data.features import FeatureFolder, check_features, open_features, read_features, resample
+from stale_edge.data.feature_files import FeatureFolder, check_features, open_features, read_features, resample
 from stale_edge.data.folder import (
     DataSet,
     open_data_set,

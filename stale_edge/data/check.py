@@ -12,7 +12,7 @@ from stale_edge.data.annotations import (
     parse_database,
     read_json,
 )
-from stale_edge.data.features import FeatureFolder, FeatureSource, read_features
+from stale_edge.data.feature_files import FeatureFolder, FeatureSource, read_features
 from stale_edge.data.folder import (
     ANNOTATIONS_FILE,
     FEATURE_SPEC_FILE,

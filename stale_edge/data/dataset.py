@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stale_edge.data.annotations import VideoAnnotation
-from stale_edge.data.features import resample
+from stale_edge.data.feature_files import resample
 from stale_edge.data.folder import DataSet
 
 TargetT = TypeVar("TargetT")

@@ -9,7 +9,7 @@ from typing import Any
 from stale_edge.bundle.files import write_file_atomically
 from stale_edge.config import FeatureSpec, from_dict, to_dict
 from stale_edge.data.annotations import Annotations, read_annotations, read_json, refusing
-from stale_edge.data.features import FeatureFolder
+from stale_edge.data.feature_files import FeatureFolder
 from stale_edge.data.public import find_public_layout, read_public_annotations
 from stale_edge.data.scores import VideoScore, read_scores
 from stale_edge.data.splits import read_split

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stale_edge.data import FeatureFolder, open_data_set, open_features, read_features
-from stale_edge.data.features import FEATURE_SUFFIXES, SHARD_SUFFIXES, videos_in_shard
+from stale_edge.data.feature_files import FEATURE_SUFFIXES, SHARD_SUFFIXES, videos_in_shard
 from stale_edge.data.folder import ANNOTATIONS_FILE
 from stale_edge.errors import DataError, shown
 from stale_edge.report.view import Truth

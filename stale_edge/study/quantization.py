@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from stale_edge.benchmarking.jobs import Job
-from stale_edge.benchmarking.torch_rows.bundles import make_bundle
-from stale_edge.benchmarking.torch_rows.reference import quantize_as_thesis
+from stale_edge.benchmarking.torch_rows.made_bundles import make_bundle
+from stale_edge.benchmarking.torch_rows.thesis_reference import quantize_as_thesis
 from stale_edge.bundle import ClassBank, read_bundle
 from stale_edge.config import Config, Precision, to_dict
 from stale_edge.data import DataSet

@@ -8,10 +8,10 @@ from typing import Any
 from stale_edge.benchmarking.benchmark import find_devices
 from stale_edge.benchmarking.cpus import choose_cpus
 from stale_edge.benchmarking.jobs import Job
-from stale_edge.benchmarking.network import FULL_SIZE, Network, TextTower
-from stale_edge.benchmarking.plan import Device
+from stale_edge.benchmarking.network_sizes import FULL_SIZE, Network, TextTower
 from stale_edge.benchmarking.rates import Rates, plan_products, product_job
 from stale_edge.benchmarking.rounds import run_rounds, warmed_up
+from stale_edge.benchmarking.row_plan import Device
 from stale_edge.benchmarking.statistics import summarize
 from stale_edge.config import ModelConfig, Precision
 from stale_edge.progress import Progress

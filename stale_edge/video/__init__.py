@@ -1,6 +1,5 @@
 """Videos in: pictures by presentation time, CLIP's preprocessing, and snippet features. Torch-free."""
 
-from stale_edge.video.features import FrameEncoder, Timings, VideoFeatures, extract_features, snippet_features
 from stale_edge.video.preprocess import ClipPreprocess
 from stale_edge.video.sampling import (
     Snippet,
@@ -10,6 +9,7 @@ from stale_edge.video.sampling import (
     snippet_rate,
     watch_video,
 )
+from stale_edge.video.snippet_features import FrameEncoder, Timings, VideoFeatures, extract_features, snippet_features
 from stale_edge.video.source import VIDEO_SUFFIXES, Picture, VideoSource, open_video
 from stale_edge.video.thumbnails import StripPicture, ThumbnailStrip
 

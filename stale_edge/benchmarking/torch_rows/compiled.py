@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch._inductor import aoti_compile_and_package, aoti_load_package
 
-from stale_edge.benchmarking.agreement import compare_outputs
 from stale_edge.benchmarking.jobs import Job, Workload
+from stale_edge.benchmarking.output_check import compare_outputs
 from stale_edge.benchmarking.torch_rows.detectors import (
     InPrecision,
     build_detector,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from stale_edge.benchmarking.deployed_detector import most_voting
-from stale_edge.benchmarking.network import Network, TextTower
+from stale_edge.benchmarking.network_sizes import Network, TextTower
 from stale_edge.benchmarking.torch_rows.detectors import build_detector
 from stale_edge.benchmarking.torch_rows.for_decoding import ForDecoding, read_outputs
 from stale_edge.benchmarking.torch_rows.macs import count_macs

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from stale_edge.benchmarking.jobs import Job
-from stale_edge.benchmarking.network import Network
+from stale_edge.benchmarking.network_sizes import Network
 from stale_edge.benchmarking.synthetic import random_features
 from stale_edge.model import build_model
 

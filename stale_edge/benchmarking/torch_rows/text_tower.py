@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
-from stale_edge.benchmarking.network import TextTower
+from stale_edge.benchmarking.network_sizes import TextTower
 from stale_edge.bundle import ClassBank
 from stale_edge.model.text import TextEncoder
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stale_edge.benchmarking.torch_rows.bundles import Deployed, write_unchecked
+from stale_edge.benchmarking.torch_rows.made_bundles import Deployed, write_unchecked
 from stale_edge.config import Config, ModelConfig, SimulateConfig, StaleArchitecture, TrainConfig
 from stale_edge.data import DataSet, resample
 from stale_edge.data.folder import TEXT_ENCODER_FOLDER

@@ -27,7 +27,7 @@ from stale_edge.demo.video.video_world import (
 from stale_edge.errors import DataError
 from stale_edge.exporting import export_checkpoint
 from stale_edge.exporting.encoder import export_encoder
-from stale_edge.jobs.features import FeatureJob, extract_all
+from stale_edge.jobs.extraction import FeatureJob, extract_all
 from stale_edge.machine import allowed_cpus
 from stale_edge.model.text import TextEncoder, class_bank
 from stale_edge.progress import Progress, silent

@@ -10,7 +10,7 @@ import numpy as np
 
 from stale_edge.bundle import FeatureContract
 from stale_edge.data import open_features
-from stale_edge.data.features import FEATURE_SUFFIXES
+from stale_edge.data.feature_files import FEATURE_SUFFIXES
 from stale_edge.errors import DataError, FeatureContractError
 from stale_edge.runtime.contract import check_spec_near, checked_features, implied_duration_s
 from stale_edge.segments import FloatArray

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from stale_edge.benchmarking.network import Network
+from stale_edge.benchmarking.network_sizes import Network
 from stale_edge.benchmarking.synthetic import random_features
 from stale_edge.benchmarking.torch_rows.detectors import build_detector
 from stale_edge.bundle import ClassBank, FeatureContract, graph_metadata, write_bundle

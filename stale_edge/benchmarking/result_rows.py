@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stale_edge.benchmarking.plan import RowPlan
 from stale_edge.benchmarking.rates import Rates
 from stale_edge.benchmarking.rounds import MeasuredProcess
+from stale_edge.benchmarking.row_plan import RowPlan
 from stale_edge.benchmarking.statistics import summarize
 from stale_edge.config import BenchConfig
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from stale_edge.benchmarking.agreement import compare_outputs
 from stale_edge.benchmarking.deployed_detector import DeployedDetector
 from stale_edge.benchmarking.jobs import Job, is_stable
+from stale_edge.benchmarking.output_check import compare_outputs
 from stale_edge.benchmarking.synthetic import random_features
 from stale_edge.errors import StaleEdgeError
 

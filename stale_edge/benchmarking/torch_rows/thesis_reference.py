@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from stale_edge.benchmarking.jobs import Job, Workload
-from stale_edge.benchmarking.network import Network
+from stale_edge.benchmarking.network_sizes import Network
 from stale_edge.benchmarking.torch_rows.detectors import (
     build_detector,
     call_of,
