@@ -67,41 +67,54 @@ def evaluate(
     window: WindowOption = None,
     overlap: OverlapOption = None,
     predictions: Annotated[Path | None, typer.Option(help="Also write the detections to this file.")] = None,
+    linear: Annotated[
+        Path | None, typer.Option(help="Checkpoint of a linear probe to compare with; red where it is not beaten.")
+    ] = None,
     json_path: JsonOption = None,
 ) -> None:
     """Measure mAP by ActivityNet's rules, with the training-free baseline beside it."""
-    evaluate_model: Callable[..., EvaluationReport]
-    if (model / "manifest.json").is_file():
-        from stale_edge.runtime.evaluate import evaluate_bundle as evaluate_model
-    else:
-        from stale_edge.training import evaluate_checkpoint as evaluate_model
     chosen = thresholds(tiou)
     check_window_options(window, overlap)
     with progress_bar() as progress:
-        report = evaluate_model(
-            model,
-            data,
-            split=split,
-            scores=scores,
-            subset=subset,
-            tiou_thresholds=chosen,
-            window=window,
-            overlap=overlap,
-            progress=progress,
-        )
-    write_json(report.to_json(), json_path)
+        settings = {
+            "data": data,
+            "split": split,
+            "scores": scores,
+            "subset": subset,
+            "tiou_thresholds": chosen,
+            "window": window,
+            "overlap": overlap,
+            "progress": progress,
+        }
+        report = _evaluator(model)(model, **settings)
+        probe = None if linear is None else _evaluator(linear)(linear, **settings).result
+    write_json(report.to_json() | ({} if probe is None else {"linear": probe.to_json()}), json_path)
     if predictions is not None:
         write_json(report.predictions, predictions)
     baseline = report.baseline
+    ladder = [("mAP", report.result), ("training-free", baseline), *([] if probe is None else [("linear", probe)])]
     rows = [
-        [f"{threshold:.2f}", f"{value:.2f}", f"{baseline.mAP[i]:.2f}" if baseline else "-"]
-        for i, (threshold, value) in enumerate(zip(report.result.tiou_thresholds, report.result.mAP, strict=True))
+        [f"{threshold:.2f}", *(f"{result.mAP[i]:.2f}" if result else "-" for _, result in ladder)]
+        for i, threshold in enumerate(report.result.tiou_thresholds)
     ]
-    rows.append(["average", f"{report.result.average_mAP:.2f}", f"{baseline.average_mAP:.2f}" if baseline else "-"])
+    rows.append(["average", *(f"{result.average_mAP:.2f}" if result else "-" for _, result in ladder)])
     out = console(json_path)
-    out.print(table("", ["tIoU", "mAP", "training-free"], rows))
+    out.print(table("", ["tIoU", *(name for name, _ in ladder)], rows))
+    if probe is not None and report.result.average_mAP <= probe.average_mAP:
+        out.print("This detector does not beat the linear probe: use the probe here.", style="bold red")
     out.print(f"training-free: {report.baseline_note}", markup=False)
     left_out = {"videos without features": report.missing_features, "unknown classes": report.unknown_classes}
     for what, names in left_out.items():
         if names:
             out.print(f"{len(names)} {what}, counted as missed: {', '.join(names[:5])}", markup=False)
+
+
+def _evaluator(model: Path) -> "Callable[..., EvaluationReport]":
+    """Choose what measures a bundle, without torch, or a checkpoint."""
+    if (model / "manifest.json").is_file():
+        from stale_edge.runtime.evaluate import evaluate_bundle
+
+        return evaluate_bundle
+    from stale_edge.training import evaluate_checkpoint
+
+    return evaluate_checkpoint

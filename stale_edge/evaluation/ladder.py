@@ -6,6 +6,8 @@ from typing import Any
 
 LINEAR = "linear"
 TRAINING_FREE = "training-free"
+LINEAR_SETTINGS = "--set model.architecture=linear --set train.learning_rate=0.003 --set train.batch_size=16"
+"""What a user types to train the linear probe as the ladder does."""
 
 
 @dataclass(frozen=True)
@@ -37,5 +39,5 @@ def shortfall(ladder: Sequence[Rung]) -> str | None:
         return None
     return (
         f"{last.detector} does not beat the linear probe ({' and '.join(behind)}, average mAP): "
-        "train with model.architecture=linear here"
+        f"train with {LINEAR_SETTINGS} here"
     )

@@ -21,9 +21,10 @@ class StreamingLocalizer:
     """Finds actions in a stream of snippets; every segment is reported as final once, none changes afterwards.
 
     Windows lie as in `Localizer.detect(window=, overlap=)` and are joined alike, so after `finish` the final segments
-    are those of that call on the whole file. The network runs once a window; `tentative` runs it once more. Memory is
-    one window of features, what was found in the last overlap, and final segments that overlap it and so go on lowering
-    scores there (soft-NMS, paper policy), however long the stream is.
+    are those of that call on the whole file. A network that takes its video's mean out of the features takes that of
+    each window, and in `tentative` that of the snippets that there are. The network runs once a window; `tentative`
+    runs it once more. Memory is one window of features, what was found in the last overlap, and final segments that
+    overlap it and so go on lowering scores there (soft-NMS, paper policy), however long the stream is.
 
         stream = StreamingLocalizer(load_bundle("bundle"), window=100)
         for snippet in snippets:              # (C,) float32

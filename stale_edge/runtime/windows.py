@@ -250,7 +250,8 @@ def detect_windowed(
 ) -> Measured:
     """Find which action happens when in a video of any length, window by window.
 
-    The network sees each window like a video of its own, resampled alike. Under the paper policy the proposals of
+    The network sees each window like a video of its own, resampled alike; one that takes its video's mean out of the
+    features takes the window's (docs/deviations.md says what that costs). Under the paper policy the proposals of
     windows are joined and soft-NMS runs on the joined ones; under the release policy each window has its own soft-NMS,
     the public script's, and its detections are joined. `stale_edge.runtime.seams` says how. `max_detections` holds a
     window. A video that fits into one window gives what it gives without windows.

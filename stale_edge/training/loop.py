@@ -312,6 +312,11 @@ class _Run:
             notes.append("train.validate_every is 0, so `best` is `last`")
         elif not self.validates:
             notes.append("masking 'ground-truth' cannot be validated: a deployed detector has no ground truth")
+        elif self.config.train.epochs > self.config.train.validate_every:  # more than one epoch to choose from
+            notes.append(
+                f"the epoch of `best` was chosen on subset {self.plan.validation_subset!r}: mAP there is no result; "
+                "evaluate `last`, or other videos"
+            )
         if isinstance(self.classes, BankedClasses):
             notes.append("no text encoder: class embeddings are those of class_bank.npz, and no context was learned")
         return notes
