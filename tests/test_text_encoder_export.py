@@ -17,7 +17,8 @@ import torch
 
 from stale_edge.bundle import ClassBank, FeatureContract, add_classes, read_bundle, verify_bundle, write_bundle
 from stale_edge.bundle.files import sha256_of
-from stale_edge.bundle.onnx_metadata import copy_with_metadata, read_onnx_metadata
+from stale_edge.bundle.manifest import FORMAT_1
+from stale_edge.bundle.onnx_metadata import FORMAT_KEY, copy_with_metadata, read_onnx_metadata
 from stale_edge.bundle.text_contract import TEXT_KEY
 from stale_edge.config import Config, DecodeConfig, SimulateConfig, TextConfig, TrainConfig
 from stale_edge.errors import BundleError, ClassBankError, VerificationError
@@ -255,6 +256,15 @@ def test_metadata_that_cannot_be_is_refused(bundle: Path, change: dict[str, obje
     text = json.loads(read_onnx_metadata(bundle / "text_encoder.onnx")[TEXT_KEY])
     with pytest.raises(VerificationError, match=says):
         rewrite(bundle, text={TEXT_KEY: json.dumps({**text, **change})})
+
+
+def test_a_text_encoder_of_format_1_is_read(bundle: Path) -> None:
+    before = load_text_encoder(bundle).encode(NEW)
+    rewrite(bundle, text={FORMAT_KEY: FORMAT_1})
+    verify_bundle(bundle)
+    assert load_text_encoder(bundle).encode(NEW) == before
+    with pytest.raises(VerificationError, match="format 'stale-edge-bundle/9'; this version reads"):
+        rewrite(bundle, text={FORMAT_KEY: "stale-edge-bundle/9"})
 
 
 def rewrite(bundle: Path, *, bank: ClassBank | None = None, text: dict[str, str] | None = None) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stale_edge.bundle.class_bank import ClassBank
 from stale_edge.bundle.json_fields import exact_keys, integer_of, parse_json, string_of, table_of
-from stale_edge.bundle.manifest import FORMAT, Manifest, TensorSpec
+from stale_edge.bundle.manifest import FORMAT, FORMAT_1, Manifest, TensorSpec
 from stale_edge.bundle.onnx_metadata import FORMAT_KEY, read_onnx_metadata
 from stale_edge.errors import BundleError, shown
 
@@ -66,8 +66,10 @@ class TextContract:
         missing = [key for key in (FORMAT_KEY, FINGERPRINT_KEY, TEXT_KEY) if not metadata.get(key)]
         if missing:
             raise BundleError(f"{where}: not a text encoder of this kit: metadata_props lack {', '.join(missing)}")
-        if metadata[FORMAT_KEY] != FORMAT:
-            raise BundleError(f"{where} is of format {shown(metadata[FORMAT_KEY])}; this version reads {FORMAT!r}")
+        if metadata[FORMAT_KEY] not in (FORMAT, FORMAT_1):  # a text encoder is the same in both
+            raise BundleError(
+                f"{where} is of format {shown(metadata[FORMAT_KEY])}; this version reads {FORMAT!r} and {FORMAT_1!r}"
+            )
         name = f"{where}: {TEXT_KEY}"
         values = table_of(parse_json(metadata[TEXT_KEY], name), name)
         exact_keys(values, tuple(cls.__dataclass_fields__), name)
