@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 import torch
 import torch.nn.functional as F
+from golden_points import points_cases
 from refusals import refusals
 
 sys.path.pop(0)  # this folder, whose triton/ is not the package that torch looks for
@@ -72,7 +73,10 @@ def make_golden(out: Path) -> None:
     ):
         fitting = next(case for case in cases if case["name"] == like)
         cases.append({**fitting, "name": name, "bundle": f"bundles/{name}"})
-    _write_json(out / "cases.json", {"cases": cases, "core": _core_cases(out, cases), "refusals": refusals(out)})
+    bank = ClassBank(NAMES, toy.bank().embeddings, "toy")
+    core = _core_cases(out, cases)
+    cases += points_cases(out, bank, Path("features") / "paper-network-paper-policy-0.npy")
+    _write_json(out / "cases.json", {"cases": cases, "core": core, "refusals": refusals(out)})
 
 
 def make_bench(out: Path) -> None:
