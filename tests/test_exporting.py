@@ -70,7 +70,7 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """Export everything once, from a trained checkpoint, judged on its validation set."""
+    """Export everything once, from a trained checkpoint, compared on its validation set."""
     root = tmp_path_factory.mktemp("exported")
     checkpoint = case.save_checkpoint(root / "checkpoint", case.trained_model())
     data = case.save_data(root / "data")
@@ -126,7 +126,7 @@ def test_the_manifest_says_where_it_comes_from_and_how_it_compares(exported: Exp
     manifest = verify_bundle(exported.bundle).manifest
     fields = {"checkpoint_sha256", "config", "versions", "machine", "calibration", "artifacts"}
     assert set(manifest.provenance) == fields
-    assert manifest.provenance["calibration"] == "8 validation videos, which are judged too"
+    assert manifest.provenance["calibration"] == "8 validation videos, which are compared too"
     assert manifest.provenance["config"]["model"]["embed_dim"] == case.CHANNELS
     assert manifest.provenance["versions"]["torch"] == torch.__version__
     assert manifest.provenance["machine"]["cpu"]

@@ -142,7 +142,7 @@ def test_ranges_come_from_training_videos(checkpoint: Path, data: Path) -> None:
     assert found.description == "4 training videos"
     np.testing.assert_array_equal(found.features[0], np.load(data / "features" / "t0.npy"))
     without = calibrate_on(None, videos, contract=contract, bank=loaded.class_bank)
-    assert without.description == "8 validation videos, which are judged too"
+    assert without.description == "8 validation videos, which are compared too"
 
 
 def test_the_search_keeps_what_the_budget_needs(checkpoint: Path, data: Path) -> None:

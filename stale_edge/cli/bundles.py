@@ -32,9 +32,7 @@ def export(
     classes: Annotated[Path | None, typer.Option(help="File with class names, one a line.")] = None,
     data: Annotated[
         Path | None,
-        typer.Option(
-            help="Data set whose validation videos the parity gate decides on; int8 learns ranges from others."
-        ),
+        typer.Option(help="Data set whose validation videos files are compared on; int8 learns ranges from others."),
     ] = None,
     layer_report: Annotated[
         bool, typer.Option("--report", help="Judge int8 layer by layer; keep in float32 what the decisions need.")

@@ -39,7 +39,7 @@ def export(
         ),
     ] = None,
     video: Annotated[
-        Path | None, typer.Option(help="Video whose pictures the parity gate decides on; simulated ones otherwise.")
+        Path | None, typer.Option(help="Video whose pictures files are compared on; simulated ones otherwise.")
     ] = None,
     json_path: JsonOption = None,
 ) -> None:

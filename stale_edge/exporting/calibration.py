@@ -17,7 +17,7 @@ MOST_VIDEOS = 48
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the detector sees in use, in small.
+    """A few inputs like those that the detector will get.
 
     features: videos (T, C) float32, as the detector gets them.
     class_embeddings: (K, D) float32.
@@ -34,22 +34,23 @@ class Calibration:
 
 
 def calibrate_on(
-    data: Path | None, judged_on: ParityData, *, contract: FeatureContract, bank: ClassBank
+    data: Path | None, compared_on: ParityData, *, contract: FeatureContract, bank: ClassBank
 ) -> Calibration:
-    """Choose calibration videos: training videos of a data set, so that none is judged that ranges were taken from.
+    """Choose calibration videos: training videos of a data set, so that ranges come from other videos than
+    those that files are compared on.
 
     Args:
-        data: the data set; None: there is none. Without training videos, every second one serves that the gate decides
-            on; the description says so.
-        judged_on: what the parity gate decides on.
+        data: the data set; None: there is none. Without training videos, every second one of `compared_on` serves;
+            the description says so.
+        compared_on: what files are compared with the model on.
         contract: what the features must be, and what they are resampled to.
         bank: the vocabulary of the bundle.
     """
     videos = () if data is None else _training_videos(data, contract)
     if videos:
         return Calibration(videos, bank.embeddings, f"{len(videos)} training videos")
-    videos = tuple(video.features for video in judged_on.videos[::2])
-    return Calibration(videos, bank.embeddings, f"{len(videos)} {judged_on.source} videos, which are judged too")
+    videos = tuple(video.features for video in compared_on.videos[::2])
+    return Calibration(videos, bank.embeddings, f"{len(videos)} {compared_on.source} videos, which are compared too")
 
 
 def _training_videos(data: Path, contract: FeatureContract) -> tuple[FloatArray, ...]:

@@ -1,4 +1,4 @@
-"""One detector in memory -> artifact files, any row of the table of formats."""
+"""One detector in memory -> files, any row of the table of formats."""
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
@@ -45,7 +45,7 @@ _ONNX_TYPES = {
 
 
 class DetectorExporter:
-    """Write artifacts of one detector; the slow recording of the ONNX graph happens once for all precisions.
+    """Write files of one detector; the slow recording of the ONNX graph happens once for all precisions.
 
     Args:
         model: detector of this package, on the CPU, float32; it is not changed.
@@ -173,7 +173,7 @@ def export_detector(
     keep_float32: Sequence[str] | None = None,
     calibration: Calibration | None = None,
 ) -> WeightCount:
-    """Write one artifact of a detector in memory, without a checkpoint and without a bundle around it.
+    """Write one file of a detector in memory, without a checkpoint and without a bundle around it.
 
     Promised axes, operators and types are checked. Decisions are not: `export_checkpoint` does that, and bundles come
     from there alone. This is for measuring time, which does not depend on the values of weights.

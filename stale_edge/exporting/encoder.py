@@ -1,4 +1,4 @@
-"""A CLIP vision tower -> an encoder folder: ONNX in fp32, fp16 and int8, each judged by the parity gate first."""
+"""A CLIP vision tower -> an encoder folder: ONNX in fp32, fp16 and int8, each compared with the tower first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -100,7 +100,7 @@ class EncoderReport:
             f"{self.out}: {self.manifest.name}, {self.manifest.embed_dim} channels, pictures of "
             f"{self.manifest.image_size[0]} x {self.manifest.image_size[1]}",
             f"  fingerprint {self.manifest.fingerprint}",
-            f"  judged on {self.data.pictures}; classes: {self.data.classes}",
+            f"  compared on {self.data.pictures}; classes: {self.data.classes}",
         ]
         for file in self.files:
             low = f", {file.low_weights}" if file.low_weights else ""
@@ -125,8 +125,8 @@ def export_encoder(
         source: as in `load_vision_tower`, or what it gave.
         out: the encoder's folder.
         precisions: `fp32`, `fp16`, `int8`.
-        bank: its classes must stay told apart; None: random directions stand for classes.
-        video: pictures that the gate decides on; None: simulated ones.
+        bank: its classes are what pictures are compared by; None: random directions stand for classes.
+        video: pictures of it are compared; None: simulated ones.
         progress: called with (stage, done, total).
 
     Raises:

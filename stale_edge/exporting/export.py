@@ -139,12 +139,12 @@ def export_checkpoint(
         precisions: `fp32`, `fp16`, `int8`, `int8-static`; every format is written in each that it comes in. Static int8
             searches for the fewest products that must stay in float32.
         classes: names for the class bank, or a file with one a line; None: the checkpoint's vocabulary.
-        data: data set whose validation videos the gate decides on, and whose training videos int8 takes its ranges
-            from; None: simulated videos, without mAP.
+        data: data set. Files are compared with the model on its validation videos, and int8 takes its ranges from its
+            training videos. None: simulated videos, without mAP.
         text_encoder: write the checkpoint's text encoder too, if it has one (CLIP ViT-B/32's: 254 MB).
         encoder: folder of the visual encoder that the features came from, copied into the bundle, which then takes
             videos; None: the bundle takes features alone.
-        layer_report: judge int8 layer by layer, and leave as few products in float32 as the decisions need.
+        layer_report: compare int8 layer by layer, and leave as few products in float32 as the decisions need.
         progress: called with (stage, done, total).
 
     Raises:
@@ -153,7 +153,7 @@ def export_checkpoint(
         DataError: the class file or the data set cannot be used.
         FeatureContractError: the data set's features, or the encoder's, are of another kind than the checkpoint's.
         BundleError: something else than a bundle is at `out`, or it cannot be written.
-        ParityError: an artifact decides differently from the model; nothing was written.
+        ParityError: a file decides differently from the model; nothing was written.
     """
     rows = select_formats(formats, precisions)
     loaded = read_checkpoint(Path(checkpoint))

@@ -23,7 +23,7 @@ from stale_edge.runtime.onnx_session import open_session
 from stale_edge.segments import FloatArray
 
 SEARCH_BUDGET = BUDGETS["int8-static"]
-"""What the search aims at; the gate that a file must pass may be wider."""
+"""What the search aims at; the budget of the parity check may be wider."""
 
 _TIMED_PAIRS = 9
 
@@ -119,7 +119,7 @@ def search_layers(
     budget: Budget = SEARCH_BUDGET,
     progress: Progress = silent,
 ) -> LayerReport:
-    """Judge every product alone, then keep as few in float32 as meet the budget.
+    """Compare with every product alone in low precision, then keep as few in float32 as meet the budget.
 
     Greedy: the one that does most harm alone is kept first, until the rest together is within the budget; then each
     that was kept is given back if the budget still holds. Not every set is tried, so a smaller one may exist.

@@ -1,4 +1,4 @@
-"""Text encoder of a checkpoint -> `text_encoder.onnx` and `tokenizer.json`, judged through the code that runs them."""
+"""Text encoder of a checkpoint -> `text_encoder.onnx` and `tokenizer.json`, compared as devices will run them."""
 
 import dataclasses
 import json

@@ -16,7 +16,7 @@ class TextGraph(nn.Module):
     """CLIP's text tower, eq. 2, in plain operators: causal attention, pre-norm layers, the end token's place.
 
     Rows of token ids have no places for the contexts; those are put in behind the start token here. No attention mask
-    is needed: attention is causal and the embedding is read at the first end token, so what pads a row is never seen.
+    is needed: attention is causal and the embedding is read at the first end token, so what pads a row is never read.
     """
 
     positions: Tensor

@@ -1,4 +1,8 @@
-"""Writing an ONNX graph by hand: nodes with fresh names, constants kept once, bodies of loops."""
+"""Writing an ONNX graph by hand: nodes with fresh names, constants kept once, bodies of loops.
+
+onnxscript has a builder too. It makes graphs of `onnx_ir`, to which a detector would have to be converted and back, and
+chooses the types of constants itself, where decoding as the core does needs exact ones.
+"""
 
 from collections.abc import Sequence
 from typing import Any

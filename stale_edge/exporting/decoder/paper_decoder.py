@@ -63,11 +63,11 @@ def _proposals(
 
     The last proposal is none: it scores -1, so that no list is ever empty.
     """
-    speaks = g.op("Greater", probability, g.constant(config.class_threshold, np.float64))
+    counts = g.op("Greater", probability, g.constant(config.class_threshold, np.float64))
     rows = g.op("Gather", masks, snippet)  # (V, T)
     thresholds = np.unique(np.array(config.mask_thresholds, dtype=np.float32))
     above = g.op("Greater", g.op("Unsqueeze", rows, g.ints(1)), g.constant(thresholds[:, None], np.float32))
-    above = g.op("And", above, g.op("Unsqueeze", speaks, g.ints(1, 2)))  # (V, H, T)
+    above = g.op("And", above, g.op("Unsqueeze", counts, g.ints(1, 2)))  # (V, H, T)
     if config.regions == "runs":
         runs = thresholded_runs(g, above, rows)
         vote, starts, ends, peaks = runs.row, runs.starts, runs.ends, runs.peaks

@@ -77,7 +77,7 @@ def pipeline_graph(detector: onnx.ModelProto, *, model: ModelSettings, decode: D
 
 
 def _read_one_video(g: GraphBuilder, detector: onnx.GraphProto) -> None:
-    """Let the detector read the video through a batch whose size is seen at run time only.
+    """Let the detector read the video through a batch whose size is known at run time only.
 
     A runtime that knows the batch to be 1 chooses other kernels than for the detector's own file, and the last bits of
     the logits change. The size is that of the durations that are not negative; of none, the graph cannot run.

@@ -1,4 +1,4 @@
-"""int8 of a visual encoder: every product that can be, and as few left in float32 as the parity gate needs.
+"""int8 of a visual encoder: every product that can be, and as few left in float32 as the parity check needs.
 
 CLIP's towers have a few channels of very large activations, which one scale for all rounds coarsely. Which products
 suffer is measured: what int8 does to the output of each, on pictures. The worst stay in float32 until features point
@@ -49,7 +49,7 @@ def quantize_encoder(
         proto: float32 graph; it is not changed.
         pixels, wanted: (N, 3, height, width) prepared pictures to try on, and (N, C) their features in float32.
         min_cosine: the least cosine that is enough, on every picture. If none is enough, the last try is given back,
-            and whoever judges it will say so.
+            and the parity check refuses it.
         progress: called with (stage, done, total).
     """
     made = quantize_weights(proto)

@@ -1,7 +1,7 @@
 """Names, inside a graph of the paper's network, for what masks are made of, so that a runtime may make few of them.
 
-Whoever reads the output `masks` needs nothing of this. A runtime that decodes reads few of its rows, and may cut the
-graph at these two values and compute those rows itself (csrc/mask_rows.cpp).
+The output `masks` does not depend on these names. A runtime that decodes reads few rows of it, and may cut the graph at
+these two values and compute those rows itself (csrc/mask_rows.cpp).
 """
 
 import onnx

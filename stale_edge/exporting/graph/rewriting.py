@@ -15,7 +15,7 @@ MATMUL_LIKE = ("MatMul", "Gemm", "MatMulInteger", "Conv", "ConvTranspose", "Eins
 
 @dataclass(frozen=True)
 class WeightCount:
-    """How many weights an artifact has in low precision: tensors, numbers in them, and bytes as stored."""
+    """How many weights a file has in low precision: tensors, numbers in them, and bytes as stored."""
 
     tensors: int
     tensors_low: int

@@ -29,7 +29,7 @@ EXPECTED_WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
     (r".*torch\.ao\.quantization is deprecated.*", DeprecationWarning),
     (r".*quantized tensor creation functions.*", UserWarning),
 )
-"""torch announces the end of TorchScript and of its eager quantization; both are artifacts this kit promises."""
+"""torch announces the end of TorchScript and of its eager quantization; both are files that this kit promises."""
 
 _PRODUCTS = (
     "aten::linear",
@@ -76,7 +76,7 @@ def trace_torchscript(model: nn.Module, *, precision: Precision, keep: Collectio
         elif precision == "int8":
             graph = DetectorGraph(_quantized(model, keep))
         graph.eval()
-        # The parity gate compares on other sizes than these, which trace's own check would not.
+        # The parity check compares on other sizes than these; the check of torch.jit.trace does not.
         return torch.jit.trace(graph, example_inputs(config), check_trace=False)  # type: ignore[no-untyped-call, no-any-return]
 
 

@@ -1,4 +1,4 @@
-"""The parity gate of visual encoders: features must point where the tower's do, and classes be told apart as before."""
+"""The parity check of visual encoders: features must have the direction of the tower's."""
 
 import itertools
 from collections.abc import Callable, Mapping
@@ -30,7 +30,7 @@ _SIZES = ((240, 320), (320, 240), (224, 224), (360, 480))
 
 @dataclass(frozen=True)
 class EncoderData:
-    """What encoders are judged on.
+    """What encoders are compared on.
 
     pixels: (N, 3, height, width) float32, prepared pictures.
     directions: (K, C) float32, unit rows that classes lie in.
@@ -45,13 +45,13 @@ class EncoderData:
 def encoder_data(
     preprocess: ClipPreprocess, *, embed_dim: int, video: Path | None = None, bank: ClassBank | None = None
 ) -> EncoderData:
-    """Gather what encoders are judged on.
+    """Gather what encoders are compared on.
 
     Args:
         preprocess: of the encoder.
         embed_dim: C.
         video: pictures are spread over it; None: simulated pictures.
-        bank: its classes are told apart; None: random directions.
+        bank: pictures are classified by its classes; None: by random directions.
 
     Raises:
         ValueError: the bank is not C wide.

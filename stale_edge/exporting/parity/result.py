@@ -152,7 +152,7 @@ def refuse_failures(parities: Sequence[Parity], compared_on: str) -> None:
 
 def parity_table(parities: Iterable[Parity]) -> str:
     """Lay out what was measured beside what is allowed, one line a file."""
-    rows = [("artifact", "flipped snippets", "matched detections", "average mAP", "")]
+    rows = [("file", "flipped snippets", "matched detections", "average mAP", "")]
     for parity in parities:
         budget, change = parity.budget, parity.map_change
         flipped = f"{parity.flipped_snippets} of {parity.n_snippets} (allowed {budget.max_flipped:.1%})"

@@ -1,4 +1,4 @@
-"""What the parity gate decides on: videos of the training distribution, at sizes that no graph was traced with."""
+"""What files are compared on: videos of the training distribution, at sizes that no graph was traced with."""
 
 import math
 from collections.abc import Sequence
