@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from stale_edge.errors import StaleEdgeError
+from stale_edge.errors import StaleEdgeError, reason, shown
+from stale_edge.paths import MOST_TEXT_BYTES, read_regular
 
 SCHEMA = "stale-edge-bench/1"
 TOLERANCE = 0.05
@@ -98,12 +99,12 @@ def read_results(path: Path) -> dict[str, Any]:
         StaleEdgeError: it cannot be read, or is not a run of this schema.
     """
     try:
-        results: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise StaleEdgeError(f"{path}: not a readable benchmark result: {error}") from error
+        results: Any = json.loads(read_regular(path, most=MOST_TEXT_BYTES))
+    except (OSError, ValueError, RecursionError) as error:
+        raise StaleEdgeError(f"{path}: not a readable benchmark result: {reason(error)}") from error
     schema = results.get("schema") if isinstance(results, dict) else None
     if schema != SCHEMA:
-        raise StaleEdgeError(f'{path}: not a benchmark result: "schema" is {schema!r}, not {SCHEMA!r}')
+        raise StaleEdgeError(f'{path}: not a benchmark result: "schema" is {shown(schema)}, not {SCHEMA!r}')
     return dict(results)
 
 

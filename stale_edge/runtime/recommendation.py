@@ -17,8 +17,9 @@ from typing import Any
 
 from stale_edge.bundle import MANIFEST_NAME, Bundle
 from stale_edge.bundle.files import sha256_of, write_file_atomically
-from stale_edge.errors import BundleError
+from stale_edge.errors import BundleError, reason
 from stale_edge.machine import cpuinfo
+from stale_edge.paths import MOST_TEXT_BYTES, read_regular
 from stale_edge.version import installed_versions
 
 AUTO = "auto"
@@ -103,7 +104,7 @@ def read_recommendation(bundle: Bundle, *, threads: int) -> Recommendation:
     path = recommendation_path(bundle, threads=threads)
     again = f"stale-edge bench {bundle.path} --device cpu --threads {threads} --recommend --data DIR"
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(read_regular(path, most=MOST_TEXT_BYTES))
         if values["format"] != FORMAT:
             raise ValueError(f"its format is {values['format']!r}, not {FORMAT!r}")
         choices = tuple(Choice(int(c["length"]), str(c["runtime"]), str(c["precision"])) for c in values["choices"])
@@ -114,8 +115,8 @@ def read_recommendation(bundle: Bundle, *, threads: int) -> Recommendation:
             f"{bundle.path}: nothing is recommended for this bundle on this machine with {threads} "
             f"thread{'s' if threads > 1 else ''}: run {again}, or name a runtime"
         ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BundleError(f"{path}: not a readable recommendation: {error}; make it again: {again}") from error
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise BundleError(f"{path}: not a readable recommendation: {reason(error)}; make it again: {again}") from error
     return Recommendation(tuple(sorted(choices, key=lambda choice: choice.length)))
 
 

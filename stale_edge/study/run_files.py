@@ -9,6 +9,7 @@ from typing import Any
 from stale_edge.bundle.files import write_file_atomically
 from stale_edge.bundle.locks import sweep
 from stale_edge.errors import DataError
+from stale_edge.paths import MOST_TEXT_BYTES, read_regular
 from stale_edge.study.study import FinishedRun, Run
 from stale_edge.version import __version__
 
@@ -36,10 +37,10 @@ class RunFiles:
         """
         path = self.path(run)
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
+            document = json.loads(read_regular(path, most=MOST_TEXT_BYTES))
         except FileNotFoundError:
             return None
-        except ValueError:  # cut off by a full disk or a crash; nothing in it can be lost
+        except (ValueError, RecursionError):  # cut off by a full disk or a crash; nothing in it can be lost
             return None
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error}") from error

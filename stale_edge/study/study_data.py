@@ -8,6 +8,7 @@ from stale_edge.bundle.class_bank import ClassBank
 from stale_edge.bundle.files import folder_beside, replace_folder
 from stale_edge.config import Config, ModelConfig, SimulateConfig, TextConfig, TrainConfig, to_dict, with_overrides
 from stale_edge.data import Annotations, DataSet, open_data_set
+from stale_edge.data.annotations import read_json, refusing
 from stale_edge.data.folder import CLASS_BANK_FILE, FEATURE_SPEC_FILE, TEXT_ENCODER_FOLDER
 from stale_edge.errors import DataError
 from stale_edge.model.architectures import ARCHITECTURES
@@ -137,5 +138,6 @@ def _simulation(root: Path) -> dict[str, object] | None:
     path = root / FEATURE_SPEC_FILE
     if not path.is_file():
         return None
-    simulation = json.loads(path.read_text(encoding="utf-8")).get("simulation")
+    document = read_json(path, refusing(path))
+    simulation = document.get("simulation") if isinstance(document, dict) else None
     return simulation if isinstance(simulation, dict) else None
