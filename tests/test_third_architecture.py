@@ -103,9 +103,6 @@ def test_windows_find_what_the_whole_video_has(bundle: Path, data: Path) -> None
     assert all(0 <= d.start_s < d.end_s <= 1.5 * len(features) for d in found)
 
 
-@pytest.mark.xfail(
-    raises=AssertionError, strict=True, reason="bench reads the network's settings with the table of architectures"
-)
 def test_it_is_timed(bundle: Path, tmp_path: Path) -> None:
     arguments = ["bench", str(bundle), "--device", "cpu", "--lengths", "30", "--repeats", "2", "--precisions", "fp32"]
     result = CliRunner().invoke(app, [*arguments, "--json", str(tmp_path / "bench.json")])

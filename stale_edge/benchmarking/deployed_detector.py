@@ -14,7 +14,7 @@ from stale_edge.segments import FloatArray
 
 
 class DeployedDetector:
-    """Runs what decoding reads, class logits and masks, with the bundle's own classes.
+    """Runs a detector with the bundle's own classes, and gives the outputs that decoding reads.
 
     Where decoding reads only masks of snippets that speak for a class, as many are made as may speak, evenly spread
     over the video: the random weights of a benchmark are sure of no class.
@@ -52,7 +52,7 @@ class DeployedDetector:
         return fixed if isinstance(fixed, int) else None
 
     def run(self, features: FloatArray) -> dict[str, FloatArray]:
-        """Run features (B, T, C) float32; gives class_logits (B, K + 1, T) and masks (B, T, T)."""
+        """Run features (B, T, C) float32; gives what the decode policy reads, by name."""
         outputs = self._backend.run(features, self._embeddings)
         return complete_masks(outputs, self._decode, snippets=most_voting(features.shape[1], self._decode))
 

@@ -1,4 +1,4 @@
-"""Optional packages: whether they are installed, and what to say where they are not."""
+"""Optional packages: whether they are installed, and the error where they are not."""
 
 import contextlib
 import importlib.util

@@ -1,4 +1,4 @@
-"""What the parent asks a measuring process for: one job for life, then one JSON line a question.
+"""The messages between the parent and a measuring process: one job at its start, then one JSON line a question.
 
 The process answers each line with one line: `{"error": text}`, or what the question asks for.
 
@@ -45,7 +45,7 @@ JobVariant = Literal[
 
 @dataclass(frozen=True)
 class Job:
-    """One process' work: a row, or the matrix product that tells the machine's rate."""
+    """One process' work: a row, or the matrix product that measures the machine's rate."""
 
     variant: JobVariant
     device: Literal["cpu", "cuda"]

@@ -1,4 +1,4 @@
-"""Whether what is about to be timed computes the detector at all: a wrong answer, however fast, is no row."""
+"""Checks before a detector is timed that its outputs are right: a fast detector with wrong outputs is no row."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -73,7 +73,7 @@ def _about_reference(config: BenchConfig, target: Target) -> str:
 def _notes_of_this_run(
     target: Target, measured: Sequence[Measured], load_average_before: Sequence[float] | None
 ) -> dict[str, str]:
-    """Pass on what the exporter says of artifacts, what a missing package leaves out, and what disturbed."""
+    """Collect the exporter's notes on files, figures that a missing package leaves out, and disturbances."""
     notes = {}
     if any(m.plan.precision == "fp16" and m.plan.device == "cpu" for m in measured):
         notes["fp16 on a CPU"] = "is a size and GPU artifact: slower than fp32 here"

@@ -15,7 +15,7 @@ SIZE: dict[Device, int] = {"cpu": 1024, "cuda": 8192}
 
 Engine = Literal["torch", "numpy", "onnxruntime", "openvino"]
 Kind = tuple[Device, NumberType]
-# Who can multiply in a precision. On a CPU nothing here multiplies in fp16; its rows are held against fp32.
+# Engines that multiply in each number type. On a CPU no engine multiplies in fp16; its rows are compared with fp32.
 _ENGINES: dict[Kind, tuple[Engine, ...]] = {
     ("cpu", "fp32"): ("torch", "numpy", "onnxruntime", "openvino"),
     ("cpu", "bf16"): ("torch", "openvino"),
@@ -47,7 +47,7 @@ class Product:
 
 
 def plan_products(kinds: Iterable[tuple[Device, str]]) -> list[Product]:
-    """List the products that tell the rates of a run's devices and precisions; fp32 always, to fall back on."""
+    """List the products that measure the rates of a run's devices and precisions; fp32 is always among them."""
     wanted: dict[Kind, None] = {}
     for device, precision in kinds:
         wanted |= {(device, "fp32"): None, (device, PRECISIONS[precision].products): None}
@@ -84,7 +84,7 @@ class Rates:
             self._by_kind.setdefault((product.device, product.precision), {})[product.engine] = rate
 
     def __call__(self, device: str, precision: str) -> float:
-        """Return the rate that a row is held against."""
+        """Return the rate that a row's utilization is divided by."""
         if self._peak is not None:
             return self._peak
         return max(self._by_kind.get((device, PRECISIONS[precision].products), self._by_kind[device, "fp32"]).values())

@@ -1,4 +1,4 @@
-"""`bench --recommend`: the fastest way to run a detector on this machine among those that decide well enough."""
+"""`bench --recommend`: the fastest way to run a detector on this machine of those with good enough detections."""
 
 import dataclasses
 import tempfile

@@ -1,4 +1,4 @@
-"""The rows of a run: what was measured, in the words of the JSON."""
+"""The rows of a run's JSON, made of its measurements."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -13,7 +13,7 @@ from stale_edge.progress import Progress
 
 @dataclass
 class MeasuredProcess:
-    """One measured process and what it answered so far."""
+    """One measured process and its measurements so far."""
 
     name: str
     process: JobProcess

@@ -108,7 +108,7 @@ def plan_rows(
 
 
 def is_installed(runtime: str) -> bool:
-    """Whether the optional package of a runtime is there; torch is asked for where it is needed."""
+    """Whether the optional package of a runtime is installed; torch is checked where it is needed."""
     return runtime != "openvino" or importlib.util.find_spec("openvino") is not None
 
 

@@ -1,4 +1,4 @@
-"""What got slower, between two runs of the benchmark."""
+"""Compares two runs of the benchmark and finds the rows that got slower."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -81,7 +81,7 @@ class Comparison:
         }
 
     def to_text(self) -> str:
-        """Say it in a few lines: what got slower, what got faster, what cannot be compared."""
+        """List in a few lines the rows that got slower, those that got faster, and those that cannot be compared."""
         lines = [f"{change.name}: {_describe(change)}" for change in self.changes if change.verdict != "same"]
         n_same = sum(change.verdict == "same" for change in self.changes)
         lines.append(f"{len(self.slower)} of {len(self.changes)} rows got slower, {n_same} stayed the same")

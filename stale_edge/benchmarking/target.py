@@ -1,13 +1,14 @@
-"""What a run measures: a full-size network made on the spot, or a bundle."""
+"""The target of a run: a full-size network that is made for it, or a bundle."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from stale_edge.benchmarking.extras import has_torch
 from stale_edge.benchmarking.network_sizes import FULL_SIZE, FULL_SIZES, Network, TextTower
 from stale_edge.benchmarking.row_plan import SUPPORTED, Combination
 from stale_edge.bundle import ClassBank, Manifest, read_bundle
-from stale_edge.config import Config, ModelConfig, config_from_dict
+from stale_edge.config import Config, ModelConfig, StaleArchitecture, config_from_dict
 from stale_edge.config.runtimes import RUNTIMES, file_for
 from stale_edge.errors import BundleError, ConfigError, StaleEdgeError
 
@@ -19,7 +20,7 @@ class Target:
     """A network, a bundle, or both."""
 
     title: str
-    """How the protocol calls it."""
+    """Name in the protocol."""
     network: Network | None
     """Sizes for PyTorch rows and for counting; None: a bundle that does not say what it was made from, or no torch."""
     n_classes: int
@@ -115,11 +116,11 @@ def network_of(manifest: Manifest, bank: ClassBank, *, text_encoder: Path | None
         BundleError: the manifest's config is of another version.
         CheckpointError: `text_encoder` is not one.
     """
+    if manifest.architecture not in get_args(StaleArchitecture):
+        return None, f"the reference row is STALE's; this bundle's architecture is {manifest.architecture}"
     config = _config_of(manifest)
-    if config is None:
+    if config is None or not isinstance(config.model, ModelConfig):
         return None, "the bundle's manifest does not hold the config it was made from"
-    if not isinstance(config.model, ModelConfig):
-        return None, f"the reference row is STALE's; this bundle's architecture is {config.model.architecture}"
     if config.model.text.encoder == "none":
         tower, reason = None, "the bundle's class embeddings were learnt freely, no text encoder made them"
     elif text_encoder is not None:

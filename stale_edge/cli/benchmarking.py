@@ -10,7 +10,7 @@ from stale_edge.cli.output import JsonOption, console, progress_bar, split_names
 
 
 class Device(StrEnum):
-    """Where to measure."""
+    """Device to measure on."""
 
     cpu = "cpu"
     cuda = "cuda"
@@ -18,7 +18,7 @@ class Device(StrEnum):
 
 
 class Network(StrEnum):
-    """Whose full size to measure."""
+    """Architecture whose full size is measured."""
 
     release = "release"
     paper = "paper"
@@ -57,7 +57,7 @@ def bench(
         bool,
         typer.Option(
             "--recommend",
-            help="Try all that runs here, keep what decides alike, and remember the fastest for this machine "
+            help="Try all that runs here, keep what finds the same, and store the fastest for this machine "
             "(detect --runtime auto).",
         ),
     ] = False,

@@ -43,7 +43,7 @@ def export(
     ] = None,
     json_path: JsonOption = None,
 ) -> None:
-    """Turn a CLIP vision tower into ONNX; a file that sees something else is not written (exit code 3)."""
+    """Turn a CLIP vision tower into ONNX; a file whose embeddings differ is not written (exit code 3)."""
     from stale_edge.bundle import ClassBank
     from stale_edge.exporting.encoder import PRECISIONS, export_encoder
 

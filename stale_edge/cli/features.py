@@ -41,7 +41,7 @@ def features(
     workers: WorkersOption = 2,
     json_path: JsonOption = None,
 ) -> None:
-    """Extract CLIP features of videos; what is done and unchanged is skipped, a kill costs the video at hand."""
+    """Extract CLIP features of videos; finished videos are skipped, after a kill only the current one is repeated."""
     from stale_edge.jobs.extraction import FeatureJob, default_sampling, extract_all
 
     if fps is not None and not 0 < fps < float("inf"):

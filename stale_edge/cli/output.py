@@ -1,4 +1,4 @@
-"""Where a command's words go: tables for people, JSON for programs, never mixed on one stream."""
+"""Output of commands: tables for people and JSON for programs, never both on one stream."""
 
 import json
 import os

@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
     group = typer.Typer(
         no_args_is_help=True,
-        help="Run the experiments of the papers; published figures stand beside the own ones.",
+        help="Run the experiments of the papers; published figures stand beside their own.",
         epilog="Example: [bold]stale-edge study data-efficiency --out study --scale 0.2[/bold]",
     )
     for name, command in (
@@ -98,7 +98,7 @@ def ablations(
     class_splits: ClassSplitsOption = None,
     json_path: JsonOption = None,
 ) -> None:
-    """What masking, text encoder and temporal modelling are worth; baselines B-I and B-II (paper, Tables 1, 3 to 6)."""
+    """What masking, text encoder and temporal modelling contribute; baselines (paper, Tables 1, 3 to 6)."""
     from stale_edge.study.ablations import Ablations
 
     _run(Ablations(options, class_splits=class_splits), options, json_path)

@@ -68,7 +68,7 @@ def watch(
         typer.Option("--skip/--wait", help="Behind: skip, or let the source wait; pipes and --speed 0 wait otherwise."),
     ] = None,
     snippet: Annotated[
-        float | None, typer.Option(help="Seconds a snippet of features stands for, where the bundle does not tell.")
+        float | None, typer.Option(help="Seconds of video per snippet of features, where the bundle does not say it.")
     ] = None,
     input_format: Annotated[
         str | None, typer.Option(help="FFmpeg's name of the format, such as v4l2 for a camera.")

@@ -1,4 +1,4 @@
-"""The experiments of the thesis and of the STALE paper, each with its published figures beside the own ones.
+"""The experiments of the thesis and of the STALE paper, each with the published figures beside its own.
 
 A study is one module with one class that fits the protocol `Study` (`study.py`): `name`, `plan` lists its runs,
 `execute` makes one and gives JSON values, `summarise` makes tables and plots of them. All else is shared: `run_study`

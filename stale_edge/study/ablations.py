@@ -1,4 +1,4 @@
-"""What each part of STALE is worth: Tables 3 to 6 of the paper, and its baselines B-I and B-II."""
+"""How much each part of STALE contributes: Tables 3 to 6 of the paper, and its baselines B-I and B-II."""
 
 import dataclasses
 import json
@@ -163,7 +163,7 @@ class Ablations:
     def _measure(
         self, variant: str, checkpoint: Checkpoint, part: str, names: Sequence[str], progress: Progress
     ) -> dict[str, Any]:
-        """Evaluate one part of the classes; on the unseen ones also what knows a part of the truth."""
+        """Evaluate one part of the classes; on the unseen ones also detections that know a part of the truth."""
         data_set = self._opened()
         subset = validation_subset(data_set)
 
@@ -297,7 +297,7 @@ def _bank(checkpoint: Checkpoint, data_set: DataSet, names: Sequence[str], *, se
 
 
 def _untrained_bank(data_set: DataSet, names: Sequence[str]) -> ClassBank:
-    """Embed classes with a text encoder that no training has touched: the data set's own."""
+    """Embed classes with the text encoder of the data set, as it was before any training."""
     path = data_set.root / CLASS_BANK_FILE
     if path.is_file():
         return ClassBank.load(path).select(names)

@@ -1,4 +1,4 @@
-"""What training and inference cost by video length: Figure 4 a, b and Table 2 of the thesis."""
+"""Time and memory of training and inference by video length: Figure 4 a, b and Table 2 of the thesis."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -232,7 +232,7 @@ def _figures(row: Mapping[str, Any], macs: Mapping[str, int] | None, variant: st
 
 
 def published_rows() -> list[dict[str, Cell]]:
-    """What the thesis prints of the forward pass."""
+    """Figures of the forward pass that the thesis prints."""
     return [
         {
             "device": "V100S, published",

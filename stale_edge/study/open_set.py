@@ -1,4 +1,4 @@
-"""How well classes are found that were never trained on: Table 1 of the thesis, Table 1 of the paper."""
+"""How well a detector finds classes that it was not trained on: Table 1 of the thesis, Table 1 of the paper."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -50,7 +50,7 @@ _ENHANCED = {"enhanced": "with", "plain": "without"}
 
 
 class _Task(NamedTuple):
-    """What one run trains on, and which classes it is asked for."""
+    """The training data of one run, and the classes that it is evaluated on."""
 
     classes: Path
     videos: Path

@@ -1,4 +1,4 @@
-"""Detections that know a part of the truth: what an error of the rest costs. Never a result of a model."""
+"""Detections that know a part of the truth show how much the errors of the other part cost; no model makes them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

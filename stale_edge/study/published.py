@@ -1,4 +1,4 @@
-"""What the papers print, and where. Only figures that stand there as numbers; what is only drawn has none.
+"""Figures that the papers print as numbers, and where; curves that are only drawn are left out.
 
 thesis: Yunhan Wang, "Efficient Temporal Action Localization via Vision-Language Modelling", TU Delft, 2023.
 paper: Nag et al., "Zero-Shot Temporal Action Detection via Vision-Language Prompting", ECCV 2022.
@@ -93,7 +93,7 @@ THESIS_CLOSED_SET_FINDINGS = (
     "without it they rise with the amount of data and approach the flat one, but never surpass it",
     "without it 80 % of the data come within 0.5 average mAP of all of them",
 )
-"""What section 4.2 says of the curves, in words."""
+"""Figures of the curves that the text of section 4.2 gives."""
 
 
 class Trained(NamedTuple):
@@ -126,7 +126,7 @@ class GpuPoint(NamedTuple):
 
 THESIS_GPU = (GpuPoint(200, 0.080, 19.0), GpuPoint(1400, None, 14.0), GpuPoint(3000, 0.101, 14.0))
 THESIS_PEAK_TMACS = 8.2
-"""What the thesis divides by, section 4.3."""
+"""Rate that the thesis divides by, section 4.3."""
 THESIS_MEMORY_GB = 1.0
 """STALE "consumes less than 1GB of memory", section 4.3."""
 

@@ -1,4 +1,4 @@
-"""What lower precision brings, and where the thesis' factor comes from: its Figure 4 c."""
+"""How lower precision changes time, size and mAP, and where the factor of the thesis comes from: its Figure 4 c."""
 
 import copy
 import dataclasses
@@ -241,7 +241,7 @@ class Quantization:
 
 
 def _load(bundle: Path, precision: Precision) -> BaseLocalizer:
-    """Open an artifact on the CPU; that fp16 is not faster there is what the study says anyway."""
+    """Open a file on the CPU without the warning that fp16 is slow there, which the study measures."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PrecisionWarning)
         return load_bundle(bundle, precision=precision)

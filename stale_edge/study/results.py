@@ -1,4 +1,4 @@
-"""What a study leaves behind: `table.md` for people, `summary.json` for programs, plots for both."""
+"""Files with the results of a study: `table.md` for people, `summary.json` for programs, and plots."""
 
 import json
 from collections.abc import Mapping

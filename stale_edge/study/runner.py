@@ -1,4 +1,4 @@
-"""Make the runs of a study that are not there yet, then write what they come to."""
+"""Make the missing runs of a study, then write its summary."""
 
 import shutil
 import time

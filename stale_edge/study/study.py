@@ -1,4 +1,4 @@
-"""What a study is made of: its options, its runs, and what it sums them up to."""
+"""Parts of a study: its options, its runs, and their summary."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -119,7 +119,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a study found.
+    """The results of a study.
 
     features: what its features are, as `describe_features` says it.
     notes: sentences that a reader must know: what was left out, what cannot be claimed.
@@ -141,7 +141,7 @@ class Study(Protocol):
         ...
 
     def plan(self, progress: Progress) -> Sequence[Run]:
-        """List every run, in the order in which they are best made; may prepare data."""
+        """List every run in the order of execution; may prepare data."""
         ...
 
     def execute(self, run: Run, *, scratch: Path, progress: Progress) -> Mapping[str, Any]:

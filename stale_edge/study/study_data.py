@@ -1,4 +1,4 @@
-"""What the studies that train work on: a data set, given or simulated, and settings that fit it."""
+"""The data set of the studies that train, given or simulated, and settings that fit it."""
 
 import dataclasses
 import json
@@ -78,7 +78,7 @@ def restrict(data_set: DataSet, n_videos: int, *, seed: int) -> DataSet:
 
 
 def describe_features(data_set: DataSet) -> str:
-    """Say in a caption's words whether features are simulated or come from videos."""
+    """Say for a caption whether features are simulated or come from videos."""
     simulation = _simulation(data_set.root)
     if simulation is None:
         return f"real features of {data_set.root.name} (encoder: {data_set.feature_spec.encoder})"
