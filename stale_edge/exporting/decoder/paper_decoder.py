@@ -6,6 +6,7 @@ stretch of the time axis of its own, so those of two classes never overlap.
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,6 +26,16 @@ LOWEST_KEY = float(np.finfo(np.float64).min)
 SHARPEST = 1e290
 
 
+class _Proposals(NamedTuple):
+    """Of equal length: starts, ends, labels, votes int64, and scores float64."""
+
+    starts: str
+    ends: str
+    labels: str
+    votes: str
+    scores: str
+
+
 def paper_decoder(g: GraphBuilder, class_logits: str, masks: str, config: DecodeConfig) -> Decoded:
     """Write the paper policy.
 
@@ -35,8 +46,8 @@ def paper_decoder(g: GraphBuilder, class_logits: str, masks: str, config: Decode
         config: settings of the policy; baked in.
     """
     probability, snippet, label = _votes(g, class_logits, config)
-    starts, ends, labels, votes, scores = _proposals(g, masks, probability, snippet, label, config)
-    starts, ends, labels, scores = _distinct(g, masks, starts, ends, labels, votes, scores, g.dim(probability, 0))
+    proposals = _proposals(g, masks, probability, snippet, label, config)
+    starts, ends, labels, scores = _distinct(g, proposals, masks, n_votes=g.dim(probability, 0))
     picks, decayed = soft_nms_by_label(g, starts, ends, labels, scores, g.dim(masks, 1), config)
     starts, ends, labels = (g.op("Gather", value, picks) for value in (starts, ends, labels))
     return Decoded(starts, ends, labels, decayed)
@@ -58,8 +69,8 @@ def _votes(g: GraphBuilder, class_logits: str, config: DecodeConfig) -> tuple[st
 
 def _proposals(
     g: GraphBuilder, masks: str, probability: str, snippet: str, label: str, config: DecodeConfig
-) -> tuple[str, str, str, str, str]:
-    """Cut each vote's mask at every threshold: starts, ends, labels, votes int64 and scores float64, all (R,).
+) -> _Proposals:
+    """Cut each vote's mask at every threshold.
 
     The last proposal is none: it scores -1, so that no list is ever empty.
     """
@@ -81,7 +92,7 @@ def _proposals(
         starts, ends, labels, vote, scores = (g.op("Gather", x, kept) for x in (starts, ends, labels, vote, scores))
     nowhere, nothing = g.ints(0), g.constant([-1.0], np.float64)
     starts, ends, labels, vote = (g.op("Concat", x, nowhere, axis=0) for x in (starts, ends, labels, vote))
-    return starts, ends, labels, vote, g.op("Concat", scores, nothing, axis=0)
+    return _Proposals(starts, ends, labels, vote, g.op("Concat", scores, nothing, axis=0))
 
 
 def _hulls(g: GraphBuilder, above: str, rows: str) -> tuple[str, str, str, str]:
@@ -95,21 +106,13 @@ def _hulls(g: GraphBuilder, above: str, rows: str) -> tuple[str, str, str, str]:
     return row, starts, g.op("Add", lasts, g.ints(1)), peaks
 
 
-def _distinct(
-    g: GraphBuilder,
-    masks: str,
-    starts: str,
-    ends: str,
-    labels: str,
-    votes: str,
-    scores: str,
-    n_votes: str,
-) -> tuple[str, str, str, str]:
+def _distinct(g: GraphBuilder, proposals: _Proposals, masks: str, *, n_votes: str) -> tuple[str, str, str, str]:
     """Keep each segment of a label once, with its best score, in the order of the core's candidates.
 
     That order decides between equal scores: by label, then by the first vote for the segment, then by its end, then the
     shorter first. Numbers that sort like these tuples fit 64 bits for any K * V * T**2 below 9e18.
     """
+    starts, ends, labels, votes, scores = proposals
     beyond = g.op("Add", g.dim(masks, 1), g.ints(1))  # T + 1: more than any start or end
 
     def packed(value: str, *digits: tuple[str, str]) -> str:
