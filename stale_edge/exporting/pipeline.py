@@ -9,7 +9,7 @@ import onnx
 from stale_edge.bundle import localizer_inputs, localizer_outputs
 from stale_edge.bundle.writer import describe_file
 from stale_edge.config.runtimes import Precision
-from stale_edge.decoding import DecodedArrays, decoder_of
+from stale_edge.decoding import DecodedArrays, decoder_of, grid_seconds
 from stale_edge.exporting.decoder.pipeline_graph import GRAPH_DECODERS, pipeline_graph
 from stale_edge.exporting.exported import Exported, Making
 from stale_edge.exporting.formats import ArtifactFormat
@@ -20,6 +20,7 @@ from stale_edge.exporting.parity.reference import Reference
 from stale_edge.exporting.parity.result import Budget, Parity
 from stale_edge.progress import Progress, silent
 from stale_edge.runtime.backends import open_backend
+from stale_edge.runtime.contract import time_grid
 from stale_edge.runtime.onnx_session import open_session
 from stale_edge.segments import FloatArray
 
@@ -49,7 +50,8 @@ def make_pipelines(job: Making) -> tuple[Exported, ...]:
         if row.format != "onnx" or row.precision not in PIPELINE_FILES:
             continue
         name, config, decode = PIPELINE_FILES[row.precision], job.reference.config, job.reference.decode_config
-        graph = pipeline_graph(onnx.load(job.folder / row.file_name), model=config, decode=decode)
+        grid = time_grid(job.reference.data.contract, duration_s=1.0)
+        graph = pipeline_graph(onnx.load(job.folder / row.file_name), model=config, decode=decode, grid=grid)
         save_onnx(graph, job.folder / name, metadata=job.metadata, graph_name="localizer")
         entry = describe_file(
             job.folder,
@@ -82,8 +84,14 @@ def compare_pipeline(
     backend = open_backend(detector, runtime=row.runtime, precision=row.precision)
     session = open_session(pipeline, threads=1)
 
-    def decoded(outputs: Mapping[str, FloatArray]) -> DecodedArrays:
-        return decoder_of(reference.decode_config).detections(outputs, reference.decode_config)
+    decoder, config = decoder_of(reference.decode_config), reference.decode_config
+
+    def decoded(outputs: Mapping[str, FloatArray], duration_s: float) -> DecodedArrays:
+        """What the core finds, in seconds."""
+        found = decoder.detections(outputs, config)
+        grid = time_grid(reference.data.contract, duration_s=duration_s)
+        seconds = grid_seconds(found.segments, grid, n_points=decoder.n_snippets(outputs, config))
+        return found._replace(segments=seconds)
 
     different, n_detections, n_equal, near_ties, score_difference = [], 0, 0, 0, 0.0
     for done, (video, batch) in enumerate(zip(reference.data.videos, reference.videos, strict=True)):
@@ -95,15 +103,14 @@ def compare_pipeline(
             "duration_s": np.array([video.duration_s], dtype=np.float32),
         }
         segments, scores, labels = session.run(["segments", "scores", "labels"], feeds)
-        n_snippets = batch.features.shape[1]
-        found = DecodedArrays(segments / video.duration_s * n_snippets, labels, scores)
+        found = DecodedArrays(segments.astype(np.float64), labels, scores)
 
-        wanted = decoded(outputs)
+        wanted = decoded(outputs, video.duration_s)
         n_detections += len(wanted.labels)
-        if not _same(found, wanted, n_snippets):
+        if not _same(found, wanted, video.duration_s):
             by = {name: ROUNDING * max(1.0, float(np.abs(outputs[name]).max())) for name in reference.decoded}
-            others = (decoded(moved) for moved in outcomes(outputs, by=by))
-            other = next((one for one in others if _same(found, one, n_snippets)), None)
+            others = (decoded(moved, video.duration_s) for moved in outcomes(outputs, by=by))
+            other = next((one for one in others if _same(found, one, video.duration_s)), None)
             if other is None:
                 different.append(video.name)
                 continue
@@ -126,10 +133,10 @@ def compare_pipeline(
     ).checked()
 
 
-def _same(found: DecodedArrays, wanted: DecodedArrays, n_snippets: int) -> bool:
-    """Whether labels and order are equal, and segments (in snippets) and scores but for float32's rounding."""
+def _same(found: DecodedArrays, wanted: DecodedArrays, duration_s: float) -> bool:
+    """Whether labels and order are equal, and segments (in seconds) and scores but for float32's rounding."""
     return (
         np.array_equal(found.labels, wanted.labels)
-        and np.allclose(found.segments / n_snippets, wanted.segments / n_snippets, rtol=0, atol=MAX_SHARE_DIFFERENCE)
+        and np.allclose(found.segments / duration_s, wanted.segments / duration_s, rtol=0, atol=MAX_SHARE_DIFFERENCE)
         and np.allclose(found.scores, wanted.scores, rtol=0, atol=MAX_SCORE_DIFFERENCE)
     )

@@ -8,12 +8,14 @@ import onnx
 from onnx import helper
 
 from stale_edge.bundle.manifest import TensorSpec, localizer_inputs, localizer_outputs
-from stale_edge.config import DecodeSettings, ModelSettings
+from stale_edge.config import DecodeSettings, FrameGrid, ModelSettings, TimeGrid
 from stale_edge.decoding import decoder_of
 from stale_edge.exporting.decoder.building_blocks import Decoded
 from stale_edge.exporting.decoder.graph_builder import GraphBuilder
 from stale_edge.exporting.decoder.paper_decoder import paper_decoder
+from stale_edge.exporting.decoder.points_decoder import points_decoder
 from stale_edge.exporting.decoder.release_decoder import release_decoder
+from stale_edge.exporting.decoder.runs_decoder import runs_decoder
 from stale_edge.exporting.graph.detector_graph import fixed_length
 from stale_edge.exporting.graph.recording import check_graph
 from stale_edge.exporting.graph.rewriting import drop_unused
@@ -21,11 +23,15 @@ from stale_edge.exporting.graph.rewriting import drop_unused
 GRAPH_DECODERS: Mapping[str, Callable[[GraphBuilder, Mapping[str, str], Any], Decoded]] = {
     "paper": lambda g, read, config: paper_decoder(g, read["class_logits"], read["masks"], config),
     "release": lambda g, read, config: release_decoder(g, read["class_logits"], read["masks"], config),
+    "points": lambda g, read, config: points_decoder(g, read["class_logits"], read["offsets"], read["valid"], config),
+    "runs": lambda g, read, config: runs_decoder(g, read["class_logits"], read.get("attention"), config),
 }
 """Decode policy -> what writes it as nodes that read outputs of one video, by name; segments are in snippets."""
 
 
-def pipeline_graph(detector: onnx.ModelProto, *, model: ModelSettings, decode: DecodeSettings) -> onnx.ModelProto:
+def pipeline_graph(
+    detector: onnx.ModelProto, *, model: ModelSettings, decode: DecodeSettings, grid: TimeGrid | None = None
+) -> onnx.ModelProto:
     """Put the decoder behind a detector graph.
 
     The detector's nodes stay as they are, so its numbers do too; the decoder computes as the C++ core does, in the same
@@ -35,6 +41,7 @@ def pipeline_graph(detector: onnx.ModelProto, *, model: ModelSettings, decode: D
         detector: graph in any precision, outputs as promised of detectors; it is not changed.
         model: the detector's sizes.
         decode: policy, one of `GRAPH_DECODERS`, and settings; they are baked in.
+        grid: where snippets lie in time, baked in but for its duration; None: they share the video evenly.
 
     Returns:
         A graph with the inputs and outputs of `localizer_inputs` and `localizer_outputs`.
@@ -48,12 +55,12 @@ def pipeline_graph(detector: onnx.ModelProto, *, model: ModelSettings, decode: D
     first = GraphBuilder("video_")
     _read_one_video(first, graph)
     builder = GraphBuilder("decode_")
-    read = {name: builder.op("Squeeze", name, builder.ints(0)) for name in decoder_of(decode).reads}
+    policy, given = decoder_of(decode), {output.name for output in graph.output}
+    names = [*policy.reads, *(name for name in policy.may_read if name in given)]
+    read = {name: builder.op("Squeeze", name, builder.ints(0)) for name in names}
     found = GRAPH_DECODERS[decode.policy](builder, read, decode)
-    n_snippets = builder.cast(builder.dim("features", 1), np.float64)
     segments = builder.op("Concat", *(builder.op("Unsqueeze", at, builder.ints(1)) for at in found[:2]), axis=1)
-    share = builder.op("Div", builder.cast(segments, np.float64), n_snippets)
-    seconds = builder.op("Mul", share, builder.cast("duration_s", np.float64))
+    seconds = _seconds(builder, builder.cast(segments, np.float64), grid)
     for value, name, dtype in (
         (seconds, "segments", np.float32),
         (found.scores, "scores", np.float32),
@@ -74,6 +81,19 @@ def pipeline_graph(detector: onnx.ModelProto, *, model: ModelSettings, decode: D
     drop_unused(merged)
     check_graph(merged, inputs=inputs, outputs=outputs)
     return merged
+
+
+def _seconds(g: GraphBuilder, segments: str, grid: TimeGrid | None) -> str:
+    """Write `stale_edge.decoding.points.grid_seconds`: (N, 2) float64 in snippets to seconds within the video."""
+    duration_s = g.cast("duration_s", np.float64)
+    if isinstance(grid, FrameGrid):
+        frames = g.op("Mul", segments, g.constant(grid.stride, np.float64))
+        frames = g.op("Add", frames, g.constant(0.5 * grid.num_frames, np.float64))
+        seconds = g.op("Div", frames, g.constant(grid.fps, np.float64))
+    else:
+        share = g.op("Div", segments, g.cast(g.dim("features", 1), np.float64))
+        seconds = g.op("Mul", share, duration_s)
+    return g.op("Min", g.op("Max", seconds, g.constant(0.0, np.float64)), duration_s)
 
 
 def _read_one_video(g: GraphBuilder, detector: onnx.GraphProto) -> None:
