@@ -14,7 +14,7 @@ import vision_encoder
 from stale_edge.errors import BundleError, ClassBankError, DataError
 from stale_edge.jobs.detection import detect_many
 from stale_edge.jobs.pool import ERROR, run_all
-from stale_edge.runtime.detect import DetectSettings, detect_files
+from stale_edge.runtime.detect import DetectSettings, OutputSettings, detect_files
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +41,9 @@ def begun(results: Path) -> dict[str, int]:
 
 @pytest.mark.parametrize("output_format", ["json", "csv"])
 def test_results_are_those_of_detect(bundle, inputs, tmp_path, output_format) -> None:
-    many = detect_many(DetectSettings(bundle), inputs, tmp_path / "results", output_format=output_format)
-    assert many.text == detect_files(bundle, inputs, output_format=output_format).text
-    again = detect_many(DetectSettings(bundle), inputs, tmp_path / "results", output_format=output_format)
+    many = detect_many(DetectSettings(bundle), inputs, tmp_path / "results", output=OutputSettings(output_format))
+    assert many.text == detect_files(bundle, inputs, output=OutputSettings(output_format)).text
+    again = detect_many(DetectSettings(bundle), inputs, tmp_path / "results", output=OutputSettings(output_format))
     assert (again.text, again.timings) == (many.text, many.timings)
 
 
@@ -67,7 +67,7 @@ def test_other_settings_are_other_work(bundle, inputs, tmp_path, change) -> None
     before = begun(results)
     run = detect_many(DetectSettings(bundle, **change), inputs, results)
     assert all(after != before[video] for video, after in begun(results).items())
-    assert run.text == detect_files(bundle, inputs, **change).text
+    assert run.text == detect_files(DetectSettings(bundle, **change), inputs).text
 
 
 def test_another_bundle_is_other_work_and_more_threads_are_not(bundle, inputs, tmp_path) -> None:

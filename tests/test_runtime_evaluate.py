@@ -14,7 +14,7 @@ from stale_edge.decoding import baseline_detections
 from stale_edge.errors import BundleError, ClassBankError, DataError, FeatureContractError
 from stale_edge.evaluation import mean_average_precision
 from stale_edge.runtime import load_bundle
-from stale_edge.runtime.detect import class_list, detect_files
+from stale_edge.runtime.detect import DetectSettings, OutputSettings, class_list, detect_files
 from stale_edge.runtime.evaluate import evaluate_bundle, evaluate_localizer
 from stale_edge.segments import Detection
 
@@ -208,7 +208,9 @@ def test_a_file_is_a_video_whose_length_follows_from_the_contract(bundle, tmp_pa
     }
     assert wanted
     assert run.errors == ()
-    longer = json.loads(detect_files(bundle, [tmp_path / "v_1.npy"], duration_s=60.0).text)["results"]["v_1"]
+    longer = json.loads(detect_files(DetectSettings(bundle, duration_s=60.0), [tmp_path / "v_1.npy"]).text)["results"][
+        "v_1"
+    ]
     assert [row["segment"][1] for row in longer] == pytest.approx([10 * d.end_s for d in wanted])
 
 
@@ -228,7 +230,7 @@ def test_windows_reach_the_localizer(bundle, root, tmp_path) -> None:
     np.save(two / "v_1.npy", x)
     np.savez(two / "v_2.npz", features=x)
     wanted = [list(d[2:]) for d in localizer.detect(x, duration_s=12.0, window=10, overlap=3)]
-    found = json.loads(detect_files(bundle, [two], window=10, overlap=3).text)["results"]
+    found = json.loads(detect_files(DetectSettings(bundle, window=10, overlap=3), [two]).text)["results"]
     assert [row["segment"] for row in found["v_1"]] == wanted
     assert [row["segment"] for row in found["v_2"]] == wanted
     assert wanted != [list(d[2:]) for d in localizer.detect(x, duration_s=12.0)]
@@ -237,27 +239,29 @@ def test_windows_reach_the_localizer(bundle, root, tmp_path) -> None:
     assert [row["score"] for row in report.predictions["results"]["v_both"]] == [d.score for d in both]
     assert evaluate_bundle(bundle, root, window=10, overlap=3).result == report.result
     with pytest.raises(ValueError, match="give window too"):
-        detect_files(bundle, [two], overlap=3)
+        detect_files(DetectSettings(bundle, overlap=3), [two])
     x[33, 0] = np.nan
     np.save(two / "v_1.npy", x)
-    run = detect_files(bundle, [two], window=10, overlap=3)
+    run = detect_files(DetectSettings(bundle, window=10, overlap=3), [two])
     assert list(json.loads(run.text)["results"]) == ["v_2"]
     assert run.errors[0].startswith(f"{two / 'v_1'}: snippets 28 to 38: features must be finite")
 
 
 def test_chosen_classes_and_formats(bundle, root, tmp_path) -> None:
     one = root / "features" / "v_jump.npy"
-    rows = detect_files(bundle, [one], classes=["jump"], output_format="csv").text.splitlines()
+    rows = detect_files(
+        DetectSettings(bundle, classes=("jump",)), [one], output=OutputSettings("csv")
+    ).text.splitlines()
     assert len(rows) > 1
     assert {row.split(",")[1] for row in rows[1:]} == {"jump"}
-    assert detect_files(bundle, [one], output_format="srt").text.startswith("1\n00:00:0")
-    assert "<!DOCTYPE html>" in detect_files(bundle, [root], output_format="html").text
+    assert detect_files(bundle, [one], output=OutputSettings("srt")).text.startswith("1\n00:00:0")
+    assert "<!DOCTYPE html>" in detect_files(bundle, [root], output=OutputSettings("html")).text
     with pytest.raises(DataError, match="subtitles belong to one video; got 4"):
-        detect_files(bundle, [root], output_format="srt")
+        detect_files(bundle, [root], output=OutputSettings("srt"))
     with pytest.raises(ValueError, match="one of json, csv, srt, html; got 'xml'"):
-        detect_files(bundle, [one], output_format="xml")
+        detect_files(bundle, [one], output=OutputSettings("xml"))
     with pytest.raises(ClassBankError, match="did you mean 'jump'"):
-        detect_files(bundle, [one], classes=["jmp"])
+        detect_files(DetectSettings(bundle, classes=("jmp",)), [one])
     assert class_list("jump, pole vault") == ("jump", "pole vault")
     (tmp_path / "c.list").write_text("jump\npole vault\n")
     assert class_list(str(tmp_path / "c.list")) == ("jump", "pole vault")
@@ -309,7 +313,9 @@ def test_features_of_another_kind_and_videos_of_unknown_length(bundle, root, tmp
     np.save(tmp_path / "v_1.npy", tiny.features(5))
     with pytest.raises(DataError, match="give --duration SECONDS"):
         detect_files(timeless, [tmp_path / "v_1.npy"])
-    assert json.loads(detect_files(timeless, [tmp_path / "v_1.npy"], duration_s=3.0).text)["results"]["v_1"]
+    assert json.loads(detect_files(DetectSettings(timeless, duration_s=3.0), [tmp_path / "v_1.npy"]).text)["results"][
+        "v_1"
+    ]
 
 
 def _forget_the_frame_rate(bundle: Path) -> None:

@@ -15,7 +15,7 @@ from stale_edge.bundle import Bundle, read_bundle, remove_classes, verify_bundle
 from stale_edge.errors import BundleError, DataError, FeatureContractError, VerificationError
 from stale_edge.jobs.extraction import FeatureJob, extract_all
 from stale_edge.runtime import load_bundle, load_encoder
-from stale_edge.runtime.detect import detect_files
+from stale_edge.runtime.detect import DetectSettings, detect_files
 from stale_edge.runtime.timings import StageTimings
 from stale_edge.video import extract_features
 
@@ -60,8 +60,10 @@ def test_a_video_gives_what_its_features_give(bundle, encoder, video, tmp_path) 
 @pytest.mark.parametrize("overlap", [None, 3])
 def test_windows_on_a_video_give_what_windows_on_its_features_give(bundle, encoder, video, tmp_path, overlap) -> None:
     extract_all([video], FeatureJob(encoder, tmp_path / "data", FPS, STRIDE))
-    by_features = found(detect_files(bundle, [tmp_path / "data"], window=10, overlap=overlap))["holiday"]
-    by_video = found(detect_files(bundle, [video], window=10, overlap=overlap))["holiday"]
+    by_features = found(detect_files(DetectSettings(bundle, window=10, overlap=overlap), [tmp_path / "data"]))[
+        "holiday"
+    ]
+    by_video = found(detect_files(DetectSettings(bundle, window=10, overlap=overlap), [video]))["holiday"]
     assert [d["label"] for d in by_video] == [d["label"] for d in by_features]
     np.testing.assert_allclose([d["segment"] for d in by_video], [d["segment"] for d in by_features], atol=1e-9)
 
@@ -70,12 +72,14 @@ def test_the_encoder_may_lie_beside_the_bundle(bundle, encoder, video, tmp_path)
     without = tiny.write(tmp_path / "without")
     with pytest.raises(BundleError, match="holds no visual encoder to read videos with; give --encoder"):
         detect_files(without, [video])
-    assert found(detect_files(without, [video], encoder=encoder)) == found(detect_files(bundle, [video]))
+    assert found(detect_files(DetectSettings(without, encoder=encoder), [video])) == found(
+        detect_files(bundle, [video])
+    )
     other = vision_encoder.write(tmp_path / "other", fingerprint="sha256:other")
     with pytest.raises(FeatureContractError, match="encoder is 'sha256:other', the contract says 'tiny-encoder'"):
-        detect_files(without, [video], encoder=other)
+        detect_files(DetectSettings(without, encoder=other), [video])
     with pytest.raises(BundleError, match="no int8 file; it has: fp32"):
-        detect_files(bundle, [video], encoder_precision="int8")
+        detect_files(DetectSettings(bundle, encoder_precision="int8"), [video])
 
 
 def test_features_of_another_encoder_or_rate_are_refused_with_both_values(bundle, video, tmp_path) -> None:

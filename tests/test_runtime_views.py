@@ -14,7 +14,7 @@ from stale_edge.config import DecodeConfig
 from stale_edge.decoding import decoder_of
 from stale_edge.report.view import VideoView
 from stale_edge.runtime import detect as detecting
-from stale_edge.runtime.detect import detect_files
+from stale_edge.runtime.detect import DetectSettings, OutputSettings, detect_files
 from stale_edge.runtime.views import class_curves, link_to
 from stale_edge.runtime.windows import WindowPlan
 
@@ -82,7 +82,9 @@ def test_a_page_of_a_video_has_all_there_is(bundle, video, tmp_path, shown, wind
     known = {"my holiday": {"duration": 6.0, "subset": "validation", "annotations": [action]}}
     truth.write_text(json.dumps({"version": "1", "taxonomy": [], "database": known}), encoding="utf-8")
     page = tmp_path / "pages" / "out.html"
-    run = detect_files(bundle, [video], output_format="html", page=page, truth=truth, window=window)
+    run = detect_files(
+        DetectSettings(bundle, window=window), [video], output=OutputSettings("html", page=page, truth=truth)
+    )
     view = shown["my holiday"]
     assert view.source == "../my%20holiday.mp4"
     times = [thumbnail.time_s for thumbnail in view.thumbnails]
@@ -103,12 +105,12 @@ def test_a_page_of_a_data_set_shows_its_annotations(bundle, tmp_path, shown) -> 
         np.save(root / "features" / f"{name}.npy", tiny.features(20))
         database[name] = {"duration": 4.0, "subset": "validation", "annotations": actions}
     (root / "annotations.json").write_text(json.dumps({"version": "1", "taxonomy": [], "database": database}))
-    detect_files(bundle, [root], output_format="html")
+    detect_files(bundle, [root], output=OutputSettings("html"))
     assert [tuple(one) for one in shown["v_a"].truth or ()] == [("jump", 0.0, 1.0)]
     assert shown["v_b"].truth == ()
     assert (shown["v_a"].source, shown["v_a"].thumbnails) == (None, ())
     np.save(tmp_path / "alone.npy", tiny.features(20))
-    detect_files(bundle, [tmp_path / "alone.npy"], output_format="html")
+    detect_files(bundle, [tmp_path / "alone.npy"], output=OutputSettings("html"))
     assert shown["alone"].truth is None
 
 

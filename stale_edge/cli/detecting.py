@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -85,7 +85,7 @@ def detect(
 ) -> None:
     """Find which action happens when in videos, or in the videos of given features."""
     from stale_edge.data.annotations import MOST_SECONDS
-    from stale_edge.runtime.detect import DetectSettings, class_list, detect_files
+    from stale_edge.runtime.detect import DetectSettings, OutputSettings, class_list, detect_files
 
     if duration is not None and not 0 < duration <= MOST_SECONDS:
         raise typer.BadParameter(f"must be a number of seconds > 0, at most {MOST_SECONDS:g}", param_hint="--duration")
@@ -108,15 +108,15 @@ def detect(
         encoder=encoder,
         encoder_precision=encoder_precision,
     )
-    wanted: dict[str, Any] = {"output_format": output_format.value, "page": out, "truth": truth}
+    output = OutputSettings(output_format.value, page=out, truth=truth)
     with progress_bar() as progress:
         if results is None:
-            run = detect_files(**vars(settings), inputs=inputs, **wanted, progress=progress)
+            run = detect_files(settings, inputs, output=output, progress=progress)
         else:
             from stale_edge.jobs.detection import detect_many
 
             pool = ray_pool(ray, scratch=results, workers=workers, threads=threads)
-            run = detect_many(settings, inputs, results, **wanted, pool=pool, progress=progress)
+            run = detect_many(settings, inputs, results, output=output, pool=pool, progress=progress)
     _report(bundle, run, timings)
     if out is None:
         typer.echo(run.text, nl=False)

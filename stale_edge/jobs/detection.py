@@ -10,14 +10,13 @@ from stale_edge.bundle.files import sha256_of
 from stale_edge.bundle.locks import sweep
 from stale_edge.bundle.manifest import MANIFEST_NAME
 from stale_edge.config import to_dict
-from stale_edge.data import read_annotations
 from stale_edge.errors import DataError
 from stale_edge.jobs.inputs import SourceState
 from stale_edge.jobs.journal import ErrorLog, read_record, still_holds, write_record
 from stale_edge.jobs.pool import ERROR, RayPool, Row, run_all
 from stale_edge.paths import check_distinct, inside
 from stale_edge.progress import Progress, silent
-from stale_edge.runtime.detect import DetectionRun, Detector, DetectSettings, Found, summarize
+from stale_edge.runtime.detect import DetectionRun, Detector, DetectSettings, Found, OutputSettings, summarize
 from stale_edge.runtime.detect_inputs import Input, find_inputs
 from stale_edge.runtime.timings import StageTimings
 from stale_edge.segments import Detection
@@ -28,9 +27,7 @@ def detect_many(
     inputs: Sequence[Path],
     results: Path,
     *,
-    output_format: str = "json",
-    page: Path | None = None,
-    truth: Path | None = None,
+    output: OutputSettings | None = None,
     pool: RayPool | None = None,
     progress: Progress = silent,
 ) -> DetectionRun:
@@ -43,8 +40,7 @@ def detect_many(
         settings: bundle, classes and the rest.
         inputs: videos, feature files, folders of either, or data set folders.
         results: folder, made if missing.
-        output_format: what the text of the run is in; a page has neither pictures nor curves, which are not kept.
-        page, truth: as in `stale_edge.runtime.detect.detect_files`.
+        output: what the text of the run is; None: JSON. A page has neither pictures nor curves, which are not kept.
         pool: None: this process.
         progress: called with (stage, done, total, note).
 
@@ -57,7 +53,6 @@ def detect_many(
         settings = replace(settings, bundle=settings.bundle.absolute(), encoder=encoder)
     items = find_inputs(inputs)
     check_distinct((item.video for item in items), what="videos")
-    annotated = None if truth is None else read_annotations(truth)
     identity = _identity(settings)
     try:
         results.mkdir(parents=True, exist_ok=True)
@@ -96,7 +91,7 @@ def detect_many(
             found[row["video"]] = made
         progress("detect", len(found) + len(errors), len(items), row["video"])
     in_order = [found[item.video] for item in items if item.video in found]
-    return summarize(in_order, errors, items, output_format=output_format, page=page, truth=annotated)
+    return summarize(in_order, errors, items, output=OutputSettings() if output is None else output)
 
 
 class DetectWorker:

@@ -50,6 +50,27 @@ class DetectSettings:
 
 
 @dataclass(frozen=True)
+class OutputSettings:
+    """What is written of detections.
+
+    format: `json` (ActivityNet's layout), `csv`, `srt` (one video alone) or `html`.
+    page: where the text of `html` will lie, so that it links the videos from there; None: by absolute address.
+    truth: annotations that `html` shows beside what was found; None: those of the data set, where there is one.
+
+    Raises:
+        ValueError: an unknown format.
+    """
+
+    format: str = "json"
+    page: Path | None = None
+    truth: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.format not in FORMATTERS:
+            raise ValueError(f"the output format must be one of {', '.join(FORMATTERS)}; got {self.format!r}")
+
+
+@dataclass(frozen=True)
 class Found:
     """What was found in one video.
 
@@ -206,21 +227,10 @@ class Detector:
 
 
 def detect_files(
-    bundle: Path,
+    settings: DetectSettings | Path,
     inputs: Sequence[Path],
     *,
-    classes: Sequence[str] | None = None,
-    output_format: str = "json",
-    duration_s: float | None = None,
-    runtime: str = "onnxruntime",
-    precision: str = "fp32",
-    threads: int = 1,
-    window: int | None = None,
-    overlap: int | None = None,
-    encoder: Path | None = None,
-    encoder_precision: str = "fp32",
-    page: Path | None = None,
-    truth: Path | None = None,
+    output: OutputSettings | None = None,
     progress: Progress = silent,
 ) -> DetectionRun:
     """Detect actions in videos, feature files, folders of them, or whole data sets; one bad file does not end the run.
@@ -229,38 +239,23 @@ def detect_files(
     encoder that reads videos.
 
     Args:
-        bundle, classes, duration_s, runtime, precision, threads, window, overlap, encoder, encoder_precision: as in
-            `DetectSettings`.
+        settings: how to detect; a path is a bundle with all else as it is by default.
         inputs: videos, feature files, folders of either, or data set folders.
-        output_format: `json` (ActivityNet's layout), `csv`, `srt` (one video alone) or `html`.
-        page: where the text of `html` will lie, so that it links the videos from there; None: by absolute address.
-        truth: annotations that `html` shows beside what was found; None: those of the data set, where there is one.
+        output: what the text is; None: JSON.
         progress: called with (stage, done, total).
 
     Raises:
-        ValueError: an unknown format, a duration that is not > 0, or windows that cannot be.
+        ValueError: a duration that is not > 0, or windows that cannot be.
         BundleError, VerificationError, ClassBankError: the bundle, the class names or the encoder cannot be used.
         FeatureContractError: the encoder is not the bundle's; both values are named.
         DataError: two inputs have the same name, a folder has nothing to detect in, or no input could be used.
     """
-    if output_format not in FORMATTERS:
-        raise ValueError(f"output_format must be one of {', '.join(FORMATTERS)}; got {output_format!r}")
-    settings = DetectSettings(
-        bundle,
-        classes=None if classes is None else tuple(classes),
-        duration_s=duration_s,
-        runtime=runtime,
-        precision=precision,
-        threads=threads,
-        window=window,
-        overlap=overlap,
-        encoder=encoder,
-        encoder_precision=encoder_precision,
-    )
-    detector = Detector(settings, for_page=output_format == "html")
+    output = OutputSettings() if output is None else output
+    if not isinstance(settings, DetectSettings):
+        settings = DetectSettings(settings)
+    detector = Detector(settings, for_page=output.format == "html")
     items = find_inputs(inputs)
-    annotated = None if truth is None else read_annotations(truth)
-    if output_format == "srt" and len(items) != 1:
+    if output.format == "srt" and len(items) != 1:
         raise DataError(f"subtitles belong to one video; got {len(items)}: detect one by one, or write json")
     if any(item.is_video for item in items):
         detector.open_encoder()
@@ -273,9 +268,7 @@ def detect_files(
         except StaleEdgeError as error:
             errors.append(str(error))
     progress("detect", len(items), len(items))
-    return summarize(
-        found, errors, items, output_format=output_format, encoded=detector.encoded, page=page, truth=annotated
-    )
+    return summarize(found, errors, items, output=output, encoded=detector.encoded)
 
 
 def summarize(
@@ -283,15 +276,14 @@ def summarize(
     errors: Sequence[str],
     items: Sequence[Input],
     *,
-    output_format: str,
+    output: OutputSettings,
     encoded: tuple[str, ...] = (),
-    page: Path | None = None,
-    truth: Annotations | None = None,
 ) -> DetectionRun:
-    """Format what was found in many inputs; `page` and `truth` as in `detect_files`.
+    """Format what was found in many inputs.
 
     Raises:
-        DataError: there are errors and nothing was found anywhere; the first few are named.
+        DataError: there are errors and nothing was found anywhere (the first few are named), or the annotations beside
+            which it is shown cannot be read.
     """
     lines = tuple(dict.fromkeys(errors))  # what is wrong with a whole folder is said once, not once a video
     if lines and not found:
@@ -299,10 +291,11 @@ def summarize(
         raise DataError("; ".join(lines[:_MOST_ERRORS]) + more)
     results = {one.video: one.detections for one in found}
     durations = {one.video: one.span_s for one in found}
-    if output_format == "html":
-        text = to_html(results, durations=durations, views=_views(found, items, page=page, truth=truth))
+    if output.format == "html":
+        truth = None if output.truth is None else read_annotations(output.truth)
+        text = to_html(results, durations=durations, views=_views(found, items, page=output.page, truth=truth))
     else:
-        text = FORMATTERS[output_format](results, durations=durations)
+        text = FORMATTERS[output.format](results, durations=durations)
     return DetectionRun(
         text,
         lines,

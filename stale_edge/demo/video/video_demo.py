@@ -31,7 +31,7 @@ from stale_edge.jobs.extraction import FeatureJob, extract_all
 from stale_edge.machine import allowed_cpus
 from stale_edge.model.text import TextEncoder, class_bank
 from stale_edge.progress import Progress, silent
-from stale_edge.runtime.detect import detect_files
+from stale_edge.runtime.detect import OutputSettings, detect_files
 from stale_edge.runtime.timings import StageTimings
 from stale_edge.training import evaluate_checkpoint, train
 from stale_edge.training.small_config import SMALL_TRAINING, small_model
@@ -169,7 +169,7 @@ def _detect(
     (out / "detections.json").write_text(run.text, encoding="utf-8")
     for video in shown:
         for form in ("html", "srt"):
-            text = detect_files(bundle, [videos / f"{video}.mp4"], output_format=form).text
+            text = detect_files(bundle, [videos / f"{video}.mp4"], output=OutputSettings(form)).text
             (out / f"{video}.{form}").write_text(text, encoding="utf-8")
     return json.loads(run.text), run.total
 
