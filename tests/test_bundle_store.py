@@ -450,3 +450,13 @@ def _fill(writer, *, graph_names=("jump",), bank_names=("jump",), parity=None) -
     )
     writer.set_class_bank(tiny.bank(bank_names))
     writer.commit(architecture="paper", feature_contract=tiny.contract(), decode=tiny.DECODE, parity=parity)
+
+
+def test_a_changed_byte_of_the_manifest_is_found_when_a_bundle_is_read(bundle) -> None:
+    content = bytearray((bundle / "manifest.json").read_bytes())
+    for place in range(0, len(content), 5):
+        content[place] ^= 1 << place % 8
+        (bundle / "manifest.json").write_bytes(content)
+        with pytest.raises(BundleError):  # thresholds of a TorchScript detector stand nowhere else
+            read_bundle(bundle)
+        content[place] ^= 1 << place % 8
