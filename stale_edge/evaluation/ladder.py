@@ -6,7 +6,7 @@ from typing import Any
 
 LINEAR = "linear"
 TRAINING_FREE = "training-free"
-LINEAR_SETTINGS = "--set model.architecture=linear --set train.learning_rate=0.003 --set train.batch_size=16"
+LINEAR_SETTINGS = "--arch linear"
 """What a user types to train the linear probe as the ladder does."""
 
 

@@ -98,7 +98,14 @@ ARCHITECTURES: dict[str, Architecture] = {
         fold_centred=FoldedRelease,
         float32=RELEASE_FLOAT32,
     ),
-    "linear": Architecture(LinearConfig, LinearLossConfig, LINEAR_DECODE, LinearProbe, LinearObjective),
+    "linear": Architecture(
+        LinearConfig,
+        LinearLossConfig,
+        LINEAR_DECODE,
+        LinearProbe,
+        LinearObjective,
+        train=TrainConfig(learning_rate=3e-3, batch_size=16),
+    ),
     "actionformer": Architecture(
         ActionFormerConfig,
         PointObjectiveConfig,
