@@ -35,12 +35,14 @@ from stale_edge.bundle.onnx_metadata import FEATURE_CONTRACT_KEY, FORMAT_KEY, co
 from stale_edge.bundle.writer import replaced
 from stale_edge.config import Config, DecodeConfig, FeatureSpec, ModelConfig, TrainConfig, to_dict
 from stale_edge.data import resample
+from stale_edge.decoding.policies import decode_outputs
 from stale_edge.exporting import export_checkpoint
 from stale_edge.exporting.decoder.pipeline_graph import pipeline_graph
 from stale_edge.exporting.graph.recording import save_onnx
 from stale_edge.model import build_model
 from stale_edge.model.checkpoint import write_checkpoint
 from stale_edge.runtime import Localizer
+from stale_edge.runtime.contract import time_grid
 from stale_edge.segments import Detection
 
 RUNTIMES = ("onnxruntime", "torchscript")
@@ -73,6 +75,9 @@ def make_golden(out: Path) -> None:
     ):
         fitting = next(case for case in cases if case["name"] == like)
         cases.append({**fitting, "name": name, "bundle": f"bundles/{name}"})
+    cases.append(
+        _by_frames(out, "paper-network-paper-policy", next(case for case in cases if case["name"] == "format-1"))
+    )
     bank = ClassBank(NAMES, toy.bank().embeddings, "toy")
     core = _core_cases(out, cases)
     cases += points_cases(out, bank, Path("features") / "paper-network-paper-policy-0.npy")
@@ -200,11 +205,10 @@ def _whole_graph(localizer: Localizer, features: np.ndarray, duration_s: float) 
     target = localizer.feature_contract.resample_to
     values = features if target is None else resample(features, target)
     outputs = localizer.forward(values)
-    return decode(
-        outputs["class_logits"],
-        outputs["masks"],
+    return decode_outputs(
+        outputs,
         class_names=localizer.class_bank.names,
-        duration_s=duration_s,
+        grid=time_grid(localizer.feature_contract, duration_s=duration_s),
         config=localizer.decode_config,
     )
 
@@ -295,6 +299,24 @@ def _as_format_1(source: Path, target: Path) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, **bank)
     _copy_with(source, target, manifest, {CLASS_BANK_NAME: buffer.getvalue()})
+
+
+def _by_frames(out: Path, bundle: str, case: dict[str, Any]) -> dict[str, Any]:
+    """Copy a bundle so that it says how frames became features, which places snippets; a pipeline cannot know it."""
+    manifest = read_bundle(out / "bundles" / bundle).manifest
+    contract = dataclasses.replace(manifest.feature_contract, resampling="none", resample_to=None, num_frames=20)
+    _copy_with(
+        out / "bundles" / bundle,
+        out / "bundles" / "by-frames",
+        dataclasses.replace(manifest, feature_contract=contract),
+    )
+    features = np.load(out / case["features"])
+    expected: dict[str, dict[str, Any]] = {runtime: {} for runtime in RUNTIMES}
+    for runtime in RUNTIMES:
+        for precision in PRECISIONS:
+            localizer = load_bundle(out / "bundles" / "by-frames", runtime=runtime, precision=precision)
+            expected[runtime][precision] = _rows(_whole_graph(localizer, features, case["duration_s"]))
+    return {**case, "name": "by-frames", "bundle": "bundles/by-frames", "graph": "detector", "expected": expected}
 
 
 def _copy_with(source: Path, target: Path, manifest: Manifest, contents: Mapping[str, bytes] | None = None) -> None:

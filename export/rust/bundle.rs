@@ -36,6 +36,23 @@ pub struct ClassBank {
     pub embeddings: Matrix,
 }
 
+/// By frames, (stride, num_frames, fps): (snippet * stride + num_frames / 2) / fps, where the contract says how frames became
+/// the features that the network reads. Else snippets share the video evenly. Kept in [0, duration_s].
+pub struct TimeGrid {
+    by_frames: Option<(f64, f64, f64)>,
+    duration_s: f64,
+}
+
+impl TimeGrid {
+    pub fn seconds(&self, snippet: f64, n_snippets: usize) -> f64 {
+        let seconds = match self.by_frames {
+            Some((stride, num_frames, fps)) => (snippet * stride + 0.5 * num_frames) / fps,
+            None => snippet / n_snippets as f64 * self.duration_s,
+        };
+        seconds.min(self.duration_s).max(0.0)
+    }
+}
+
 pub struct Bundle {
     folder: String,
     manifest: Json,
@@ -204,6 +221,23 @@ impl Bundle {
             }
             _ => Ok(features.clone()),
         }
+    }
+
+    /// Where snippets of a video lie in time. Format 1 has no `num_frames`.
+    pub fn time_grid(&self, duration_s: f64) -> Result<TimeGrid, String> {
+        let contract = self.manifest.get("feature_contract")?;
+        let by_frames = match (contract.get("num_frames"), contract.get("fps")?, contract.get("stride")?) {
+            (Ok(Json::Number(frames)), Json::Number(fps), Json::Number(stride)) if contract.is("resampling", "none")? => {
+                contract.integer("num_frames", 1, MOST_COUNT)?;
+                contract.integer("stride", 1, MOST_COUNT)?;
+                if *fps <= 0.0 {
+                    return Err("manifest.json: fps must be a number > 0".to_string());
+                }
+                Some((*stride, *frames, *fps))
+            }
+            _ => None,
+        };
+        Ok(TimeGrid { by_frames, duration_s })
     }
 
     /// The settings that a policy reads; those of the others are not there in a bundle of format 2.

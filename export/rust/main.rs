@@ -76,12 +76,12 @@ fn run(options: &Options, api: onnxruntime::Api) -> Result<(), String> {
         stale_core::decode(policy, &settings, &outputs, k, t)
     };
 
-    let seconds = |snippets: f64| snippets / t as f64 * options.duration_s;
+    let grid = bundle.time_grid(options.duration_s)?;
     let rows: Vec<String> = localize()?
         .iter()
         .map(|d| {
             let label = quoted(&classes.names[d.label as usize]);
-            let (start, end) = (seconds(d.start), seconds(d.end));
+            let (start, end) = (grid.seconds(d.start, t), grid.seconds(d.end, t));
             format!("\n  {{\"label\": {}, \"score\": {}, \"segment\": [{}, {}]}}", label, d.score, start, end)
         })
         .collect();

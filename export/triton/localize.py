@@ -14,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from stale_edge import decode
 from stale_edge.bundle import FeatureContract
 from stale_edge.bundle.manifest import FORMAT, FORMAT_1
 from stale_edge.config import DecodeConfig, from_dict
 from stale_edge.data import resample
+from stale_edge.decoding.policies import decode_outputs
 from stale_edge.runtime import checked_features
+from stale_edge.runtime.contract import time_grid
 
 POLICIES = ("paper", "release")
 TENSORS = ("class_logits", "masks")
@@ -77,7 +78,9 @@ def main(server, model, path, duration_s):
     if contract.resample_to is not None:
         values = resample(values, contract.resample_to)
     class_logits, masks = infer(url, values[None])
-    rows = decode(class_logits, masks, class_names=names, duration_s=duration_s, config=settings)
+    grid = time_grid(contract, duration_s=duration_s)
+    outputs = {"class_logits": class_logits, "masks": masks}
+    rows = decode_outputs(outputs, class_names=names, grid=grid, config=settings)
     found = [{"label": row.label, "score": row.score, "segment": [row.start_s, row.end_s]} for row in rows]
     print(json.dumps({"version": "1.3", "results": {path.stem: found}, "external_data": {}}, ensure_ascii=False))
 
