@@ -12,9 +12,11 @@ from actionformer_cases import Arrays, made_up_weights, public_config
 
 from stale_edge.config import FrameGrid, RelativeGrid
 from stale_edge.decoding import grid_seconds
+from stale_edge.errors import ConfigError
 from stale_edge.model.actionformer import ActionFormer
 from stale_edge.model.actionformer.crops import TRIES, VideoSegments, cut_segments, random_crop
 from stale_edge.model.actionformer.objective import PointObjective, grid_places
+from stale_edge.model.actionformer.objective_settings import PointObjectiveConfig
 from stale_edge.model.actionformer.points import assign_points, points_of
 from stale_edge.model.actionformer.public_settings import read_public_settings
 from stale_edge.model.actionformer.public_weights import actionformer_from_public, own_weights, public_places
@@ -274,3 +276,17 @@ def test_places_and_seconds_are_inverse() -> None:
     for grid in (FrameGrid(30.0, 4, 16, duration_s=20.0), RelativeGrid(20.0)):
         seconds = torch.from_numpy(grid_seconds(places, grid, n_points=40))
         np.testing.assert_allclose(grid_places(seconds, grid, n_snippets=40), places, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"center_radius": 0.0}, r"loss\.center_radius must be a number > 0"),
+        ({"offset_weight": -1.0}, r"loss\.offset_weight must be a number > 0"),
+        ({"label_smoothing": 1.0}, r"loss\.label_smoothing must be a number in \[0, 1\)"),
+        ({"initial_normalizer": 0.0}, r"loss\.initial_normalizer must be a number > 0"),
+    ],
+)
+def test_losses_that_mean_nothing_are_refused(change: dict[str, float], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        PointObjectiveConfig(**change)

@@ -52,7 +52,7 @@ def band_attention(
     read: Tensor = logits.softmax(dim=-1) @ values  # (B, blocks, heads, block, c)
     rows = read.transpose(2, 3).flatten(3).flatten(1, 2)  # (B, blocks * block, C)
     if is_recording():  # a slice would ask that the length be less than the rows, which nobody can prove for every T
-        return rows.index_select(1, torch.arange(length))
+        return rows.index_select(1, torch.arange(length, device=rows.device))
     return rows[:, :length]
 
 

@@ -37,4 +37,4 @@ class PointObjectiveConfig:
 
 
 def _require(condition: bool, key: str, value: object, allowed: str) -> None:
-    require(condition, f"objective.{key}", value, allowed)
+    require(condition, f"loss.{key}", value, allowed)

@@ -179,7 +179,7 @@ def _objective(training: Mapping[str, Any]) -> PointObjectiveConfig:
     }
     if "init_loss_norm" in training:
         values["initial_normalizer"] = training["init_loss_norm"]
-    return from_dict(PointObjectiveConfig, values, where="objective.")
+    return from_dict(PointObjectiveConfig, values, where="loss.")
 
 
 def _decoding(values: Mapping[str, Any], network: ActionFormerConfig) -> PointsConfig:
