@@ -176,9 +176,9 @@ def _compare(found: Sequence[tuple[str, Detections, Detections]], durations: Seq
     matched = total = 0
     for _, expected, got in found:
         for one, other in ((expected, got), (got, expected)):
-            heard = [row for row in one if row["score"] >= SHARE_LEAST_SCORE]
-            total += len(heard)
-            matched += len(list(_pairs(heard, other, SHARE_SCORE, lambda a, b: _tiou(a, b) >= SHARE_TIOU)))
+            counted = [row for row in one if row["score"] >= SHARE_LEAST_SCORE]
+            total += len(counted)
+            matched += len(list(_pairs(counted, other, SHARE_SCORE, lambda a, b: _tiou(a, b) >= SHARE_TIOU)))
     share = matched / total
     if level in ("exact", "close") or share < float(level):
         case, expected, got = next(row for row in found if row[0] == differing[0])

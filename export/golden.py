@@ -100,7 +100,7 @@ def make_bench(out: Path) -> None:
 
 
 def _add_localizers(source: Path, target: Path, model: ModelConfig) -> None:
-    """Copy a bundle and put the one-file localizers beside its detectors; random decisions are not judged."""
+    """Copy a bundle and put pipelines beside its detectors; the parity check is left out, as decisions are random."""
     manifest = read_bundle(source).manifest
     entries = []
     with write_bundle(target) as writer:

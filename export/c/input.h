@@ -1,4 +1,4 @@
-/* Reading files and text that nobody vouches for. Whatever does not fit ends the program: one line on stderr, exit code 1. */
+/* Reading files and text that may be hostile. Whatever does not fit ends the program: one line on stderr, exit code 1. */
 #ifndef INPUT_H
 #define INPUT_H
 

@@ -1,4 +1,4 @@
-// Reading files and text that nobody vouches for: limits, paths that stay inside the bundle, strict JSON.
+// Reading files and text that may be hostile: limits, paths that stay inside the bundle, strict JSON.
 #pragma once
 
 #include <cstddef>

@@ -12,7 +12,7 @@
 
 namespace {
 
-// torch announces the end of its quantized tensors whenever an int8 detector is opened; this one runs until then.
+// Hides the warning of torch, at each int8 detector that is opened, that quantized tensors will be removed.
 struct Silence : c10::WarningHandler {
   void process(const c10::Warning&) override {}
 };

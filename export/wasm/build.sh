@@ -16,7 +16,7 @@ done
 
 # Without -O: with it clang calls wasm-opt by itself, and does not tell it which features the module uses.
 link=(clang++-14 --target=wasm32-wasi -flto -nostartfiles -Wl,--no-entry -Wl,--strip-all)
-# Whoever exports the constructors calls them himself: without that, every export would call exit() of the C library.
+# A program that exports the constructors calls them itself: without this line, every export would call exit() of the C library.
 for name in __wasm_call_ctors __stack_pointer stale_allocate stale_release_all stale_core_abi_version stale_tiou \
   stale_soft_nms stale_mask_segments stale_decode_paper stale_decode_release stale_decode_points stale_decode_runs stale_take_video_label; do
   link+=("-Wl,--export=$name")

@@ -51,7 +51,7 @@ def draw(rng: np.random.Generator, directions: np.ndarray) -> tuple[np.ndarray, 
 
 
 def train(bank: ClassBank, rng: np.random.Generator) -> torch.nn.Module:
-    """Teach a detector the six classes."""
+    """Train a detector on the six classes."""
     torch.manual_seed(0)
     model = build_model(MODEL).train()
     embeddings = torch.from_numpy(bank.embeddings.copy())
