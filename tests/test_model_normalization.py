@@ -12,11 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from stale_edge.bundle.files import sha256_of
-from stale_edge.config import Config, FeaturesConfig, FeatureSpec, ModelConfig
+from stale_edge.config import Config, FeaturesConfig, FeatureSpec, LinearConfig, ModelConfig
 from stale_edge.errors import ConfigError, TrainingError
 from stale_edge.exporting.graph.recording import trace_onnx
 from stale_edge.model import build_model, read_checkpoint, write_checkpoint
 from stale_edge.model.normalization import FeatureNormalization
+from stale_edge.training.evaluate import feature_contract
 from stale_edge.training.feature_statistics import fit_normalization
 
 RANDOM = np.random.default_rng(0)
@@ -144,3 +145,9 @@ def test_a_checkpoint_from_before_the_setting_centres_by_the_mean_of_its_data(tm
     features, classes = torch.randn(2, 9, 8) + 3, torch.randn(3, 8)
     with torch.inference_mode():
         assert torch.equal(read.model(features, classes).class_logits, model(features, classes).class_logits)
+
+
+def test_the_feature_contract_names_it() -> None:
+    for model in (ModelConfig(), ModelConfig(architecture="release"), LinearConfig()):
+        contract = feature_contract(Config(model=model), FeatureSpec())
+        assert contract.normalize == model.features.normalize

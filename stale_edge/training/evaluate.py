@@ -93,7 +93,14 @@ def feature_contract(config: Config, spec: FeatureSpec) -> FeatureContract:
     model = config.model
     fixed = model.length_rule.fixed
     resampled = (fixed or config.train.n_snippets) if model.resampling == "linear" else None
-    return FeatureContract.from_spec(spec, length=fixed, resampling=model.resampling, resample_to=resampled)
+    features = getattr(model, "features", None)  # not every architecture normalises inside its network
+    return FeatureContract.from_spec(
+        spec,
+        length=fixed,
+        resampling=model.resampling,
+        resample_to=resampled,
+        normalize="none" if features is None else features.normalize,
+    )
 
 
 def evaluate_checkpoint(
