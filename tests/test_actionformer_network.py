@@ -1,5 +1,6 @@
 """ActionFormer against the public program: raw answers, padding, sizes."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -149,3 +150,20 @@ def test_positions_stretch_where_that_is_allowed(golden: Path) -> None:
 def test_settings_that_do_not_go_together_are_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ActionFormerConfig(**change)  # type: ignore[arg-type]
+
+
+def test_a_traced_network_takes_lengths_it_was_not_traced_at() -> None:
+    torch.manual_seed(0)
+    config = ActionFormerConfig(
+        n_classes=3, feature_channels=12, pyramid_dim=16, neck_dim=16, head_dim=16, n_heads=2, n_stem_blocks=1,
+        windows=(5, 3), ranges=((0.0, 4.0), (4.0, 1e4)), max_length=24,
+    )  # fmt: skip
+    model = ActionFormer(config).eval()
+    rows = model.class_bank()
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(model, (torch.randn(2, 37, 12), rows))
+        for n_snippets in (1, 23, 24, 25, 100):
+            features = torch.randn(3, n_snippets, 12)
+            for found, expected in zip(traced(features, rows), model(features, rows), strict=True):
+                torch.testing.assert_close(found, expected, atol=0, rtol=0)

@@ -41,7 +41,9 @@ def make_data_set(out: Path, *, seed: int, scale: float, shot_s: float = 0.0, pr
 def training_config(data_set: DataSet, *, seed: int, architecture: str = "paper") -> Config:
     """Choose the model and the training of the demo: small enough for minutes on two cores.
 
-    Settings were chosen on the worlds of seeds 10 and 11, which nothing reports.
+    STALE's were chosen on the world of seed 10, which nothing reports, the probe's on those of seeds 10 and 11. STALE's
+    were kept although seeds 0 and 1, which are reported, do better with ten epochs and no dropout of features on seen
+    classes (docs/deviations.md).
 
     Args:
         data_set: the one of `make_data_set`; its `splits/train.list` is trained on.
