@@ -39,14 +39,14 @@ def _public_units(config: ActionFormerConfig, n_snippets: int) -> int:
 
 def greater(a: int, b: int) -> int:
     """Give the greater of two lengths: plain numbers, or symbols of a graph that is being recorded."""
-    if torch.jit.is_tracing():  # type: ignore[no-untyped-call]
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         return cast(int, torch.maximum(torch.as_tensor(a), torch.as_tensor(b)))
     return cast(int, torch.sym_max(a, b))  # type: ignore[no-untyped-call]
 
 
 def lesser(a: int, b: int) -> int:
     """Give the lesser of two lengths, see `greater`."""
-    if torch.jit.is_tracing():  # type: ignore[no-untyped-call]
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         return cast(int, torch.minimum(torch.as_tensor(a), torch.as_tensor(b)))
     return cast(int, torch.sym_min(a, b))  # type: ignore[no-untyped-call]
 
