@@ -314,6 +314,6 @@ def test_data_check_lists_hostile_features_beside_the_good(tmp_path: Path) -> No
     assert any(problem.file == "features/w.npy" and "not a readable" in problem.reason for problem in problems)
     assert all("\n" not in problem.reason for problem in problems)
     assert open_data_set(root).load("v").shape == (9, tiny.CHANNELS)
-    text = detect_files(tiny.write(tmp_path / "bundle"), [root / "features"], duration_s=9.0)
+    text = detect_files(DetectSettings(tiny.write(tmp_path / "bundle"), duration_s=9.0), [root / "features"])
     assert len(text.errors) == 1
     assert zipfile.is_zipfile(root / "features" / "v.npy") is False

@@ -136,7 +136,8 @@ def test_a_checkpoint_from_before_the_setting_centres_by_the_mean_of_its_data(tm
         weights[f"temporal.{name}"] = weights.pop(f"temporal.normalize.{name}")
     save_file(weights, path / "model.safetensors")
     description = json.loads((path / "config.json").read_text())
-    del description["config"]["model"]["features"]
+    del description["config"]["model"]["features"], description["config_sha256"]
+    description["format"] = "stale-edge-checkpoint/1"
     description["files"]["model.safetensors"] = sha256_of(path / "model.safetensors")
     (path / "config.json").write_text(json.dumps(description))
 

@@ -177,7 +177,9 @@ def test_an_action_up_to_the_end_does_not_end_after_the_video(n_snippets: int) -
     assert durations, "no duration that rounds up"
     for duration_s in durations[:20]:
         localizer = SeesEverything([Detection("a", 0.5, 1.0, float(n_snippets))], RELEASE)
-        (found,) = detect_windowed(localizer, _clock(n_snippets), duration_s=duration_s, window=20, overlap=8)
+        (found,) = detect_windowed(
+            localizer, _clock(n_snippets), duration_s=duration_s, plan=WindowPlan(20, 8)
+        ).detections
         assert found.end_s == duration_s
 
 

@@ -130,7 +130,7 @@ def test_open_set_from_plan_to_tables(data: Path, tmp_path: Path, made_trials: l
 
 
 def test_a_trial_measures_what_evaluate_measures(data: Path, tmp_path: Path) -> None:
-    data_set, config = open_data_set(data), small_config(epochs=6, learning_rate=2e-2, validate_every=0)
+    data_set, config = open_data_set(data), small_config(epochs=2, learning_rate=5e-3, validate_every=0)
     trial = run_trial(
         data_set, config, scores=data_set.scores, classes=None, scratch=tmp_path / "trial", progress=_silent
     )

@@ -63,7 +63,7 @@ constexpr std::size_t kLongestLine = 900;
 
 // What a terminal shows as one line, whatever a bundle holds.
 std::string one_line(std::string text) {
-  const auto is_control = [](char c) { return (c >= 0 && c < ' ') || c == 0x7F; };
+  const auto is_control = [](unsigned char c) { return c < ' ' || c == 0x7F; };
   std::replace_if(text.begin(), text.end(), is_control, '?');
   return text.size() > kLongestLine ? text.substr(0, kLongestLine) + "..." : text;
 }
