@@ -84,7 +84,7 @@ def verify(
 ) -> None:
     """Check every byte of a bundle or visual encoder against its manifest; exit 3 if one differs."""
     from stale_edge.bundle import verify_bundle
-    from stale_edge.bundle.encoder_folder import is_encoder, verify_encoder
+    from stale_edge.bundle.encoder_folder import ENCODER_FORMAT, is_encoder, verify_encoder
     from stale_edge.bundle.strict import verify_strictly
 
     if is_encoder(bundle):
@@ -93,11 +93,13 @@ def verify(
                 "is for bundles; an encoder inside a bundle is checked with it", param_hint="--strict"
             )
         verified: Any = verify_encoder(bundle)
+        format_name = ENCODER_FORMAT
     else:
         verified = verify_strictly(bundle) if strict else verify_bundle(bundle)
+        format_name = verified.manifest.format
     files = [{"path": entry.path, "bytes": entry.bytes, "sha256": entry.sha256} for entry in verified.manifest.files]
-    write_json({"bundle": str(bundle), "verified": True, "files": files}, json_path)
-    console(json_path).print(f"{bundle}: {len(files)} files verified", markup=False)
+    write_json({"bundle": str(bundle), "format": format_name, "verified": True, "files": files}, json_path)
+    console(json_path).print(f"{bundle}: {len(files)} files verified, {format_name}", markup=False)
 
 
 def inspect(
