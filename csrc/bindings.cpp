@@ -1,5 +1,5 @@
-// Python's view of the core, and the only file that knows pybind11: check shapes, release the GIL, call, copy out.
-// Arrays arrive contiguous and of the right type (stale_edge/decoding sees to it); .noconvert() refuses any other.
+// Python bindings of the core, the only file that includes pybind11: check shapes, release the GIL, call, copy out.
+// stale_edge/decoding passes contiguous arrays of the right type; .noconvert() refuses any other.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -191,7 +191,7 @@ DetectionArrays paper_proposals(const Floats& class_logits, const Floats& masks,
                                 std::int64_t top_snippets, const std::vector<double>& mask_thresholds, const std::string& regions,
                                 std::int64_t min_snippets, double min_score) {
   const Outputs outputs = network_outputs(class_logits, masks);
-  // Of soft-NMS it reads the lowest score; the rest is any that is allowed.
+  // Of the soft-NMS settings only min_score is read; the others are any allowed values.
   const stale::DecodeParameters parameters =
       decode_parameters(class_threshold, top_snippets, mask_thresholds, regions, min_snippets,
                         {stale::SoftNmsMethod::hard, 1.0, 1.0, min_score, stale::kNoLimit, 0.0});
@@ -375,7 +375,7 @@ DetectionArrays decode_runs(const Floats& class_logits, const std::optional<Floa
   return detection_arrays(found);
 }
 
-// (start, end, class score, mask score, label) a row; start and end in snippets, end the last one.
+// Rows of (start, end, class score, mask score, label); start and end in snippets, `end` is the last snippet.
 std::vector<std::tuple<std::int64_t, std::int64_t, double, double, std::int64_t>> release_proposals(const Floats& class_logits,
                                                                                                    const Floats& masks) {
   const Outputs outputs = network_outputs(class_logits, masks);

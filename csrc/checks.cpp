@@ -79,7 +79,7 @@ void check_class_logits(const float* class_logits, std::size_t n_classes, std::s
   const std::size_t T = n_snippets;
   for (std::size_t k = 0; k <= n_classes; ++k) {
     const float* row = class_logits + k * T;
-    std::uint32_t n_bad = 0;  // counted first, because that loop is vectorised; the row is looked for when there is one
+    std::uint32_t n_bad = 0;  // a vectorised count first; the row is searched only if there is a bad one
     for (std::size_t t = 0; t < T; ++t) n_bad += static_cast<std::uint32_t>(!(std::fabs(row[t]) <= kLargest));
     if (n_bad == 0) continue;
     for (std::size_t t = 0; t < T; ++t) {
@@ -94,7 +94,7 @@ void check_network_output(const float* class_logits, const float* masks, std::si
   check_class_logits(class_logits, n_classes, n_snippets);
   check_aligned(masks, "masks");
   const std::size_t T = n_snippets;
-  // The vectorised sigmoids of ONNX Runtime and OpenVINO end one rounding above 1.
+  // The vectorised sigmoids of ONNX Runtime and OpenVINO can give one rounding step more than 1.
   constexpr float kMost = 1.0F + 8.0F * std::numeric_limits<float>::epsilon();
   for (std::size_t i = 0; i < T; ++i) {
     const float* row = masks + i * T;

@@ -12,9 +12,9 @@
 
 namespace stale {
 
-// A part of a message: words, or a number that is written as a user would type it. Borrows the words.
+// Part of a message: a text, which is borrowed, or a number, which is written as a user would type it.
 struct Part {
-  Part(const char* words) : words(words) {}                // NOLINT(google-explicit-constructor): parts are written in a row
+  Part(const char* words) : words(words) {}                // NOLINT(google-explicit-constructor): used in lists of parts
   Part(const std::string& words) : words(words.c_str()) {}  // NOLINT(google-explicit-constructor)
   template <typename Number>
   Part(Number number) : number(static_cast<double>(number)) {}  // NOLINT(google-explicit-constructor)
@@ -32,12 +32,12 @@ void check_aligned(const Value* values, const char* name) {
   }
 }
 
-// The largest length of a segment: the sum of two is finite.
+// The largest length of a segment, so that the sum of two lengths is finite.
 constexpr double kLongest = std::numeric_limits<double>::max() / 4.0;
 
 void check_segments(const double* segments, std::size_t n, const char* name);
 void check_scores(const double* scores, std::size_t n);
-// Labelled segments of our own, which nobody else can rewrite.
+// Copy of labelled segments, which no other thread can change.
 class LabelledCopy {
  public:
   LabelledCopy(const Labelled& given, const char* name);  // checks them

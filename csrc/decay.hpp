@@ -1,5 +1,5 @@
-// What soft-NMS spends its time on: a pick decays blocks of candidates. One straight loop that the compiler turns into vector
-// instructions, compiled twice where the processor may have wider ones than every x86-64; both give the same bits.
+// The loop in which soft-NMS spends its time: a pick decays blocks of candidates. The compiler vectorises it. On x86-64 it is
+// compiled twice, for every processor and for AVX2; both give the same bits.
 #pragma once
 
 #include <algorithm>
@@ -19,12 +19,12 @@
 
 namespace stale {
 
-constexpr std::size_t kBlock = 8;  // candidates; as many independent maxima, for any vector width
+constexpr std::size_t kBlock = 8;  // candidates in a block; enough for any vector width
 
-// So steep that four thousand million decays of a key add up to less than the key of a score of zero (soft_nms.cpp).
+// Largest 1 / sigma: four thousand million decays of a key add up to less than the key of a score of zero (soft_nms.cpp).
 constexpr double kSharpest = 1e290;
 
-constexpr double kGone = -std::numeric_limits<double>::infinity();  // the key of a candidate that is out
+constexpr double kGone = -std::numeric_limits<double>::infinity();  // key of a candidate that was removed
 
 // Candidates in blocks of kBlock: segments [starts, ends), keys, and the highest key of each block.
 struct Blocks {
@@ -37,10 +37,10 @@ struct Blocks {
 struct Decaying {
   double start;
   double end;
-  double floor;  // what falls below is gone
+  double floor;  // candidates whose key falls below are removed
 };
 
-// The highest of n values, n a multiple of four: four maxima, since one alone would wait for itself.
+// The highest of n values, n a multiple of four. Four maxima are independent; a single one would make each step wait.
 STALE_CORE_INLINE double highest(const double* values, std::size_t n) {
   std::array<double, 4> best{values[0], values[1], values[2], values[3]};
   for (std::size_t i = 4; i < n; i += 4) {
@@ -68,7 +68,7 @@ STALE_CORE_INLINE void decay_blocks(const Blocks& blocks, std::size_t from, std:
       double shared = (e < end ? e : end) - (s > start ? s : start);
       shared = shared > 0.0 ? shared : 0.0;
       double either = (e - s) + length - shared;
-      either = shared > 0.0 ? either : 1.0;  // it may be zero
+      either = shared > 0.0 ? either : 1.0;  // avoids a division by zero
       const double tiou = shared / either;
       double key = keys[i];
       if constexpr (method == SoftNmsMethod::gaussian) {
@@ -80,7 +80,7 @@ STALE_CORE_INLINE void decay_blocks(const Blocks& blocks, std::size_t from, std:
         const double suppressed = key < 0.0 ? key : 0.0;
         key = tiou >= threshold ? suppressed : key;
       }
-      key = key >= floor ? key : kGone;  // also what was gone and is no number now
+      key = key >= floor ? key : kGone;  // also removes what became NaN
       keys[i] = key;
     }
     blocks.best[b] = highest(keys, kBlock);

@@ -11,7 +11,7 @@
 namespace stale {
 namespace {
 
-// A snippet that speaks for a class.
+// A (snippet, class) pair above the class threshold.
 struct Vote {
   double probability;
   std::uint32_t snippet;
@@ -33,12 +33,12 @@ bool ranks_before(const Vote& a, const Vote& b) {
 std::vector<Vote> top_votes(const float* class_logits, std::size_t n_classes, std::size_t T, double class_threshold,
                             std::int64_t top_snippets) {
   const SnippetSoftmax<double> softmax = snippet_softmax<double>(class_logits, n_classes + 1, T);
-  std::vector<float> worth_a_look(T);  // a little below the threshold, so that rounding here decides nothing
+  std::vector<float> worth_a_look(T);  // slightly below the threshold; the exact comparison follows
   for (std::size_t t = 0; t < T; ++t) {
     worth_a_look[t] = static_cast<float>(class_threshold * softmax.sums[t] * (1.0 - 1e-6));
   }
   const auto wanted = static_cast<std::size_t>(top_snippets);
-  std::vector<Vote> votes;  // a heap with the last of the best in front
+  std::vector<Vote> votes;  // a heap with the worst kept pair in front
   for (std::size_t k = 0; k < n_classes; ++k) {
     const float* weights = softmax.weights.data() + k * T;
     for (std::size_t t = 0; t < T; ++t) {
@@ -61,13 +61,13 @@ std::vector<Vote> top_votes(const float* class_logits, std::size_t n_classes, st
 
 // Finds the regions of one mask at all thresholds in one walk over the mask.
 //
-// Thresholds ascend, so "above threshold i" is "level > i" with level the number of thresholds below the mask. Regions nest:
-// a fall of the level closes the regions opened last. Each distinct region is reported once, by end, of equal ends
+// Thresholds ascend, so "above threshold i" is "level > i", where level is the number of thresholds below the mask. Regions
+// nest: when the level falls, the regions opened last are closed. Each distinct region is reported once, sorted by end, then
 // the shortest first.
 class RegionFinder {
  public:
   explicit RegionFinder(const DecodeParameters& p) : regions_(p.regions), min_snippets_(p.min_snippets) {
-    for (std::size_t i = 0; i < p.n_mask_thresholds; ++i) {  // they ascend, each once
+    for (std::size_t i = 0; i < p.n_mask_thresholds; ++i) {  // ascending, without duplicates
       const auto threshold = static_cast<float>(p.mask_thresholds[i]);
       const auto at = std::lower_bound(thresholds_.begin(), thresholds_.end(), threshold);
       if (at == thresholds_.end() || *at != threshold) thresholds_.insert(at, threshold);
@@ -133,15 +133,15 @@ class RegionFinder {
   std::vector<float> thresholds_;
   std::vector<std::int32_t> levels_;
   std::vector<std::uint32_t> opened_;  // start of the open region of each threshold
-  std::vector<float> peaks_;           // its peak, as far as no higher region inside it holds it
+  std::vector<float> peaks_;           // its peak so far, outside the regions inside it that are still open
 };
 
-// Proposals of one class, each segment once with its best score.
+// Proposals of one class: each segment once, with its best score.
 class Proposals {
  public:
   explicit Proposals(std::size_t n_snippets) : n_snippets_(n_snippets) {}
 
-  // Forgets everything and makes room for `expected` proposals.
+  // Removes all proposals and makes room for `expected` ones.
   void restart(std::size_t expected) {
     segments.clear();
     scores.clear();
@@ -196,7 +196,7 @@ void check_parameters(const DecodeParameters& p) {
   check_soft_nms(p.soft_nms);
 }
 
-// Calls visit(label, proposals) for every class that a snippet speaks for, by rising label.
+// Calls visit(label, proposals) for every class with a pair above the threshold, by rising label.
 template <typename Visit>
 void for_each_class(const float* class_logits, const float* masks, std::size_t n_classes, std::size_t n_snippets,
                     const DecodeParameters& parameters, Visit&& visit) {
@@ -205,7 +205,7 @@ void for_each_class(const float* class_logits, const float* masks, std::size_t n
   const std::vector<Vote> votes =
       top_votes(class_logits, n_classes, n_snippets, parameters.class_threshold, parameters.top_snippets);
 
-  // A snippet may speak for several classes, its mask is cut once.
+  // The mask of a snippet is thresholded once, even if the snippet is in pairs with several classes.
   RegionFinder finder(parameters);
   std::vector<std::vector<Region>> regions(n_snippets);
   std::vector<bool> cut(n_snippets, false);

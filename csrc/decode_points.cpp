@@ -1,4 +1,4 @@
-// Inference of point detectors: ActionFormer's, from the points of its pyramid to detections.
+// Inference of point detectors as in ActionFormer: from the points of the pyramid to detections.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -46,7 +46,7 @@ void check_parameters(const PointsParameters& p) {
   check_suppression(p);
 }
 
-// The level lengths, checked.
+// Checks and returns the level lengths.
 std::vector<std::size_t> checked_levels(const Points& points) {
   if (points.n_points == 0 || points.n_classes == 0) {
     fail({"class_logits must have shape (P, K) with P >= 1 and K >= 1; got (", points.n_points, ", ", points.n_classes, ")"});
@@ -76,7 +76,7 @@ std::vector<std::size_t> checked_levels(const Points& points) {
   return levels;
 }
 
-// Numbers of points that do not count may be any.
+// Invalid points may hold any numbers.
 void check_numbers(const Points& points) {
   check_aligned(points.class_logits, "class_logits");
   check_aligned(points.offsets, "offsets");
@@ -100,19 +100,19 @@ double probability(float logit) { return 1.0 / (1.0 + std::exp(-static_cast<doub
 // Gaussian or hard suppression of proposals of one class, or of all classes together.
 std::vector<Pick> picks_of(const double* segments, const double* scores, std::size_t n, const SoftNmsParameters& parameters) {
   const auto best = std::max_element(scores, scores + n);
-  // ActionFormer's soft-NMS compares with min_score what a pick has decayed, so never the first pick.
+  // ActionFormer's soft-NMS compares scores with min_score only after a decay, so it never drops the first pick.
   if (parameters.method == SoftNmsMethod::gaussian && n > 0 && *best < parameters.min_score) {
     return {{static_cast<std::int64_t>(best - scores), *best}};
   }
   std::vector<Pick> picks = soft_nms(segments, scores, n, parameters);
-  // With a min_score of 0 what was suppressed scores 0 and follows the others; here it is gone.
+  // With a min_score of 0, suppressed proposals score 0 and come last; they are removed here.
   if (parameters.method == SoftNmsMethod::hard) {
     while (!picks.empty() && !(picks.back().score > parameters.min_score)) picks.pop_back();
   }
   return picks;
 }
 
-// The mean of all proposals that a segment overlaps by at least the threshold, weighed by score times tIoU.
+// Moves a detection to the mean of all proposals with a tIoU of at least the threshold, weighted by score times tIoU.
 void vote(Detection& detection, const Labelled& proposals, double threshold) {
   double weights = 0.0;
   double start = 0.0;
@@ -126,7 +126,7 @@ void vote(Detection& detection, const Labelled& proposals, double threshold) {
     start += weight * segment[0];
     end += weight * segment[1];
   }
-  if (!(weights > 0.0)) return;  // every proposal that it overlaps scores 0
+  if (!(weights > 0.0)) return;  // all these proposals score 0
   detection.start = start / weights;
   detection.end = end / weights;
 }

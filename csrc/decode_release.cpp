@@ -1,6 +1,6 @@
 // The public inference script, quirks included: sauradip/STALE at commit fd7a7e8, stale_inference.py and
-// utils/postprocess_utils.py with the settings of config/anet.yaml. Written from what those lines compute; each function
-// names the lines it answers for. What the quirks cost is told in docs/release-findings.md.
+// utils/postprocess_utils.py with the settings of config/anet.yaml. Each function names the lines whose
+// computation it repeats. docs/release-findings.md lists the cost of each quirk.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -16,15 +16,15 @@
 namespace stale {
 namespace {
 
-// config/anet.yaml:56-60. These are the release's own settings, not defaults of ours: the policy has no knobs.
+// config/anet.yaml:56-60. The settings of the release; this policy has no other ones.
 constexpr std::size_t kReleaseTopSnippets = 10;
 constexpr std::array<double, 10> kReleaseClassThresholds{0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9};
 constexpr std::array<float, 5> kReleaseMaskThresholds{0.0F, 0.2F, 0.4F, 0.6F, 0.8F};
 constexpr double kReleaseDivisor = 0.6;          // config/anet.yaml:60, called nms_thresh there
 constexpr std::size_t kReleaseMaxDetections = 100;  // utils/postprocess_utils.py:62 and :134
 
-// stale_inference.py:123: softmax over the classes and the background, summed in float32 like there. (n_classes, T), without
-// the background.
+// stale_inference.py:123: softmax over the classes and the background, summed in float32 as there. Returns (n_classes, T),
+// without the background.
 std::vector<float> release_softmax(const float* class_logits, std::size_t n_classes, std::size_t T) {
   SnippetSoftmax<float> softmax = snippet_softmax<float>(class_logits, n_classes + 1, T);
   softmax.weights.resize(n_classes * T);
@@ -35,7 +35,7 @@ std::vector<float> release_softmax(const float* class_logits, std::size_t n_clas
   return std::move(softmax.weights);
 }
 
-// stale_inference.py:129-130: one class for the whole video, the highest mean logit. Every proposal gets it (:210, :214).
+// stale_inference.py:129-130: the class with the highest mean logit over the video. Every proposal gets it (:210, :214).
 std::size_t release_video_class(const float* class_logits, std::size_t n_classes, std::size_t T) {
   std::size_t best = 0;
   double best_sum = 0.0;
@@ -61,7 +61,7 @@ float highest_in(const float* values, std::size_t start, std::size_t end) {
 }
 
 // stale_inference.py:151-163: the holes above each class threshold are filled, so each threshold gives one region from the
-// first to the last snippet; its score leaves the last snippet out. Regions of two snippets or fewer are dropped.
+// first to the last snippet; its score does not include the last snippet. Regions of two snippets or fewer are dropped.
 std::vector<ReleaseRegion> release_class_regions(const std::vector<float>& best_scores) {
   std::vector<ReleaseRegion> regions;
   for (const double threshold : kReleaseClassThresholds) {
@@ -77,7 +77,7 @@ std::vector<ReleaseRegion> release_class_regions(const std::vector<float>& best_
 }
 
 // stale_inference.py:198-200: the longest connected run above the threshold, the first of equally long ones, with its last
-// snippet as end. It decides the scores and whether the mask counts at all; the proposal is the hull.
+// snippet as end. It determines the scores and whether the mask is used; the proposal is the hull.
 bool release_longest_run(const float* mask, std::size_t T, float threshold, ReleaseRegion& longest) {
   std::size_t length = 0;
   for_each_region(mask, T, threshold, Regions::runs, [&](std::size_t start, std::size_t end) {
@@ -88,9 +88,9 @@ bool release_longest_run(const float* mask, std::size_t T, float threshold, Rele
   return length > 0;
 }
 
-// stale_inference.py:208: the peak of the mask without the first snippet of the run and without its last two. Where that
-// leaves nothing the script stops with an error; here the whole run counts. That takes a run of three snippets, which spans two
-// and passes :201 (more than 0.02 of T) only when T < 100, or one of two snippets and T < 50.
+// stale_inference.py:208: the peak of the mask without the first snippet of the run and without its last two. If no snippet is
+// left, the script stops with an error; here the whole run is used. This needs a run of three snippets, which spans two and
+// passes :201 (more than 0.02 of T) only when T < 100, or to one of two snippets when T < 50.
 float release_mask_peak(const float* mask, const ReleaseRegion& run) {
   if (run.start + 1 < run.end - 1) return highest_in(mask, run.start + 1, run.end - 1);
   return highest_in(mask, run.start, run.end + 1);
@@ -99,8 +99,8 @@ float release_mask_peak(const float* mask, const ReleaseRegion& run) {
 // stale_inference.py:226-233: proposals pass through strings and a CSV file, so a float32 is read back as the float64 nearest
 // to its shortest decimal form.
 double release_csv_number(float value) {
-  // A decimal of at most nine digits over a power of ten of at most 22 is a quotient of two exact float64, so it is read
-  // exactly; beyond, a float32 and the score it stands for agree to 1e-14 anyway.
+  // A decimal of at most nine digits over a power of ten of at most 22 is a quotient of two exact float64, so the result is
+  // exact. Otherwise the float32 and its decimal agree to 1e-14.
   double power = 1.0;
   for (int exponent = 0; exponent <= 22; ++exponent, power *= 10.0) {
     const double digits = std::nearbyint(static_cast<double>(value) * power);
@@ -110,8 +110,8 @@ double release_csv_number(float value) {
   return static_cast<double>(value);
 }
 
-// utils/postprocess_utils.py:104-109. Not a tIoU: "Aand" runs from the earlier start, and the second length is added to a union
-// that holds it already, so the overlap of a with b is not that of b with a.
+// utils/postprocess_utils.py:104-109. Not a tIoU: "Aand" begins at the earlier start, and the second length is counted twice in
+// the union, so the overlap of a with b is not that of b with a.
 double release_overlap(double start, double end, double other_start, double other_end) {
   if (other_start > end || start > other_end) return 0.0;
   const double hull = std::max(end, other_end) - std::min(start, other_start);
@@ -119,7 +119,7 @@ double release_overlap(double start, double end, double other_start, double othe
   return shared / (hull - shared + (other_end - other_start));
 }
 
-// utils/postprocess_utils.py:83. The division by 0.6 raises the score of whatever overlaps by less than 0.226.
+// utils/postprocess_utils.py:83. The division by 0.6 raises the score of a segment that overlaps by less than 0.226.
 double release_decay(double overlap) { return std::exp(-(overlap * overlap) * 10.0) / kReleaseDivisor; }
 
 struct ReleaseCandidate {
@@ -130,7 +130,7 @@ struct ReleaseCandidate {
   std::int64_t order;
 };
 
-// utils/postprocess_utils.py:62-100. The last candidate is never picked, and picking ends when every score has underflowed.
+// utils/postprocess_utils.py:62-100. The last candidate is never picked; picking ends when all scores have underflowed.
 std::vector<ReleaseCandidate> release_soft_nms(std::vector<ReleaseCandidate> left) {
   std::vector<ReleaseCandidate> picked;
   while (left.size() > 1 && picked.size() < kReleaseMaxDetections) {
@@ -164,7 +164,7 @@ std::vector<ReleaseProposal> release_proposals(const float* class_logits, const 
   }
   const std::vector<ReleaseRegion> class_regions = release_class_regions(best_scores);
 
-  // stale_inference.py:176-181. The script asks for at least ten snippets; of fewer, all are taken.
+  // stale_inference.py:176-181. The script needs at least ten snippets; if there are fewer, all are taken here.
   std::vector<std::size_t> snippets(T);
   for (std::size_t t = 0; t < T; ++t) snippets[t] = t;
   snippets = in_order(snippets, [&](std::size_t a, std::size_t b) { return best_scores[a] > best_scores[b]; });
@@ -186,8 +186,8 @@ std::vector<ReleaseProposal> release_proposals(const float* class_logits, const 
         propose(start, end - 1, release_csv_number(shift * release_mask_peak(mask, run)),
                 release_csv_number(shift * best_scores[snippet]));
       });
-      // stale_inference.py:215-223: the class regions are proposed again for every mask that counts; here the mask's peak
-      // stands in the class column, and the class score (a float64 in the script) in the mask column.
+      // stale_inference.py:215-223: the class regions are proposed again for every mask that is used, with the mask's peak in
+      // the class column and the class score (a float64 in the script) in the mask column.
       for (const ReleaseRegion& region : class_regions) {
         propose(region.start, region.end, release_csv_number(highest_in(mask, region.start, region.end)),
                 static_cast<double>(region.score));
@@ -202,7 +202,7 @@ std::vector<ReleaseProposal> release_proposals(const float* class_logits, const 
 }
 
 std::int64_t release_order(std::int64_t start, std::int64_t end, std::int64_t label) {
-  constexpr std::int64_t kPrime = 46337;  // the largest whose square fits 32 bits with a sign; cubes are distinct modulo it
+  constexpr std::int64_t kPrime = 46337;  // the largest with distinct cubes whose square fits an int32
   std::int64_t x = (start % kPrime * 28657 + end % kPrime) % kPrime;
   x = (x * 17711 + label % kPrime + 12345) % kPrime;
   return x * x % kPrime * x % kPrime;
@@ -219,8 +219,8 @@ std::vector<Detection> decode_release(const float* class_logits, const float* ma
         {p.mask_score * p.class_score, static_cast<double>(p.start) / T, static_cast<double>(p.end) / T, &p,
          release_order(p.start, p.end, p.label)});
   }
-  // utils/postprocess_utils.py:64. Class regions often share one score, and then the script's order is chance: rows come out of a
-  // Python set (stale_inference.py:227) and pass an unstable sort. Here release_order decides.
+  // utils/postprocess_utils.py:64. Class regions often have equal scores. The script's order is then random: rows come out of a
+  // Python set (stale_inference.py:227) and pass an unstable sort. Here release_order gives the order.
   candidates = in_order(candidates, [](const auto& a, const auto& b) {
     if (a.score != b.score) return a.score > b.score;
     return a.order != b.order ? a.order < b.order : std::tie(a.start, a.end) < std::tie(b.start, b.end);

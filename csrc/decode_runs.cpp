@@ -1,4 +1,4 @@
-// Detections where no segment is predicted: runs of snippets above thresholds, class by class.
+// Detections of networks that predict no segments: runs of snippets above thresholds, class by class.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -12,7 +12,7 @@
 namespace stale {
 namespace {
 
-constexpr double kNoChange = 1e-9;  // scores that vary less do not vary: scaled up, rounding errors would look like runs
+constexpr double kNoChange = 1e-9;  // scores with a smaller range are not scaled up: rounding errors would become runs
 
 struct Run {
   std::size_t start;
@@ -52,7 +52,7 @@ void check_parameters(const RunsParameters& p) {
 void check_attention(const float* attention, std::size_t n_snippets) {
   if (attention == nullptr) return;
   check_aligned(attention, "attention");
-  constexpr float kMost = 1.0F + 8.0F * std::numeric_limits<float>::epsilon();  // as masks, checks.cpp
+  constexpr float kMost = 1.0F + 8.0F * std::numeric_limits<float>::epsilon();  // as for masks in checks.cpp
   for (std::size_t t = 0; t < n_snippets; ++t) {
     if (!(attention[t] >= 0.0F && attention[t] <= kMost)) {
       fail({"attention row ", t, " is ", attention[t], "; attention must lie in [0, 1] (apply the sigmoid first)"});
@@ -60,8 +60,8 @@ void check_attention(const float* attention, std::size_t n_snippets) {
   }
 }
 
-// What the whole video says of each class: softmax over the mean of the highest logits, each times the attention. Background
-// takes no part, since every untrimmed video has some.
+// Probability of each class in the video: softmax over the mean of the highest logits, each times the attention. Without the
+// background, which every untrimmed video has.
 std::vector<double> video_probabilities(const Snippets& given, double top_share) {
   const std::size_t T = given.n_snippets;
   const std::size_t n_top = std::max<std::size_t>(1, static_cast<std::size_t>(top_share * static_cast<double>(T)));
@@ -87,7 +87,7 @@ std::vector<double> video_probabilities(const Snippets& given, double top_share)
   return answers;
 }
 
-// Sums from the start of the video: (n + 1,), beginning with 0.
+// Cumulative sums: (n + 1,), the first is 0.
 std::vector<double> cumulative(const std::vector<double>& values) {
   std::vector<double> sums{0.0};
   sums.reserve(values.size() + 1);
@@ -95,7 +95,7 @@ std::vector<double> cumulative(const std::vector<double>& values) {
   return sums;
 }
 
-// Average over `width` snippets around each, fewer at the ends of the video.
+// Average over `width` snippets around each snippet, fewer at the ends of the video.
 std::vector<double> moving_average(const std::vector<double>& values, std::size_t width) {
   const std::vector<double> sums = cumulative(values);
   std::vector<double> averages(values.size());
@@ -109,7 +109,7 @@ std::vector<double> moving_average(const std::vector<double>& values, std::size_
 
 std::size_t rounded(double number) { return static_cast<std::size_t>(std::nearbyint(number)); }
 
-// What is cut by the thresholds.
+// Scores that are compared with the thresholds: smoothed and, if asked for, scaled.
 std::vector<double> cut_scores(const std::vector<double>& scores, const RunsParameters& p) {
   const std::size_t width = rounded(p.smoothing * static_cast<double>(scores.size()));
   std::vector<double> cut = width > 1 ? moving_average(scores, width) : scores;
@@ -137,7 +137,7 @@ double mean_of(const std::vector<double>& sums, std::size_t start, std::size_t e
   return (sums[end] - sums[start]) / static_cast<double>(end - start);
 }
 
-// Mean inside less mean around; nothing around counts as 0.
+// Mean inside minus mean around, which is 0 if there are no snippets around.
 double contrast_of(const std::vector<double>& sums, const Run& run, double surroundings) {
   const std::size_t length = run.end - run.start;
   const std::size_t margin = std::max<std::size_t>(1, rounded(surroundings * static_cast<double>(length)));
@@ -164,7 +164,7 @@ std::vector<Detection> runs_proposals(const Snippets& snippets, const RunsParame
   std::vector<double> scores(T);
   bool best_taken = false;
   for (std::size_t k = 0; k < snippets.n_classes; ++k) {
-    const bool only = !(best > p.class_threshold) && video[k] == best && !best_taken;  // of equal ones the first
+    const bool only = !(best > p.class_threshold) && video[k] == best && !best_taken;  // the first of equal ones
     if (!(p.class_threshold <= 0.0 || video[k] > p.class_threshold || only)) continue;
     best_taken = best_taken || only;
     for (std::size_t t = 0; t < T; ++t) {

@@ -1,5 +1,5 @@
-// The only file of the core that throws or writes numbers as text: where there are no exceptions and no streams, another one
-// takes its place (export/wasm/host.cpp).
+// The only file of the core that throws or writes numbers as text. Builds without exceptions and streams use
+// export/wasm/host.cpp instead.
 #include <cmath>
 #include <locale>
 #include <sstream>
@@ -10,7 +10,7 @@
 namespace stale {
 
 void fail(std::initializer_list<Part> message) {
-  constexpr double kAllDigits = 1e15;  // whole numbers up to here are rows, counts and the like
+  constexpr double kAllDigits = 1e15;  // smaller whole numbers are written in full: rows, counts
   std::ostringstream out;
   out.imbue(std::locale::classic());
   for (const Part& part : message) {

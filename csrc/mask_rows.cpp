@@ -1,7 +1,7 @@
 // The tiny networks of the paper's localizer, for the snippets whose masks are read.
 //
-// Along the video in blocks whose hidden channels stay in the nearest cache; the innermost loops run over snippets, so the
-// compiler turns them into vector instructions.
+// The video is processed in blocks whose hidden channels stay in the nearest cache. The innermost loops run over snippets, so
+// that the compiler vectorises them.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -43,7 +43,7 @@ void add(Channel& sum, float weight, const float* values) {
   for (std::size_t t = 0; t < kBlock; ++t) sum[t] += weight * values[t];
 }
 
-// The first layer: features (width + 2, kBlock) with a channel every `stride` numbers.
+// The first layer: features (width + 2, kBlock), channels `stride` numbers apart.
 void first_layer(const Network& network, const float* features, std::size_t stride, float position, std::vector<Channel>& hidden) {
   const std::size_t width = network.n - 1;
   for (std::size_t k = 0; k < network.n; ++k) {
@@ -84,7 +84,7 @@ void mask_rows(const float* networks, const float* features, std::size_t width, 
   check_aligned(features, "features");
   check_aligned(given_rows, "rows");
   check_aligned(out, "out");
-  const std::vector<std::int64_t> rows(given_rows, given_rows + n_rows);  // checked, so nobody else may change them
+  const std::vector<std::int64_t> rows(given_rows, given_rows + n_rows);  // a copy, which no other thread changes
   if (width == 0 || n_snippets == 0) {
     fail({"features must have shape (width + 2, T) with width >= 1 and T >= 1; got (", width + 2, ", ", n_snippets, ")"});
   }
@@ -102,7 +102,7 @@ void mask_rows(const float* networks, const float* features, std::size_t width, 
     const std::size_t length = std::min(kBlock, n_snippets - start);
     const float* block = features + start;
     std::size_t stride = n_snippets;
-    if (length < kBlock) {  // the last block is filled up, so that every loop has a known length
+    if (length < kBlock) {  // the last block is padded, so that every loop has a fixed length
       for (std::size_t j = 0; j < width + 2; ++j) std::copy_n(block + j * n_snippets, length, rest.begin() + static_cast<std::ptrdiff_t>(j * kBlock));
       block = rest.data();
       stride = kBlock;

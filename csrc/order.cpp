@@ -5,10 +5,10 @@
 namespace stale {
 
 namespace {
-constexpr std::size_t kRun = 8;  // rows that are put in order one by one
+constexpr std::size_t kRun = 8;  // rows sorted by insertion
 }
 
-// Runs of few rows by insertion, then neighbours merged.
+// Merge sort whose short runs are sorted by insertion.
 std::vector<std::uint32_t> rows_in_order(std::size_t n, RowBefore before, const void* context) {
   const auto row_before = [&](std::uint32_t row, std::uint32_t other) { return before(context, row, other); };
   std::vector<std::uint32_t> rows(n);
@@ -24,7 +24,7 @@ std::vector<std::uint32_t> rows_in_order(std::size_t n, RowBefore before, const 
       const std::uint32_t* middle = rows.data() + std::min(first + width, n);
       const std::uint32_t* end = rows.data() + std::min(first + 2 * width, n);
       std::uint32_t* to = merged.data() + first;
-      if (middle == end || !row_before(*middle, middle[-1])) {  // in order already
+      if (middle == end || !row_before(*middle, middle[-1])) {  // already in order
         std::copy(begin, end, to);
       } else {
         std::merge(begin, middle, middle, end, to, row_before);

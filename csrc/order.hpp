@@ -1,4 +1,4 @@
-// Stable sorting by row numbers: one sort serves elements of every kind, so a small module need hold only one.
+// Stable sorting of row numbers: one function sorts elements of every type, which keeps small modules small.
 #pragma once
 
 #include <cstddef>
@@ -9,7 +9,7 @@ namespace stale {
 
 using RowBefore = bool (*)(const void* context, std::uint32_t row, std::uint32_t other);
 
-// The rows 0 to n - 1, none after one that comes before it; rows of which neither does keep their order.
+// The rows 0 to n - 1 sorted by `before`; rows that compare equal keep their order.
 std::vector<std::uint32_t> rows_in_order(std::size_t n, RowBefore before, const void* context);
 
 // `values` in the order of before(value, other).

@@ -1,4 +1,4 @@
-// The two small loops that everything else is made of, kept in a header so that callers inline them.
+// Two small functions that all decoders use, in a header so that callers inline them.
 #pragma once
 
 #include <algorithm>
@@ -8,7 +8,7 @@
 
 namespace stale {
 
-// tIoU of [start, end) and [other_start, other_end); 0 where they do not overlap, so also where the union is empty.
+// tIoU of [start, end) and [other_start, other_end); 0 where they do not overlap or the union is empty.
 inline double overlap(double start, double end, double other_start, double other_end) {
   const double intersection = std::min(end, other_end) - std::max(start, other_start);
   if (intersection <= 0.0) return 0.0;

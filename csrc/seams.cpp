@@ -1,4 +1,4 @@
-// Joining what two windows over a long video found.
+// Joining the segments of two windows over a long video.
 #include <algorithm>
 #include <cmath>
 #include <utility>
@@ -23,7 +23,7 @@ Detection detection_of(const Labelled& all, std::size_t row) {
 
 double middle_of(const Segment& segment) { return segment.start / 2.0 + segment.end / 2.0; }  // the sum may be infinite
 
-// What two windows say of the zone, compared.
+// Compares the parts of two segments inside the shared zone.
 bool are_same(const Segment& a, const Segment& b, const Seam& at) {
   const double a_start = std::max(a.start, at.zone_start);
   const double b_start = std::max(b.start, at.zone_start);
@@ -33,7 +33,7 @@ bool are_same(const Segment& a, const Segment& b, const Seam& at) {
   return shared > 0.0 && shared >= at.same_action * (std::max(a_end, b_end) - std::min(a_start, b_start));
 }
 
-// A boundary is taken from the window that owns the place where it lies.
+// The start comes from the earlier window if it lies left of the seam, the end from the later one if it lies right of it.
 Detection joined(const Detection& earlier, const Detection& later, double seam) {
   if (!(earlier.start < seam)) return later;
   if (!(later.end >= seam)) return earlier;
@@ -75,7 +75,7 @@ std::vector<Detection> join_at_seam(const Labelled& given_earlier, const Labelle
   const std::vector<std::uint32_t> known = rows_by_label_and_score(earlier);
   std::vector<bool> taken(earlier.n, false);
   std::vector<std::int64_t> partners(later.n, kAlone);
-  std::size_t first = 0;  // of the label's rows in `known`
+  std::size_t first = 0;  // first row of the label in `known`
   for (const std::uint32_t row : rows_by_label_and_score(later)) {
     const std::int64_t label = later.labels[row];
     while (first < known.size() && earlier.labels[known[first]] < label) ++first;

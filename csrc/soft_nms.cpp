@@ -1,11 +1,11 @@
-// Soft-NMS that does not touch every pair.
+// Soft-NMS that does not compute every pair.
 //
-// Candidates are sorted by class of length and inside a class by time, so the ones that a pick may overlap are a short stretch
-// in each class. Stretches are updated in blocks (decay.hpp); the best candidate is found through the best keys of groups of
-// blocks. When most candidates are gone, the rest moves together.
+// Candidates are sorted by length class, then by time, so the ones that a pick may overlap are a short range in each class.
+// Ranges are updated in blocks (decay.hpp); the best candidate is found through the best keys of groups of blocks. The arrays
+// are compacted when at least half of the candidates are gone.
 //
-// The gaussian rule is a product of exponentials; its logarithm is a sum, so the key of a candidate is
-// log(score) - sum(tiou^2) / sigma, and exp is called once a pick instead of once a pair.
+// The gaussian rule multiplies exponentials. The key of a candidate is the logarithm, log(score) - sum(tiou^2) / sigma, so
+// exp is called once per pick instead of once per pair.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -20,10 +20,10 @@
 namespace stale {
 namespace {
 
-constexpr std::size_t kGroup = 16;         // blocks
-constexpr std::size_t kLengthClasses = 4;  // each holds lengths within a factor of four, the last all shorter ones
+constexpr std::size_t kGroup = 16;         // blocks in a group
+constexpr std::size_t kLengthClasses = 4;  // each spans a factor of four in length; the last holds all shorter ones
 
-constexpr double kLogOfZero = -1e300;                                  // finite, so that it is not kGone
+constexpr double kLogOfZero = -1e300;                                  // finite, to differ from kGone
 constexpr double kNoFloor = std::numeric_limits<double>::lowest();  // all keys but kGone reach it
 
 class Candidates {
@@ -33,19 +33,19 @@ class Candidates {
         scores_(scores),
         floor_(p_.min_score > 0.0 ? key_of(p_.min_score) : kNoFloor),
         decay_blocks_(fastest_decay(p_.method)) {
-    // A hard threshold of zero is reached by every pair, also by those that do not overlap.
+    // Every pair reaches a hard threshold of zero, even without overlap.
     reaches_all_ = p_.method == SoftNmsMethod::hard && p_.tiou_threshold <= 0.0;
     place(segments, n);
     summarize();
   }
 
-  // The score of the next pick; below 0 when nothing is left.
+  // The score of the next pick; below 0 when none is left.
   double next_score() const {
     const double best = highest(group_best_.data(), group_best_.size());
     return best == kGone ? -1.0 : score_of(best, rows_[find(best)]);
   }
 
-  // Decays what a segment overlaps that is not among the candidates.
+  // Decays the candidates that overlap a segment which is not a candidate itself.
   void decay_by(double start, double end) {
     if (reaches_all_) {
       decay(0, block_best_.size(), start, end);
@@ -54,7 +54,7 @@ class Candidates {
     }
   }
 
-  // The next pick; gone afterwards, and everything it overlaps decayed. False when nothing is left.
+  // Removes the next pick and decays the candidates that it overlaps. False when none is left.
   bool pick_next(Pick& pick) {
     const double best = highest(group_best_.data(), group_best_.size());
     if (best == kGone) return false;
@@ -63,7 +63,7 @@ class Candidates {
     const double end = ends_[at];
     pick = {static_cast<std::int64_t>(rows_[at]), score_of(best, rows_[at])};
     keys_[at] = kGone;
-    ends_[at] = starts_[at];  // of zero length, it overlaps nothing and stays gone
+    ends_[at] = starts_[at];  // length zero: it overlaps nothing and stays removed
 
     decay_by(start, end);
     if (--until_tidy_ == 0) tidy();
@@ -76,19 +76,19 @@ class Candidates {
     return score > 0.0 ? std::log(score) : kLogOfZero;
   }
 
-  // Undecayed scores come back as they went in, not through log and exp.
+  // An undecayed score is returned unchanged, not through log and exp.
   double score_of(double key, std::uint32_t row) const {
     if (p_.method != SoftNmsMethod::gaussian) return key;
     return key == key_of(scores_[row]) ? scores_[row] : std::exp(key);
   }
 
-  // The cell of time that holds `time`; never falls as time rises, whatever is rounded.
+  // The time cell that holds `time`. Monotone in time, also with rounding.
   std::size_t cell_of(double time) const {
     const double cell = (time - first_) * cells_per_time_;
     return cell >= 1.0 ? static_cast<std::size_t>(std::min(cell, static_cast<double>(n_cells_ - 1))) : 0;
   }
 
-  // Sorts candidates by class of length and cell of time. One counting sort.
+  // Sorts candidates by length class and time cell, with one counting sort.
   void place(const double* segments, std::size_t n) {
     double last = kGone;
     double longest = 0.0;
@@ -118,7 +118,7 @@ class Candidates {
     resize(n_live);
     for (std::size_t i = 0; i < n; ++i) {
       if (scores_[i] < p_.min_score) continue;
-      const std::size_t at = begins_[slots[i] + 1]++;  // in the end, where the next slot begins
+      const std::size_t at = begins_[slots[i] + 1]++;  // after the loop: where the next slot begins
       starts_[at] = segments[2 * i];
       ends_[at] = segments[2 * i + 1];
       keys_[at] = key_of(scores_[i]);
@@ -126,7 +126,7 @@ class Candidates {
     }
   }
 
-  // Makes room for n candidates in whole groups; the rest of the last group is gone from the start.
+  // Makes room for n candidates in whole groups; unused places of the last group are marked as gone.
   void resize(std::size_t n) {
     const std::size_t n_groups = std::max<std::size_t>(1, (n + kGroup * kBlock - 1) / (kGroup * kBlock));
     group_best_.assign((n_groups + 3) / 4 * 4, kGone);
@@ -139,7 +139,7 @@ class Candidates {
       starts_[i] = ends_[i] = 0.0;
       keys_[i] = kGone;
     }
-    // Counting what is left takes as long as some picks; seldom enough, it does not show.
+    // Counting the remaining candidates takes as long as some picks, so it is done rarely.
     until_tidy_ = picks_between_tidying_ = std::max<std::size_t>(16, keys_.size() / 256);
   }
 
@@ -148,7 +148,7 @@ class Candidates {
     for (std::size_t b = 0; b < block_best_.size(); b += kGroup) group_best_[b / kGroup] = highest(&block_best_[b], kGroup);
   }
 
-  // Where a key that is somebody's stands; of equal ones the lowest row.
+  // Position of an existing key; of equal ones, that of the lowest row.
   std::size_t find(double key) const {
     std::size_t at = keys_.size();
     for (std::size_t g = 0; g * kGroup < block_best_.size(); ++g) {
@@ -163,7 +163,7 @@ class Candidates {
     return at;
   }
 
-  // Moves what is left together once more than half is gone. Where candidates hardly fade, looks less and less often.
+  // Compacts the arrays if at least half of the candidates are gone; otherwise doubles the time to the next check.
   void tidy() {
     std::size_t n_live = 0;
     for (const double key : keys_) n_live += static_cast<std::size_t>(key != kGone);
@@ -190,12 +190,12 @@ class Candidates {
     summarize();
   }
 
-  // A candidate that overlaps [start, end) starts in a cell no later than that of `end`, and ends in one no earlier than that
-  // of `start`, so it starts at most the reach of its class before that.
+  // A candidate that overlaps [start, end) starts no later than in the cell of `end` and ends no earlier than in the cell of
+  // `start`, so it starts at most the reach of its class before the cell of `start`.
   void decay_overlapped(double start, double end) {
     const std::size_t first_cell = cell_of(start);
     const std::size_t last_cell = cell_of(end);
-    std::size_t done = 0;  // a block may hold two classes
+    std::size_t done = 0;  // blocks already decayed: a block may hold two classes
     for (std::size_t c = 0; c < kLengthClasses; ++c) {
       const std::uint32_t* begins = begins_.data() + c * n_cells_;
       const std::size_t from = std::max<std::size_t>(done, begins[first_cell - std::min(first_cell, reach_[c])] / kBlock);
@@ -206,7 +206,7 @@ class Candidates {
     }
   }
 
-  // Decays the blocks in [from, to), of which there is at least one, by the pick [start, end).
+  // Decays the blocks in [from, to), at least one, by the pick [start, end).
   void decay(std::size_t from, std::size_t to, double start, double end) {
     decay_blocks_({starts_.data(), ends_.data(), keys_.data(), block_best_.data()}, from, to, {start, end, floor_}, p_);
     for (std::size_t g = from / kGroup; g <= (to - 1) / kGroup; ++g) {
@@ -218,24 +218,24 @@ class Candidates {
   const double* scores_;
   double floor_;
   DecayBlocks* decay_blocks_;
-  bool reaches_all_;            // a pick decays also what it does not overlap
-  std::size_t until_tidy_ = 0;  // picks until the next look at what is gone
+  bool reaches_all_;            // a pick decays all candidates, overlapping or not
+  std::size_t until_tidy_ = 0;  // picks until the next count of removed candidates
   std::size_t picks_between_tidying_ = 0;
-  // Cells of equal time from the first start to the last one.
+  // Cells of equal duration from the first start to the last one.
   std::size_t n_cells_ = 1;
   double first_ = 0.0;
   double cells_per_time_ = 0.0;
-  std::array<std::size_t, kLengthClasses> reach_{};  // the most cells from start to end, in each class
-  std::vector<std::uint32_t> begins_;                // where each cell of each class begins, then the end
+  std::array<std::size_t, kLengthClasses> reach_{};  // largest number of cells from start to end, by class
+  std::vector<std::uint32_t> begins_;                // where each cell of each class begins; the last is the end
   std::vector<double> starts_;
   std::vector<double> ends_;
   std::vector<double> keys_;
   std::vector<std::uint32_t> rows_;
   std::vector<double> block_best_;  // the highest key in each block
-  std::vector<double> group_best_;  // and in each group of blocks
+  std::vector<double> group_best_;  // the highest key in each group of blocks
 };
 
-// Soft-NMS of candidates that were checked, beside settled ones, best first.
+// Soft-NMS of checked candidates next to settled ones, best first.
 std::vector<Pick> picks_beside(const Labelled& settled, const double* segments, const double* scores, std::size_t n,
                                const SoftNmsParameters& parameters) {
   if (n >= std::numeric_limits<std::uint32_t>::max()) fail({"too many candidates: ", n});
@@ -254,7 +254,7 @@ std::vector<Pick> picks_beside(const Labelled& settled, const double* segments, 
   return picks;
 }
 
-// Rows of one label after the other, with room for their segments and scores side by side.
+// Groups rows by label, with buffers for the segments and scores of a group.
 struct ByLabel {
   explicit ByLabel(const Labelled& given, bool best_first) {
     struct Context {
@@ -278,7 +278,7 @@ struct ByLabel {
     }
   }
 
-  // The rows of a label, from `first` on, where those of lower labels end.
+  // The rows of a label, the first of which is `first`.
   Labelled of(std::int64_t label, std::size_t first) const {
     std::size_t last = first;
     while (last < labels.size() && labels[last] == label) ++last;

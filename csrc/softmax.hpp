@@ -9,8 +9,8 @@
 
 namespace stale {
 
-// exp(x) for x <= 0, relative error below 1e-7; a loop over it is vectorised, a loop over std::exp is not.
-// exp(x) = 2^n * exp(r) with n = round(x / ln 2) and |r| <= ln(2) / 2; the polynomial is the minimax one of Cephes' expf.
+// exp(x) for x <= 0, relative error below 1e-7. Unlike std::exp it is vectorised in a loop.
+// exp(x) = 2^n * exp(r) with n = round(x / ln 2) and |r| <= ln(2) / 2; with the minimax polynomial of Cephes' expf.
 inline float exp_nonpositive(float x) {
   constexpr float kRound = 12582912.0F;  // 1.5 * 2^23: adding it rounds to an integer kept in the low bits
   x = std::max(x, -87.0F);               // below, the result is less than the smallest normal float

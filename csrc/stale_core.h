@@ -3,15 +3,15 @@
  * Inputs are borrowed and only read; results go into buffers of the caller. There is no global state: every function may be
  * called from any number of threads at once. Arrays are row-major and contiguous, times of segments in any unit.
  *
- * Every function returns a status. When it is not STALE_OK and `error` is given, a message that names the bad row is written
- * there, cut to `error_size` bytes and always ended by a zero byte.
+ * Every function returns a status. If it is not STALE_OK and `error` is not null, a message that names the bad row is
+ * written there, cut to `error_size` bytes and always ended by a zero byte.
  *
  * Functions with results of unknown size take a buffer with its `capacity` and write the number of results to `count`. When the
- * buffer is too small, nothing but `count` is written and STALE_BUFFER_TOO_SMALL is returned; the counts below always suffice.
+ * buffer is too small, only `count` is written and STALE_BUFFER_TOO_SMALL is returned; the maxima given below always suffice.
  *
  * Arrays and buffers are aligned to their type; others are refused. They must not change during a call: if another thread
  * rewrites them, the results mean nothing, but nothing beyond them is read or written. Segments are at most a quarter of the
- * largest double long. Of equal scores the lower row goes first, of rows of several labels the lower label.
+ * largest double long. Of rows with equal scores the lower label comes first, then the lower row.
  *
  * No setting has a default here: take them from the bundle's manifest.json, "decode".
  */
@@ -21,7 +21,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Raised when a struct or a function changes in a way that old callers would not survive. */
+/* Increased when a struct or a function changes in a way that breaks old callers. */
 #define STALE_CORE_ABI_VERSION 1
 
 #if defined(_WIN32) && !defined(STALE_CORE_STATIC)
@@ -53,9 +53,9 @@ enum { STALE_REGIONS_RUNS = 0, STALE_REGIONS_HULL = 1 };
 
 typedef struct stale_soft_nms_parameters {
   int32_t method;        /* STALE_SOFT_NMS_... */
-  double sigma;          /* > 0, in tIoU; read by gaussian; below 1e-290 as 1e-290 */
+  double sigma;          /* > 0, in tIoU; read by gaussian; a value below 1e-290 acts as 1e-290 */
   double tiou_threshold; /* in [0, 1]; read by linear and hard */
-  double min_score;      /* >= 0; rows whose decayed score is below are dropped */
+  double min_score;      /* >= 0; rows with a lower decayed score are dropped */
   int64_t top_k;         /* at most this many picks, >= 0; -1: no limit */
 } stale_soft_nms_parameters;
 
@@ -69,11 +69,11 @@ typedef struct stale_decode_parameters {
   stale_soft_nms_parameters soft_nms; /* top_k: detections of the video */
 } stale_decode_parameters;
 
-/* Only for points: every proposal is a detection, and the rest of soft_nms is not read. */
+/* Only for points: every proposal is a detection, and the other fields of soft_nms are not read. */
 enum { STALE_SOFT_NMS_NONE = 3 };
 
-/* What a point detector says of one video, the points of all levels joined from fine to coarse: the i-th of level l lies at time
- * i * 2^l. Points that are not valid are not read. */
+/* Output of a point detector for one video, the points of all levels joined from fine to coarse: the i-th of level l lies at
+ * time i * 2^l. Invalid points are not read. */
 typedef struct stale_points {
   const float *class_logits;    /* (n_points, n_classes) */
   const float *offsets;         /* (n_points, 2), distances to start and end in units of 2^l, >= 0 */
@@ -117,7 +117,7 @@ typedef struct stale_detection {
   double end;
 } stale_detection;
 
-/* STALE_CORE_ABI_VERSION of the library that was loaded: compare it with the one of this header. */
+/* STALE_CORE_ABI_VERSION of the loaded library: compare it with that of this header. */
 STALE_API int32_t stale_core_abi_version(void);
 
 /* tIoU of segments (n, 2) with others (m, 2), into out (n, m). */
@@ -146,8 +146,8 @@ STALE_API stale_status stale_decode_release(const float *class_logits, const flo
                                             stale_detection *detections, size_t capacity, size_t *count, char *error,
                                             size_t error_size);
 
-/* Inference of ActionFormer; start and end of detections in points of level 0. At most soft_nms.top_k results, without suppression
- * n_levels * pre_nms_top_k. */
+/* Inference of ActionFormer; start and end of detections in points of level 0. At most soft_nms.top_k results; without
+ * suppression n_levels * pre_nms_top_k. */
 STALE_API stale_status stale_decode_points(const stale_points *points, const stale_points_parameters *parameters,
                                            stale_detection *detections, size_t capacity, size_t *count, char *error,
                                            size_t error_size);
@@ -158,7 +158,7 @@ STALE_API stale_status stale_decode_runs(const float *class_logits, const float 
                                          const stale_runs_parameters *parameters, stale_detection *detections, size_t capacity,
                                          size_t *count, char *error, size_t error_size);
 
-/* Score enhancement: detections that score no more than video_score take video_label. */
+/* Score enhancement: detections whose score is at most video_score get video_label. */
 STALE_API stale_status stale_take_video_label(stale_detection *detections, size_t count, int64_t video_label,
                                               double video_score, char *error, size_t error_size);
 

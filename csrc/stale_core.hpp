@@ -2,17 +2,17 @@
 //
 // Plain C++17. Inputs are borrowed pointers with sizes and are only read; results are returned by value. There is no
 // global state, so every function may be called from any number of threads at once. Bad input throws
-// std::invalid_argument with the row named. Nothing here has a default: settings come from the caller
-// (stale_edge/config, or a bundle's manifest).
+// std::invalid_argument, which names the row. No setting has a default: the caller gives all of them (from
+// stale_edge/config, or a bundle's manifest).
 //
 // Limits. Arrays are aligned to their type; others are refused. They must not change during a call: if another thread rewrites
 // them, the results mean nothing, but nothing beyond the arrays is read or written. Segments are at most a quarter of the largest
 // double long; longer ones are refused. Logits and times are finite, scores finite and >= 0. A sigma below 1e-290 acts as 1e-290.
 //
-// Order of equals. Of equal scores the lower row is picked or listed first, of rows of several labels the lower label. What stands
-// in rows follows from this: paper proposals by first vote (the higher probability, then the earlier snippet, then the lower
-// class), then the earlier end, then the later start; point proposals by level, point and class; runs the longer first, then the
-// earlier; release proposals by release_order. The NumPy twins (tests/) and the exported graphs decide alike.
+// Ties. Of rows with equal scores the lower label comes first, then the lower row. Proposals are written to rows in this order:
+// of the paper, by the pair that proposed them first (higher probability, then earlier snippet, then lower class), then the
+// earlier end, then the later start; of points, by level, point and class; runs, the longer first, then the earlier; of the
+// release, by release_order. The NumPy twins (tests/) and the exported graphs use the same order.
 //
 // Words and axes: K classes, T snippets, N candidates; a segment is [start, end) in any unit of time. Arrays are
 // row-major and contiguous: class_logits (K+1, T) with the background last, masks (T, T) with row i predicted by snippet i.
@@ -24,17 +24,17 @@
 
 namespace stale {
 
-// Rule by which a picked segment lowers the scores of those it overlaps; Bodla et al., arXiv:1704.04503.
+// How a picked segment lowers the scores of the segments that it overlaps; Bodla et al., arXiv:1704.04503.
 enum class SoftNmsMethod {
   gaussian,  // s *= exp(-tiou^2 / sigma)
   linear,    // s *= 1 - tiou  where tiou >= tiou_threshold
   hard,      // s = 0          where tiou >= tiou_threshold: classical NMS
 };
 
-// What a thresholded mask turns into.
+// How a thresholded mask becomes segments.
 enum class Regions {
   runs,  // every connected run above the threshold
-  hull,  // one segment from the first to the last snippet above it, holes filled
+  hull,  // one segment from the first to the last snippet above the threshold, holes filled
 };
 
 constexpr std::int64_t kNoLimit = -1;
@@ -42,16 +42,16 @@ constexpr double kPointsLengthMargin = 1e-6;  // ActionFormer's length_margin
 
 struct SoftNmsParameters {
   SoftNmsMethod method;
-  double sigma;           // > 0, in tIoU; read by gaussian; below 1e-290 as 1e-290
+  double sigma;           // > 0, in tIoU; read by gaussian; a value below 1e-290 acts as 1e-290
   double tiou_threshold;  // in [0, 1]; read by linear and hard
-  double min_score;       // >= 0; rows whose decayed score is below are dropped
+  double min_score;       // >= 0; rows with a lower decayed score are dropped
   std::int64_t top_k;     // at most this many picks, >= 0, or kNoLimit
   double length_margin;   // added to both lengths in the union of a tIoU, >= 0; ActionFormer's is 1e-6, elsewhere 0
 };
 
 // Section 3.3 of the STALE paper, "Model inference".
 struct DecodeParameters {
-  double class_threshold;         // theta_c, in [0, 1): a snippet speaks for a class only above it
+  double class_threshold;         // theta_c, in [0, 1): a (snippet, class) pair counts only above it
   std::int64_t top_snippets;      // this many (snippet, class) pairs propose segments, >= 1
   const double* mask_thresholds;  // Theta, each in [0, 1); compared with masks in float32
   std::size_t n_mask_thresholds;  // >= 1
@@ -105,26 +105,26 @@ struct Labelled {
   std::size_t n;
 };
 
-// Soft-NMS of every label by itself: rows of `candidates`, best first; of equal scores the lower label. top_k holds all labels
+// Soft-NMS of every label by itself: rows of `candidates`, best first; of equal scores the lower label. top_k limits all labels
 // together. `settled` are picks of an earlier call: their scores are final and not decayed again, but each decays candidates of
 // its label when its turn comes, before a candidate of equal score.
 std::vector<Pick> soft_nms_by_label(const Labelled& candidates, const Labelled& settled, const SoftNmsParameters& parameters);
 
-// Times may be infinite, but not NaN. Where two windows meet: they share [zone_start, zone_end); left of `seam` the earlier one knows better. What ends by
-// `final_until` the earlier window has settled.
+// Where two windows meet. They share [zone_start, zone_end); left of `seam` the earlier window is preferred. Segments that end
+// by `final_until` are already final in the earlier window. Times may be infinite, but not NaN.
 struct Seam {
   double zone_start;
   double zone_end;
   double seam;
   double final_until;
-  double same_action;  // the smallest tIoU inside the zone at which two segments of a label are one, > 0
+  double same_action;  // two segments of a label are one from this tIoU inside the zone, > 0
 };
 
-// Joins what two windows found (stale_edge/runtime/seams.py has the rules): first what comes of `later`, then what is left of
-// `earlier`, both in the order given. Matching is one to one, best scores first.
+// Joins what two windows found (rules: stale_edge/runtime/seams.py). Returns first the results from `later`, then the
+// remaining rows of `earlier`, both in the order given. Matching is one to one, best scores first.
 std::vector<Detection> join_at_seam(const Labelled& earlier, const Labelled& later, const Seam& seam);
 
-// Segments of a mask (length,) where it is above the threshold (compared in float32), in time order.
+// Segments in which a mask (length,) is above the threshold (compared in float32), in time order.
 std::vector<SnippetSegment> mask_segments(const float* mask, std::size_t length, double threshold, Regions regions,
                                           std::int64_t min_snippets);
 
@@ -133,8 +133,9 @@ std::vector<SnippetSegment> mask_segments(const float* mask, std::size_t length,
 std::vector<Detection> decode_paper(const float* class_logits, const float* masks, std::size_t n_classes,
                                     std::size_t n_snippets, const DecodeParameters& parameters);
 
-// The proposals that decode_paper hands to soft-NMS, of equal segments with equal label the best: by label, in the order in which
-// soft-NMS would pick of equal scores. Those that score less than soft_nms.min_score are left out; it reads nothing else of soft_nms.
+// The proposals that decode_paper gives to soft-NMS, only the best of those with equal segment and label: by label, then in the
+// order in which soft-NMS picks ties. Those that score less than soft_nms.min_score are left out; no other field of soft_nms is
+// read.
 std::vector<Detection> paper_proposals(const float* class_logits, const float* masks, std::size_t n_classes,
                                        std::size_t n_snippets, const DecodeParameters& parameters);
 
@@ -143,11 +144,11 @@ std::vector<Detection> paper_proposals(const float* class_logits, const float* m
 std::vector<std::int64_t> voting_snippets(const float* class_logits, std::size_t n_classes, std::size_t n_snippets,
                                           double class_threshold, std::int64_t top_snippets);
 
-// Rows of `masks`, computed from what the paper's localizer makes of a video (equation 8): for every snippet the weights of a
-// tiny network, and features that all of them read.
+// Rows of `masks`, computed from two outputs of the paper's localizer (equation 8): the weights of a tiny network for every
+// snippet, and the features that all these networks read.
 //
 // features (width + 2, n_snippets): `width` channels, then the position of each snippet, then ones. networks (n_snippets,
-// mask_network_size(width)), a row, with n = width + 1 and the last of n channels always 1, so that biases are weights:
+// mask_network_size(width)), one a row, with n = width + 1; the last of n channels is always 1, so that biases are weights:
 //   w1 (n, width), slope (n,), b1 (n,), w2 (n, n), w3 (n,)
 //   hidden = relu(w2 relu(w1 features + slope (position - own position) + b1)),  mask = sigmoid(w3 hidden)
 // rows (n_rows,) in [0, n_snippets); out (n_rows, n_snippets).
@@ -155,8 +156,8 @@ std::size_t mask_network_size(std::size_t width);
 void mask_rows(const float* networks, const float* features, std::size_t width, std::size_t n_snippets,
                const std::int64_t* rows, std::size_t n_rows, float* out);
 
-// What a point detector says of one video, the points of all levels joined from fine to coarse; borrowed. The i-th point of
-// level l lies at time i * 2^l. Points that are not valid are not read.
+// Output of a point detector for one video, the points of all levels joined from fine to coarse; borrowed. The i-th point of
+// level l lies at time i * 2^l. Invalid points are not read.
 struct Points {
   const float* class_logits;  // (n_points, n_classes)
   const float* offsets;       // (n_points, 2), distances to start and end in units of 2^l, >= 0
@@ -171,9 +172,9 @@ struct Points {
 struct PointsParameters {
   double pre_nms_threshold;    // in [0, 1): (point, class) pairs propose a segment only above it
   std::int64_t pre_nms_top_k;  // proposals of each level, >= 1
-  double duration_threshold;   // >= 0; segments that are not longer are dropped
-  bool multiclass;             // every class is suppressed by itself; otherwise all together, then voting
-  bool suppress;               // otherwise every proposal is a detection, and what follows is not read
+  double duration_threshold;   // >= 0; only longer segments are kept
+  bool multiclass;             // true: suppression class by class; false: all together, then voting
+  bool suppress;               // false: every proposal is a detection, and the fields below are not read
   double voting_threshold;     // in [0, 1]; 0: no voting
   SoftNmsParameters soft_nms;  // gaussian or hard; its top_k is the number of detections of the video
 };
@@ -181,14 +182,14 @@ struct PointsParameters {
 // One proposal for each (point, class) pair: by level, best first; of equal scores the lower point, then the lower class.
 std::vector<Detection> points_proposals(const Points& points, const PointsParameters& parameters);
 
-// Detections of such proposals, best first; of equal scores the lower label, then the earlier row is first. The best of a gaussian
-// suppression stays whatever it scores, and `hard` drops scores that are not above min_score: both as ActionFormer has it.
+// Detections of such proposals, best first; of equal scores the lower label, then the earlier row. As in ActionFormer, the
+// best one of a gaussian suppression is kept whatever its score, and `hard` keeps only scores above min_score.
 std::vector<Detection> suppress_points(const Labelled& proposals, const PointsParameters& parameters);
 
-// The one after the other.
+// points_proposals, then suppress_points.
 std::vector<Detection> decode_points(const Points& points, const PointsParameters& parameters);
 
-// What a detector without segments says of one video; borrowed.
+// Output of a detector without segments for one video; borrowed.
 struct Snippets {
   const float* class_logits;  // (n_classes + 1, n_snippets), background last
   const float* attention;     // (n_snippets,) in [0, 1], or null: 1 everywhere
@@ -196,7 +197,7 @@ struct Snippets {
   std::size_t n_snippets;
 };
 
-// What a run scores. s is attention times class probability, z what is cut: s smoothed and scaled.
+// How a run is scored. s is attention times class probability; z, which is thresholded, is s smoothed and scaled.
 enum class RunScore {
   maximum,        // the highest s inside
   contrast,       // mean z inside - mean z around + video_weight * the class's probability in the video, kept in [0, 1]
@@ -205,25 +206,25 @@ enum class RunScore {
 
 // Runs of snippets above thresholds (stale_edge/config/runs.py).
 struct RunsParameters {
-  double class_threshold;    // in [0, 1): classes of a higher probability in the video count, if none is, the best; 0: all
+  double class_threshold;    // in [0, 1): classes with a higher probability in the video are used, else the best one; 0: all
   double top_share;          // in (0, 1]: a class's logit in the video is the mean of this share of its highest logits
   const double* thresholds;  // each in [0, 1)
   std::size_t n_thresholds;  // >= 1
-  bool scaled;               // scores of a class are scaled to [0, 1] over the video before they are cut
-  double smoothing;          // in [0, 1]: width of a moving average before that, as a share of the video
+  bool scaled;               // scores of a class are scaled to [0, 1] over the video before thresholding
+  double smoothing;          // in [0, 1]: width of a moving average before scaling, as a share of the video
   RunScore run_score;
-  double surroundings;         // in [0, 1]: `around` is this part of the run's length on each side, at least a snippet
+  double surroundings;         // in [0, 1]: `around` is this share of the run's length on each side, at least one snippet
   double video_weight;         // in [0, 1]
   double length_power;         // in [0, 1]: scores are multiplied by this power of the run's share of the video
   std::int64_t min_snippets;   // shorter runs are dropped, >= 1
   SoftNmsParameters soft_nms;  // applied per class; its top_k is the number of detections of the video
 };
 
-// Runs of each class that counts, each once, by rising label; those of a label the longest first, of equal ones the earlier: soft-NMS
-// picks of equal scores in this order. Those that score less than soft_nms.min_score are left out.
+// Runs of each class that is used, without duplicates, by rising label, then the longest first, then the earlier: soft-NMS
+// picks ties in this order. Runs that score less than soft_nms.min_score are left out.
 std::vector<Detection> runs_proposals(const Snippets& snippets, const RunsParameters& parameters);
 
-// Soft-NMS of these, class by class, best first; of equal scores the lower label.
+// Soft-NMS of these runs, class by class, best first; of equal scores the lower label.
 std::vector<Detection> decode_runs(const Snippets& snippets, const RunsParameters& parameters);
 
 // The public inference script (sauradip/STALE at commit fd7a7e8) with the settings of its config/anet.yaml, quirks included.
@@ -232,11 +233,11 @@ std::vector<ReleaseProposal> release_proposals(const float* class_logits, const 
 std::vector<Detection> decode_release(const float* class_logits, const float* masks, std::size_t n_classes,
                                       std::size_t n_snippets);
 
-// Which of two release proposals of equal score goes first: the one with the lower number. A hash of the row, so that no kind of
-// segment is favoured: the script's own order is chance. If two numbers are equal too, the earlier start, then the earlier end.
+// Sort key of release proposals with equal scores: lower first, then the earlier start, then the earlier end. It is a hash of
+// the row, so that no kind of segment is favoured: in the script the order is random.
 std::int64_t release_order(std::int64_t start, std::int64_t end, std::int64_t label);
 
-// Score enhancement: every detection that scores no more than the video-level score takes the video-level label
+// Score enhancement: a detection whose score is at most the video-level score gets the video-level label
 // (thesis, section 3.3; utils/postprocess_utils.py:138-142 of the public code).
 void take_video_label(std::vector<Detection>& detections, std::int64_t video_label, double video_score);
 

@@ -38,7 +38,7 @@ void need(bool given, const char* name) {
   if (!given) stale::fail({name, " must not be null"});
 }
 
-// A buffer for results, which may be null where it holds none.
+// Checks a buffer for results; it may be null if it holds none.
 template <typename Value>
 void need_buffer(const Value* buffer, bool empty, const char* name) {
   need(buffer != nullptr || empty, name);

@@ -19,7 +19,7 @@ std::vector<stale::Detection> paper(const MadeVideo& v, const stale::DecodeParam
   return stale::decode_paper(v.class_logits.data(), v.masks.data(), v.K, v.T, p);
 }
 
-// One snippet speaks for class 1 with probability 1 / (1 + 2 e^-10), its mask has two bumps.
+// One snippet has class 1 with probability 1 / (1 + 2 e^-10); its mask has two bumps.
 void decodes_a_video_by_hand() {
   MadeVideo v{2, 4, std::vector<float>(12, 0.0F), std::vector<float>(16, 0.0F)};
   v.class_logits = {0, 0, 0, 0, 0, 10, 0, 0, 10, 0, 10, 10};  // snippets 0, 2, 3 are background

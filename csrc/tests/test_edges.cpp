@@ -1,5 +1,5 @@
-// The limits of the contract: the smallest sigma, the longest segments, times that are no numbers, misaligned arrays, and arrays
-// that another thread rewrites.
+// The limits stated in stale_core.hpp: smallest sigma, longest segments, NaN times, misaligned arrays, and arrays that another
+// thread rewrites.
 #include <atomic>
 #include <cstring>
 #include <limits>
@@ -27,10 +27,10 @@ void a_tiny_sigma_drops_only_what_overlaps() {
     CHECK(kept.size() == 3);
     CHECK(kept[0].row == 0 && kept[1].row == 1 && kept[2].row == 3);
     CHECK(kept[0].score == 0.9 && kept[1].score == 0.8 && kept[2].score == 0.6);
-    // With a floor of 0 what decays to 0 stays.
+    // With a min_score of 0, candidates that decay to 0 stay.
     const auto all = stale::soft_nms(segments, scores, 4, {SoftNmsMethod::gaussian, sigma, 0.5, 0.0, kNoLimit, 0.0});
     CHECK(all.size() == 4 && all[3].row == 2 && all[3].score == 0.0);
-    const double two[] = {0.9, 0.8, 0.0, 0.6};  // row 2 overlaps both of the best
+    const double two[] = {0.9, 0.8, 0.0, 0.6};  // row 2 overlaps the two best
     CHECK(stale::soft_nms(segments, two, 4, {SoftNmsMethod::gaussian, sigma, 0.5, 0.0, kNoLimit, 0.0}).size() == 4);
   }
 }
@@ -73,7 +73,7 @@ void seams_are_numbers() {
     bad.*time = nan;
     CHECK_REFUSES(stale::join_at_seam(one, one, bad), "must be a number, infinity too; got nan");
   }
-  // The middle of what lies beyond half of the largest double is no infinity.
+  // The middle of a segment beyond half of the largest double is finite.
   const double far[] = {1.7e308, 1.7e308};
   const stale::Labelled late{far, labels, scores, 1};
   CHECK(stale::join_at_seam(late, {nullptr, nullptr, nullptr, 0}, {0, 1, 1.75e308, -kInfinity, 0.5}).size() == 1);
@@ -112,7 +112,7 @@ void misaligned_arrays_are_refused() {
   CHECK_REFUSES(stale::decode_release(v.class_logits.data(), bad_masks.data(), v.K, v.T), "masks is misaligned");
 }
 
-// Only memory is at stake: AddressSanitizer watches. Refusals are answers too.
+// Tests memory safety alone, under AddressSanitizer. Errors are valid results too.
 template <typename Call>
 void survives(Call&& call) {
   try {
@@ -136,8 +136,8 @@ void arrays_that_change_meanwhile_are_not_left() {
   std::vector<std::uint8_t> valid(v.T, 1);
   std::vector<std::int64_t> levels{30, 10};
   std::atomic<bool> done{false};
-  // Only allowed values, or nothing would get past the checks; each time one value less or one more counts. Written through
-  // volatile, so that no compiler drops what it takes for dead: the race is the point.
+  // Only allowed values, which pass the checks; each write changes how many values are used. Written through volatile, so that
+  // the compiler keeps the writes: the race is intended.
   std::thread other([&] {
     for (std::uint64_t turn = 0; !done; ++turn) {
       const bool on = turn % 2 == 0;

@@ -17,7 +17,7 @@ RunsParameters settings(RunScore run_score) {
           0.0, 1,     {stale::SoftNmsMethod::gaussian, 0.5, 0.5, 0.001, 50, 0.0}};
 }
 
-// One class with this probability in the snippets, background else.
+// One class with this probability in each snippet; the rest is background.
 std::vector<float> logits_of(const std::vector<double>& probabilities) {
   std::vector<float> logits;
   for (const double p : probabilities) logits.push_back(static_cast<float>(std::log(p)));

@@ -1,5 +1,5 @@
-// Candidates of many labels: suppressed beside what is settled, and joined where two windows meet. tests/oracle.py has the slow
-// twins of both; this looks at them under the sanitizers.
+// Candidates of many labels: suppressed next to settled ones, and joined where two windows meet. tests/oracle.py has the slow
+// twins of both; this file runs them under the sanitizers.
 #include <cmath>
 #include <random>
 #include <vector>
@@ -39,7 +39,7 @@ Rows made(std::mt19937_64& random, std::size_t n) {
   return rows;
 }
 
-// What was picked early and settled leaves the scores of the rest as they are, to the last bit.
+// Settling the first picks does not change the scores of the others, bit for bit.
 void settled_picks_change_nothing() {
   std::mt19937_64 random(3);
   for (const SoftNmsMethod method : {SoftNmsMethod::gaussian, SoftNmsMethod::linear, SoftNmsMethod::hard}) {
@@ -74,7 +74,7 @@ void joins_by_value() {
   const stale::Seam seam{60.0, 100.0, 80.0, 60.0, 0.5};
   Rows earlier;
   earlier.add(0, 0.6, 20.0, 100.0);  // cut by both windows
-  earlier.add(0, 0.9, 82.0, 84.0);   // seen by one alone, where the other knows better
+  earlier.add(0, 0.9, 82.0, 84.0);   // found by one window alone, where the other is preferred
   Rows later;
   later.add(1, 0.8, 60.0, 140.0);  // another label
   later.add(0, 0.9, 60.0, 140.0);
@@ -100,7 +100,7 @@ void takes_anything_that_is_a_segment() {
   rows.add(-7, 0.5, 1.0, 1.0);
   rows.add(9, 0.0, 1.0, 2.0);
   rows.add(9, 0.25, 5.0, 6.0);
-  CHECK(stale::soft_nms_by_label(rows.view(), rows.view(), p).size() == 2);  // the limit holds all labels together
+  CHECK(stale::soft_nms_by_label(rows.view(), rows.view(), p).size() == 2);  // the limit is for all labels together
 }
 
 void refuses_what_makes_no_sense() {

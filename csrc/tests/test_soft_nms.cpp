@@ -52,13 +52,13 @@ void agrees_with_the_textbook() {
     CHECK(fast.size() == slow.size());
     for (std::size_t i = 0; i < fast.size(); ++i) {
       CHECK_NEAR(fast[i].score, slow[i].score, 1e-12);
-      // On the grid two sums of the same numbers in another order may differ in the last bit and swap a tie.
+      // On the grid, sums in another order may differ in the last bit and swap a tie.
       if (!grid || p.method != SoftNmsMethod::gaussian) CHECK(fast[i].row == slow[i].row);
     }
   }
 }
 
-// Times so far apart, or so close together, that differences of them are rounded, infinite or denormal.
+// Times so far apart, or so close, that their differences are rounded, infinite or denormal.
 void agrees_at_the_ends_of_the_number_line() {
   std::mt19937_64 random(11);
   for (const double unit : {1e-323, 1e-310, 0.125, 1e300, 8e304}) {
@@ -83,7 +83,7 @@ void agrees_at_the_ends_of_the_number_line() {
   }
 }
 
-// What this processor runs decays to the same bits as what every processor runs.
+// The loop for this processor gives the same bits as the portable one.
 template <SoftNmsMethod method>
 void decays_alike_with_any_instructions() {
   constexpr std::size_t kBlocks = 40;

@@ -1,4 +1,4 @@
-// Eight threads at once get what one gets alone.
+// Eight threads at once get the same result as one.
 #include <thread>
 #include <vector>
 
