@@ -35,7 +35,7 @@ _EXTRAS = {
     "pyarrow": "parquet",
     "tokenizers": "text",
 }
-"""The extra that brings a package."""
+"""The extra that installs each package."""
 
 app = typer.Typer(
     name="stale-edge",
@@ -74,18 +74,18 @@ def _root(
 def main() -> None:
     """Run the command line; never shows a traceback for a mistake in the input.
 
-    SIGTERM ends a command as Ctrl-C does: what it has begun is cleared away, then it ends with exit code 143.
+    SIGTERM ends a command like Ctrl-C: it removes its unfinished files and ends with exit code 143.
     """
     signal.signal(signal.SIGTERM, _end)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a file's name may hold bytes that are no text
+            stream.reconfigure(errors="backslashreplace")  # a file name may hold bytes that are not text
     try:
         app()
     except StaleEdgeError as error:
         _fail(str(error), error.exit_code)
     except ModuleNotFoundError as error:
-        # Rooms that need torch import it at their top; without the extra that is no bug, but a thing to install.
+        # Modules that need torch import it at their top; without the extra this is not a bug, it must be installed.
         extra = _EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:
             raise
@@ -93,13 +93,13 @@ def main() -> None:
     except MemoryError as error:
         _fail(f"there is not enough memory for this: {error}", 1)
     except OSError as error:
-        # A full disk or a missing permission is the environment's fault, and the message already names the file.
+        # Not a bug, but a full disk or a missing permission; the message names the file.
         _fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error), 1)
 
 
 def _end(number: int, frame: object) -> NoReturn:
     del frame
-    signal.signal(number, signal.SIG_IGN)  # what is being cleared away is not disturbed again
+    signal.signal(number, signal.SIG_IGN)  # a second SIGTERM must not interrupt the cleanup
     raise SystemExit(128 + number)
 
 

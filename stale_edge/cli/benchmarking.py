@@ -32,14 +32,14 @@ def register(app: typer.Typer) -> None:
 
 
 def bench(
-    device: Annotated[Device, typer.Option(help="cpu, cuda, or all there is.")],
+    device: Annotated[Device, typer.Option(help="cpu, cuda, or all that this machine has.")],
     bundle: Annotated[Path | None, typer.Argument(help="Bundle; without one, a full-size network.")] = None,
     architecture: Annotated[
-        Network | None, typer.Option(help="Without a bundle: whose full-size network is measured; release otherwise.")
+        Network | None, typer.Option(help="Without a bundle: the full-size network to measure; default: release.")
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads, pinned.")] = 1,
     lengths: Annotated[
-        str, typer.Option(help="Video lengths in snippets: a,b,c or start:stop:step; 100,200 otherwise.")
+        str, typer.Option(help="Video lengths in snippets: a,b,c or start:stop:step; default: 100,200.")
     ] = "",
     precisions: Annotated[
         str | None, typer.Option(help="Comma-separated: fp32, fp16, bf16, int8, int8-static, int8-bf16.")
@@ -57,18 +57,19 @@ def bench(
         bool,
         typer.Option(
             "--recommend",
-            help="Try all that runs here, keep what finds the same, and store the fastest for this machine "
-            "(detect --runtime auto).",
+            help="Try every runtime and precision, keep those with the same detections, and store the fastest for this "
+            "machine (detect --runtime auto).",
         ),
     ] = False,
     data: Annotated[
-        Path | None, typer.Option(help="Data set on whose validation videos runtimes are compared, for --recommend.")
+        Path | None,
+        typer.Option(help="For --recommend: data set whose validation videos are used to compare runtimes."),
     ] = None,
     peers: Annotated[
         bool,
         typer.Option(
             "--peers",
-            help="Also time PyTorch bf16, torch.compile and AOTInductor; needs a C++ compiler, half a minute each.",
+            help="Also time PyTorch bf16, torch.compile and AOTInductor; needs a C++ compiler; half a minute each.",
         ),
     ] = False,
     throughput: Annotated[
@@ -77,7 +78,7 @@ def bench(
             "--throughput", help="Also count videos per second: in batches, on two threads, in two processes."
         ),
     ] = False,
-    compare: Annotated[Path | None, typer.Option(help="Say what got slower since this earlier JSON.")] = None,
+    compare: Annotated[Path | None, typer.Option(help="Show what became slower since this earlier JSON.")] = None,
 ) -> None:
     """Measure time, memory and MACs per video length, each row in a process of its own, in turns."""
     from stale_edge.benchmarking import compare_results, parse_lengths, read_results, run_benchmark

@@ -1,4 +1,4 @@
-"""`stale-edge export`, `verify`, `inspect` and `classes`: everything that makes, checks or edits a bundle."""
+"""`stale-edge export`, `verify`, `inspect` and `classes`: commands that make, check or edit a bundle."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,25 +29,26 @@ def export(
     out: Annotated[Path, typer.Option(help="Bundle folder to write.")],
     formats: Annotated[str, typer.Option(help="Comma-separated: onnx, torchscript, pt2, triton.")] = "onnx,torchscript",
     precisions: Annotated[str, typer.Option(help="Comma-separated: fp32, fp16, int8, int8-static.")] = "fp32,fp16,int8",
-    classes: Annotated[Path | None, typer.Option(help="File with class names, one a line.")] = None,
+    classes: Annotated[Path | None, typer.Option(help="File with class names, one per line.")] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="Data set whose validation videos files are compared on; int8 learns ranges from others."),
+        typer.Option(help="Data set: files are compared on its validation videos; int8 ranges come from other videos."),
     ] = None,
     layer_report: Annotated[
-        bool, typer.Option("--report", help="Judge int8 layer by layer; keep in float32 what the decisions need.")
+        bool,
+        typer.Option("--report", help="Check int8 layer by layer; keep in float32 the layers that change decisions."),
     ] = False,
     text_encoder: Annotated[
         bool,
-        typer.Option(help="Put the text encoder in, so that the bundle takes new classes; CLIP ViT-B/32's: 254 MB."),
+        typer.Option(help="Include the text encoder, so that the bundle takes new classes (CLIP ViT-B/32: 254 MB)."),
     ] = True,
     encoder: Annotated[
         Path | None,
-        typer.Option(help="Visual encoder folder to put in, so that the bundle takes videos as they are."),
+        typer.Option(help="Visual encoder folder to include, so that the bundle takes videos."),
     ] = None,
     json_path: JsonOption = None,
 ) -> None:
-    """Turn a checkpoint into a bundle; an artifact that decides differently is not written (exit code 3)."""
+    """Turn a checkpoint into a bundle; a file whose decisions differ is not written (exit code 3)."""
     from stale_edge.exporting import export_checkpoint
     from stale_edge.exporting.formats import select_formats
 
@@ -77,7 +78,7 @@ def verify(
     strict: Annotated[
         bool,
         typer.Option(
-            "--strict", help="Of a bundle from elsewhere: bound sizes, refuse foreign operators and weights outside."
+            "--strict", help="For bundles from elsewhere: limit sizes; refuse foreign operators and external weights."
         ),
     ] = False,
     json_path: JsonOption = None,
@@ -146,13 +147,13 @@ def add(
         Path | None,
         typer.Option(
             "--from",
-            help="Class bank (.npz) that has the embeddings, or a checkpoint with a text encoder; the bundle's own "
-            "text encoder otherwise.",
+            help="Class bank (.npz) that has the embeddings, or a checkpoint with a text encoder; default: the "
+            "bundle's own text encoder.",
         ),
     ] = None,
     json_path: JsonOption = None,
 ) -> None:
-    """Add classes: a row of the class bank each, no export, no retraining."""
+    """Add classes, one row of the class bank for each; no export, no retraining."""
     from stale_edge.bundle import ClassBank, add_classes, read_bundle
     from stale_edge.errors import BundleError
 

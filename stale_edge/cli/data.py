@@ -30,18 +30,18 @@ def register(app: typer.Typer) -> None:
 
 
 def simulate(
-    out: Annotated[Path, typer.Option("--out", help="Folder to write; must not exist or be empty.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write; must be empty or not exist.")],
     annotations: Annotated[
         Path | None, typer.Option(help="Simulate features for these real annotations instead of inventing videos.")
     ] = None,
     videos: Annotated[int | None, typer.Option(min=2, help="Number of videos.")] = None,
     classes: Annotated[int | None, typer.Option(min=2, help="Number of action classes.")] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of all random numbers; the same seed gives the same bytes.")] = 0,
     text_encoder: Annotated[
         str | None,
         typer.Option(
             metavar="NAME_OR_DIR",
-            help="Take class directions from this CLIP text encoder, kept beside the data; simulated ones otherwise.",
+            help="CLIP text encoder that gives the class directions, kept beside the data; default: simulated.",
         ),
     ] = None,
 ) -> None:
@@ -92,12 +92,12 @@ def check(
 
 def shard(
     folder: Annotated[Path, typer.Argument(help="Data set folder: features/, annotations.json, …")],
-    out: Annotated[Path, typer.Option("--out", help="Data set folder to write; must not exist or be empty.")],
+    out: Annotated[Path, typer.Option("--out", help="Data set folder to write; must be empty or not exist.")],
     shard_format: Annotated[str, typer.Option("--format", help="tar (WebDataset), or parquet.")] = "tar",
-    shard_mb: Annotated[int, typer.Option(min=1, help="Megabytes of features a shard.")] = 256,
+    shard_mb: Annotated[int, typer.Option(min=1, help="Megabytes of features per shard.")] = 256,
     json_path: JsonOption = None,
 ) -> None:
-    """Write a data set anew with many videos a file; `train`, `evaluate` and `detect` read it like the old one."""
+    """Copy a data set into files of many videos; `train`, `evaluate` and `detect` read it like the original."""
     from stale_edge.data.shard import FORMATS, shard_data_set
 
     if shard_format not in FORMATS:

@@ -21,18 +21,18 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    out: Annotated[
-        Path, typer.Option(help="Folder for everything that is made; an earlier demo there is replaced.")
-    ] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Folder for all results; an earlier demo there is replaced.")] = Path(
+        "demo"
+    ),
     video: Annotated[
         bool,
         typer.Option(
             "--video",
-            help="Render videos, train a tiny CLIP on captions, and go from mp4 files to timelines; minutes longer.",
+            help="Render videos, train a tiny CLIP on captions, and detect in mp4 files; takes minutes longer.",
         ),
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the simulated task or videos, and of the training.")] = 0,
-    scale: Annotated[float, typer.Option(min=0.05, max=1.0, help="Part of the videos, for a quick look.")] = 1.0,
+    scale: Annotated[float, typer.Option(min=0.05, max=1.0, help="Share of the videos; less is faster.")] = 1.0,
     json_path: JsonOption = None,
 ) -> None:
     """Make data, train, evaluate on seen and unseen classes, export, check, detect, measure, and write report.html."""
@@ -81,7 +81,7 @@ def _with_videos(out: Path, *, seed: int, scale: float, json_path: Path | None) 
 
 
 def _print_ladder(to_people: "Console", ladder: list[dict[str, Any]], title: str) -> None:
-    """Print detectors from no training upwards, and in red that the last one does not beat the linear probe."""
+    """Print the mAP of each detector, and a red warning if STALE does not beat the linear probe."""
     from stale_edge.evaluation.ladder import Rung, shortfall
 
     rungs = [Rung(rung["detector"], rung["seen_average_mAP"], rung["unseen_average_mAP"]) for rung in ladder]

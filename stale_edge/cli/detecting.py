@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class OutputFormat(StrEnum):
-    """What `detect` can write."""
+    """Output formats of `detect`."""
 
     json = "json"
     csv = "csv"
@@ -44,46 +44,47 @@ def detect(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Class names to look for: a file, one a line, or name,name,…; the bundle's own otherwise. "
-            "New ones are read by its text encoder.",
+            help="Class names to look for: a file, one per line, or name,name,…; default: the bundle's own. "
+            "Its text encoder embeds new ones.",
         ),
     ] = None,
     output_format: Annotated[OutputFormat, typer.Option("--format", help="What to write.")] = OutputFormat.json,
-    out: Annotated[Path | None, typer.Option(help="File to write; standard output otherwise.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write; default: standard output.")] = None,
     duration: Annotated[
-        float | None, typer.Option(help="Length of the video in seconds, where features and bundle do not tell it.")
+        float | None, typer.Option(help="Length of the video in seconds, if features and bundle do not give it.")
     ] = None,
     runtime: Annotated[
         str,
-        typer.Option(help="onnxruntime, openvino, torchscript, torch-export; auto: what bench --recommend chose here."),
+        typer.Option(help="onnxruntime, openvino, torchscript, torch-export; auto: what bench --recommend chose."),
     ] = "onnxruntime",
     precision: Annotated[
-        str, typer.Option(help="fp32, fp16, bf16, int8, int8-static, int8-bf16, as far as bundle and runtime have it.")
+        str, typer.Option(help="fp32, fp16, bf16, int8, int8-static, int8-bf16, if bundle and runtime have it.")
     ] = "fp32",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     window: WindowOption = None,
     overlap: OverlapOption = None,
     encoder: Annotated[
-        Path | None, typer.Option(help="Visual encoder folder that reads videos; the bundle's own otherwise.")
+        Path | None, typer.Option(help="Visual encoder folder for videos; default: the bundle's own.")
     ] = None,
-    encoder_precision: Annotated[str, typer.Option(help="fp32, fp16 or int8, as far as the encoder has it.")] = "fp32",
+    encoder_precision: Annotated[str, typer.Option(help="fp32, fp16 or int8, if the encoder has it.")] = "fp32",
     truth: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Annotations (ActivityNet's layout) that html shows beside what was found."),
+        typer.Option(metavar="FILE", help="Annotations (ActivityNet's layout) that html shows next to the detections."),
     ] = None,
     timings: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write as JSON where the time went, by video and stage.")
+        Path | None, typer.Option(metavar="FILE", help="Write the seconds of each video and stage as JSON.")
     ] = None,
     results: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Keep one file a video there as it is done; the next start does only what is missing."
+            metavar="DIR",
+            help="Folder for one result file per video; a later start detects only in the missing videos.",
         ),
     ] = None,
     ray: RayOption = None,
     workers: WorkersOption = 2,
 ) -> None:
-    """Find which action happens when in videos, or in the videos of given features."""
+    """Find which action happens when, in videos or in features of videos."""
     from stale_edge.data.annotations import MOST_SECONDS
     from stale_edge.runtime.detect import DetectSettings, OutputSettings, class_list, detect_files
 
@@ -129,7 +130,7 @@ def detect(
 
 
 def _report(bundle: Path, run: "DetectionRun", timings: Path | None) -> None:
-    """Say on standard error what is not a detection: new classes, what could not be read, where the time went."""
+    """Print new classes, warnings and the seconds of each stage to standard error."""
     if run.encoded:
         typer.echo(f"{bundle}: new classes, read by its text encoder: {', '.join(run.encoded)}", err=True)
     for video, notes in run.notes.items():

@@ -14,13 +14,13 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
     group = typer.Typer(
         no_args_is_help=True,
-        help="Make the visual encoder that turns pictures into features.",
+        help="Make the visual encoder, which turns pictures into features.",
         epilog=f"Example: {_EXPORT}",
     )
 
     @group.callback()
     def _encoder() -> None:
-        """Keep `export` a command of its own, which Typer would otherwise fold into the group."""
+        """Keep `export` a separate command; Typer would otherwise merge a single command into the group."""
 
     group.command("export", epilog=f"Example: {_EXPORT}")(export)
     app.add_typer(group, name="encoder")
@@ -28,18 +28,16 @@ def register(app: typer.Typer) -> None:
 
 def export(
     source: Annotated[
-        str, typer.Option("--from", metavar="NAME_OR_DIR", help="CLIP by hub name, or a local folder of that form.")
+        str, typer.Option("--from", metavar="NAME_OR_DIR", help="CLIP by hub name, or a local folder in that format.")
     ],
     out: Annotated[Path, typer.Option(help="Encoder folder to write.")],
     precisions: Annotated[str, typer.Option(help="Comma-separated: fp32, fp16, int8.")] = "fp32,fp16,int8",
     classes: Annotated[
         Path | None,
-        typer.Option(
-            help="Class bank (.npz) whose classes must stay distinct; random directions stand for classes otherwise."
-        ),
+        typer.Option(help="Class bank (.npz) whose classes must stay distinct; default: random directions."),
     ] = None,
     video: Annotated[
-        Path | None, typer.Option(help="Video whose pictures files are compared on; simulated ones otherwise.")
+        Path | None, typer.Option(help="Video with pictures to compare files on; default: simulated pictures.")
     ] = None,
     json_path: JsonOption = None,
 ) -> None:

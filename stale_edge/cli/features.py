@@ -25,23 +25,25 @@ def features(
     out: Annotated[Path, typer.Option(help="Data set folder to write features/ and feature_spec.json into.")],
     fps: Annotated[
         float | None,
-        typer.Option(help=f"Frames a second that snippets are counted in; the bundle's own, or {ExtractConfig.fps:g}."),
+        typer.Option(
+            help=f"Frames per second from which snippets are made; default: the bundle's, or {ExtractConfig.fps:g}."
+        ),
     ] = None,
     stride: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help=f"Frames a snippet; the one in its middle is encoded; the bundle's own, or {ExtractConfig.stride}.",
+            help=f"Frames per snippet; the middle one is encoded; default: the bundle's, or {ExtractConfig.stride}.",
         ),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Pictures encoded together.")] = ExtractConfig.batch,
-    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8, as far as the encoder has it.")] = "fp32",
+    batch: Annotated[int, typer.Option(min=1, help="Number of pictures encoded at once.")] = ExtractConfig.batch,
+    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8, if the encoder has it.")] = "fp32",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     ray: RayOption = None,
     workers: WorkersOption = 2,
     json_path: JsonOption = None,
 ) -> None:
-    """Extract CLIP features of videos; finished videos are skipped, after a kill only the current one is repeated."""
+    """Extract CLIP features of videos. Finished videos are skipped; after a kill only the current one is repeated."""
     from stale_edge.jobs.extraction import FeatureJob, default_sampling, extract_all
 
     if fps is not None and not 0 < fps < float("inf"):

@@ -20,24 +20,26 @@ def import_(
     release: Annotated[Path, typer.Argument(help="Checkpoint file of the public code (.pth.tar).")],
     out: Annotated[Path, typer.Option(help="Checkpoint folder to write.")],
     config: Annotated[
-        Path | None, typer.Option(help="ActionFormer: the public configuration it was trained with (.yaml or .json).")
+        Path | None, typer.Option(help="ActionFormer: the public configuration of the training (.yaml or .json).")
     ] = None,
     classes: Annotated[
         Path | None,
-        typer.Option(help="File with class names, one a line: ActionFormer's in their order; STALE needs --tokenizer."),
+        typer.Option(
+            help="File with class names, one per line; ActionFormer: in order of its rows; STALE: needs --tokenizer."
+        ),
     ] = None,
     tokenizer: Annotated[
         str | None, typer.Option(help="CLIP's tokenizer: a folder with vocab.json and merges.txt, or a hub name.")
     ] = None,
     class_bank: Annotated[
-        Path | None, typer.Option(help="Class bank (.npz) with ready embeddings, instead of --classes.")
+        Path | None, typer.Option(help="Class bank (.npz) with the embeddings, instead of --classes.")
     ] = None,
     json_path: JsonOption = None,
 ) -> None:
-    """Bring a checkpoint of the public STALE or ActionFormer code; nothing in the file is executed.
+    """Convert a checkpoint of the public STALE or ActionFormer code; nothing in the file is executed.
 
     STALE's file holds no class names and no tokenizer. Without them the checkpoint is the network alone; to export it,
-    give --tokenizer and --classes, or --class-bank. ActionFormer's needs --config.
+    give --tokenizer and --classes, or --class-bank. ActionFormer's file needs --config.
     """
     from stale_edge.errors import ConfigError
     from stale_edge.model.actionformer.public_import import ActionFormerImport, import_actionformer

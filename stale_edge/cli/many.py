@@ -18,23 +18,23 @@ RayOption = Annotated[
     str | None,
     typer.Option(
         metavar="[ADDRESS]",
-        help="Do many inputs at once through Ray Data: on the cluster at ADDRESS (auto, host:port, ray://host:port), "
-        "on this machine without one.",
+        help="Process many inputs at once with Ray Data, on the cluster at ADDRESS (auto, host:port, ray://host:port); "
+        "default: on this machine.",
     ),
 ]
-WorkersOption = Annotated[int, typer.Option(min=1, help="With --ray: processes at once, each with a session.")]
+WorkersOption = Annotated[int, typer.Option(min=1, help="With --ray: number of processes, each with a session.")]
 
 
 class ManyInputsCommand(TyperCommand):
-    """A command whose `--ray` may stand without a value, which Typer has no word for."""
+    """A command whose `--ray` may have no value, which Typer does not support."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse what `with_ray_address` makes of the arguments."""
+        """Parse the arguments after `with_ray_address` has changed them."""
         return super().parse_args(ctx, with_ray_address(args))
 
 
 def with_ray_address(args: Sequence[str]) -> list[str]:
-    """Write `--ray` as `--ray=local` unless what follows it looks like an address of a cluster."""
+    """Replace `--ray` with `--ray=local`, or with `--ray=ADDRESS` if the next word looks like an address."""
     words: list[str] = []
     rest = list(args)
     while rest:
@@ -50,7 +50,7 @@ def with_ray_address(args: Sequence[str]) -> list[str]:
 
 
 def ray_pool(address: str | None, *, scratch: Path, workers: int, threads: int) -> "RayPool | None":
-    """Say where Ray runs; None: `--ray` was not given. `scratch` is a folder that all its processes see."""
+    """Give the Ray pool, None without `--ray`. All its processes must have access to the folder `scratch`."""
     from stale_edge.jobs.pool import RayPool
 
     if address is None:

@@ -28,15 +28,15 @@ def console(json_path: Path | None = None) -> "Console":
 
     to_stderr = _is_stdout(json_path)
     stream = sys.stderr if to_stderr else sys.stdout
-    # Without a terminal there is no width to fit; rich would fold tables to 80 columns.
-    # What is printed is data: a class called "[red]x" is shown as it is.
+    # Without a terminal no width is given, and rich would wrap tables at 80 columns.
+    # Output is data: a class named "[red]x" is printed unchanged.
     return Console(
         stderr=to_stderr, markup=False, highlight=False, soft_wrap=True, width=None if stream.isatty() else 120
     )
 
 
 def write_json(result: Any, json_path: Path | None) -> None:
-    """Write `result` to the file of `--json`, if one was given; numbers that are not finite are an error."""
+    """Write `result` to the file of `--json`, if given; a number that is not finite is an error."""
     if json_path is None:
         return
     text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -47,7 +47,7 @@ def write_json(result: Any, json_path: Path | None) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, making its folder first; a pipe or a device is written to, not replaced."""
+    """Write a file whole or not at all and make its folder. A pipe or a device is written to, not replaced."""
     from stale_edge.bundle.files import naming, write_file_atomically
 
     real = Path(os.path.realpath(path))
@@ -78,7 +78,7 @@ def split_names(text: str) -> tuple[str, ...]:
 
 
 def thresholds(text: str) -> tuple[float, ...]:
-    """Read the tIoU thresholds of `--tiou`; what cannot be read is wrong usage."""
+    """Read the tIoU thresholds of `--tiou`; invalid text is wrong usage."""
     from stale_edge.evaluation import parse_thresholds
 
     try:
@@ -89,7 +89,7 @@ def thresholds(text: str) -> tuple[float, ...]:
 
 @contextmanager
 def progress_bar() -> Iterator["ProgressBars"]:
-    """Show one bar per stage on standard error while long work runs."""
+    """Show one progress bar per stage on standard error."""
     from rich import progress as rich_progress
     from rich.console import Console
 
@@ -110,7 +110,7 @@ def progress_bar() -> Iterator["ProgressBars"]:
 
 
 class ProgressBars:
-    """The `Progress` of the command line: one bar a stage."""
+    """The `Progress` of the command line: one bar per stage."""
 
     def __init__(self, bar: Any) -> None:
         self._bar = bar
@@ -118,7 +118,7 @@ class ProgressBars:
 
     def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
         if not self._tasks:
-            # Only now: a bar without a stage prints an empty line, and an early mistake is to be one line.
+            # Not earlier: without a stage it prints an empty line, and an early error must be one line.
             self._bar.start()
         if stage not in self._tasks:
             self._tasks[stage] = self._bar.add_task(stage, total=total, note=note)

@@ -36,13 +36,14 @@ def train(
     data: Annotated[Path, typer.Option(help="Data set folder.")],
     out: Annotated[Path, typer.Option(help="Folder to write: classifier.safetensors and scores.json.")],
     videos: Annotated[
-        Path | None, typer.Option("--videos", metavar="FILE", help="Train on these videos alone, one name a line.")
+        Path | None,
+        typer.Option("--videos", metavar="FILE", help="File with the videos to train on, one name per line."),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training videos.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Number of passes over the training videos.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of weights and order.")] = 0,
     json_path: JsonOption = None,
 ) -> None:
-    """Train a small video-level classifier on the classes of whole videos, and score every other video with it."""
+    """Train a small classifier of whole videos, and score every other video with it."""
     from stale_edge.config import VideoClassifierConfig
     from stale_edge.data import open_data_set, read_video_list, write_scores
     from stale_edge.data.scores import accuracy
@@ -96,13 +97,15 @@ def predict(
 
 
 def convert(
-    array: Annotated[Path, typer.Argument(help="UntrimmedNet's scores: .npy, one row a video, one column a class.")],
+    array: Annotated[
+        Path, typer.Argument(help="UntrimmedNet's scores: .npy, one row per video, one column per class.")
+    ],
     classes: Annotated[
-        Path, typer.Option(help="Class names in the order of the columns, or each with its column's number before it.")
+        Path, typer.Option(help="Class names in the order of the columns, or each after its column number.")
     ],
     out: Annotated[Path, typer.Option(help="File to write.")],
     names: Annotated[
-        str, typer.Option(metavar="FORMAT", help="Name of a row's video, with the row's number from 1.")
+        str, typer.Option(metavar="FORMAT", help="Pattern of the video name of a row, with the row number from 1.")
     ] = "video_test_{:07d}",
 ) -> None:
     """Turn UntrimmedNet's array of scores into a scores file."""

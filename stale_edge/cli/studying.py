@@ -1,4 +1,4 @@
-"""`stale-edge study`: the experiments of the papers, each a command of its own."""
+"""`stale-edge study`: the experiments of the papers, one command each."""
 
 import inspect
 from collections.abc import Callable
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from stale_edge.study import Study, StudyOptions
 
 ScoresOption = Annotated[
-    Path | None, typer.Option(help="Video-level scores for score enhancement; without it those of the data set.")
+    Path | None, typer.Option(help="Video-level scores for score enhancement; default: those of the data set.")
 ]
 ClassSplitsOption = Annotated[
     Path | None,
-    typer.Option(help="Folder of the published class lists, 75_25/train/split_0.list …; without it drawn by seed."),
+    typer.Option(help="Folder of the published class lists, 75_25/train/split_0.list …; default: drawn by seed."),
 ]
 
 
@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
     group = typer.Typer(
         no_args_is_help=True,
-        help="Run the experiments of the papers; published figures stand beside their own.",
+        help="Run the experiments of the papers; prints the published figures next to our own.",
         epilog="Example: [bold]stale-edge study data-efficiency --out study --scale 0.2[/bold]",
     )
     for name, command in (
@@ -44,7 +44,7 @@ def register(app: typer.Typer) -> None:
 def data_efficiency(
     options: "StudyOptions",
     scores: ScoresOption = None,
-    percents: Annotated[str, typer.Option(help="Parts of the training videos in percent.")] = "10,20,40,60,80,100",
+    percents: Annotated[str, typer.Option(help="Shares of the training videos, in percent.")] = "10,20,40,60,80,100",
     json_path: JsonOption = None,
 ) -> None:
     """Closed set: train on 10 to 100 % of the videos, with and without score enhancement (thesis, Figure 3)."""
@@ -73,7 +73,9 @@ def compute_efficiency(
     options: "StudyOptions",
     peak_tmacs: Annotated[
         float | None,
-        typer.Option(help="Utilization is of this many tera MACs per second (thesis: 8.2), not of the measured rate."),
+        typer.Option(
+            help="Compute utilization from this many tera MACs per second (thesis: 8.2), not the measured rate."
+        ),
     ] = None,
     json_path: JsonOption = None,
 ) -> None:
@@ -98,32 +100,38 @@ def ablations(
     class_splits: ClassSplitsOption = None,
     json_path: JsonOption = None,
 ) -> None:
-    """What masking, text encoder and temporal modelling contribute; baselines (paper, Tables 1, 3 to 6)."""
+    """Ablate masking, text encoder and temporal modelling; baselines (paper, Tables 1, 3 to 6)."""
     from stale_edge.study.ablations import Ablations
 
     _run(Ablations(options, class_splits=class_splits), options, json_path)
 
 
 def study_options(
-    out: Annotated[Path, typer.Option(help="Folder of the study; a stopped one goes on there.")],
+    out: Annotated[Path, typer.Option(help="Folder of the study; a stopped study is resumed.")],
     data: Annotated[
-        Path | None, typer.Option(help="Data set folder; without it data are simulated into the study's folder.")
+        Path | None, typer.Option(help="Data set folder; default: data simulated in the folder of the study.")
     ] = None,
     scale: Annotated[
         float,
-        typer.Option(help="Multiplies videos, repeats and epochs; at 1 it takes at most half an hour on two cores."),
+        typer.Option(
+            help="Multiplies videos, repeats and epochs; at 1 a study takes at most half an hour on two cores."
+        ),
     ] = 1.0,
-    full: Annotated[bool, typer.Option("--full", help="The protocol of the papers, however long it takes.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Use the full protocol of the papers; this may take very long.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 0,
-    videos: Annotated[int | None, typer.Option(min=1, help="Number of videos, in place of what --scale gives.")] = None,
+    videos: Annotated[
+        int | None, typer.Option(min=1, help="Number of videos, instead of the number from --scale.")
+    ] = None,
     repeats: Annotated[
-        int | None, typer.Option(min=1, help="Number of repeats, in place of what --scale gives.")
+        int | None, typer.Option(min=1, help="Number of repeats, instead of the number from --scale.")
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one setting, e.g. train.epochs=3.")
     ] = None,
 ) -> "StudyOptions":
-    """Make what every study takes from the options that all commands share."""
+    """Build the options of a study from the options that all its commands share."""
     from stale_edge.study import StudyOptions
 
     return StudyOptions(
@@ -139,7 +147,7 @@ def study_options(
 
 
 def _with_study_options(study: Callable[..., None]) -> Callable[..., None]:
-    """Make a command of a function whose first parameter is what `study_options` makes of the shared options."""
+    """Make a command from a function whose first parameter is the result of `study_options`."""
     shared = inspect.signature(study_options).parameters
     own = inspect.signature(study).parameters
 

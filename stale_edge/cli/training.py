@@ -27,20 +27,22 @@ def register(app: typer.Typer) -> None:
 def train(
     data: Annotated[Path, typer.Option(help="Data set folder.")],
     out: Annotated[Path, typer.Option(help="Folder of the run: checkpoints, metrics.jsonl, loss plot.")],
-    config: Annotated[Path | None, typer.Argument(help="TOML file over the defaults.")] = None,
+    config: Annotated[Path | None, typer.Argument(help="TOML file with settings that replace defaults.")] = None,
     arch: Annotated[
-        str | None, typer.Option(help="stale (the paper's network), actionformer, or another row of the table.")
+        str | None,
+        typer.Option(help="stale (the paper's network), actionformer, or another architecture, e.g. linear."),
     ] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one setting, e.g. train.epochs=3.")
     ] = None,
     videos: Annotated[
-        Path | None, typer.Option("--videos", metavar="FILE", help="Train on these videos alone, one name a line.")
+        Path | None,
+        typer.Option("--videos", metavar="FILE", help="File with the videos to train on, one name per line."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     json_path: JsonOption = None,
 ) -> None:
-    """Train a detector, STALE if none is named; STALE under torchrun on several processes, with the same result."""
+    """Train a detector, by default STALE. STALE trains on several processes under torchrun, with the same result."""
     from stale_edge.config import load_config
     from stale_edge.model.architectures import ARCHITECTURES
     from stale_edge.training import train as run
@@ -60,7 +62,7 @@ def train(
 def evaluate(
     model: Annotated[Path, typer.Argument(help="Checkpoint or bundle.")],
     data: Annotated[Path, typer.Option(help="Data set folder.")],
-    split: Annotated[Path | None, typer.Option(help="Class names to evaluate on, one a line.")] = None,
+    split: Annotated[Path | None, typer.Option(help="File with the class names to evaluate on, one per line.")] = None,
     scores: Annotated[Path | None, typer.Option(help="Video-level scores for score enhancement.")] = None,
     subset: Annotated[str, typer.Option(help="Subset of the annotations.")] = "validation",
     tiou: TiouOption = "0.5:0.95:0.05",
@@ -68,11 +70,12 @@ def evaluate(
     overlap: OverlapOption = None,
     predictions: Annotated[Path | None, typer.Option(help="Also write the detections to this file.")] = None,
     linear: Annotated[
-        Path | None, typer.Option(help="Checkpoint of a linear probe to compare with; red where it is not beaten.")
+        Path | None,
+        typer.Option(help="Checkpoint of a linear probe to compare with; a red line warns if the probe is as good."),
     ] = None,
     json_path: JsonOption = None,
 ) -> None:
-    """Measure mAP by ActivityNet's rules, with the training-free baseline beside it."""
+    """Measure mAP by ActivityNet's rules, next to the training-free baseline."""
     chosen = thresholds(tiou)
     check_window_options(window, overlap)
     with progress_bar() as progress:
@@ -110,7 +113,7 @@ def evaluate(
 
 
 def _evaluator(model: Path) -> "Callable[..., EvaluationReport]":
-    """Choose what measures a bundle, without torch, or a checkpoint."""
+    """Choose the function that evaluates a bundle (without torch) or a checkpoint."""
     if (model / "manifest.json").is_file():
         from stale_edge.runtime.evaluate import evaluate_bundle
 

@@ -1,4 +1,4 @@
-"""`stale-edge watch`: detect in what is still coming, one line of JSON an event."""
+"""`stale-edge watch`: detect in live videos or features, one line of JSON per event."""
 
 import json
 import signal
@@ -30,15 +30,15 @@ def watch(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="A video or feature file, read as if live; - for a pipe (a video, or an .npy stream of rows); a "
-            "camera or URL as PyAV opens it.",
+            help="A video or feature file, read as if live; - for a pipe (a video, or an .npy stream of rows); or a "
+            "camera or URL that PyAV can open.",
         ),
     ],
-    encoder: Annotated[Path | None, typer.Option(help="Encoder folder for videos; the bundle's own otherwise.")] = None,
+    encoder: Annotated[Path | None, typer.Option(help="Encoder folder for videos; default: the bundle's own.")] = None,
     classes: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE", help="Class names to look for: a file, one a line, or name,name,…; the bundle's otherwise."
+            metavar="FILE", help="Class names to look for: a file, one per line, or name,name,…; default: the bundle's."
         ),
     ] = None,
     window: Annotated[
@@ -46,41 +46,45 @@ def watch(
         typer.Option(
             metavar="SNIPPETS",
             min=2,
-            help="Snippets the network sees at once; a segment is final at most this long after its end. What the "
-            "bundle resamples to otherwise, or 100.",
+            help="Number of snippets in one network call; a segment is final at most this long after its end. Default: "
+            "the length to which the bundle resamples, or 100.",
         ),
     ] = None,
     overlap: OverlapOption = None,
     speed: Annotated[
         float,
         typer.Option(
-            min=0, help="Times real time at which a file is read; 0: as fast as it comes, nothing is skipped."
+            min=0,
+            help="Reading speed of a file, as a multiple of real time; 0: as fast as possible, nothing is skipped.",
         ),
     ] = 1.0,
-    min_score: Annotated[float, typer.Option(min=0, max=1, help="Tell nothing that scores less.")] = 0.0,
-    tentative: Annotated[bool, typer.Option(help="Also tell segments that may still change.")] = True,
+    min_score: Annotated[float, typer.Option(min=0, max=1, help="Leave out segments that score less.")] = 0.0,
+    tentative: Annotated[bool, typer.Option(help="Also print segments that may still change.")] = True,
     waiting: Annotated[
         int,
-        typer.Option(min=1, help="Snippets that may wait; when another comes, the oldest is skipped, or see --wait."),
+        typer.Option(min=1, help="Most snippets in the queue; if it is full, the oldest is skipped, or see --wait."),
     ] = 8,
     skip: Annotated[
         bool | None,
-        typer.Option("--skip/--wait", help="Behind: skip, or let the source wait; pipes and --speed 0 wait otherwise."),
+        typer.Option(
+            "--skip/--wait",
+            help="If the queue is full: skip snippets, or let the source wait; default: wait for pipes and --speed 0.",
+        ),
     ] = None,
     snippet: Annotated[
-        float | None, typer.Option(help="Seconds of video per snippet of features, where the bundle does not say it.")
+        float | None, typer.Option(help="Seconds of video per snippet of features, if the bundle does not give it.")
     ] = None,
     input_format: Annotated[
         str | None, typer.Option(help="FFmpeg's name of the format, such as v4l2 for a camera.")
     ] = None,
     runtime: Annotated[str, typer.Option(help="Runtime of the detector, as in detect.")] = "onnxruntime",
-    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8, of the detector.")] = "fp32",
-    encoder_precision: Annotated[str, typer.Option(help="fp32, fp16 or int8, of the encoder.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="Precision of the detector: fp32, fp16 or int8.")] = "fp32",
+    encoder_precision: Annotated[str, typer.Option(help="Precision of the encoder: fp32, fp16 or int8.")] = "fp32",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
-    """Find which action happens when, while it happens: JSON lines, tentative segments at once, final ones once.
+    """Detect actions while they happen: JSON lines with tentative segments at once, and final segments once.
 
-    Stopping it (Ctrl-C) ends the stream in order: what was still tentative becomes final.
+    Ctrl-C ends the stream in order: tentative segments become final.
     """
     from stale_edge.runtime.detect import class_list
     from stale_edge.runtime.live import open_live
@@ -131,7 +135,7 @@ def watch(
 
 @contextmanager
 def _stop_on_signals() -> Iterator[threading.Event]:
-    """Let Ctrl-C and a termination end the stream in order; a second one ends the process."""
+    """Let SIGINT and SIGTERM end the stream in order; a second one ends the process."""
     stop = threading.Event()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 

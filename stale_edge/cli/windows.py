@@ -1,4 +1,4 @@
-"""`--window` and `--overlap`, wherever a command looks at long videos piece by piece."""
+"""The options `--window` and `--overlap` of commands that process long videos in windows."""
 
 from typing import Annotated
 
@@ -9,8 +9,8 @@ WindowOption = Annotated[
     typer.Option(
         metavar="SNIPPETS",
         min=2,
-        help="Detect window by window, for videos of any length: linear time, constant memory. In snippets, one a row "
-        "of the features; a window should hold the longest action. The whole video at once otherwise.",
+        help="Detect in windows of this many snippets (rows of the features), for videos of any length: linear time, "
+        "constant memory. A window should hold the longest action. Default: the whole video at once.",
     ),
 ]
 OverlapOption = Annotated[
@@ -18,14 +18,14 @@ OverlapOption = Annotated[
     typer.Option(
         metavar="SNIPPETS",
         min=1,
-        help="Snippets that two windows share, at most half a window; half otherwise. An action no longer than this "
-        "lies whole in some window.",
+        help="Number of snippets that two windows share, at most half a window; default: half. An action of at most "
+        "this length is whole in one window.",
     ),
 ]
 
 
 def check_window_options(window: int | None, overlap: int | None) -> None:
-    """Refuse windows that cannot be as wrong usage."""
+    """Report an impossible window or overlap as wrong usage."""
     from stale_edge.runtime.windows import check_windows
 
     try:
