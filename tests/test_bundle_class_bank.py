@@ -133,3 +133,14 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch) -> None:
     monkeypatch.undo()
     assert ClassBank.load(path) == tiny.bank()
     assert [item.name for item in tmp_path.iterdir()] == ["bank.npz"]
+
+
+def test_a_closed_vocabulary_takes_no_class_and_keeps_its_space() -> None:
+    bank = ClassBank(("run", "jump"), np.ones((2, 5), np.float32), "network:1", "rows")
+    assert ClassBank.from_bytes(bank.to_bytes()) == bank
+    assert bank.select(["jump"]).space == bank.remove(["run"]).space == "rows"
+    for add in (lambda: bank.check_open(["swim"]), lambda: bank.add(["swim"], np.ones((1, 5), np.float32))):
+        with pytest.raises(ClassBankError, match="'swim' cannot be added: the vocabulary of this detector is closed"):
+            add()
+    with pytest.raises(ClassBankError, match="space of a class bank must be one of"):
+        ClassBank(("run",), np.ones((1, 5), np.float32), "network:1", "images")  # type: ignore[arg-type]

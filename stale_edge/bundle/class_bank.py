@@ -95,12 +95,7 @@ class ClassBank:
                 vocabulary is closed.
         """
         added = _sequence(names)
-        if self.space != "text":
-            raise ClassBankError(
-                f"{_list(added)} cannot be added: the vocabulary of this detector is closed, the rows of its class "
-                "bank are weights that were trained with it; train it again with these classes, or use a detector "
-                "that compares with text embeddings"
-            )
+        self.check_open(added)
         present = [name for name in added if name in self.names]
         if present:
             raise ClassBankError(f"the class bank already has {_list(present)}; remove the old embedding first")
@@ -108,6 +103,19 @@ class ClassBank:
         if rows.shape[1] != self.width:
             raise ClassBankError(f"embeddings to add are {rows.shape[1]} wide; this class bank holds {self.width}")
         return self._with((*self.names, *added), np.concatenate([self.embeddings, rows]))
+
+    def check_open(self, names: Sequence[str]) -> None:
+        """Refuse to add classes to a closed vocabulary.
+
+        Raises:
+            ClassBankError: the rows of this bank are weights, not embeddings of names.
+        """
+        if self.space != "text":
+            raise ClassBankError(
+                f"{_list(names)} cannot be added: the vocabulary of this detector is closed, the rows of its class "
+                "bank are weights that were trained with it; train it again with these classes, or use a detector "
+                "that compares with text embeddings"
+            )
 
     def merge(self, other: "ClassBank") -> "ClassBank":
         """Append the classes of another bank of the same text encoder.

@@ -157,7 +157,9 @@ def add(
     from stale_edge.bundle import ClassBank, add_classes, read_bundle
     from stale_edge.errors import BundleError
 
-    if source is None and read_bundle(bundle).manifest.of_role("text_encoder"):
+    opened = read_bundle(bundle)
+    opened.class_bank.check_open(names)
+    if source is None and opened.manifest.of_role("text_encoder"):
         from stale_edge.runtime import load_text_encoder
 
         bank = load_text_encoder(bundle).encode(names)
