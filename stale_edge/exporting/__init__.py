@@ -1,4 +1,4 @@
-"""Checkpoint -> bundle: ONNX and TorchScript in fp32, fp16 and int8, each compared with the model before it is kept."""
+"""Checkpoint -> bundle: ONNX and TorchScript in fp32, fp16 and int8; each file is compared with the model."""
 
 from stale_edge.exporting.detector_exporter import DetectorExporter, export_detector
 from stale_edge.exporting.export import ExportReport, export_checkpoint

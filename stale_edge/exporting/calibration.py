@@ -1,4 +1,4 @@
-"""Videos that int8 takes its ranges from."""
+"""Calibration videos: int8 takes the ranges of activations from them."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from stale_edge.exporting.parity.videos import ParityData
 from stale_edge.segments import FloatArray
 
 MOST_VIDEOS = 48
-"""Enough for stable extremes of activations; evenly spread over the training videos."""
+"""Largest number of calibration videos; the extremes of activations are stable by then."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """A few inputs like those that the detector will get.
+    """A few typical inputs of the detector.
 
-    features: videos (T, C) float32, as the detector gets them.
+    features: videos (T, C) float32, resampled where the contract says so.
     class_embeddings: (K, D) float32.
     """
 
@@ -36,13 +36,12 @@ class Calibration:
 def calibrate_on(
     data: Path | None, compared_on: ParityData, *, contract: FeatureContract, bank: ClassBank
 ) -> Calibration:
-    """Choose calibration videos: training videos of a data set, so that ranges come from other videos than
-    those that files are compared on.
+    """Choose calibration videos: training videos of a data set, since files are compared on validation videos.
 
     Args:
-        data: the data set; None: there is none. Without training videos, every second one of `compared_on` serves;
-            the description says so.
-        compared_on: what files are compared with the model on.
+        data: the data set; None: there is none. Without training videos, every second video of `compared_on` is
+            used, and the description says so.
+        compared_on: videos of the parity check.
         contract: what the features must be, and what they are resampled to.
         bank: the vocabulary of the bundle.
     """

@@ -1,4 +1,4 @@
-"""One detector in memory -> files, any row of the table of formats."""
+"""One detector in memory -> files in any format and precision of the table."""
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
@@ -45,12 +45,12 @@ _ONNX_TYPES = {
 
 
 class DetectorExporter:
-    """Write files of one detector; the slow recording of the ONNX graph happens once for all precisions.
+    """Write files of one detector; the ONNX graph, which is slow to record, is recorded once for all precisions.
 
     Args:
         model: detector of this package, on the CPU, float32; it is not changed.
-        calibration: videos for int8; None: features are taken as they come, and there is no static int8.
-        decode: how outputs are decoded, which says what products matter; None: the architecture's default.
+        calibration: videos for int8; None: int8 features are not centred, and static int8 is refused.
+        decode: how outputs are decoded; only products that decoding needs are lowered; None: the default.
 
     Raises:
         ValueError: the model cannot be deployed.
@@ -64,7 +64,7 @@ class DetectorExporter:
         self.decoded = read_outputs(decode or architecture_of(self.config.architecture).decode, self.outputs)
         self.calibration = calibration
         self.model = fold_detector(model)
-        # Only int8 gains from centred features; float32 stays what the checkpoint says to the last bits.
+        # Only int8 gains from centred features; float32 equals the checkpoint to the last bit.
         self._int8_model = self.model
         if calibration is not None and architecture_of(self.config.architecture).fold_centred is not None:
             self._int8_model = fold_detector(model, FeatureStatistics.of(calibration.features))
@@ -83,14 +83,14 @@ class DetectorExporter:
         Args:
             row: what to write.
             path: the file.
-            metadata: what the file says of itself, keys as in `stale_edge.bundle.onnx_metadata`.
-            keep_float32: modules whose linear layers low precision leaves alone; None: `float32_modules`.
-            keep_nodes: products of an ONNX graph to leave alone, by name, in place of `keep_float32` (`search_layers`).
+            metadata: metadata stored in the file, keys as in `stale_edge.bundle.onnx_metadata`.
+            keep_float32: modules whose linear layers stay in float32; None: `float32_modules`.
+            keep_nodes: names of ONNX products that stay in float32, in place of `keep_float32` (`search_layers`).
 
         Raises:
-            ValueError: a module to be kept does not exist, a weight is too large for float16, or static int8 without
+            ValueError: a module to be kept does not exist, a weight is too large for float16, or static int8 has no
                 calibration videos.
-            ParityError: the graph breaks a promise.
+            ParityError: the graph differs from its contract.
         """
         model = self._model(row.precision)
         if row.format == "torchscript":
@@ -106,7 +106,7 @@ class DetectorExporter:
         return count_weights(onnx.load(path).graph, _ONNX_TYPES[row.precision])
 
     def float32_graph(self, precision: Precision) -> onnx.ModelProto:
-        """Give the float32 graph that a precision is made from."""
+        """Return the float32 graph that a precision is made from."""
         return self._float32 if self._model(precision) is self.model else self._float32_centred
 
     def products(self, precision: Precision) -> tuple[Product, ...]:
@@ -118,7 +118,7 @@ class DetectorExporter:
         """Make the ONNX graph in a precision, some products left in float32.
 
         Raises:
-            ValueError: a weight is too large for float16, or static int8 without calibration videos.
+            ValueError: a weight is too large for float16, or static int8 has no calibration videos.
         """
         graph = self.float32_graph(precision)
         if precision == "fp16":
@@ -154,7 +154,7 @@ class DetectorExporter:
         return float32_modules(self._model(precision), precision) if names is None else tuple(names)
 
     def _kept_nodes(self, precision: Precision, names: Sequence[str] | None) -> set[str]:
-        """Name the nodes of the modules that stay in float32, and the products of activations that do."""
+        """Name the nodes that stay in float32: those of kept modules, and kept products of activations."""
         modules = linear_modules(self._model(precision), self._kept_modules(precision, names))
         graph = self.float32_graph(precision).graph
         nodes = nodes_with_weights(graph, [module.weight.detach().numpy() for module in modules.values()])
@@ -175,20 +175,20 @@ def export_detector(
 ) -> WeightCount:
     """Write one file of a detector in memory, without a checkpoint and without a bundle around it.
 
-    Promised axes, operators and types are checked. Decisions are not: `export_checkpoint` does that, and bundles come
-    from there alone. This is for measuring time, which does not depend on the values of weights.
+    Axes, operators and types are checked. Detections are not: only `export_checkpoint` checks them and makes bundles.
+    This function is for measuring time, which does not depend on the values of weights.
 
     Args:
         model: detector of this package, on the CPU, float32.
         format, precision: a row of `FORMATS`.
         path: the file.
-        metadata: what the file says of itself.
-        keep_float32: modules whose linear layers low precision leaves alone; None: `float32_modules`.
+        metadata: metadata stored in the file.
+        keep_float32: modules whose linear layers stay in float32; None: `float32_modules`.
         calibration: videos for int8; needed for static int8.
 
     Raises:
         ValueError: no such row, an argument it does not take, or a model that cannot be deployed.
-        ParityError: the graph breaks a promise.
+        ParityError: the graph differs from its contract.
     """
     row = find_format(format, precision)
     given = {"metadata": metadata, "keep_float32": keep_float32, "calibration": calibration}

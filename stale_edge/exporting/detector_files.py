@@ -17,7 +17,7 @@ def make_detectors(job: Making, exporter: DetectorExporter, *, layer_report: boo
     """Write and compare every detector file.
 
     Args:
-        exporter: of the model that `job.reference` answers for.
+        exporter: exporter of the same model as `job.reference`.
         layer_report: search dynamic int8 layer by layer, as static int8 always is.
     """
     made = []
@@ -61,8 +61,8 @@ def _make_detector(job: Making, exporter: DetectorExporter, row: ArtifactFormat,
 
 
 def _compare_file(job: Making, row: ArtifactFormat) -> Parity:
-    """Compare a file through the code that will run it."""
-    # Opening a TorchScript file sets the thread count of the whole process.
+    """Compare a file with the model, run by the same code as on a device."""
+    # Opening a TorchScript file changes the thread count of the whole process, so it is restored.
     threads = torch.get_num_threads()
     try:
         names = list(job.reference.videos[0].outputs)

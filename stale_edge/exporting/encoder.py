@@ -1,4 +1,4 @@
-"""A CLIP vision tower -> an encoder folder: ONNX in fp32, fp16 and int8, each compared with the tower first."""
+"""A CLIP vision tower -> an encoder folder: ONNX in fp32, fp16 and int8; each file is compared with the tower."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ _RECORDED_BATCH = 2
 
 
 class EncoderGraph(nn.Module):
-    """A vision tower with one tensor in and one out, as an encoder folder promises."""
+    """A vision tower with one input tensor and one output tensor, as an encoder folder needs."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class EncoderGraph(nn.Module):
 
 @dataclass(frozen=True)
 class EncoderReport:
-    """What an export made and how it compares with the tower."""
+    """Files of an export and their comparison with the tower."""
 
     out: Path
     manifest: EncoderManifest
@@ -95,7 +95,7 @@ class EncoderReport:
         }
 
     def summary(self) -> str:
-        """Say in a few lines what was made, for people."""
+        """Describe in a few lines what was made."""
         lines = [
             f"{self.out}: {self.manifest.name}, {self.manifest.embed_dim} channels, pictures of "
             f"{self.manifest.image_size[0]} x {self.manifest.image_size[1]}",
@@ -119,21 +119,21 @@ def export_encoder(
     video: Path | None = None,
     progress: Progress = silent,
 ) -> EncoderReport:
-    """Turn a CLIP vision tower into an encoder folder, whole or not at all; an older encoder at `out` is replaced.
+    """Export a CLIP vision tower to an encoder folder, whole or not at all; an older encoder at `out` is replaced.
 
     Args:
-        source: as in `load_vision_tower`, or what it gave.
+        source: as in `load_vision_tower`, or the tower that it returned.
         out: the encoder's folder.
         precisions: `fp32`, `fp16`, `int8`.
-        bank: its classes are what pictures are compared by; None: random directions stand for classes.
-        video: pictures of it are compared; None: simulated ones.
+        bank: the likeliest of its classes is compared for each picture; None: random directions replace classes.
+        video: source of the compared pictures; None: they are simulated.
         progress: called with (stage, done, total).
 
     Raises:
         ValueError: an unknown precision, or none.
         CheckpointError: there is no such tower.
         BundleError: something else than an encoder is at `out`, or it cannot be written.
-        ParityError: a file's features point elsewhere than the tower's; nothing was written.
+        ParityError: a file's features have another direction than the tower's; nothing was written.
     """
     chosen = tuple(precision for precision in PRECISIONS if precision in precisions)
     unknown = [precision for precision in precisions if precision not in PRECISIONS]
@@ -190,7 +190,7 @@ def _manifest(tower: VisionTower, files: Sequence[FileEntry], **findings: dict[s
 def _compared_file(
     tower: VisionTower, data: EncoderData, wanted: FloatArray, path: Path, *, precision: str, kept: tuple[str, ...]
 ) -> Exported:
-    """Describe a file that was written, and compare it with the tower through the code that will run it."""
+    """Describe a written file, and compare it with the tower, run by the same code as on a device."""
     weights = count_weights(onnx.load(path).graph, _LOW_TYPE[precision])
     entry = describe_file(
         path.parent,
@@ -227,7 +227,7 @@ def _in_precision(
     if precision == "fp16":
         return halve_weights(proto), ()
     if precision == "int8":
-        # Tried on every second picture; the file is compared on all.
+        # The search uses every second picture; the parity check uses all.
         made = quantize_encoder(proto, data.pixels[::2], wanted[::2], min_cosine=MIN_COSINE["int8"], progress=progress)
         return made.proto, made.kept
     return proto, ()

@@ -1,4 +1,4 @@
-"""Checkpoint -> bundle: every file is made, compared with the model, and the whole only then put in place."""
+"""Checkpoint -> bundle: make every file, compare each with the model, and only then put the bundle in place."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,9 +33,9 @@ from stale_edge.training.evaluate import feature_contract
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What an export made and how it compares with the model.
+    """Files of an export and their comparison with the model.
 
-    data: what decisions were compared on; gate_margins: how near hard decisions are to their other side.
+    data: videos of the parity check; gate_margins: distances of hard decisions from their thresholds.
     files: in the order of the manifest.
     encoder: the visual encoder in the bundle; None where there is none.
     """
@@ -53,12 +53,12 @@ class ExportReport:
 
     @property
     def pipelines(self) -> tuple[Exported, ...]:
-        """Files with the decoding in the graph."""
+        """Pipelines: files with the decoding in the graph."""
         return self._of_role("localizer")
 
     @property
     def served(self) -> tuple[Exported, ...]:
-        """Models of the repository for Triton."""
+        """Models of the Triton repository."""
         return self._of_role("model_repository")
 
     @property
@@ -89,7 +89,7 @@ class ExportReport:
         }
 
     def summary(self) -> str:
-        """Say in a few lines what was made, for people."""
+        """Describe in a few lines what was made."""
         lines = [f"{self.bundle}: compared with the model on {self.data.description}"]
         if self.data.no_truth:
             lines.append(f"  average mAP was not compared: {self.data.no_truth}")
@@ -130,21 +130,21 @@ def export_checkpoint(
     layer_report: bool = False,
     progress: Progress = silent,
 ) -> ExportReport:
-    """Turn a checkpoint into a bundle, whole or not at all; an older bundle at `out` is replaced.
+    """Export a checkpoint to a bundle, whole or not at all; an older bundle at `out` is replaced.
 
     Args:
         checkpoint: folder of a checkpoint.
         out: the bundle's folder.
-        formats: `onnx`, `torchscript`, `pt2`; `triton`, which brings `onnx` along.
-        precisions: `fp32`, `fp16`, `int8`, `int8-static`; every format is written in each that it comes in. Static int8
-            searches for the fewest products that must stay in float32.
-        classes: names for the class bank, or a file with one a line; None: the checkpoint's vocabulary.
-        data: data set. Files are compared with the model on its validation videos, and int8 takes its ranges from its
-            training videos. None: simulated videos, without mAP.
+        formats: `onnx`, `torchscript`, `pt2`; `triton`, which adds `onnx`.
+        precisions: `fp32`, `fp16`, `int8`, `int8-static`; every format is written in each precision that it supports.
+            Static int8 searches for the fewest products that must stay in float32.
+        classes: names for the class bank, or a file with one name per line; None: the checkpoint's vocabulary.
+        data: data set. Files are compared with the model on its validation videos; int8 is calibrated on its training
+            videos. None: simulated videos, without mAP.
         text_encoder: write the checkpoint's text encoder too, if it has one (CLIP ViT-B/32's: 254 MB).
-        encoder: folder of the visual encoder that the features came from, copied into the bundle, which then takes
-            videos; None: the bundle takes features alone.
-        layer_report: compare int8 layer by layer, and leave as few products in float32 as the decisions need.
+        encoder: folder of the visual encoder that the features came from. It is copied into the bundle, which then
+            accepts videos; None: the bundle accepts features only.
+        layer_report: compare int8 layer by layer, and leave as few products in float32 as parity needs.
         progress: called with (stage, done, total).
 
     Raises:
@@ -153,7 +153,7 @@ def export_checkpoint(
         DataError: the class file or the data set cannot be used.
         FeatureContractError: the data set's features, or the encoder's, are of another kind than the checkpoint's.
         BundleError: something else than a bundle is at `out`, or it cannot be written.
-        ParityError: a file decides differently from the model; nothing was written.
+        ParityError: a file differs from the model by more than is allowed; nothing was written.
     """
     rows = select_formats(formats, precisions)
     loaded = read_checkpoint(Path(checkpoint))

@@ -1,4 +1,4 @@
-"""One file that an export made: its entry in the manifest, and how it compares with what it was made from."""
+"""One exported file: its entry in the manifest, and its parity with its source."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from stale_edge.progress import Progress
 
 @dataclass(frozen=True)
 class Making:
-    """What all that make files of one bundle need.
+    """Inputs shared by all steps that make files of one bundle.
 
-    folder: of the bundle in the making.
-    rows: the detector files to make, or that are made already.
-    metadata: what every graph says of itself, keys as in `stale_edge.bundle.onnx_metadata`.
-    reference: what files are compared with.
+    folder: folder of the unfinished bundle.
+    rows: the detector files, made or still to make.
+    metadata: metadata stored in every graph, keys as in `stale_edge.bundle.onnx_metadata`.
+    reference: the model's outputs and detections; files are compared with them.
     """
 
     folder: Path
@@ -33,14 +33,14 @@ class Making:
 
 @dataclass(frozen=True)
 class Exported:
-    """A file of the bundle that runs.
+    """A runnable file of the bundle.
 
-    entry: what the manifest says of it.
-    parity: how it compares with what it was made from.
-    row: how it was made; None where it was made from another file of the bundle, or is a visual encoder.
-    weights: those in low precision, of all. kept_float32: modules or products that low precision leaves alone.
-    layers: what was found layer by layer; None where nothing was searched.
-    beside: entries of files that belong to it and do not run, such as a tokenizer.
+    entry: its entry in the manifest.
+    parity: its comparison with its source.
+    row: its row of the table of formats; None if it was made from another file of the bundle or is a visual encoder.
+    weights: count of weights in low precision and of all. kept_float32: modules or products kept in float32.
+    layers: report of the layer search; None where nothing was searched.
+    beside: entries of files that belong to it but do not run, such as a tokenizer.
     """
 
     entry: FileEntry
@@ -53,7 +53,7 @@ class Exported:
 
     @property
     def low_weights(self) -> str | None:
-        """The weights in low precision in words; None in float32."""
+        """Describe the weights in low precision; None in float32."""
         if self.weights is None or self.entry.precision in (None, "fp32"):
             return None
         return self.weights.text(str(self.entry.precision))
@@ -79,7 +79,7 @@ class Exported:
         return values
 
     def provenance(self) -> dict[str, Any]:
-        """Say how it was made, in plain JSON values for the manifest."""
+        """Describe how it was made, in plain JSON values for the manifest."""
         return {
             "how": None if self.row is None else self.row.how,
             "kept_float32": list(self.kept_float32),
@@ -88,7 +88,7 @@ class Exported:
         }
 
     def summary(self) -> str:
-        """Say it in a line, for people."""
+        """Describe the file in one line."""
         low = f", {self.low_weights}" if self.low_weights else ""
         note = f"; {self.entry.note}" if self.entry.note else ""
         return f"{self.entry.path}: {self.entry.bytes / 1e6:.2f} MB{low}{note}"

@@ -1,4 +1,4 @@
-"""The one table of what can be exported: every format and precision, and what each allows."""
+"""The table of all formats and precisions that can be exported, and the arguments of each."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ class ArtifactFormat:
     precision: Precision
     file_name: str
     extra: str
-    """Optional dependencies that running it needs; empty: those of the base install."""
+    """Optional dependencies that are needed to run it; empty: the base install is enough."""
     arguments: tuple[str, ...]
     """Keyword arguments that `export_detector` takes for it."""
     how: str
@@ -75,24 +75,24 @@ FORMATS: tuple[ArtifactFormat, ...] = (
 
 
 TRITON = "triton"
-"""A format made of the ONNX detectors, which come along: a model repository for a server, beside them in the bundle."""
+"""Format: a model repository for a server, made from the ONNX detectors, which are written too."""
 TRITON_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
-"""Not int8: activations are scaled per call, so an answer would depend on whose requests share the batch."""
+"""No int8: activations are scaled per call, so a result would depend on the other requests in the batch."""
 
 DEFAULT_FORMATS: tuple[FileFormat, ...] = ("onnx", "torchscript")
-"""What an export writes when no format is named."""
+"""Formats that an export writes by default."""
 DEFAULT_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
-"""What it writes them in when no precision is named; static int8 takes a search over layers, so it is asked for."""
+"""Precisions that an export writes by default; static int8 is not one, as it needs a slow search over layers."""
 
 
 def select_formats(formats: Iterable[str], precisions: Iterable[str]) -> tuple[ArtifactFormat, ...]:
     """Choose the rows of the table for every given format in every given precision, in the table's order.
 
-    `triton` stands for the rows that its files are made of.
+    `triton` selects the ONNX rows that its files are made from.
 
     Raises:
-        ValueError: a format or precision is not in the table or none is given, or a format comes in none of the
-            precisions; what is allowed is listed.
+        ValueError: a format or precision is not in the table or none is given, or a format has none of the given
+            precisions; the message lists the allowed ones.
     """
     wanted_formats = _checked("format", formats, [*(row.format for row in FORMATS), TRITON])
     wanted_precisions = _checked("precision", precisions, [row.precision for row in FORMATS])
@@ -115,17 +115,17 @@ def find_format(format: str, precision: str) -> ArtifactFormat:
     """Find one row of the table.
 
     Raises:
-        ValueError: there is none; what is allowed is listed.
+        ValueError: there is none; the message lists the allowed ones.
     """
     (row,) = select_formats([format], [precision])
     return row
 
 
 def check_arguments(row: ArtifactFormat, arguments: Iterable[str]) -> None:
-    """Refuse arguments that mean nothing for a row.
+    """Refuse arguments that a row does not take.
 
     Raises:
-        ValueError: naming the argument and those that are allowed.
+        ValueError: an argument is not allowed; the message names it and the allowed ones.
     """
     unknown = [name for name in arguments if name not in row.arguments]
     if unknown:

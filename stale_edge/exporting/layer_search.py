@@ -1,4 +1,4 @@
-"""Which products int8 may have: what each alone does to the decisions, and the fewest to leave in float32."""
+"""Search for the products to lower to int8: measure the effect of each alone, keep as few as possible in float32."""
 
 import time
 from collections.abc import Collection
@@ -23,17 +23,17 @@ from stale_edge.runtime.onnx_session import open_session
 from stale_edge.segments import FloatArray
 
 SEARCH_BUDGET = BUDGETS["int8-static"]
-"""What the search aims at; the budget of the parity check may be wider."""
+"""Budget that the search must meet; the budget of the parity check may be wider."""
 
 _TIMED_PAIRS = 9
 
 
 @dataclass(frozen=True)
 class LayerFinding:
-    """What a product does when it alone is in low precision.
+    """Effect of one product when it alone is in low precision.
 
-    signal_to_noise_db: of what it gives, over the calibration videos; infinite if nothing is lost.
-    milliseconds_saved: by it, in processor time of one video on one thread of ONNX Runtime, paired with float32.
+    signal_to_noise_db: of the product's output, over the calibration videos; infinite if nothing is lost.
+    milliseconds_saved: processor time saved on one video with one thread of ONNX Runtime, paired with float32.
     flipped_snippets, matched_detections, map_change: as in `Parity`; map_change None without labels.
     kept: whether the search leaves it in float32.
     """
@@ -55,10 +55,10 @@ class LayerFinding:
 
 @dataclass(frozen=True)
 class LayerReport:
-    """What the search found.
+    """Result of the search.
 
-    before, after: parity of the graph with all products in low precision, and without those that are kept.
-    met: whether `after` is within `budget`; if not even float32 everywhere is, nothing else can be either.
+    before, after: parity of the graph with all products in low precision, and with the kept ones in float32.
+    met: whether `after` is within `budget`; False if even float32 everywhere is not.
     """
 
     precision: str
@@ -85,7 +85,7 @@ class LayerReport:
         }
 
     def to_text(self) -> str:
-        """Lay the findings out for people, the most harmful first."""
+        """Format the findings as a table, the most harmful product first."""
         rows = [("product", "weight", "S/N dB", "ms saved", "flipped", "matched", "mAP", "")]
         for found in sorted(self.findings, key=_harm, reverse=True):
             change = "" if found.map_change is None else f"{found.map_change:+.2f}"
@@ -119,16 +119,16 @@ def search_layers(
     budget: Budget = SEARCH_BUDGET,
     progress: Progress = silent,
 ) -> LayerReport:
-    """Compare with every product alone in low precision, then keep as few in float32 as meet the budget.
+    """Compare with every product alone in low precision, then keep as few products in float32 as the budget needs.
 
-    Greedy: the one that does most harm alone is kept first, until the rest together is within the budget; then each
-    that was kept is given back if the budget still holds. Not every set is tried, so a smaller one may exist.
+    The search is greedy. It moves products to float32, the most harmful first, until the budget is met; then it lowers
+    each of them again if the budget still holds. Not every set is tried, so a smaller one may exist.
 
     Args:
-        exporter: with calibration videos, on which signal-to-noise and time are measured.
+        exporter: exporter with calibration videos; signal-to-noise and time are measured on them.
         row: the file, in ONNX.
         reference: the model's decisions.
-        budget: what is aimed at.
+        budget: limits to meet.
         progress: called with (stage, done, total).
 
     Raises:
@@ -192,8 +192,8 @@ def _compare(
     """Measure a product's signal-to-noise ratio in decibels, and the milliseconds that its low precision saves.
 
     Args:
-        graphs: in float32, and with this product in low precision.
-        node: of the product.
+        graphs: the graph in float32, and the graph with this product in low precision.
+        node: name of the product's node.
         decoded: outputs that decoding reads.
     """
     graph, _ = graphs
@@ -219,7 +219,7 @@ def _compare(
 
 
 def _watching(proto: onnx.ModelProto, name: str, decoded: Collection[str]) -> bytes:
-    """Let a graph give one more value, and only what decoding reads beside it."""
+    """Add one value to a graph's outputs, and keep only the outputs that decoding reads beside it."""
     watched = onnx.ModelProto()
     watched.CopyFrom(proto)
     outputs = [value for value in watched.graph.output if value.name in decoded]

@@ -1,4 +1,4 @@
-"""Detector files -> pipelines: features to segments in one graph, which decides as the detector and the C++ core do."""
+"""Detector files -> pipelines: features to segments in one graph, with the same detections as detector and C++ core."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,21 +27,22 @@ from stale_edge.segments import FloatArray
 RUNTIME = "onnxruntime"
 
 PIPELINE_FILES: Mapping[Precision, str] = {"fp32": "localizer-fp32.onnx", "int8": "localizer-int8.onnx"}
-"""Precision of a detector in ONNX -> the pipeline made from it. fp16 is for GPUs, where a loop is slow."""
+"""Precision of an ONNX detector -> file name of its pipeline. No fp16: it is for GPUs, where a loop is slow."""
 
 ROUNDING = 1e-6
-"""As a part of the largest number of an output (at least 1): how far the detector inside a pipeline may be from the
-detector alone, since ONNX Runtime optimizes both graphs in its own way. It decides near ties."""
+"""Largest difference between the outputs of the detector inside a pipeline and alone, relative to the largest number
+of an output (at least 1). ONNX Runtime optimizes the two graphs differently. Near ties are defined by this value."""
 MAX_SCORE_DIFFERENCE = 1e-5
 MAX_SHARE_DIFFERENCE = 1e-5
-"""Of a segment's ends, as parts of the video. Both leave room for float32 alone: decisions must be equal."""
+"""Largest difference of a segment's ends, as a share of the video. These two limits only allow float32 rounding:
+decisions must be equal."""
 BUDGET = Budget(None, MAX_SCORE_DIFFERENCE, max_flipped=0.0, min_matched=1.0, max_map_change=0.0)
 
 
 def make_pipelines(job: Making) -> tuple[Exported, ...]:
     """Write and compare a pipeline for each detector of the folder that can have one.
 
-    A decode policy that has no graph of its own gets none; its detectors are decoded outside.
+    A decode policy without a graph gets no pipeline; its detectors are decoded outside the graph.
     """
     made: list[Exported] = []
     if job.reference.decode_config.policy not in GRAPH_DECODERS:
@@ -75,11 +76,11 @@ def make_pipelines(job: Making) -> tuple[Exported, ...]:
 def compare_pipeline(
     reference: Reference, row: ArtifactFormat, detector: Path, pipeline: Path, *, progress: Progress = silent
 ) -> Parity:
-    """Run a pipeline and its detector on the reference's videos and compare what they find.
+    """Run a pipeline and its detector on the reference's videos and compare their detections.
 
-    A video is `different` where a label, a segment, the order or the number of detections is another than that of the
-    detector decoded by the C++ core; a near tie where those two reach the pipeline's detections once their numbers move
-    by rounding.
+    A video is `different` if a label, a segment, the order or the number of detections differs from the detector
+    decoded by the C++ core. It is a near tie if the detector and core find the pipeline's detections after the
+    detector's outputs move by rounding.
     """
     backend = open_backend(detector, runtime=row.runtime, precision=row.precision)
     session = open_session(pipeline, threads=1)
@@ -87,7 +88,7 @@ def compare_pipeline(
     decoder, config = decoder_of(reference.decode_config), reference.decode_config
 
     def decoded(outputs: Mapping[str, FloatArray], duration_s: float) -> DecodedArrays:
-        """What the core finds, in seconds."""
+        """Decode with the core; segments in seconds."""
         found = decoder.detections(outputs, config)
         grid = time_grid(reference.data.contract, duration_s=duration_s)
         seconds = grid_seconds(found.segments, grid, n_points=decoder.n_snippets(outputs, config))
@@ -134,7 +135,7 @@ def compare_pipeline(
 
 
 def _same(found: DecodedArrays, wanted: DecodedArrays, duration_s: float) -> bool:
-    """Whether labels and order are equal, and segments (in seconds) and scores but for float32's rounding."""
+    """Check that labels and order are equal, and segments (in seconds) and scores within float32 rounding."""
     return (
         np.array_equal(found.labels, wanted.labels)
         and np.allclose(found.segments / duration_s, wanted.segments / duration_s, rtol=0, atol=MAX_SHARE_DIFFERENCE)

@@ -1,4 +1,4 @@
-"""Where a bundle comes from: versions of what made it, and the machine it was made and checked on."""
+"""Origin of a bundle: package versions, and the machine it was made and checked on."""
 
 import os
 import platform
@@ -11,12 +11,12 @@ _PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that make and check artifacts."""
+    """List the versions of the packages that make and check artifacts."""
     return versions_with(_PACKAGES)
 
 
 def machine() -> dict[str, Any]:
-    """Name the processor, its instruction sets that matter, its cores, and the operating system; no host name."""
+    """Describe the processor, its relevant instruction sets, its cores, and the operating system; no host name."""
     return {
         "cpu": processor(),
         "architecture": platform.machine(),

@@ -1,4 +1,4 @@
-"""Text encoder of a checkpoint -> `text_encoder.onnx` and `tokenizer.json`, compared as devices will run them."""
+"""Text encoder of a checkpoint -> `text_encoder.onnx` and `tokenizer.json`, compared as devices run them."""
 
 import dataclasses
 import json
@@ -35,10 +35,10 @@ TEXT_ENCODER = ArtifactFormat(
     "onnx", "fp32", TEXT_ENCODER_NAME, "text", (),
     "torch.onnx.export(dynamo=True), constants folded", "runs once for a new class, never for a video",
 )  # fmt: skip
-"""fp32 alone: it runs once for a class, so its time does not matter, and its error would stay in the bank for good."""
+"""Only fp32: it runs once per class, so its time does not matter, and its error would stay in the class bank."""
 
 PROBES = ("x", "Clean and jerk", "WALKING  the dog's", "Ćwiczenia na drążku", "跳高", "a b c d e f g h i j k l m n o p")
-"""Names beside the vocabulary: one token, capitals, double space, apostrophe, letters beyond ASCII, many words."""
+"""Probe names besides the vocabulary: one token, capitals, double space, apostrophe, non-ASCII letters, many words."""
 
 
 def make_text_encoder(job: Making, encoder: TextEncoder) -> tuple[Exported, ...]:
@@ -49,10 +49,10 @@ def make_text_encoder(job: Making, encoder: TextEncoder) -> tuple[Exported, ...]
 
 
 def write_text_encoder(encoder: TextEncoder, folder: Path) -> tuple[tuple[FileEntry, FileEntry], WeightCount]:
-    """Write graph and tokenizer into a folder; gives their entries and the graph's weights. Nothing is compared here.
+    """Write graph and tokenizer to a folder; returns their entries and the graph's weight count. Compares nothing.
 
     Raises:
-        ParityError: the graph breaks a promise: an axis became static, a name or type differs, an operator is foreign.
+        ParityError: an axis became static, a name or type differs, or an operator is not a standard one.
     """
     contract = text_contract(encoder)
     tokens = min(TRACED_TOKENS, contract.max_tokens)
@@ -67,7 +67,7 @@ def write_text_encoder(encoder: TextEncoder, folder: Path) -> tuple[tuple[FileEn
     metadata = contract.to_metadata(fingerprint=encoder.fingerprint())
     save_onnx(proto, folder / TEXT_ENCODER_NAME, metadata=metadata, graph_name="text_encoder")
     tokenizer = json.loads(encoder.tokenizer.backend_tokenizer.to_str())
-    tokenizer.update(padding=None, truncation=None)  # what the last call left there; rows are never cut
+    tokenizer.update(padding=None, truncation=None)  # removes settings of the last call; rows are never cut
     text = json.dumps(tokenizer, ensure_ascii=False)
     (folder / TOKENIZER_NAME).write_text(text + "\n", encoding="utf-8")
     weights = count_weights(proto.graph, onnx.TensorProto.FLOAT)
@@ -88,16 +88,16 @@ def write_text_encoder(encoder: TextEncoder, folder: Path) -> tuple[tuple[FileEn
 def compare_text_encoder(
     reference: Reference, encoder: TextEncoder, folder: Path, *, progress: Progress = silent
 ) -> Parity:
-    """Compare what was written with the checkpoint's encoder: token ids, embeddings, and what the detector decides.
+    """Compare the written files with the checkpoint's encoder: token ids, embeddings, and the detector's decisions.
 
-    Embeddings of the bundle's classes and of `PROBES` are compared, as a part of the largest number in them (at
-    least 1). Then the model itself runs on every video of the parity check with the classes as the file embeds them,
-    and its decisions are compared as those of any fp32 file.
+    Embeddings of the bundle's classes and of `PROBES` are compared, relative to the largest number in them (at
+    least 1). Then the model itself runs on every video of the parity check with the file's class embeddings, and its
+    decisions are compared like those of any fp32 file.
 
     Args:
         reference: the model's decisions with the bundle's class bank.
-        encoder: the checkpoint's.
-        folder: holds the two files.
+        encoder: the checkpoint's encoder.
+        folder: folder of the two files.
         progress: called with ("compare <file>", done, total).
     """
     exported = BundleTextEncoder(folder / TEXT_ENCODER_NAME, folder / TOKENIZER_NAME)
@@ -108,7 +108,7 @@ def compare_text_encoder(
     embedded = exported.encode(reference.bank.names).embeddings
 
     def run(features: FloatArray, class_embeddings: FloatArray) -> Mapping[str, FloatArray]:
-        # Batches of other sizes look for the last classes of the bank.
+        # Batches of other sizes use the last classes of the bank.
         return run_detector(reference.model, features, embedded[-len(class_embeddings) :])
 
     with in_eval_mode(reference.model):
@@ -121,7 +121,7 @@ def compare_text_encoder(
 
 
 def _fits(encoder: TextEncoder, name: str) -> bool:
-    """Say whether a probe has room behind the encoder's contexts."""
+    """Check whether a probe fits behind the encoder's contexts."""
     try:
         encoder.tokenize([name])
     except ValueError:
@@ -130,6 +130,6 @@ def _fits(encoder: TextEncoder, name: str) -> bool:
 
 
 def _token_ids(encoder: TextEncoder, name: str) -> list[int]:
-    """Give the checkpoint's own row of a name, without the contexts' places, which are inside the exported graph."""
+    """Return the checkpoint's token ids of a name, without places for contexts: the exported graph inserts those."""
     (row,) = encoder.tokenize([name])[0].tolist()
     return [row[0], *row[1 + len(encoder.contexts) :]]

@@ -13,10 +13,10 @@ TRACED_NAMES, TRACED_TOKENS = 5, 11
 
 
 class TextGraph(nn.Module):
-    """CLIP's text tower, eq. 2, in plain operators: causal attention, pre-norm layers, the end token's place.
+    """CLIP's text tower, eq. 2, in plain operators: causal attention, pre-norm layers, output at the end token.
 
-    Rows of token ids have no places for the contexts; those are put in behind the start token here. No attention mask
-    is needed: attention is causal and the embedding is read at the first end token, so what pads a row is never read.
+    Rows of token ids have no places for the contexts; these are inserted here, after the start token. No padding mask
+    is needed: attention is causal and the embedding is read at the first end token, so padding is never read.
     """
 
     positions: Tensor
@@ -36,7 +36,7 @@ class TextGraph(nn.Module):
         self.register_buffer("contexts", encoder.contexts.detach())
 
     def forward(self, token_ids: Tensor) -> Tensor:
-        """Embed rows of token ids (K, L); gives (K, D)."""
+        """Embed rows of token ids (K, L); returns (K, D)."""
         words = self.words(token_ids)  # (K, L, H)
         contexts = self.contexts.expand(words.shape[0], -1, -1)  # (K, N̂, H)
         values = torch.cat([words[:, :1], contexts, words[:, 1:]], dim=1)  # (K, N̂ + L, H)
@@ -64,7 +64,7 @@ class TextGraph(nn.Module):
 
 
 def text_contract(encoder: TextEncoder) -> TextContract:
-    """Say how names become the token ids of this encoder."""
+    """Describe how class names become the token ids of this encoder."""
     tokenizer = encoder.tokenizer
     return TextContract(
         prompt=encoder.prompt,

@@ -1,7 +1,7 @@
 """A model repository for NVIDIA's Triton Inference Server: detectors that batch the requests of many clients.
 
-Dynamic batching joins requests along the first axis of every input, and class embeddings have no axis for videos: so
-the class bank is inside these graphs, and `features` is their one input.
+Dynamic batching joins requests along the first axis of every input, but class embeddings have no axis for videos. So
+the class bank is inside these graphs, and `features` is their only input.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -26,11 +26,11 @@ from stale_edge.segments import Detection
 
 RUNTIME = "triton"
 REPOSITORY = "triton"
-"""Folder of the bundle that the server's `--model-repository` names."""
+"""Folder of the bundle to pass to the server as `--model-repository`."""
 
 MAX_BATCH = 32
 MAX_QUEUE_DELAY_US = 2000
-"""How long a request waits for company: little beside the time of a forward pass."""
+"""Longest wait for other requests to fill a batch, in microseconds: short compared with a forward pass."""
 
 _TYPES = {"float32": "TYPE_FP32"}
 
@@ -38,7 +38,7 @@ _TYPES = {"float32": "TYPE_FP32"}
 def make_served_models(job: Making) -> tuple[Exported, ...]:
     """Write a model for the server from each ONNX detector of the folder that can have one, and compare it.
 
-    The repository is the subfolder `triton/`. Detections and mAP alone are compared, as the served graphs lack outputs
+    The repository is the subfolder `triton/`. Only detections and mAP are compared, as served graphs lack the outputs
     that decoding does not read.
     """
     reference, made = job.reference, []
@@ -95,10 +95,10 @@ def served_graph(
 
     Args:
         detector: graph in any precision; it is not changed.
-        inputs, outputs: promised of the served graph.
+        inputs, outputs: the contract of the served graph.
 
     Raises:
-        ParityError: the graph breaks a promise.
+        ParityError: the graph differs from its contract.
     """
     served = onnx.ModelProto()
     served.CopyFrom(detector)
@@ -120,14 +120,14 @@ def served_graph(
 
 
 def served_inputs(model: ModelSettings) -> tuple[TensorSpec, ...]:
-    """Inputs of a served graph: features [B, T, C]."""
+    """List the inputs of a served graph: features [B, T, C]."""
     return tuple(spec for spec in graph_inputs(model) if spec.name == "features")
 
 
 def served_outputs(
     outputs: Iterable[TensorSpec], *, decoded: Collection[str], n_classes: int
 ) -> tuple[TensorSpec, ...]:
-    """Outputs of a served graph: those of the detector that decoding reads, with the number of classes put in."""
+    """List the outputs of a served graph: those that decoding reads, with K replaced by the number of classes."""
     return with_sizes([spec for spec in outputs if spec.name in decoded], {"K": n_classes})
 
 
@@ -137,9 +137,9 @@ def config_text(
     """Write `config.pbtxt`: the message `inference.ModelConfig` of Triton's model_config.proto, as text.
 
     Args:
-        name: of the model, which is also its folder.
-        inputs, outputs: of the graph.
-        metadata: kept as parameters, which clients of the server can read.
+        name: name of the model, and of its folder.
+        inputs, outputs: inputs and outputs of the graph.
+        metadata: stored as parameters, which clients of the server can read.
     """
     lines = [
         f"name: {_quoted(name)}",
@@ -158,7 +158,7 @@ def config_text(
 
 
 def _finder(reference: Reference, path: Path) -> Callable[[int], list[Detection]]:
-    """Open a served graph; returns what finds detections in a video of the reference."""
+    """Open a served graph; returns a function that finds detections in a video of the reference."""
     session = open_session(path, threads=1)
     names = [value.name for value in session.get_outputs()]
 
@@ -170,7 +170,7 @@ def _finder(reference: Reference, path: Path) -> Callable[[int], list[Detection]
 
 
 def _tensors(kind: str, specs: Iterable[TensorSpec]) -> list[str]:
-    """Write the inputs or outputs; the batch axis is the server's own, -1 is any size."""
+    """Write the inputs or outputs, without the batch axis, which the server adds; -1 is any size."""
     lines = []
     for spec in specs:
         dims = ", ".join(str(size if isinstance(size, int) else -1) for size in spec.shape[1:])

@@ -1,4 +1,4 @@
-"""What both policies of decoding share when they are written as ONNX nodes."""
+"""Parts that several decode policies share when they are written as ONNX nodes."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ import numpy as np
 from stale_edge.exporting.decoder.graph_builder import END, GraphBuilder
 
 _LOWEST = -87.0
-"""Below, the exponential is less than the smallest normal float32."""
+"""Below this, the exponential is less than the smallest normal float32."""
 
 
 class Decoded(NamedTuple):
@@ -35,10 +35,10 @@ class Runs(NamedTuple):
 
 
 def snippet_weights(g: GraphBuilder, class_logits: str, *, axis: int) -> str:
-    """Exponentiate logits less their highest along an axis, float32, to the last bit as csrc/softmax.hpp does.
+    """Compute exp(logits - their maximum along an axis), float32, equal to csrc/softmax.hpp to the last bit.
 
-    exp(x) = 2^n * exp(r) with n = round(x / ln 2); the polynomial is that of Cephes' expf. An `Exp` of the runtime
-    would differ in the last bit, and where two classes nearly tie, in the detections.
+    exp(x) = 2^n * exp(r) with n = round(x / ln 2); the polynomial is that of Cephes' expf. The runtime's `Exp` would
+    differ in the last bit; where two classes nearly tie, the detections would differ too.
     """
 
     def number(value: float) -> str:
@@ -61,9 +61,9 @@ def thresholded_runs(g: GraphBuilder, above: str, rows: str, dtype: type[np.floa
     """Find every connected run of true values.
 
     Args:
-        g: gets the nodes.
+        g: the nodes are added to it.
         above: (V, H, T) bool.
-        rows: (V, T) of `dtype`, >= 0, the values whose peaks are wanted.
+        rows: (V, T) of `dtype`, >= 0; the peaks are taken from these values.
         dtype: float32 or float64.
     """
     padding = g.op("Concat", g.op("Shape", above, start=0, end=2), g.ints(1), axis=0)
@@ -80,7 +80,7 @@ def thresholded_runs(g: GraphBuilder, above: str, rows: str, dtype: type[np.floa
 
     begins = g.op("And", above, g.op("Not", g.slice(before, 0, -1, axis=2)))
     number = g.op("CumSum", g.op("Reshape", g.cast(begins, np.int32), g.ints(-1)), g.constant(0, np.int64))
-    # Number 0 is what stands before the first run; outside of runs 0 is added to the one before.
+    # Group 0 lies before the first run. A snippet outside a run adds 0 to the run before it.
     values = g.op("Where", above, g.op("Unsqueeze", rows, g.ints(1)), g.constant(0.0, dtype))
     room = g.filled(g.op("Add", g.op("Shape", starts), g.ints(1)), 0.0, dtype)
     peaks = g.op("ScatterElements", room, number, g.op("Reshape", values, g.ints(-1)), axis=0, reduction="max")
@@ -88,7 +88,7 @@ def thresholded_runs(g: GraphBuilder, above: str, rows: str, dtype: type[np.floa
 
 
 def hulls(g: GraphBuilder, above: str) -> tuple[str, str, str]:
-    """Of flags (..., T): whether any is set bool, and the first and last that are, int64, all (...)."""
+    """Reduce flags (..., T) to: whether any is set (bool), the first and the last set one (int64); all (...)."""
     numbers = g.cast(above, np.int32)
     any_above = g.cast(g.op("ReduceMax", numbers, g.ints(-1), keepdims=0), np.bool_)
     first = g.op("ArgMax", numbers, axis=-1, keepdims=0)
@@ -96,7 +96,7 @@ def hulls(g: GraphBuilder, above: str) -> tuple[str, str, str]:
 
 
 def distinct_neighbours(g: GraphBuilder, values: str) -> tuple[str, str]:
-    """Number the stretches of equal numbers in (N,): the place where each begins, and the number of each (N,)."""
+    """Number the stretches of equal values in (N,): the index where each begins, and the stretch of each value (N,)."""
     differs = g.op("Not", g.op("Equal", g.slice(values, 1, END, axis=0), g.slice(values, 0, -1, axis=0)))
     begins = g.op("Concat", g.constant([True], np.bool_), differs, axis=0)
     number = g.op("Sub", g.op("CumSum", g.cast(begins, np.int64), g.constant(0, np.int64)), g.ints(1))

@@ -1,7 +1,7 @@
 """Writing an ONNX graph by hand: nodes with fresh names, constants kept once, bodies of loops.
 
-onnxscript has a builder too. It makes graphs of `onnx_ir`, to which a detector would have to be converted and back, and
-chooses the types of constants itself, where decoding as the core does needs exact ones.
+onnxscript has a builder too. It makes graphs of `onnx_ir`, so a detector would be converted to that and back. It also
+chooses the types of constants itself, but decoding needs exactly the types of the C++ core.
 """
 
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from onnx import helper, numpy_helper
 
 
 class GraphBuilder:
-    """Nodes and constants in the making; a value is the name of a tensor.
+    """Nodes and constants of an unfinished graph; a value is the name of a tensor.
 
-    nodes, initializers: what was made so far, in topological order.
+    nodes, initializers: those made so far, in topological order.
 
     Args:
-        prefix: begins every name made here, so that two graphs can be merged.
+        prefix: start of every name made here, so that two graphs can be merged.
     """
 
     def __init__(self, prefix: str) -> None:
@@ -72,7 +72,7 @@ class GraphBuilder:
         return self.op("ConstantOfShape", shape, value=numpy_helper.from_array(np.asarray([value], dtype=dtype)))
 
     def slice(self, value: str, start: int, end: int, *, axis: int) -> str:
-        """Cut one axis, as `value[start:end]` does; `END` is its end."""
+        """Slice one axis, as `value[start:end]` does; `END` means the end of the axis."""
         return self.op("Slice", value, *(self.ints(number) for number in (start, end, axis)))
 
     def where_in_order(self, flags: str) -> str:
@@ -88,7 +88,7 @@ class GraphBuilder:
         *,
         n_scans: int,
     ) -> tuple[str, ...]:
-        """Add a Loop; returns its last states, then what each iteration gave, stacked."""
+        """Add a Loop; returns its last states, then the stacked scan outputs."""
         return self.ops("Loop", trips, condition, *states, n_outputs=len(states) + n_scans, body=body)
 
 
@@ -99,10 +99,10 @@ END = np.iinfo(np.int64).max
 def loop_body(
     builder: GraphBuilder, inputs: Sequence[tuple[str, DTypeLike, Sequence[int | str]]], outputs: Sequence[str]
 ) -> onnx.GraphProto:
-    """Close a loop's body: (iteration, condition, states) in, (condition, states, scans) out.
+    """Finish a loop's body: inputs (iteration, condition, states), outputs (condition, states, scans).
 
     Args:
-        builder: its nodes and constants become the body; it may read values of the graph around it.
+        builder: its nodes and constants become the body, which may read values of the graph around it.
         inputs: names, types and shapes.
         outputs: values made inside.
     """

@@ -1,8 +1,8 @@
-"""The paper's inference (section 3.3) as ONNX nodes: what csrc/decode_paper.cpp decides, decided in the graph.
+"""The paper's inference (section 3.3) as ONNX nodes: decoding as in csrc/decode_paper.cpp, inside the graph.
 
-Same arithmetic in the same types and order, so that equal logits and masks give equal picks: float32 where the core
-has float32, float64 where it has float64. Candidates of all classes go through one soft-NMS; each class lies on a
-stretch of the time axis of its own, so those of two classes never overlap.
+The arithmetic has the same types and order as the core's, float32 or float64, so equal logits and masks give equal
+picks. Candidates of all classes go through one soft-NMS; each class gets its own stretch of the time axis, so
+candidates of two classes never overlap.
 """
 
 import math
@@ -27,7 +27,7 @@ SHARPEST = 1e290
 
 
 class _Proposals(NamedTuple):
-    """Of equal length: starts, ends, labels, votes int64, and scores float64."""
+    """Arrays of equal length: starts, ends, labels and votes int64, scores float64."""
 
     starts: str
     ends: str
@@ -40,7 +40,7 @@ def paper_decoder(g: GraphBuilder, class_logits: str, masks: str, config: Decode
     """Write the paper policy.
 
     Args:
-        g: gets the nodes.
+        g: the nodes are added to it.
         class_logits: (K+1, T) float32.
         masks: (T, T) float32.
         config: settings of the policy; baked in.
@@ -55,7 +55,7 @@ def paper_decoder(g: GraphBuilder, class_logits: str, masks: str, config: Decode
 
 def _votes(g: GraphBuilder, class_logits: str, config: DecodeConfig) -> tuple[str, str, str]:
     """Take the best (snippet, class) pairs, best first: probability float64, snippet and label int64, all (V,)."""
-    rows = g.op("Transpose", class_logits, perm=[1, 0])  # (T, K+1): of equal pairs the earlier snippet comes first
+    rows = g.op("Transpose", class_logits, perm=[1, 0])  # (T, K+1): among equal pairs the earlier snippet comes first
     weights = g.cast(snippet_weights(g, rows, axis=1), np.float64)
     sums = g.op("ReduceSum", weights, g.ints(1), keepdims=1)
     of_classes = g.slice(weights, 0, -1, axis=1)  # (T, K)
@@ -70,9 +70,9 @@ def _votes(g: GraphBuilder, class_logits: str, config: DecodeConfig) -> tuple[st
 def _proposals(
     g: GraphBuilder, masks: str, probability: str, snippet: str, label: str, config: DecodeConfig
 ) -> _Proposals:
-    """Cut each vote's mask at every threshold.
+    """Threshold each vote's mask at every threshold.
 
-    The last proposal is none: it scores -1, so that no list is ever empty.
+    The last entry is a placeholder that scores -1, so that no list is ever empty.
     """
     counts = g.op("Greater", probability, g.constant(config.class_threshold, np.float64))
     rows = g.op("Gather", masks, snippet)  # (V, T)
@@ -109,8 +109,8 @@ def _hulls(g: GraphBuilder, above: str, rows: str) -> tuple[str, str, str, str]:
 def _distinct(g: GraphBuilder, proposals: _Proposals, masks: str, *, n_votes: str) -> tuple[str, str, str, str]:
     """Keep each segment of a label once, with its best score, in the order of the core's candidates.
 
-    That order decides between equal scores: by label, then by the first vote for the segment, then by its end, then the
-    shorter first. Numbers that sort like these tuples fit 64 bits for any K * V * T**2 below 9e18.
+    That order breaks ties of scores: by label, then by the first vote for the segment, then by its end, then the
+    shorter first. The integer keys that sort like these tuples fit 64 bits while K * V * T**2 is below 9e18.
     """
     starts, ends, labels, votes, scores = proposals
     beyond = g.op("Add", g.dim(masks, 1), g.ints(1))  # T + 1: more than any start or end
@@ -152,7 +152,7 @@ def soft_nms_by_label(
     floor = config.min_score
     if gaussian:
         floor = math.log(config.min_score) if config.min_score > 0 else LOWEST_KEY
-    stretch = g.op("Mul", labels, g.op("Add", n_snippets, n_snippets))  # of the time axis, one a label
+    stretch = g.op("Mul", labels, g.op("Add", n_snippets, n_snippets))  # each label's part of the time axis
     begins, stops = (g.cast(g.op("Add", place, stretch), np.float64) for place in (starts, ends))
     lengths = g.op("Sub", stops, begins)
     least = g.constant([floor], np.float64)
@@ -165,7 +165,7 @@ def soft_nms_by_label(
     )
     pick = b.op("Squeeze", at_in)
     begin, stop, length = (b.op("Gather", whole, pick) for whole in (begins, stops, lengths))
-    # Both ends of every candidate moved into the pick: what is left between them is shared.
+    # Both ends of every candidate are clipped to the pick; the length between them is the intersection.
     shared = b.op("Sub", b.op("Clip", stops, begin, stop), b.op("Clip", begins, begin, stop))
     either = b.op("Sub", b.op("Add", lengths, length), shared)
     tiou = b.op("Div", shared, either)
@@ -181,7 +181,7 @@ def soft_nms_by_label(
         )
         left = b.op("Mul", key_in, b.op("Sub", b.constant(1.0, np.float64), lost))
     else:
-        # A threshold of zero is reached by every pair of one label, also by those that do not overlap.
+        # Every pair of one label reaches a threshold of zero, even without overlap.
         reached = (
             b.op("GreaterOrEqual", tiou, b.constant(config.tiou_threshold, np.float64))
             if config.tiou_threshold > 0
@@ -214,10 +214,10 @@ def soft_nms_by_label(
 
 
 def logarithms(g: GraphBuilder, scores: str) -> str:
-    """Take logarithms (N,) so that equal scores have equal ones.
+    """Take logarithms (N,); equal scores get equal logarithms.
 
-    Vectorised and scalar logarithms differ in the last bit, and runtimes use both in one array; so each distinct score
-    is taken once.
+    Vectorised and scalar logarithms differ in the last bit, and runtimes use both in one array; so the logarithm of
+    each distinct score is computed once.
     """
     falling, order = g.ops("TopK", scores, g.dim(scores, 0), n_outputs=2)
     places, group = distinct_neighbours(g, falling)

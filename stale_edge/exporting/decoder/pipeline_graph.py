@@ -1,4 +1,4 @@
-"""Detector and decoding in one graph: features of one video to segments in seconds, standard operators alone."""
+"""Detector and decoding in one graph: features of one video to segments in seconds, with standard operators only."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -26,7 +26,7 @@ GRAPH_DECODERS: Mapping[str, Callable[[GraphBuilder, Mapping[str, str], Any], De
     "points": lambda g, read, config: points_decoder(g, read["class_logits"], read["offsets"], read["valid"], config),
     "runs": lambda g, read, config: runs_decoder(g, read["class_logits"], read.get("attention"), config),
 }
-"""Decode policy -> what writes it as nodes that read outputs of one video, by name; segments are in snippets."""
+"""Decode policy -> function that writes it as nodes, from a detector's outputs by name; segments are in snippets."""
 
 
 def pipeline_graph(
@@ -35,19 +35,19 @@ def pipeline_graph(
     """Put the decoder behind a detector graph.
 
     The detector's nodes stay as they are, so its numbers do too; the decoder computes as the C++ core does, in the same
-    types and order. So both find the same detections in the same order, and scores and seconds are equal to float32.
+    types and order. So both find the same detections in the same order; scores and seconds are equal within float32.
 
     Args:
-        detector: graph in any precision, outputs as promised of detectors; it is not changed.
+        detector: graph in any precision, with a detector's promised outputs; it is not changed.
         model: the detector's sizes.
         decode: policy, one of `GRAPH_DECODERS`, and settings; they are baked in.
-        grid: where snippets lie in time, baked in but for its duration; None: they share the video evenly.
+        grid: position of snippets in time, baked in except its duration; None: they divide the video evenly.
 
     Returns:
         A graph with the inputs and outputs of `localizer_inputs` and `localizer_outputs`.
 
     Raises:
-        ParityError: the graph breaks a promise.
+        ParityError: the graph differs from its contract.
     """
     merged = onnx.ModelProto()
     merged.CopyFrom(detector)
@@ -84,7 +84,7 @@ def pipeline_graph(
 
 
 def _seconds(g: GraphBuilder, segments: str, grid: TimeGrid | None) -> str:
-    """Write `stale_edge.decoding.points.grid_seconds`: (N, 2) float64 in snippets to seconds within the video."""
+    """Write `stale_edge.decoding.points.grid_seconds`: (N, 2) float64, snippets to seconds within the video."""
     duration_s = g.cast("duration_s", np.float64)
     if isinstance(grid, FrameGrid):
         frames = g.op("Mul", segments, g.constant(grid.stride, np.float64))
@@ -97,10 +97,10 @@ def _seconds(g: GraphBuilder, segments: str, grid: TimeGrid | None) -> str:
 
 
 def _read_one_video(g: GraphBuilder, detector: onnx.GraphProto) -> None:
-    """Let the detector read the video through a batch whose size is known at run time only.
+    """Feed the video to the detector through a batch axis whose size is known only at run time.
 
-    A runtime that knows the batch to be 1 chooses other kernels than for the detector's own file, and the last bits of
-    the logits change. The size is that of the durations that are not negative; of none, the graph cannot run.
+    A runtime that knows that the batch is 1 chooses other kernels than for the detector's own file, and the last bits
+    of the logits change. The batch size is the number of durations >= 0; the graph cannot run if there is none.
     """
     there = g.op("GreaterOrEqual", "duration_s", g.constant(0.0, np.float32))
     batch = g.op("Gather", "features", g.where_in_order(there), axis=0)

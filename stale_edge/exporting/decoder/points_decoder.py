@@ -1,7 +1,7 @@
-"""The inference of point detectors as ONNX nodes: what csrc/decode_points.cpp decides, decided in the graph.
+"""The inference of point detectors as ONNX nodes: decoding as in csrc/decode_points.cpp, inside the graph.
 
-Same arithmetic in the same types and order: float64 from the logits and offsets on. Candidates of all classes go
-through one suppression, ordered by class, and decay those of their own class alone.
+The arithmetic has the same types and order as the core's: float64 from the logits and offsets on. Candidates of all
+classes go through one suppression, ordered by class; each decays only candidates of its own class.
 """
 
 import math
@@ -16,11 +16,11 @@ from stale_edge.exporting.decoder.paper_decoder import GONE, LOG_OF_ZERO, LOWEST
 
 _NOT_PROPOSED = -1.0
 _LENGTH_MARGIN = 1e-6
-"""ActionFormer's; csrc/stale_core.hpp has it too."""
+"""Added to lengths by ActionFormer; same value as in csrc/stale_core.hpp."""
 
 
 class _Candidates(NamedTuple):
-    """Of equal length: starts, ends and scores float64, labels int64."""
+    """Arrays of equal length: starts, ends and scores float64, labels int64."""
 
     starts: str
     ends: str
@@ -32,7 +32,7 @@ def points_decoder(g: GraphBuilder, class_logits: str, offsets: str, valid: str,
     """Write the points policy.
 
     Args:
-        g: gets the nodes.
+        g: the nodes are added to it.
         class_logits: (P, K) float32.
         offsets: (P, 2) float32.
         valid: (P,) float32, 0 or 1.
@@ -57,7 +57,7 @@ def points_decoder(g: GraphBuilder, class_logits: str, offsets: str, valid: str,
 
 
 def level_lengths(g: GraphBuilder, n_points: str, *, n_levels: int) -> str:
-    """Write `stale_edge.decoding.points.level_lengths`: P (1,) int64 to the points of each level (L,) int64."""
+    """Write `stale_edge.decoding.points.level_lengths`: P (1,) int64 to the number of points per level (L,) int64."""
     strides = 2 ** np.arange(n_levels)
     whole = int(strides[-1])
     # A level has less than a point more than its share, so the length is among the L + 1 numbers up to this one.
@@ -71,7 +71,7 @@ def level_lengths(g: GraphBuilder, n_points: str, *, n_levels: int) -> str:
 
 
 def _proposals(g: GraphBuilder, class_logits: str, offsets: str, valid: str, config: PointsConfig) -> _Candidates:
-    """Write `points_proposals`, by level; a last one is none and scores -1, so that no list is ever empty."""
+    """Write `points_proposals`, by level; the last entry is a placeholder that scores -1, so no list is empty."""
     n_classes = g.dim(class_logits, 1)
     levels = level_lengths(g, g.dim(class_logits, 0), n_levels=config.n_levels)
     stops = g.op("CumSum", levels, g.constant(0, np.int64))
@@ -114,7 +114,7 @@ def _suppressed(g: GraphBuilder, candidates: _Candidates, config: PointsConfig) 
     floor = g.constant(GONE, np.float64)
     if gaussian:
         low = math.log(config.min_score) if config.min_score > 0 else LOWEST_KEY
-        # The best of a suppression stays whatever it scores.
+        # The best candidate of a suppression stays, however low its score.
         alone = _best_below(g, candidates, least, multiclass=config.multiclass)
         keys = logarithms(g, g.op("Max", scores, g.constant(0.0, np.float64)))
         keys = g.op("Max", keys, g.constant(LOG_OF_ZERO, np.float64))
@@ -170,7 +170,7 @@ def _suppressed(g: GraphBuilder, candidates: _Candidates, config: PointsConfig) 
 
 
 def _best_below(g: GraphBuilder, candidates: _Candidates, least: str, *, multiclass: bool) -> str:
-    """Mark the first best candidate of each suppression that scores less than `min_score` altogether: (N,) bool."""
+    """Mark the first best candidate of each suppression whose scores are all below `min_score`: (N,) bool."""
     scores, labels = candidates.scores, candidates.labels
     if multiclass:
         room = g.op("Add", g.op("ReduceMax", labels, g.ints(0), keepdims=1), g.ints(1))
@@ -182,14 +182,14 @@ def _best_below(g: GraphBuilder, candidates: _Candidates, least: str, *, multicl
     n_rows = g.dim(scores, 0)
     zero, step = g.constant(0, np.int64), g.constant(1, np.int64)
     rows = g.op("Range", zero, g.op("Squeeze", n_rows), step)
-    ranks = g.op("Where", is_best, g.op("Sub", n_rows, rows), g.ints(0))  # the earlier, the higher
+    ranks = g.op("Where", is_best, g.op("Sub", n_rows, rows), g.ints(0))  # an earlier row ranks higher
     first = g.op("ScatterElements", g.filled(room, 0, np.int64), groups, ranks, axis=0, reduction="max")
     is_first = g.op("And", is_best, g.op("Equal", ranks, g.op("Gather", first, groups)))
     return g.op("And", is_first, g.op("Less", scores, least))
 
 
 def _voted(g: GraphBuilder, starts: str, ends: str, proposals: _Candidates, threshold: float) -> tuple[str, str]:
-    """Replace segments (M,) by the mean of all proposals that they overlap enough, weighed by score times tIoU."""
+    """Replace segments (M,) by the mean of all proposals that overlap them enough, weighted by score times tIoU."""
     column = g.ints(1)
     start, end = g.op("Unsqueeze", starts, column), g.op("Unsqueeze", ends, column)
     zero = g.constant(0.0, np.float64)
@@ -197,7 +197,7 @@ def _voted(g: GraphBuilder, starts: str, ends: str, proposals: _Candidates, thre
     shared = g.op("Max", shared, zero)
     union = g.op("Add", g.op("Sub", end, start), g.op("Sub", proposals.ends, proposals.starts))
     tiou = g.op("Div", shared, g.op("Sub", union, shared))  # detections have a length, so no union is empty
-    there = g.op("GreaterOrEqual", proposals.scores, zero)  # the last proposal is none
+    there = g.op("GreaterOrEqual", proposals.scores, zero)  # False for the placeholder
     counts = g.op("And", g.op("GreaterOrEqual", tiou, g.constant(threshold, np.float64)), there)
     weights = g.op("Where", counts, g.op("Mul", proposals.scores, tiou), zero)  # (M, N)
     total = g.op("ReduceSum", weights, column, keepdims=0)

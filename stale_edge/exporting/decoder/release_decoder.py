@@ -1,7 +1,7 @@
-"""The public inference script as ONNX nodes: what csrc/decode_release.cpp decides, decided in the graph.
+"""The public inference script as ONNX nodes: decoding as in csrc/decode_release.cpp, inside the graph.
 
-That file names the lines of the script that each step answers for; here the steps have its names. The lists are of
-fixed size, S snippets times 15 proposals, and what the script would not have proposed scores -1, which is never picked.
+The C++ file gives the script's lines for each step; the steps here have the same names. The lists have a fixed size,
+S snippets times 15 proposals. An entry that the script would not propose scores -1 and is never picked.
 """
 
 from typing import NamedTuple
@@ -20,11 +20,11 @@ _DIVISOR = 0.6
 _MAX_DETECTIONS = 100
 _NOT_PROPOSED = -1.0
 _PRIME = 46337
-"""As in csrc/decode_release.cpp."""
+"""Same prime as in csrc/decode_release.cpp."""
 
 
 class _Proposals(NamedTuple):
-    """Of equal shape: starts and lasts int64, class and mask scores float64, whether the script proposes it bool."""
+    """Arrays of equal shape: starts and lasts int64, class and mask scores float64, proposed by the script bool."""
 
     starts: str
     lasts: str
@@ -37,10 +37,10 @@ def release_decoder(g: GraphBuilder, class_logits: str, masks: str, config: Deco
     """Write the release policy.
 
     Args:
-        g: gets the nodes.
+        g: the nodes are added to it.
         class_logits: (K+1, T) float32.
         masks: (T, T) float32.
-        config: has nothing but defaults; the policy has no settings.
+        config: defaults only; the policy has no settings.
     """
     if config != DecodeConfig(policy="release"):
         raise ValueError("the release policy has no settings")
@@ -65,7 +65,7 @@ def _proposals(g: GraphBuilder, class_logits: str, masks: str) -> tuple[_Proposa
     times = g.op("Range", g.constant(0, np.int64), g.op("Squeeze", T), g.constant(1, np.int64))
 
     def highest(values: str, starts: str, ends: str) -> str:
-        """Highest of values (..., T) in [start, end) of each (...); -1 where that is empty."""
+        """Find the highest of values (..., T) in each [start, end) (...); -1 where the interval is empty."""
         axis = g.ints(-1)
         inside = g.op(
             "And",
@@ -119,14 +119,14 @@ def _proposals(g: GraphBuilder, class_logits: str, masks: str) -> tuple[_Proposa
 
 
 def _longest_runs(g: GraphBuilder, above: str, rows: str, T: str) -> tuple[str, str]:
-    """Find the longest run of flags (S, H, T), the first of equally long ones: length (0: none) and start, (S, H)."""
+    """Find the longest run of flags (S, H, T), the first among equals: length (0: none) and start, both (S, H)."""
     runs = thresholded_runs(g, above, rows)
     n_thresholds = g.ints(len(_MASK_THRESHOLDS))
     beyond = g.op("Add", T, g.ints(1))
     cell = g.op("Add", g.op("Mul", runs.row, n_thresholds), runs.threshold)
     rank = g.op(
         "Add", g.op("Mul", g.op("Sub", runs.ends, runs.starts), beyond), g.op("Sub", T, runs.starts)
-    )  # the longer, of equal ones the earlier
+    )  # the longer first, then the earlier
     cells = g.op("Concat", g.dim(rows, 0), n_thresholds, axis=0)
     nothing = g.filled(g.op("Mul", g.dim(rows, 0), n_thresholds), 0, np.int64)
     best = g.op("ScatterElements", nothing, cell, rank, axis=0, reduction="max")
@@ -155,7 +155,7 @@ def _csv_numbers(g: GraphBuilder, values: str) -> str:
 
 
 def _release_order(g: GraphBuilder, starts: str, lasts: str, video_class: str) -> str:
-    """Write `release_order`: (N,) int64. Every number in between fits 32 bits, for runtimes that have no more."""
+    """Write `release_order`: (N,) int64. All intermediate numbers fit 32 bits, for runtimes without 64."""
     prime = g.constant(_PRIME, np.int64)
 
     def times(value: str, factor: str, *terms: str) -> str:
@@ -168,12 +168,12 @@ def _release_order(g: GraphBuilder, starts: str, lasts: str, video_class: str) -
 
 
 def _sorted_candidates(g: GraphBuilder, proposals: _Proposals, video_class: str) -> tuple[str, str, str]:
-    """Order as `decode_release` does, equal proposals once: starts, lasts int64, scores float64; -1 where none is."""
+    """Sort as `decode_release` does, without duplicates: starts, lasts int64, scores float64, -1 for no proposal."""
     scores = g.op("Mul", proposals.mask_scores, proposals.class_scores)
     scores = g.op("Where", proposals.proposed, scores, g.constant(_NOT_PROPOSED, np.float64))
     columns = [proposals.starts, proposals.lasts, proposals.class_scores, proposals.mask_scores, scores]
     columns.append(_release_order(g, proposals.starts, proposals.lasts, video_class))
-    # TopK keeps the order of equal values, so the least important key is sorted by first.
+    # TopK keeps the order of equal values, so the least important key comes first.
     for column, largest in ((3, 0), (2, 0), (1, 0), (0, 0), (5, 0), (4, 1)):
         _, order = g.ops("TopK", columns[column], g.dim(scores, 0), n_outputs=2, largest=largest)
         columns = [g.op("Gather", values, order) for values in columns]
@@ -215,7 +215,7 @@ def _soft_nms(g: GraphBuilder, starts: str, lasts: str, scores: str, n_snippets:
         [more, left, next_at, pick, b.op("Squeeze", picked)],
     )
     *_, picks, decayed = g.loop(trips, go_on, [scores, at], body, n_scans=2)
-    # Decayed scores can rise, so the picks are not in order. A last row keeps the list from being empty.
+    # Decay can raise a score, so the picks are not sorted. The extra last row keeps the list from being empty.
     rows = g.op("Concat", decayed, g.constant([_NOT_PROPOSED], np.float64), axis=0)
     falling, order = g.ops("TopK", rows, g.dim(rows, 0), n_outputs=2)
     order = g.slice(order, 0, -1, axis=0)
@@ -223,7 +223,7 @@ def _soft_nms(g: GraphBuilder, starts: str, lasts: str, scores: str, n_snippets:
 
 
 def _decays(g: GraphBuilder, starts: str, ends: str) -> str:
-    """Write `release_overlap` and `release_decay` for all pairs: (N, N), row: the one picked, column: the other."""
+    """Write `release_overlap` and `release_decay` for all pairs: (N, N), rows: the pick, columns: the other."""
     start, end = (g.op("Unsqueeze", values, g.ints(1)) for values in (starts, ends))
     latest, earliest = g.op("Max", end, ends), g.op("Min", start, starts)
     shared = g.op("Sub", g.op("Min", end, ends), earliest)

@@ -1,4 +1,4 @@
-"""Runs of snippets above thresholds as ONNX nodes: what csrc/decode_runs.cpp decides, decided in the graph."""
+"""Runs of snippets above thresholds as ONNX nodes: decoding as in csrc/decode_runs.cpp, inside the graph."""
 
 from typing import NamedTuple
 
@@ -15,11 +15,11 @@ from stale_edge.exporting.decoder.graph_builder import GraphBuilder
 from stale_edge.exporting.decoder.paper_decoder import soft_nms_by_label
 
 _NO_CHANGE = 1e-9
-"""Scores that vary less do not vary; csrc/decode_runs.cpp has it too."""
+"""Scores with a smaller range count as constant; same value as in csrc/decode_runs.cpp."""
 
 
 class _Runs(NamedTuple):
-    """Of equal length: label, start, end int64 and the highest score inside float64."""
+    """Arrays of equal length: label, start, end int64, and the highest score inside float64."""
 
     labels: str
     starts: str
@@ -31,7 +31,7 @@ def runs_decoder(g: GraphBuilder, class_logits: str, attention: str | None, conf
     """Write the runs policy.
 
     Args:
-        g: gets the nodes.
+        g: the nodes are added to it.
         class_logits: (K+1, T) float32.
         attention: (T,) float32; None: 1 everywhere.
         config: settings of the policy; baked in.
@@ -47,7 +47,7 @@ def runs_decoder(g: GraphBuilder, class_logits: str, attention: str | None, conf
     cut = _cut_scores(g, scores, T, config)
     runs = _distinct_runs(g, scores, cut, _counted(g, video, config), T, config)
     rated = _rated(g, runs, scores, cut, video, T, config)
-    # A last candidate is none and scores -1, so that no list is ever empty.
+    # The last candidate is a placeholder that scores -1, so that no list is ever empty.
     starts, ends, labels = (g.op("Concat", x, g.ints(0), axis=0) for x in (runs.starts, runs.ends, runs.labels))
     rated = g.op("Concat", rated, g.constant([-1.0], np.float64), axis=0)
     picks, decayed = soft_nms_by_label(g, starts, ends, labels, rated, T, config)
@@ -56,7 +56,7 @@ def runs_decoder(g: GraphBuilder, class_logits: str, attention: str | None, conf
 
 
 def _video_probabilities(g: GraphBuilder, class_logits: str, focus: str | None, config: RunsConfig) -> str:
-    """Softmax over the classes of the mean of their highest logits: (K,) float64."""
+    """Average each class's highest logits, then take the softmax over classes: (K,) float64."""
     logits = g.cast(g.slice(class_logits, 0, -1, axis=0), np.float64)
     if focus is not None:
         logits = g.op("Mul", logits, focus)
@@ -70,12 +70,12 @@ def _video_probabilities(g: GraphBuilder, class_logits: str, focus: str | None, 
 
 
 def _counted(g: GraphBuilder, video: str, config: RunsConfig) -> str:
-    """Classes whose runs count: (K,) bool."""
+    """Select the classes whose runs count: (K,) bool."""
     if config.class_threshold <= 0:
         return g.op("GreaterOrEqual", video, g.constant(0.0, np.float64))
     above = g.op("Greater", video, g.constant(config.class_threshold, np.float64))
     some = g.cast(g.op("ReduceMax", g.cast(above, np.int32), g.ints(0), keepdims=1), np.bool_)
-    best = g.op("ArgMax", video, axis=0, keepdims=1)  # of equal ones the first
+    best = g.op("ArgMax", video, axis=0, keepdims=1)  # the first of equal ones
     n_classes = g.op("Squeeze", g.dim(video, 0))
     rows = g.op("Range", g.constant(0, np.int64), n_classes, g.constant(1, np.int64))
     return g.op("Or", above, g.op("And", g.op("Not", some), g.op("Equal", rows, best)))
@@ -121,7 +121,7 @@ def _distinct_runs(g: GraphBuilder, scores: str, cut: str, counted: str, T: str,
     shorter = g.op("Sub", T, g.op("Sub", runs.ends, runs.starts))
     rank = g.op("Add", g.op("Mul", runs.labels, beyond), shorter)
     rank = g.op("Add", g.op("Mul", rank, beyond), runs.starts)
-    # The last number keeps the list from being empty; it belongs to no run.
+    # The last key keeps the list from being empty; it belongs to no run.
     beyond_all = g.constant([np.iinfo(np.int64).max], np.int64)
     rank = g.op("Concat", rank, beyond_all, axis=0)
     in_order, order = g.ops("TopK", rank, g.dim(rank, 0), n_outputs=2, largest=0)
@@ -153,7 +153,7 @@ def _rated(g: GraphBuilder, runs: _Runs, scores: str, cut: str, video: str, T: s
 
 
 def _contrast(g: GraphBuilder, runs: _Runs, cut: str, T: str, surroundings: float) -> str:
-    """Mean inside less mean around, of the scores that are cut; nothing around counts as 0."""
+    """Subtract the mean of `cut` around each run from its mean inside; the mean of no snippets is 0."""
     sums = _cumulative(g, cut)
     length = g.op("Sub", runs.ends, runs.starts)
     part = g.op("Mul", g.cast(length, np.float64), g.constant(surroundings, np.float64))
@@ -166,7 +166,7 @@ def _contrast(g: GraphBuilder, runs: _Runs, cut: str, T: str, surroundings: floa
         _between(g, sums, runs.labels, before, runs.starts),
         _between(g, sums, runs.labels, runs.ends, after),
     )
-    n_around = g.op("Sub", g.op("Sub", after, before), length)  # where it is 0, so is `around`
+    n_around = g.op("Sub", g.op("Sub", after, before), length)  # 0 only where `around` is 0 too
     n_around = g.cast(g.op("Max", n_around, g.ints(1)), np.float64)
     return g.op("Sub", g.op("Div", inside, g.cast(length, np.float64)), g.op("Div", around, n_around))
 

@@ -1,1 +1,1 @@
-"""Graphs: recorded from a network, rewritten, and lowered to half precision and int8."""
+"""Graphs: record them from a network, rewrite them, and lower them to float16 and int8."""

@@ -1,4 +1,4 @@
-"""What every exported graph computes, what its inputs and outputs are called, and what it is traced with."""
+"""The computation of every exported graph, its inputs and outputs, and the example inputs for tracing."""
 
 import contextlib
 import warnings
@@ -20,12 +20,12 @@ from stale_edge.model.detector import Detector
 TRACED_BATCH = 2
 """An example batch of 1 would silently make the batch static."""
 TRACED_LENGTH = 37
-"""Snippets of the example where T is dynamic; like the vocabulary a prime, so no other size equals it by chance."""
+"""Snippets of the example where T is dynamic; a prime, like the example's K, so no other size equals it by chance."""
 TRACED_CLASSES = 5
 
 
 class DetectorGraph(nn.Module):
-    """The part of a detector that deployment needs: the outputs that it specifies, in that order, and nothing else."""
+    """The part of a detector that deployment needs: only the outputs in its specification, in that order."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -33,16 +33,16 @@ class DetectorGraph(nn.Module):
         self.names = [spec.name for spec in output_specs(model)]
 
     def forward(self, features: Tensor, class_embeddings: Tensor) -> tuple[Tensor, ...]:
-        """Give the outputs for features (B, T, C) and class embeddings (K, D)."""
+        """Compute the outputs for features (B, T, C) and class embeddings (K, D)."""
         output = self.model(features, class_embeddings)
         return tuple(getattr(output, name) for name in self.names)
 
 
 def model_config(model: nn.Module) -> ModelSettings:
-    """Read the config that every detector of this package carries.
+    """Read the config that every detector of this package has.
 
     Raises:
-        ValueError: it carries none, or needs the true foreground, which no deployed graph has.
+        ValueError: it has none, or needs the true foreground, which no deployed graph has.
     """
     config: ModelSettings | None = getattr(model, "config", None)
     if not hasattr(config, "length_rule") or config is None:
@@ -53,22 +53,22 @@ def model_config(model: nn.Module) -> ModelSettings:
 
 
 def fixed_length(config: ModelSettings) -> int | None:
-    """T that the graph is made for; None: any T."""
+    """Return the T that the graph is made for; None: any T."""
     return config.length_rule.fixed
 
 
 def graph_inputs(config: ModelSettings) -> tuple[TensorSpec, ...]:
-    """Promised inputs of the graph."""
+    """List the inputs in the graph's contract."""
     return detector_inputs(channels=config.feature_channels, embed_dim=config.embed_dim, length=fixed_length(config))
 
 
 def output_specs(model: nn.Module) -> tuple[TensorSpec, ...]:
-    """Promised outputs of a detector's graph."""
+    """List the outputs in the contract of a detector's graph."""
     return cast(Detector, model).output_specs()
 
 
 def read_outputs(decode: DecodeSettings, outputs: Iterable[TensorSpec]) -> tuple[str, ...]:
-    """Name the outputs that decoding reads, of those that there are.
+    """Name those of the given outputs that decoding reads.
 
     Raises:
         ValueError: one that the policy needs is missing.
@@ -94,7 +94,7 @@ def with_sizes(specs: Iterable[TensorSpec], sizes: Mapping[str, int]) -> tuple[T
 
 
 def example_inputs(config: ModelSettings) -> tuple[Tensor, Tensor]:
-    """Make the inputs that graphs are traced with; no parity check ever uses these sizes together."""
+    """Make the inputs that graphs are traced with; the parity check never uses these sizes together."""
     generator = torch.Generator().manual_seed(0)
     length = fixed_length(config) or TRACED_LENGTH
     features = torch.randn(TRACED_BATCH, length, config.feature_channels, generator=generator)
@@ -102,7 +102,7 @@ def example_inputs(config: ModelSettings) -> tuple[Tensor, Tensor]:
 
 
 def dynamic_axes(config: ModelSettings) -> tuple[dict[int, Any], ...]:
-    """Name the axes of both inputs that stay open in every recorded graph: B, K, and T where it is not fixed."""
+    """Name the dynamic axes of both inputs in every recorded graph: B, K, and T where it is not fixed."""
     batch, length, classes = (torch.export.Dim(name) for name in ("B", "T", "K"))
     snippets = {0: batch} if fixed_length(config) is not None else {0: batch, 1: length}
     return snippets, {0: classes}
@@ -131,12 +131,12 @@ def linear_modules(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Linea
 
 
 def float32_modules(model: nn.Module, precision: Precision) -> tuple[str, ...]:
-    """Name the modules whose linear layers low precision leaves in float32; see `KeptFloat32` of the architecture."""
+    """Name the modules whose linear layers stay in float32; see `KeptFloat32` of the architecture."""
     return architecture_of(model_config(model).architecture).float32.modules_of(model, precision)
 
 
 def float32_products(model: nn.Module, products: Sequence[Product]) -> set[str]:
-    """Name the nodes of products of activations that static int8 leaves in float32 where nothing was searched."""
+    """Name the products of activations that static int8 leaves in float32 without a layer search."""
     kept = architecture_of(model_config(model).architecture).float32
     counts: Counter[str] = Counter()
     nodes = set()
@@ -150,7 +150,7 @@ def float32_products(model: nn.Module, products: Sequence[Product]) -> set[str]:
 
 @contextlib.contextmanager
 def in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluate without dropout and gradients; afterwards every module trains or not as before."""
+    """Switch off dropout and gradients; afterwards restore the mode of every module."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -163,7 +163,7 @@ def in_eval_mode(model: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def expect_warnings(*expected: tuple[str, type[Warning]]) -> Iterator[None]:
-    """Silence the warnings that are known to come here, by message and category; all others pass."""
+    """Silence the expected warnings, by message and category; all others pass."""
     with warnings.catch_warnings():
         for message, category in expected:
             warnings.filterwarnings("ignore", message=message, category=category)

@@ -1,8 +1,8 @@
-"""int8 of a visual encoder: every product that can be, and as few left in float32 as the parity check needs.
+"""int8 of a visual encoder, with as few products left in float32 as the parity check needs.
 
-CLIP's towers have a few channels of very large activations, which one scale for all rounds coarsely. Which products
-suffer is measured: what int8 does to the output of each, on pictures. The worst stay in float32 until features point
-where they should.
+CLIP's towers have a few channels with very large activations, so one scale for all channels rounds coarsely. The int8
+error in the output of each product is measured on pictures. The worst products stay in float32, as many as the
+features' directions need.
 """
 
 from collections.abc import Iterator
@@ -20,9 +20,9 @@ from stale_edge.runtime.onnx_session import open_session
 from stale_edge.segments import FloatArray
 
 _LARGEST_SHARE = 0.5
-"""At most this part of the products stays in float32; a file with more of them is int8 by name alone."""
+"""Largest share of products in float32, in [0, 1]; with more, the file would be int8 in name only."""
 _PICTURES = 8
-"""Pictures on which the harm to each product is measured; their activations are in memory together."""
+"""Number of pictures on which the error of each product is measured; all their activations are in memory together."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,15 @@ def quantize_encoder(
     min_cosine: float,
     progress: Progress = silent,
 ) -> QuantizedEncoder:
-    """Quantize an encoder's graph; products stay in float32 only where features would point elsewhere.
+    """Quantize an encoder's graph; products stay in float32 only where the features' directions need it.
 
-    Their number doubles from try to try: none, one, two, four ..., up to half of all.
+    The number of float32 products doubles from try to try: none, one, two, four ..., up to half of all.
 
     Args:
         proto: float32 graph; it is not changed.
         pixels, wanted: (N, 3, height, width) prepared pictures to try on, and (N, C) their features in float32.
-        min_cosine: the least cosine that is enough, on every picture. If none is enough, the last try is given back,
-            and the parity check refuses it.
+        min_cosine: smallest cosine allowed on any picture. If no try reaches it, the last one is returned, and the
+            parity check refuses it.
         progress: called with (stage, done, total).
     """
     made = quantize_weights(proto)
@@ -68,14 +68,14 @@ def quantize_encoder(
 
 
 def product_errors(proto: onnx.ModelProto, pixels: FloatArray) -> dict[str, float]:
-    """Measure what int8 does to each product with a weight: the size of its error, as a part of its output's size.
+    """Measure the int8 error of each product with a weight: norm of the error over norm of the output.
 
     Args:
         proto: float32 graph.
         pixels: (N, 3, height, width) prepared pictures.
 
     Returns:
-        By name of the node, >= 0.
+        Relative error >= 0, by node name.
     """
     products = list(_products(proto))
     inputs = list(dict.fromkeys(name for _, name, _ in products))
@@ -96,7 +96,7 @@ def product_errors(proto: onnx.ModelProto, pixels: FloatArray) -> dict[str, floa
 
 
 def _products(proto: onnx.ModelProto) -> Iterator[tuple[str, str, NDArray[np.float32]]]:
-    """Walk the products that can be quantized: name of the node, of its input, and the weight (in, out)."""
+    """Iterate over the products that can be quantized: node name, input name, and weight (in, out)."""
     for weight in weights(proto.graph):
         node = weight.node
         if node.op_type in ("MatMul", "Gemm") and weight.operand == 1 and len(weight.tensor.dims) == 2:
@@ -106,7 +106,7 @@ def _products(proto: onnx.ModelProto) -> Iterator[tuple[str, str, NDArray[np.flo
 
 
 def _as_uint8(x: FloatArray) -> FloatArray:
-    """Round as ONNX's DynamicQuantizeLinear does, and give back what the integers stand for."""
+    """Round as ONNX's DynamicQuantizeLinear does, and return the dequantized values."""
     low, high = min(0.0, float(x.min())), max(0.0, float(x.max()))
     scale = (high - low) / 255 or 1.0
     zero = round(-low / scale)

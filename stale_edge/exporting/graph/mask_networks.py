@@ -1,7 +1,7 @@
-"""Names, inside a graph of the paper's network, for what masks are made of, so that a runtime may make few of them.
+"""Names inside a graph of the paper's network for the two inputs of its masks, so a runtime can compute few mask rows.
 
-The output `masks` does not depend on these names. A runtime that decodes reads few rows of it, and may cut the graph at
-these two values and compute those rows itself (csrc/mask_rows.cpp).
+The output `masks` does not depend on these names. Decoding reads few rows of it, so a runtime may cut the graph at
+these two values and compute only those rows itself (csrc/mask_rows.cpp).
 """
 
 import onnx
@@ -11,10 +11,10 @@ from stale_edge.exporting.graph.products import module_of
 
 
 def name_mask_networks(proto: onnx.ModelProto) -> None:
-    """Rename the outputs of `FoldedMaskHead.dynamic` and what its tiny networks read, as the exporter recorded them.
+    """Rename the recorded outputs of `FoldedMaskHead.dynamic` and the inputs of its tiny networks.
 
     mask_networks: (B, T, n) float32, row i the weights of the network of snippet i.
-    mask_features: (B, width + 2, T) float32, channels, positions and ones.
+    mask_features: (B, width + 2, T) float32: channels, positions and ones.
 
     Raises:
         RuntimeError: the graph was not recorded from a folded mask head.

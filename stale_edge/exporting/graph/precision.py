@@ -10,15 +10,15 @@ from onnx import TensorProto, numpy_helper
 from stale_edge.exporting.graph.rewriting import MATMUL_LIKE, drop_unused, weights
 
 _LARGE_TABLE = 1 << 15
-"""Numbers; smaller ones are not worth a node."""
+"""Smallest size of a table to halve, in numbers; smaller ones are not worth a Cast node."""
 _LARGEST_HALF = float(np.finfo(np.float16).max)
 
 
 def halve_weights(proto: onnx.ModelProto, *, keep_nodes: Collection[str] = ()) -> onnx.ModelProto:
     """Store the weights of MatMul and Gemm as float16 and multiply in float16; everything else stays float32.
 
-    Softmax, normalisation, the classifier's cosine and the gate lose their meaning in half precision long before the
-    products with weights do, and hold no weights worth saving.
+    In float16, softmax, normalisation, the classifier's cosine and the gate lose far more accuracy than the products
+    with weights, and they have no weights worth compressing.
 
     Args:
         proto: float32 graph; it is not changed.
@@ -62,7 +62,7 @@ def halve_weights(proto: onnx.ModelProto, *, keep_nodes: Collection[str] = ()) -
 
 
 def quantize_weights(proto: onnx.ModelProto, *, keep_nodes: Collection[str] = ()) -> onnx.ModelProto:
-    """Quantize the weights of MatMul and Gemm to int8 and their other operand dynamically to uint8.
+    """Quantize the weights of MatMul and Gemm to int8, and their other operand dynamically to uint8.
 
     A product becomes DynamicQuantizeLinear, MatMulInteger and a scale per output channel; ONNX Runtime fuses them into
     one kernel. Never Conv: see FORBIDDEN_OPERATORS. onnxruntime's own `quantize_dynamic` writes the same nodes,
@@ -109,9 +109,9 @@ def quantize_weights(proto: onnx.ModelProto, *, keep_nodes: Collection[str] = ()
 def quantize_columns(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Round a weight (in, out) to int8 with one scale per column, so that no CPU can saturate on it.
 
-    On x86 without VNNI, onnxruntime adds the products of rows 2i and 2i + 1 in 16 bits; what overflows them
-    would answer differently there. uint8 times weights of 7 bits always fits; so does every pair of weights of one sign
-    whose sum stays within 128, which costs about half as much precision.
+    On x86 without VNNI, onnxruntime adds the products of rows 2i and 2i + 1 in 16 bits; an overflow would change the
+    result there. uint8 times weights of 7 bits always fits; so does every pair of weights of one sign whose sum stays
+    within 128, which costs about half as much precision.
 
     Returns:
         (in, out) int8 in [-127, 127], and (out,) float32 > 0: weight = int8 * scale, to half a scale.
@@ -124,14 +124,14 @@ def quantize_columns(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDA
     even = np.concatenate([weight, np.zeros((len(weight) % 2, weight.shape[1]), np.float32)])
     pairs = even.reshape(-1, 2, weight.shape[1]).astype(np.float64)  # (in / 2, 2, out)
     sums = np.maximum(np.maximum(pairs, 0).sum(axis=1), -np.minimum(pairs, 0).sum(axis=1))
-    # 127: each of a pair may be rounded up by a half.
+    # 127, not 128: each weight of a pair may be rounded up by a half.
     scales = np.maximum(np.abs(weight).max(axis=0), sums.max(axis=0)) / 127
     scales = np.where(scales > 0, scales, 1.0).astype(np.float32)
     return np.rint(weight / scales).astype(np.int8), scales
 
 
 def _is_plain_product(node: onnx.NodeProto) -> bool:
-    """Tell a product that MatMulInteger can replace: no factors, first operand as it is."""
+    """Check that MatMulInteger can replace a product: no factors, first operand not transposed."""
     factors = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
     plain = (factors.get("alpha", 1.0), factors.get("beta", 1.0), factors.get("transA", 0)) == (1.0, 1.0, 0)
     return node.op_type == "MatMul" or (node.op_type == "Gemm" and plain)
@@ -164,9 +164,10 @@ def _integer_product(node: onnx.NodeProto, x: str, weight: str) -> list[onnx.Nod
 
 
 def _halve_tables(graph: onnx.GraphProto, users: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
-    """Store large tables that are added and multiply nothing as float16; gives the nodes that cast them back.
+    """Store large tables that are only added as float16; returns the nodes that cast them back.
 
-    That is the position embedding of the public network's masking, which decoding does not read: 2 % of an int8 file.
+    The only one is the position embedding in the public network's masking, which decoding does not read: 2 % of an
+    int8 file.
     """
     nodes = []
     for tensor in [t for t in graph.initializer if t.data_type == TensorProto.FLOAT]:

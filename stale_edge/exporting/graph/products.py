@@ -1,4 +1,4 @@
-"""The products of a detector's graph that decoding needs, with the modules that they come from."""
+"""The products in a detector's graph that decoding needs, with the modules that they come from."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from stale_edge.exporting.graph.static_ranges import PRODUCTS
 
 @dataclass(frozen=True)
 class Product:
-    """A product on the way to what decoding reads.
+    """A product that decoding needs.
 
     node: its name in the graph.
-    module: where it comes from, as in `named_modules()` of the detector.
-    weight: sizes of its constant operand; None for a product of activations.
+    module: the module that it comes from, named as in `named_modules()` of the detector.
+    weight: shape of its constant operand; None for a product of activations.
     """
 
     node: str
@@ -24,7 +24,7 @@ class Product:
 
     @property
     def name(self) -> str:
-        """What people call it; a module has several products of activations."""
+        """Name in reports; includes the node where needed, as a module has several products of activations."""
         return self.module if self.weight is not None and self.module else f"{self.module} {self.node}".strip()
 
 
@@ -45,7 +45,7 @@ def decoding_products(proto: onnx.ModelProto, decoded: Collection[str]) -> tuple
 
 
 def module_of(node: onnx.NodeProto) -> str:
-    """Name the module that a node was recorded in; the exporter notes its path of scopes, the last one an operator."""
+    """Name the module that a node was recorded in; the exporter stores its scopes, the last of which is an operator."""
     scopes = {entry.key: entry.value for entry in node.metadata_props}.get("pkg.torch.onnx.name_scopes", "")
     path = [part.strip(" '\"") for part in scopes.strip("[]").split(",")]
     return path[-2].removeprefix("model").removeprefix(".") if len(path) >= 2 else ""

@@ -1,4 +1,4 @@
-"""PyTorch detector -> one ONNX file of standard operators, with the dynamic axes that were promised."""
+"""PyTorch detector -> one ONNX file of standard operators, with the dynamic axes of its contract."""
 
 import contextlib
 import logging
@@ -29,27 +29,27 @@ from stale_edge.model.stale.folded_paper import FoldedMaskHead
 from stale_edge.version import __version__
 
 OPSET = 18
-"""Old enough for every runtime of the last three years; the first with all the operators used in their present form."""
+"""Every runtime of the last three years reads it; no older opset has all the operators in the form used here."""
 
 IR_VERSION = 8
-"""The file format that came with opset 18; nothing newer is used, once per-node metadata is stripped."""
+"""File format version of opset 18; nothing newer is used after per-node metadata is removed."""
 
 STANDARD_DOMAINS = ("", "ai.onnx")
 FORBIDDEN_OPERATORS = ("ConvInteger",)
-"""Missing in many runtimes: microsoft/onnxruntime issues 3130, 6430, 15888."""
+"""Operators missing in many runtimes: microsoft/onnxruntime issues 3130, 6430, 15888."""
 
 _CHATTER = ("torch.onnx._internal.exporter._registration", "onnxscript.optimizer._constant_folding")
 
 
 def trace_onnx(model: nn.Module) -> onnx.ModelProto:
-    """Record a detector as an ONNX graph in float32, constants folded, checked against what a bundle promises.
+    """Record a detector as an ONNX graph in float32, fold constants, and check it against a bundle's contract.
 
     Args:
         model: detector of this package, on the CPU, float32.
 
     Raises:
         ValueError: the model cannot be deployed.
-        ParityError: the graph breaks a promise: an axis became static, a name or type differs, an operator is foreign.
+        ParityError: an axis became static, a name or type differs, or an operator is not a standard one.
     """
     config = model_config(model)
     proto = record_onnx(
@@ -72,15 +72,15 @@ def record_onnx(
     outputs: Sequence[TensorSpec],
     dynamic_shapes: tuple[dict[int, Any], ...],
 ) -> onnx.ModelProto:
-    """Record a module as an ONNX graph, constants folded, checked against what is promised of it.
+    """Record a module as an ONNX graph, fold constants, and check it against its inputs and outputs.
 
     Args:
-        graph: its `forward` takes and gives tensors, in the order of `inputs` and `outputs`.
-        example: what it is traced with; no size of a dynamic axis may be 1, or equal another size.
-        dynamic_shapes: `torch.export.Dim` by axis, of every input.
+        graph: its `forward` takes and returns tensors, in the order of `inputs` and `outputs`.
+        example: inputs for tracing; no size of a dynamic axis may be 1, or equal another size.
+        dynamic_shapes: `torch.export.Dim` by axis, for every input.
 
     Raises:
-        ParityError: the graph breaks a promise: an axis became static, a name or type differs, an operator is foreign.
+        ParityError: an axis became static, a name or type differs, or an operator is not a standard one.
     """
     with in_eval_mode(graph), _quiet_exporter():
         program = torch.onnx.export(
@@ -104,7 +104,7 @@ def record_onnx(
 
 
 def save_onnx(proto: onnx.ModelProto, path: Path, *, metadata: Mapping[str, str], graph_name: str = "detector") -> None:
-    """Write a graph as one file: stripped of traces of this machine, with `metadata_props`, fully checked.
+    """Write a graph as one file: remove traces of this machine, add `metadata_props`, run ONNX's full check.
 
     Raises:
         onnx.checker.ValidationError: the graph is not valid ONNX, which is a bug of the exporter.
@@ -116,13 +116,13 @@ def save_onnx(proto: onnx.ModelProto, path: Path, *, metadata: Mapping[str, str]
 
 
 def check_graph(proto: onnx.ModelProto, *, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
-    """Hold a graph to its promises: names, types, axes, standard operators only, nothing outside the file.
+    """Check a graph against its contract: names, types, axes, standard operators only, no data outside the file.
 
-    The sizes of promised symbolic axes are renamed to the promised names, such as `K+1`. A symbol of the outputs alone,
-    such as `P`, stands for any size that is not constant.
+    Symbolic axes get the names in the contract, such as `K+1`. A symbol that only outputs have, such as `P`, means any
+    size that is not constant.
 
     Raises:
-        ParityError: naming every broken promise.
+        ParityError: the graph differs from its contract; the message names every difference.
     """
     problems = []
     given = {size for spec in inputs for size in spec.shape}
@@ -152,7 +152,7 @@ def check_graph(proto: onnx.ModelProto, *, inputs: Sequence[TensorSpec], outputs
 
 
 def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """Walk all nodes of a graph, those in the bodies of control flow too."""
+    """Iterate over all nodes of a graph, including those in bodies of control flow."""
     for node in graph.node:
         yield node
         for attribute in node.attribute:
@@ -162,10 +162,10 @@ def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 
 
 def _tensor_problems(value: onnx.ValueInfoProto, spec: TensorSpec, computed: Collection[int | str]) -> list[str]:
-    """Compare one input or output with its promise, and give its symbolic axes the promised names.
+    """Compare one input or output with its specification, and give its symbolic axes the specified names.
 
     Args:
-        computed: symbols that stand for any size that is not constant.
+        computed: symbols that mean any size that is not constant.
     """
     tensor = value.type.tensor_type
     problems = []
@@ -188,7 +188,7 @@ def _tensor_problems(value: onnx.ValueInfoProto, spec: TensorSpec, computed: Col
 
 
 def _strip(proto: onnx.ModelProto, graph_name: str) -> None:
-    """Remove what tells of this machine (source paths, stack traces) and say who made the file."""
+    """Remove traces of this machine (source paths, stack traces) and set the producer of the file."""
     proto.ir_version = IR_VERSION
     proto.producer_name, proto.producer_version = "stale-edge", __version__
     proto.doc_string = ""
@@ -204,9 +204,10 @@ def _strip(proto: onnx.ModelProto, graph_name: str) -> None:
 
 @contextlib.contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Keep the exporter's known chatter from the user; errors pass.
+    """Silence known messages of the exporter; errors pass.
 
-    torchvision is absent by design, constants that it leaves are folded here, and its use of pytree is torch's affair.
+    torchvision is absent by design, constants that the exporter leaves are folded here, and its use of pytree is
+    internal to torch.
     """
     chatter = [logging.getLogger(name) for name in _CHATTER]
     levels = [logger.level for logger in chatter]

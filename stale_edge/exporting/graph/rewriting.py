@@ -1,4 +1,4 @@
-"""Rewriting an ONNX graph: constants folded, what no output needs dropped, weights found and counted."""
+"""Rewriting an ONNX graph: fold constants, drop unused nodes, find and count weights."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ MATMUL_LIKE = ("MatMul", "Gemm", "MatMulInteger", "Conv", "ConvTranspose", "Eins
 
 @dataclass(frozen=True)
 class WeightCount:
-    """How many weights a file has in low precision: tensors, numbers in them, and bytes as stored."""
+    """Count of a file's weights in low precision: tensors, numbers in them, and bytes as stored."""
 
     tensors: int
     tensors_low: int
@@ -24,7 +24,7 @@ class WeightCount:
     stored_bytes: int
 
     def text(self, precision: str) -> str:
-        """Say the count in words, for people."""
+        """Describe the count in words."""
         verb = "in float16" if precision == "fp16" else "quantized"
         return f"{self.tensors_low} of {self.tensors} weights {verb} ({self.numbers_low} of {self.numbers} numbers)"
 
@@ -39,7 +39,7 @@ class Weight:
 
 
 def weights(graph: onnx.GraphProto) -> Iterator[Weight]:
-    """Find every constant of two or more axes that a matrix product reads, as it is or dequantized."""
+    """Find every constant of two or more axes that a matrix product reads, directly or dequantized."""
     initializers = {tensor.name: tensor for tensor in graph.initializer}
     initializers |= {
         node.output[0]: initializers[node.input[0]]
@@ -72,7 +72,7 @@ def nodes_with_weights(graph: onnx.GraphProto, arrays: Sequence[NDArray[np.float
     """Name the nodes that multiply by one of these linear weights (out, in), found by value.
 
     Raises:
-        RuntimeError: a weight is in no node; the graph was not made from the module that it was taken from.
+        RuntimeError: no node has one of the weights; the graph and the weights come from different modules.
     """
     names: set[str] = set()
     for array in arrays:
@@ -90,7 +90,7 @@ def nodes_with_weights(graph: onnx.GraphProto, arrays: Sequence[NDArray[np.float
 
 
 def fold_constants(proto: onnx.ModelProto) -> None:
-    """Compute once, now, what depends on no input, and store the results in place of the nodes."""
+    """Compute every node that depends on no input, and store the results in place of the nodes."""
     graph = proto.graph
     known = {tensor.name for tensor in graph.initializer}
     constant = []

@@ -1,8 +1,8 @@
-"""Static int8: ranges of activations measured once, and products of activations quantized beside those with weights.
+"""Static int8: measure ranges of activations once, and quantize products of activations as well as those with weights.
 
-Dynamic int8 multiplies weights in int8. At long T attention is what is left, and both of its operands are activations.
-With constant scales a runtime keeps int8 from one product to the next. Written as QuantizeLinear and DequantizeLinear
-around the float32 products (QDQ), which every runtime reads, and those with int8 kernels fuse.
+Dynamic int8 multiplies only weights in int8. At long T attention dominates, and both of its operands are activations.
+With constant scales a runtime keeps int8 from one product to the next. The graph has QuantizeLinear and
+DequantizeLinear around float32 products (QDQ): every runtime reads it, and runtimes with int8 kernels fuse them.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -19,25 +19,25 @@ from stale_edge.exporting.graph.rewriting import drop_unused
 
 PRODUCTS = ("MatMul", "Gemm")
 _LEAST_RANGE = 1e-12
-"""Keeps the scale of a tensor that is always 0 a number."""
+"""Smallest range; keeps the scale of a tensor that is always 0 above 0."""
 _SKEWED = 0.25
-"""A range whose negative part is a smaller part of the positive one (after GELU) is not made symmetric for it."""
+"""A range is not made symmetric if -low / high is smaller than this (after GELU)."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """The least and the largest value that a tensor took in calibration."""
+    """The smallest and the largest value of a tensor in calibration."""
 
     low: float
     high: float
 
 
 def measure_ranges(proto: onnx.ModelProto, feeds: Iterable[Mapping[str, NDArray[np.float32]]]) -> dict[str, Range]:
-    """Run a float32 graph on calibration inputs and note the range of every operand of its products.
+    """Run a float32 graph on calibration inputs and record the range of every operand of its products.
 
     Args:
         proto: float32 graph.
-        feeds: inputs by name, one mapping a call; at least one.
+        feeds: inputs by name, one mapping per run; at least one.
 
     Raises:
         ValueError: no feeds, or an operand is not finite.
@@ -75,12 +75,12 @@ def quantize_static(
 ) -> onnx.ModelProto:
     """Quantize the operands of products to int8 with constant scales.
 
-    Weights have one scale an output channel; activations have one scale, symmetric, or from the lowest value where they
-    are never or hardly negative (after Softmax, Relu, Sigmoid and GELU), which symmetry would cost a bit.
+    Weights have one scale per output channel. Activations have one scale: symmetric, or from the lowest value where
+    they are never or hardly negative (after Softmax, Relu, Sigmoid and GELU), as symmetry would lose a bit there.
 
     Args:
         proto: float32 graph; it is not changed.
-        ranges: of every operand that is no constant (`measure_ranges`).
+        ranges: range of every operand that is not constant (`measure_ranges`).
         weights_only: names of products whose weights are stored as int8 and multiplied in float32.
         keep_nodes: names of products that stay in float32.
     """
@@ -96,7 +96,7 @@ def quantize_static(
 
 
 class _Rewriter:
-    """Copies nodes, with rounded operands before those that are quantized."""
+    """Copies nodes; quantized nodes get rounded operands."""
 
     def __init__(self, graph: onnx.GraphProto, ranges: Mapping[str, Range]) -> None:
         self.graph, self.ranges = graph, ranges

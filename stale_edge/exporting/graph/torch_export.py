@@ -1,4 +1,4 @@
-"""PyTorch detector -> a .pt2 file of torch.export: what PyTorch reads once TorchScript is gone."""
+"""PyTorch detector -> a .pt2 file of torch.export, the successor of TorchScript in PyTorch."""
 
 import json
 import math
@@ -19,7 +19,7 @@ from stale_edge.exporting.graph.rewriting import WeightCount
 from stale_edge.exporting.graph.torchscript import METADATA_FILE
 
 _TRACES = ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node")
-"""What torch notes of each node about the code it came from, with the paths of this machine."""
+"""Keys of a node's metadata about its source code, with paths of this machine."""
 
 
 def save_torch_export(model: nn.Module, path: Path, *, metadata: Mapping[str, str]) -> WeightCount:
@@ -28,7 +28,7 @@ def save_torch_export(model: nn.Module, path: Path, *, metadata: Mapping[str, st
     Args:
         model: detector of this package, on the CPU, float32; it is not changed.
         path: the file, ending in `.pt2`.
-        metadata: what the file says of itself, in the extra file `METADATA_FILE`.
+        metadata: metadata stored in the extra file `METADATA_FILE`.
 
     Raises:
         ValueError: the model cannot be deployed.

@@ -29,7 +29,7 @@ EXPECTED_WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
     (r".*torch\.ao\.quantization is deprecated.*", DeprecationWarning),
     (r".*quantized tensor creation functions.*", UserWarning),
 )
-"""torch announces the end of TorchScript and of its eager quantization; both are files that this kit promises."""
+"""Warnings that TorchScript and eager quantization are deprecated; this kit still exports both."""
 
 _PRODUCTS = (
     "aten::linear",
@@ -76,7 +76,7 @@ def trace_torchscript(model: nn.Module, *, precision: Precision, keep: Collectio
         elif precision == "int8":
             graph = DetectorGraph(_quantized(model, keep))
         graph.eval()
-        # The parity check compares on other sizes than these; the check of torch.jit.trace does not.
+        # The parity check uses other sizes than the traced ones; the check of torch.jit.trace does not.
         return torch.jit.trace(graph, example_inputs(config), check_trace=False)  # type: ignore[no-untyped-call, no-any-return]
 
 
@@ -87,7 +87,7 @@ def save_torchscript(traced: torch.jit.ScriptModule, path: Path, *, metadata: Ma
 
 
 def load_torchscript(path: Path) -> torch.jit.ScriptModule:
-    """Load what `save_torchscript` wrote, on the CPU."""
+    """Load a file of `save_torchscript` on the CPU."""
     with expect_warnings(*EXPECTED_WARNINGS):
         return torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call, no-any-return]
 
@@ -109,7 +109,7 @@ def count_script_weights(traced: torch.jit.ScriptModule, precision: Precision) -
 
 
 def _operands(traced: torch.jit.ScriptModule) -> Iterator[tuple[str, Tensor]]:
-    """Find the constants of two or more axes that products read, with their paths in the module."""
+    """Find the constants of two or more axes that products read, each with its path in the module."""
     graph: Any = traced.inlined_graph
     for kind in (*_PRODUCTS, _QUANTIZED):
         for node in graph.findAllNodes(kind):
@@ -123,7 +123,7 @@ def _operands(traced: torch.jit.ScriptModule) -> Iterator[tuple[str, Tensor]]:
 
 
 def _attribute_path(node: Any) -> str | None:
-    """Spell where a value is read from, `model.layer.weight`; None if it is computed."""
+    """Return the path that a value is read from, such as `model.layer.weight`; None if it is computed."""
     names: list[str] = []
     while node.kind() == "prim::GetAttr":
         names.append(node.s("name"))
@@ -147,7 +147,7 @@ def _with_half_linears(model: nn.Module, keep: Collection[str]) -> nn.Module:
 
 
 def _quantized(model: nn.Module, keep: Collection[str]) -> nn.Module:
-    """Quantize every linear layer but those kept, one scale per output channel."""
+    """Quantize every linear layer except those in `keep`, with one scale per output channel."""
     from torch.ao.quantization import per_channel_dynamic_qconfig, quantize_dynamic
 
     layers = {

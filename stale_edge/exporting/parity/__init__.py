@@ -1,1 +1,1 @@
-"""Parity: whether an exported file decides as the model does that it was made from."""
+"""Parity check: compare an exported file's decisions with its model's."""

@@ -1,8 +1,8 @@
-"""The parity check: a file must decide as the model does that it was made from, or it is not kept.
+"""The parity check: a file is kept only if it decides as its model does.
 
-A network may hold hard decisions, such as STALE's foreground gate: there a tiny difference flips a snippet and moves
-its class logits by 12. So compared are: raw outputs, class logits only where decisions agree; the snippets whose
-decision flips; the detections that come out; and mAP where there are labels.
+A network may make hard decisions, such as STALE's foreground gate: there a tiny difference flips a snippet and moves
+its class logits by 12. So the check compares raw outputs, with class logits only where decisions agree; it counts the
+snippets whose decision flips; and it compares detections, and mAP where there are labels.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,18 +17,18 @@ from stale_edge.progress import Progress, silent
 from stale_edge.segments import Detection, FloatArray
 
 Run = Callable[[FloatArray, FloatArray], Mapping[str, FloatArray]]
-"""Features (B, T, C) and class embeddings (K, D) to the graph's outputs by name."""
+"""Maps features (B, T, C) and class embeddings (K, D) to the graph's outputs by name."""
 
 
 def compare_with_model(
     reference: Reference, run: Run, *, file: str, precision: str, progress: Progress = silent
 ) -> Parity:
-    """Run a file on everything the model was run on and compare.
+    """Run a file on all inputs of the reference and compare.
 
     Args:
-        reference: the model's answers.
-        run: runs the file; all its outputs must be named as the model's, float32.
-        file, precision: what the result is called, and whose budget it is held to.
+        reference: the model's outputs and decisions.
+        run: runs the file; all its outputs must have the model's names and be float32.
+        file, precision: name of the result, and precision that selects the budget.
         progress: called with ("compare <file>", done, total).
     """
     budget = BUDGETS[precision]
@@ -90,12 +90,12 @@ def compare_detections(
     precision: str,
     progress: Progress = silent,
 ) -> Parity:
-    """Compare detections and mAP alone, of a file that lacks outputs which hard decisions are read from.
+    """Compare only detections and mAP, for a file without the outputs that show hard decisions.
 
     Args:
         reference: the model's decisions.
-        find: gives the file's detections in one of the reference's videos.
-        file, precision: what the result is called, and whose budget it is held to.
+        find: returns the file's detections in one of the reference's videos.
+        file, precision: name of the result, and precision that selects the budget.
         progress: called with ("compare <file>", done, total).
     """
     found = []
@@ -118,7 +118,7 @@ def compare_detections(
 
 
 def _compare(reference: Reference, model: Outputs, file: Outputs, differences: dict[str, float]) -> int:
-    """Raise the largest differences found so far; return the number of flipped decisions."""
+    """Update the largest differences so far; return the number of flipped decisions."""
     agree = (reference.undecided(model) > 0) == (reference.undecided(file) > 0)  # (B, N)
     for name, wanted in model.items():
         scale = max(1.0, float(np.abs(wanted).max()))
@@ -140,7 +140,7 @@ def _within(match: Matched, max_score_difference: float) -> bool:
 def _other_outcome(
     reference: Reference, video: int, got: Outputs, found: list[Detection], max_score_difference: float
 ) -> Matched | None:
-    """Look for an outcome of the model on this video that the file reached; None: there is none."""
+    """Find an outcome of the model on this video that equals the file's; None: there is none."""
     model = reference.videos[video].outputs
     by = {name: float(_differences(model[name], got[name]).max()) for name in reference.decoded}
     for moved in outcomes(model, by=by):
@@ -151,7 +151,7 @@ def _other_outcome(
 
 
 def _checked_run(run: Run, batch: Batch) -> tuple[Outputs | None, str]:
-    """Run a file; outputs of the wrong shape or not finite are a finding, not a crash."""
+    """Run a file; outputs that are not finite or have a wrong shape are returned as a problem, not raised."""
     values = run(batch.features, batch.class_embeddings)
     outputs = {name: np.asarray(values[name]) for name in batch.outputs}
     for name, wanted in batch.outputs.items():

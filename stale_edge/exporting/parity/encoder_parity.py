@@ -1,4 +1,4 @@
-"""The parity check of visual encoders: features must have the direction of the tower's."""
+"""The parity check of visual encoders: a file's features must have the direction of the tower's."""
 
 import itertools
 from collections.abc import Callable, Mapping
@@ -15,13 +15,13 @@ from stale_edge.segments import FloatArray
 from stale_edge.video import ClipPreprocess, open_video, sample
 
 MIN_COSINE: Mapping[str, float] = {"fp32": 0.9999, "fp16": 0.9999, "int8": 0.995}
-"""The least cosine allowed between a feature of the tower and the file's, on any picture; nothing else is limited."""
+"""Smallest cosine allowed between a feature of the tower and the file's, on any picture; nothing else is limited."""
 
 FEATURES = "image_embeds"
 """Name of the compared output."""
 
 LOGIT_SCALE = 100.0
-"""What CLIP multiplies cosines by before the softmax."""
+"""CLIP's factor of cosines before the softmax."""
 
 N_PICTURES = 32
 N_DIRECTIONS = 100
@@ -30,10 +30,10 @@ _SIZES = ((240, 320), (320, 240), (224, 224), (360, 480))
 
 @dataclass(frozen=True)
 class EncoderData:
-    """What encoders are compared on.
+    """Pictures and class directions that encoders are compared on.
 
     pixels: (N, 3, height, width) float32, prepared pictures.
-    directions: (K, C) float32, unit rows that classes lie in.
+    directions: (K, C) float32, one unit row per class.
     """
 
     pixels: FloatArray
@@ -45,12 +45,12 @@ class EncoderData:
 def encoder_data(
     preprocess: ClipPreprocess, *, embed_dim: int, video: Path | None = None, bank: ClassBank | None = None
 ) -> EncoderData:
-    """Gather what encoders are compared on.
+    """Gather pictures and class directions to compare encoders on.
 
     Args:
-        preprocess: of the encoder.
+        preprocess: the encoder's preprocessing of pictures.
         embed_dim: C.
-        video: pictures are spread over it; None: simulated pictures.
+        video: pictures are taken evenly from it; None: simulated pictures.
         bank: pictures are classified by its classes; None: by random directions.
 
     Raises:
@@ -83,10 +83,10 @@ def encoder_data(
 def compare_encoder(
     data: EncoderData, wanted: FloatArray, embed: Callable[[FloatArray], FloatArray], *, file: str, precision: str
 ) -> Parity:
-    """Run a file on every picture the tower was run on, in batches of several sizes, and compare.
+    """Run a file on every picture, in batches of several sizes, and compare with the tower.
 
     Args:
-        wanted: (N, C), what the tower gives.
+        wanted: (N, C), the tower's features.
         embed: runs the file.
     """
     bounds = [0, 1, min(4, len(wanted)), len(wanted)]
@@ -109,7 +109,7 @@ def compare_encoder(
 
 
 def encoder_parity_json(parity: Parity) -> dict[str, Any]:
-    """Name what was measured as encoder folders do, in plain JSON values."""
+    """Return the measurements under the names that encoder folders use, in plain JSON values."""
     return {
         "file": parity.file,
         "precision": parity.precision,
@@ -126,7 +126,7 @@ def encoder_parity_json(parity: Parity) -> dict[str, Any]:
 
 
 def encoder_parity_text(parity: Parity) -> str:
-    """Say what was measured in a line, for people."""
+    """Describe the measurements in one line."""
     return (
         f"{parity.file}: cosine at least {parity.min_cosine:.6f} (allowed {parity.budget.min_cosine:g}), "
         f"{parity.flipped_snippets} of {parity.n_snippets} pictures get another class, "
@@ -142,7 +142,7 @@ def simulated_picture(seed: int) -> NDArray[np.uint8]:
     falloff = 1 / np.maximum(frequency, 1 / max(height, width))
     noise = rng.standard_normal((3, *frequency.shape)) + 1j * rng.standard_normal((3, *frequency.shape))
     field = np.fft.irfft2(noise * falloff, s=(height, width))
-    mixed = np.tensordot(np.eye(3) * 0.4 + 0.6, field, axes=1)  # colours of one place go together
+    mixed = np.tensordot(np.eye(3) * 0.4 + 0.6, field, axes=1)  # the three colours of a pixel correlate
     picture = 128 + rng.uniform(25, 70) * mixed / mixed.std()  # (3, H, W)
     rows, columns = np.mgrid[:height, :width]
     for _ in range(int(rng.integers(0, 5))):

@@ -1,7 +1,7 @@
-"""What a model's detections become when its outputs move by less than an engine's rounding.
+"""Near ties: a model's possible detections when its outputs move by less than an engine's rounding.
 
-Two candidates whose scores differ by less than rounding are picked by soft-NMS in either order, and the one that is
-picked first decays the other. Both outcomes are the model's decision; a file must reach one of them.
+If two scores differ by less than rounding, soft-NMS may pick the two candidates in either order, and the first pick
+decays the other. Both outcomes count as the model's; a file must reach one of them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,15 +11,16 @@ import numpy as np
 from stale_edge.segments import FloatArray
 
 _TRIALS = 32
-"""One near tie is missed with a chance of 2^-32, five at once with one of a third."""
+"""Number of random moves. One near tie is missed with chance 2^-32; an outcome of five at once, with about 1/3."""
 
 
 def outcomes(outputs: Mapping[str, FloatArray], *, by: Mapping[str, float]) -> Iterator[dict[str, FloatArray]]:
     """Move outputs at random, the same way in every run.
 
     Args:
-        outputs: a detector's, by name. What is nowhere negative stays so, what is nowhere above 1 too.
-        by: the most that a value of an output moves, either way, >= 0; those that are not named stay as they are.
+        outputs: a detector's outputs by name. An output without negative values keeps none; one without values above 1
+            keeps none.
+        by: largest move of a value by output name, in either direction, >= 0; other outputs do not move.
     """
     rng = np.random.default_rng(0)
     for _ in range(_TRIALS):

@@ -1,4 +1,4 @@
-"""What the model itself answers and decides, computed once and compared with every file."""
+"""The model's own outputs and detections, computed once and compared with every file."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ Outputs = Mapping[str, FloatArray]
 
 @dataclass(frozen=True)
 class Batch:
-    """Inputs of a detector with what the model answers: features (B, T, C), class embeddings (K, D)."""
+    """Inputs of a detector with the model's outputs: features (B, T, C), class embeddings (K, D)."""
 
     features: FloatArray
     class_embeddings: FloatArray
@@ -34,9 +34,9 @@ class Batch:
 
 
 class Reference:
-    """Answers and decisions of a model on videos, and on batches of several sizes.
+    """Outputs and decisions of a model on videos, and on batches of several sizes.
 
-    videos: one batch a video. shapes: batches of sizes that no graph was traced with. detections: of each video.
+    videos: one batch per video. shapes: batches of sizes that no graph was traced with. detections: of each video.
     decoded: names of the outputs that decoding reads.
 
     Args:
@@ -82,7 +82,7 @@ class Reference:
         )
 
     def measure(self, detections: list[list[Detection]]) -> float | None:
-        """Compute average mAP in percent; None where there is no truth."""
+        """Compute average mAP in percent; None without annotations."""
         if self.data.truth is None:
             return None
         results = {
@@ -93,12 +93,12 @@ class Reference:
         return mean_average_precision(truth, {"results": results}, subset="validation", classes=known).average_mAP
 
     def undecided(self, outputs: Outputs) -> NDArray[np.float64]:
-        """Give the distance (B, N) of every hard decision from its other side; > 0 where it is "on"."""
+        """Compute the signed distance (B, N) of every hard decision from its threshold; > 0 where it is "on"."""
         return cast(Detector, self.model).undecided(outputs)
 
     @property
     def gate_margins(self) -> dict[str, float]:
-        """How near hard decisions are to their other side: least, 1st percentile and median over the videos.
+        """Summarize the distances of hard decisions from their thresholds: least, 1st percentile and median.
 
         Empty for a detector without hard decisions.
         """
@@ -113,7 +113,7 @@ class Reference:
 
 
 def run_detector(model: nn.Module, features: FloatArray, class_embeddings: FloatArray) -> dict[str, FloatArray]:
-    """Run the detector itself, in the mode that it is in, on (B, T, C) features and (K, D) class embeddings."""
+    """Run the detector itself, in its current mode, on (B, T, C) features and (K, D) class embeddings."""
     # Copies: torch has no read-only tensors, and the class bank's array is read-only.
     answer = model(torch.from_numpy(features.copy()), torch.from_numpy(class_embeddings.copy()))
     return {spec.name: getattr(answer, spec.name).numpy() for spec in output_specs(model)}

@@ -1,4 +1,4 @@
-"""What a parity check allows and what it measured: one type, whatever kind of file was compared."""
+"""Limits and results of the parity check; one type for all kinds of files."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -9,20 +9,21 @@ from stale_edge.errors import ParityError
 
 @dataclass(frozen=True)
 class Budget:
-    """How far a file may be from what it was made from. None: not limited, only reported."""
+    """Allowed differences between a file and its source. None: not limited, only reported."""
 
     max_difference: float | None
-    """Of every output, as a part of the largest number in it (at least 1); class logits where decisions agree."""
+    """Largest difference of every output, relative to the largest number in it (at least 1); class logits only where
+    decisions agree."""
     max_score_difference: float | None
-    """Between matched detections."""
+    """Largest difference of scores between matched detections."""
     max_flipped: float
-    """Part of the snippets whose hard decision may be another, in [0, 1]."""
+    """Share of snippets whose hard decision may flip, in [0, 1]."""
     min_matched: float
-    """Part of the confident detections that must be there again: same label, tIoU >= 0.95, in [0, 1]."""
+    """Share of confident detections that the file must find again (same label, tIoU >= 0.95), in [0, 1]."""
     max_map_change: float
-    """Of average mAP, in points, either way; compared only where there are labels."""
+    """Largest change of average mAP, up or down, in points; compared only where there are labels."""
     min_cosine: float | None = None
-    """Between features of pictures, in [-1, 1]; of visual encoders alone."""
+    """Smallest cosine between features of a picture, in [-1, 1]; for visual encoders only."""
 
 
 BUDGETS: Mapping[str, Budget] = {
@@ -31,30 +32,31 @@ BUDGETS: Mapping[str, Budget] = {
     "int8": Budget(None, None, max_flipped=0.01, min_matched=0.75, max_map_change=0.5),
     "int8-static": Budget(None, None, max_flipped=0.01, min_matched=0.98, max_map_change=0.3),
 }
-"""The demo's trained detectors (200 videos, T = 100) stay inside: fp16 flips 0.01 %, matches 99 %; int8 0.1 % and 93 %.
-After a quarter of the training, while scores and masks are still flat, 98 % and 84 % match; of a broken file few.
+"""Budgets by precision. The demo's trained detectors (200 videos, T = 100) meet them: fp16 flips 0.01 % and matches
+99 %; int8 flips 0.1 % and matches 93 %. After a quarter of the training, while scores and masks are still flat, 98 %
+(fp16) and 84 % (int8) match; a broken file matches few.
 
-The allowed changes of mAP are the kit's promise. Matching is strict, since on a segment of ten snippets a boundary that
-moves by one is no match; where there are no labels, it is what keeps a broken file off a device.
+The kit promises the allowed changes of mAP. Matching is strict: on a segment of ten snippets, a boundary that moves by
+one is no match. Where there are no labels, only matching keeps a broken file off a device.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:
-    """How one file compares with what it was made from. What was not compared keeps its default.
+    """Comparison of one file with its source. A field that was not compared keeps its default.
 
-    max_difference: largest difference by output, as `Budget.max_difference` counts it.
-    n_snippets, flipped_snippets: snippets with a hard decision, and those of them where it is another. For a visual
-        encoder: pictures, and those whose likeliest class is another.
-    shape_flips: flipped snippets in batches of other sizes.
-    n_videos, different: videos compared, and names of those that must be equal and are not.
-    n_detections, matched_detections: confident detections of the model, and the part found again, in [0, 1].
-    max_score_difference: between matched detections; for a visual encoder between probabilities of classes.
-    near_ties: videos compared with another outcome that the model itself reaches when its outputs move as little as the
-        file's do; only where scores are limited.
-    average_mAP: percent; None without labels, `model_average_mAP` likewise.
+    max_difference: largest difference by output, computed as in `Budget.max_difference`.
+    n_snippets, flipped_snippets: number of snippets with a hard decision, and of those where it flips. For a visual
+        encoder: number of pictures, and of those whose likeliest class changes.
+    shape_flips: number of flipped snippets in batches of other sizes.
+    n_videos, different: number of videos compared, and names of those that must be equal but are not.
+    n_detections, matched_detections: number of the model's confident detections, and share found again, in [0, 1].
+    max_score_difference: between matched detections; for a visual encoder, between class probabilities.
+    near_ties: number of videos compared with another outcome, which the model reaches when its outputs move as little
+        as the file's; only where scores are limited.
+    average_mAP, model_average_mAP: percent; None without labels.
     min_cosine, mean_cosine: between features of pictures.
-    failures: what is beyond the budget; empty: the file may be kept.
+    failures: values beyond the budget; if empty, the file may be kept.
     """
 
     file: str
@@ -78,22 +80,22 @@ class Parity:
 
     @property
     def passed(self) -> bool:
-        """Whether the file may be kept."""
+        """True if the file may be kept."""
         return not self.failures
 
     @property
     def map_change(self) -> float | None:
-        """Change of average mAP, in points; None without labels."""
+        """Return the change of average mAP, in points; None without labels."""
         if self.average_mAP is None or self.model_average_mAP is None:
             return None
         return self.average_mAP - self.model_average_mAP
 
     def checked(self, problems: Iterable[str] = ()) -> "Parity":
-        """Give this with `failures`: problems found elsewhere, then everything beyond the budget."""
+        """Return a copy with `failures`: the given problems, then every value beyond the budget."""
         return replace(self, failures=tuple(dict.fromkeys((*problems, *self._beyond_budget()))))
 
     def within(self, budget: Budget) -> bool:
-        """Say whether decisions, detections and mAP are within a budget."""
+        """Check whether decisions, detections and mAP are within a budget."""
         return (
             self.flipped_snippets <= budget.max_flipped * self.n_snippets
             and self.matched_detections >= budget.min_matched
@@ -133,13 +135,13 @@ class Parity:
 
 
 def refuse_failures(parities: Sequence[Parity], compared_on: str) -> None:
-    """Stop an export whose files decide differently.
+    """Stop an export with files that failed the parity check.
 
     Args:
-        compared_on: what they were compared on, for the message.
+        compared_on: the videos of the comparison, for the message.
 
     Raises:
-        ParityError: at least one failed; all that failed are named, with what is beyond the budget.
+        ParityError: at least one file failed; the message names all that did, with the values beyond the budget.
     """
     failed = [parity for parity in parities if not parity.passed]
     if failed:
@@ -151,7 +153,7 @@ def refuse_failures(parities: Sequence[Parity], compared_on: str) -> None:
 
 
 def parity_table(parities: Iterable[Parity]) -> str:
-    """Lay out what was measured beside what is allowed, one line a file."""
+    """Format measured and allowed values, one line per file."""
     rows = [("file", "flipped snippets", "matched detections", "average mAP", "")]
     for parity in parities:
         budget, change = parity.budget, parity.map_change
@@ -171,7 +173,7 @@ def parity_table(parities: Iterable[Parity]) -> str:
 
 
 def columns(rows: Iterable[tuple[str, ...]]) -> str:
-    """Lay out rows of cells in columns of equal width, indented by two spaces."""
+    """Align rows of cells in columns, indented by two spaces."""
     cells = list(rows)
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(

@@ -1,4 +1,4 @@
-"""What files are compared on: videos of the training distribution, at sizes that no graph was traced with."""
+"""Videos of the parity check: from the training distribution, at sizes that no graph was traced with."""
 
 import math
 from collections.abc import Sequence
@@ -23,10 +23,10 @@ from stale_edge.runtime.contract import check_feature_spec
 from stale_edge.segments import FloatArray
 
 MOST_VIDEOS = 256
-"""Videos that decisions are compared on; of a larger validation set evenly spread ones, so an export takes minutes."""
+"""Largest number of videos compared, evenly spread over a larger validation set, so that an export takes minutes."""
 
 MOST_NUMBERS = 50_000_000
-"""Numbers in all reference outputs, which are held in memory; bounds the videos where T is large."""
+"""Largest count of numbers in all reference outputs, which are held in memory; limits the videos where T is large."""
 
 SIMULATED_VIDEOS = 24
 
@@ -35,7 +35,7 @@ _SMALLEST_SIMULATION = 16
 
 @dataclass(frozen=True)
 class ParityVideo:
-    """One video as the detector gets it: features (T, C) float32, resampled where the contract says so."""
+    """One video as an input of the detector: features (T, C) float32, resampled where the contract says so."""
 
     name: str
     features: FloatArray
@@ -46,9 +46,9 @@ class ParityVideo:
 class ParityData:
     """Videos to compare decisions on.
 
-    contract: what their features are.
-    truth: annotations in ActivityNet's layout of these videos alone; None where there are none to measure mAP with.
-    no_truth: why not; empty where there is truth.
+    contract: description of their features.
+    truth: annotations of these videos only, in ActivityNet's layout; None: mAP cannot be measured.
+    no_truth: reason why there are no annotations; empty where there are.
     """
 
     contract: FeatureContract
@@ -70,7 +70,7 @@ class ShapeCase:
 def parity_videos(
     data: Path | None, model: nn.Module, *, contract: FeatureContract, bank: ClassBank, progress: Progress = silent
 ) -> ParityData:
-    """Take the validation videos of a data set, or simulate some where there is none; as the two functions below."""
+    """Take the validation videos of a data set (`validation_data`); without one, simulate some (`simulated_data`)."""
     if data is None:
         return simulated_data(model, contract=contract, bank=bank)
     return validation_data(data, contract=contract, bank=bank, outputs=output_specs(model), progress=progress)
@@ -90,7 +90,7 @@ def validation_data(
         root: the data set.
         contract: what the features must be, and what they are resampled to.
         bank: the vocabulary of the bundle.
-        outputs: of the detector; where they take much memory, fewer videos are taken.
+        outputs: the detector's outputs; if they need much memory, fewer videos are taken.
         progress: called with ("read validation videos", done, total).
 
     Raises:
@@ -131,7 +131,7 @@ def validation_data(
 
 
 def simulated_data(model: nn.Module, *, contract: FeatureContract, bank: ClassBank, seed: int = 0) -> ParityData:
-    """Simulate videos with CLIP's statistics, moved to the mean and scale of the training features if known."""
+    """Simulate videos with CLIP's statistics, shifted and scaled to the training features' if these are known."""
     rng = np.random.default_rng(seed)
     channels = contract.channels
     width = max(channels, _SMALLEST_SIMULATION)
@@ -172,7 +172,7 @@ def shape_cases(data: ParityData, *, config: ModelSettings, bank: ClassBank) -> 
     for n_videos, n_snippets, n_classes in sizes:
         videos = islice(cycle(data.videos), n_videos)
         batch = np.stack([resample(video.features, n_snippets) for video in videos])
-        cases.append(ShapeCase(batch, bank.embeddings[-n_classes:]))  # the last ones: not a prefix that hides an offset
+        cases.append(ShapeCase(batch, bank.embeddings[-n_classes:]))  # the last classes: a prefix would hide an offset
     return tuple(cases)
 
 
@@ -183,7 +183,7 @@ def _numbers(outputs: Sequence[TensorSpec], *, n_snippets: int, n_classes: int) 
 
 
 def _with_training_statistics(model: nn.Module, videos: list[ParityVideo]) -> tuple[tuple[ParityVideo, ...], str]:
-    """Give simulated features the mean and the scale of the detector's training features, if it knows them."""
+    """Shift and scale simulated features to the detector's training features, if it has their statistics."""
     known = next((module for module in model.modules() if isinstance(module, FeatureNormalization)), None)
     if known is None or not bool(known.center.any()):
         return tuple(videos), "with the statistics of CLIP features (the checkpoint stores none of its own)"
