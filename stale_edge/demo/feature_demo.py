@@ -1,4 +1,4 @@
-"""Run every stage of the demo in order, keep what each said, and write the report."""
+"""Run every stage of the demo in order, keep the results, and write the report."""
 
 import json
 from pathlib import Path
@@ -25,22 +25,22 @@ BENCH_LENGTHS = (100, 200, 400)
 
 
 def run_demo(out: Path, *, seed: int = 0, scale: float = 1.0, progress: Progress = silent) -> dict[str, Any]:
-    """Do the project's main job once, on data made on the spot.
+    """Run the project's main job once, on data that it makes itself.
 
     Everything stays in `out`: `data/`, `run/`, `bundle/`, `detections.json`, `demo.json`, `report.html`.
 
     Args:
         out: folder; must be empty, not exist, or hold an earlier demo, which is replaced.
-        seed: of the simulated task and of the training, >= 0.
-        scale: part of the videos, in (0, 1].
-        progress: called as the stages go on.
+        seed: seed of the simulated task and of the training, >= 0.
+        scale: share of the videos, in (0, 1].
+        progress: called during the stages.
 
     Returns:
         JSON values, schema `stale-edge-demo/1`.
 
     Raises:
-        DataError: `out` holds something that is no demo.
-        ParityError: an exported artifact decided differently; what was made before stays in `out`.
+        DataError: `out` holds files that are not a demo.
+        ParityError: an exported file failed the parity check; earlier results stay in `out`.
     """
     out = Path(out)
     make_room(out)

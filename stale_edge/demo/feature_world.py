@@ -18,7 +18,7 @@ from stale_edge.training.simulated_data import simulate_with_encoder
 from stale_edge.training.small_config import FIXED_PROMPTS, SMALL_TRAINING, small_model
 
 CHANNELS = 128
-"""C and D of the demo: image and text share one space, as in CLIP."""
+"""C and D of the demo, equal because image and text share one space, as in CLIP."""
 N_VIDEOS = 800
 EPOCHS, LINEAR_EPOCHS = 15, 10
 
@@ -28,9 +28,9 @@ def make_data_set(out: Path, *, seed: int, scale: float, shot_s: float = 0.0, pr
 
     Args:
         out: folder that does not exist yet.
-        seed: of the task and of the text encoder.
-        scale: part of the full number of videos, in (0, 1].
-        shot_s: mean seconds between cuts; 0: none.
+        seed: seed of the task and of the text encoder.
+        scale: share of the full number of videos, in (0, 1].
+        shot_s: mean seconds between cuts; 0: no cuts.
     """
     n_videos = max(40, round(N_VIDEOS * scale))
     config = SimulateConfig(n_videos=n_videos, channels=CHANNELS, seed=seed, shot_s=shot_s)
@@ -39,15 +39,15 @@ def make_data_set(out: Path, *, seed: int, scale: float, shot_s: float = 0.0, pr
 
 
 def training_config(data_set: DataSet, *, seed: int, architecture: str = "paper") -> Config:
-    """Choose the model and the training of the demo: small enough for minutes on two cores.
+    """Choose the settings of the demo: small enough to train in minutes on two cores.
 
-    STALE's were chosen on the world of seed 10, which nothing reports, the probe's on those of seeds 10 and 11. STALE's
-    were kept although seeds 0 and 1, which are reported, do better with ten epochs and no dropout of features on seen
-    classes (docs/deviations.md).
+    STALE's settings were chosen on the world of seed 10, the probe's on seeds 10 and 11; neither world is reported.
+    On seeds 0 and 1, which are reported, STALE does better on seen classes with ten epochs and no dropout of features;
+    its settings were kept all the same (docs/deviations.md).
 
     Args:
-        data_set: the one of `make_data_set`; its `splits/train.list` is trained on.
-        seed: of weights and order.
+        data_set: folder of `make_data_set`; training uses its `splits/train.list`.
+        seed: seed of weights and order.
         architecture: `paper`, or `linear` for the probe that it is compared with.
     """
     stale = Config(
@@ -59,7 +59,7 @@ def training_config(data_set: DataSet, *, seed: int, architecture: str = "paper"
 
 
 def linear_config(config: Config) -> Config:
-    """Choose the training of the linear probe that a detector is compared with, on the same videos and classes."""
+    """Choose the training of the linear probe for comparison, on the same videos and classes."""
     model = config.model
     train = dataclasses.replace(
         config.train, epochs=LINEAR_EPOCHS, learning_rate=3e-3, weight_decay=0.0, batch_size=16, validate_every=0

@@ -1,4 +1,4 @@
-"""What a demo found out, as one value: the JSON and the report are made from it."""
+"""The results of a demo as one value, from which the JSON and the report are made."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,8 @@ class Outcome:
     """Results of the stages of one demo, for the JSON and for the report.
 
     ladder: the training-free baseline, the linear probe, STALE.
-    unseen, on_device: the open set, its names read by PyTorch's text encoder, and by the bundle's own without torch.
+    unseen, on_device: results on the open set, with names embedded by PyTorch's text encoder, and by the bundle's own
+        without torch.
     """
 
     out: Path

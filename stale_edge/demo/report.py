@@ -65,7 +65,7 @@ def _content(outcome: Outcome, figures: dict[str, bytes], lanes: list[tuple[str,
 
 def _tiles(result: dict[str, Any]) -> list[dict[str, str]]:
     closed, unseen, int8 = result["closed_set"], result["open_set"], result["precisions"]["int8"]
-    # Only precisions that passed the parity check: what is fast and decides differently is no headline.
+    # Only precisions that passed the parity check.
     checked = [row for row in result["bench"] if row["precision"] in result["precisions"]]
     detectors = [row for row in checked if row["variant"] == "detector" and row["speedup"]]
     fastest = max(detectors, key=lambda row: row["speedup"])
@@ -83,7 +83,7 @@ def _tiles(result: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def artifact_row(artifact: dict[str, Any]) -> dict[str, str]:
-    """Lay out an artifact of an export report (`Exported.to_json`) for a table."""
+    """Format an artifact of an export report (`Exported.to_json`) as a table row."""
     parity = artifact["parity"]
     return {
         "file": artifact["file"],
@@ -96,12 +96,12 @@ def artifact_row(artifact: dict[str, Any]) -> dict[str, str]:
 
 
 def _timelines(outcome: Outcome) -> list[tuple[str, bytes]]:
-    """Draw validation videos with several actions: half of them of seen classes, half of unseen ones."""
+    """Draw validation videos with several actions, half with seen classes and half with unseen ones."""
     annotations = outcome.data_set.annotations.videos
     drawn = []
     for report in (outcome.closed, outcome.unseen):
         found = report.predictions["results"]
-        # Videos with the most actions say most; ties by name, so that the choice does not depend on the results.
+        # Videos with the most actions; ties by name, so that the choice does not depend on the results.
         videos = sorted(found, key=lambda video: (-len(annotations[video].actions), video))[: N_TIMELINES // 2]
         for video in videos:
             truth = [(action.label, action.start_s, action.end_s) for action in annotations[video].actions]

@@ -1,4 +1,4 @@
-"""What every demo needs: a folder of its own, and a clock for its stages."""
+"""Parts of every demo: its folder, the time of its stages, the linear probe, the table of detectors."""
 
 import shutil
 import time
@@ -21,7 +21,7 @@ def make_room(out: Path) -> None:
     """Empty the folder of an earlier demo; touch nothing else.
 
     Raises:
-        DataError: `out` holds something that is no demo.
+        DataError: `out` holds files that are not a demo.
     """
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / _STARTED_FILE).is_file())):
         raise DataError(f"{out} exists and holds no demo; give a folder that is empty or does not exist yet")
@@ -33,7 +33,7 @@ def make_room(out: Path) -> None:
 
 @contextmanager
 def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    """Note how long a stage took, in seconds."""
+    """Store the seconds that a stage took."""
     started = time.monotonic()
     yield
     seconds[stage] = round(time.monotonic() - started, 2)
@@ -50,7 +50,7 @@ def linear_rung(config: Config, data_set: DataSet, run: Path, *, progress: Progr
 
 
 def ladder_of(seen: EvaluationReport, unseen: EvaluationReport, *, linear: Rung) -> tuple[Rung, ...]:
-    """Put the training-free baseline, the linear probe and STALE one above the other.
+    """List the results of the training-free baseline, the linear probe and STALE.
 
     Raises:
         DataError: there is no baseline.

@@ -1,1 +1,1 @@
-"""A small world that is real all the way: rendered mp4 files, a tiny CLIP, STALE, a bundle, detections."""
+"""The demo on rendered videos: mp4 files, a tiny CLIP, STALE, a bundle, detections."""

@@ -1,4 +1,4 @@
-"""The vocabulary of the rendered world: what can be shown, which of it has a name, and how it is put into words."""
+"""The vocabulary of the rendered videos: actors, named actions, and captions."""
 
 import itertools
 from typing import NamedTuple
@@ -15,11 +15,11 @@ COLOURS = {
 SHAPES = ("circle", "square", "triangle", "star", "cross")
 MANNERS = ("bouncing", "spinning", "sliding", "pulsing", "splitting")
 RESTING = ""
-"""The manner of what does nothing."""
+"""Manner of an actor that does not move."""
 
 
 class Actor(NamedTuple):
-    """One thing and what it does: a colour, a shape, and a manner or `RESTING`."""
+    """One actor: a colour, a shape, and a manner of moving or `RESTING`."""
 
     colour: str
     shape: str
@@ -27,7 +27,7 @@ class Actor(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The class name, such as "red circle bouncing"; of what rests, colour and shape."""
+        """The class name, such as "red circle bouncing"; colour and shape alone if it rests."""
         return " ".join(filter(None, self))
 
 
@@ -35,7 +35,7 @@ def _actor(name: str) -> Actor:
     return Actor(*name.split())
 
 
-# Many names differ in one word from another one, so that colour, shape and manner all have to be seen.
+# Many pairs of names differ in one word only, so that colour, shape and manner are all needed.
 SEEN = tuple(
     map(
         _actor,
@@ -75,18 +75,18 @@ UNSEEN = tuple(
         ),
     )
 )
-"""The actions of the open-set test: nothing is trained on them, neither STALE nor the tiny CLIP. Every word of them
-occurs in SEEN, the combination nowhere."""
+"""The actions of the open-set test: neither STALE nor the tiny CLIP is trained on them. SEEN contains each of their
+words, but none of the combinations."""
 
 
 def captioned_actors() -> tuple[Actor, ...]:
-    """List what the tiny CLIP is shown: every combination, resting ones too, but none of the unseen actions."""
+    """List the actors that the tiny CLIP is trained on: all, resting ones too, except the unseen actions."""
     combinations = itertools.product(COLOURS, SHAPES, (*MANNERS, RESTING))
     return tuple(actor for parts in combinations if (actor := Actor(*parts)) not in UNSEEN)
 
 
 def captions(actor: Actor) -> tuple[str, ...]:
-    """Put an actor into words in several ways, the plain class name first."""
+    """Write several captions for an actor, the class name first."""
     thing = f"{actor.colour} {actor.shape}"
     if actor.manner == RESTING:
         return (thing, f"a {thing}", f"a {thing} at rest")

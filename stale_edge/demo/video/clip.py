@@ -1,4 +1,4 @@
-"""A tiny CLIP in the format of the real one: built, trained on frames and captions, saved as transformers reads it."""
+"""Build a tiny CLIP, train it on frames and captions, and save it in the format of transformers."""
 
 import json
 import math
@@ -24,7 +24,7 @@ IMAGE_WIDTH, IMAGE_LAYERS = 96, 3
 TEXT_WIDTH, TEXT_LAYERS = 96, 2
 HEADS = 4
 DIM = 96
-"""Width of the space that images and texts share: C and D of everything after."""
+"""Width of the space that images and texts share: C and D of the later stages."""
 PREPROCESSING = {
     "image_processor_type": "CLIPImageProcessor",
     "do_resize": True,
@@ -39,7 +39,7 @@ PREPROCESSING = {
     "image_std": list(CLIP_STD),
     "do_convert_rgb": True,
 }
-"""What `preprocessor_config.json` says, as in the folders of the real one."""
+"""Content of `preprocessor_config.json`, as in the folders of the real CLIP."""
 START, END = "<|startoftext|>", "<|endoftext|>"
 MAX_TOKENS = 32
 
@@ -47,16 +47,16 @@ BATCH_SIZE = 64
 LEARNING_RATE = 1.5e-3
 WEIGHT_DECAY = 0.05
 WARMUP = 0.06
-"""Part of the steps in which the learning rate rises."""
+"""Share of the steps in which the learning rate rises."""
 LARGEST_SCALE = 100.0
 """CLIP's own bound on the logit scale."""
 
 
 @dataclass(frozen=True)
 class CaptionedFrames:
-    """What the tiny CLIP learns from.
+    """Training data of the tiny CLIP.
 
-    pixels: (N, 3, IMAGE_SIZE, IMAGE_SIZE) float16, prepared as CLIP prepares pictures. actors: who acts in each.
+    pixels: (N, 3, IMAGE_SIZE, IMAGE_SIZE) float16, preprocessed as in CLIP. actors: the actor in each frame.
     """
 
     pixels: NDArray[np.float16]
@@ -65,7 +65,7 @@ class CaptionedFrames:
 
 @dataclass(frozen=True)
 class ClipTraining:
-    """How the tiny CLIP was trained; losses: one a step."""
+    """Result of training the tiny CLIP; losses: one per step."""
 
     parameters: int
     frames: int
@@ -83,17 +83,17 @@ class ClipTraining:
 def train_clip(
     frames: CaptionedFrames, folder: Path, *, epochs: int, seed: int, progress: Progress = silent
 ) -> ClipTraining:
-    """Teach a fresh CLIP which caption belongs to which frame, and save it.
+    """Train a new CLIP on frames and captions, and save it.
 
-    The loss is CLIP's symmetric cross entropy (Radford et al., arXiv:2103.00020, Figure 3). In a small world several
-    frames of a batch deserve the same caption; such pairs share the target evenly and are no negatives of each other.
+    The loss is CLIP's symmetric cross entropy (Radford et al., arXiv:2103.00020, Figure 3). Here several frames
+    of a batch may have the same caption: such pairs share the target evenly and are not negatives of each other.
 
     Args:
-        frames: with captions.
-        folder: made if missing; afterwards it holds config.json, model.safetensors, preprocessor_config.json and the
-            tokenizer, as a CLIP folder of transformers does.
-        epochs: passes over the frames, >= 1.
-        seed: of weights, order, flips and wording.
+        frames: frames and their actors.
+        folder: made if missing; the function writes config.json, model.safetensors, preprocessor_config.json and the
+            tokenizer, as in a CLIP folder of transformers.
+        epochs: number of passes over the frames, >= 1.
+        seed: seed of weights, order, flips and wording.
         progress: called after every step.
     """
     with torch.random.fork_rng(devices=[]):
@@ -112,7 +112,7 @@ def train_clip(
 
 
 def make_tokenizer() -> Any:
-    """Learn a byte-pair vocabulary in CLIP's form from the captions; other words fall apart into characters."""
+    """Train a byte-pair tokenizer in CLIP's format on the captions; it splits other words into characters."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
     from transformers import CLIPTokenizer
 
@@ -131,7 +131,7 @@ def make_tokenizer() -> Any:
 
 
 def save_clip(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write a CLIP folder as transformers does, image preprocessing included."""
+    """Write a CLIP folder in the format of transformers, with the image preprocessing."""
     folder.mkdir(parents=True, exist_ok=True)
     with quiet_transformers():
         model.save_pretrained(folder)
@@ -209,7 +209,7 @@ def _fit(
 
 
 def _loss(model: Any, tokenizer: Any, pixels: Tensor, actors: Sequence[Actor], rng: np.random.Generator) -> Tensor:
-    """Compare a batch of images (B, 3, H, W) with one wording of every actor in it."""
+    """Compute the loss of a batch of images (B, 3, H, W) and one caption for each actor in it."""
     present = sorted(set(actors))
     texts = [(wordings := captions(actor))[int(rng.integers(len(wordings)))] for actor in present]
     tokens = tokenizer(texts, padding=True, return_tensors="pt")
@@ -222,7 +222,7 @@ def _loss(model: Any, tokenizer: Any, pixels: Tensor, actors: Sequence[Actor], r
 
 
 def _schedule(n_steps: int) -> Callable[[int], float]:
-    """Rise for a while, then fall along a cosine."""
+    """Make the schedule of the learning rate factor: linear warm-up, then cosine decay."""
 
     def factor(step: int) -> float:
         warmup = max(1, round(WARMUP * n_steps))

@@ -1,7 +1,7 @@
-"""Draw shapes and what they do on an image, with smooth edges: signed distances on the grid of pixels.
+"""Draw shapes and their motion on an image, with smooth edges from signed distances on the pixel grid.
 
-One frame must show what an actor does, since CLIP sees frames one by one: bouncing leaves ghosts of the hop behind,
-spinning has whirl lines around it, sliding draws streaks, pulsing sends rings out, splitting comes apart in quarters.
+CLIP encodes single frames, so one frame must show the motion: bouncing leaves ghosts of the hop, spinning has whirl
+lines, sliding has streaks, pulsing has rings, and splitting divides the shape into quarters.
 """
 
 import math
@@ -17,18 +17,18 @@ OUTLINE = 0.14
 """Width of the dark rim, in radii."""
 GHOSTS = 4
 LIGHT = np.array([-0.5, -0.8], dtype=np.float32)
-"""Where the light comes from."""
+"""Direction of the light."""
 
 Pixels = NDArray[Any]
-"""float32; a picture (side, side, 3) of RGB in [0, 1], or one value a pixel."""
+"""float32; a picture (side, side, 3) of RGB in [0, 1], or one value per pixel."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where an actor is and how it moves; lengths in parts of the frame's side.
+    """Position and motion of an actor; lengths as fractions of the frame's side.
 
-    x, y: the middle of its home. radius: of the shape. angle: of the shape at rest, in radians. reach: how far it
-    moves. speed: turns, hops or beats a second. phase: in [0, 1), where in its cycle it begins.
+    x, y: centre of its motion. radius: radius of the shape. angle: angle of the shape at rest, in radians. reach: how
+    far it moves. speed: turns, hops or beats per second. phase: phase of its cycle at the start, in [0, 1).
     """
 
     x: float
@@ -45,9 +45,9 @@ def draw(image: Pixels, actor: Actor, place: Place, time_s: float) -> None:
 
     Args:
         image: (side, side, 3) float32 RGB in [0, 1]; changed in place.
-        actor: what it is and does.
-        place: where, and how fast.
-        time_s: seconds since it began.
+        actor: colour, shape and manner.
+        place: position and motion.
+        time_s: seconds since its start.
     """
     side = image.shape[0]
     canvas = _Canvas(image, actor.shape, np.array(COLOURS[actor.colour], dtype=np.float32))
@@ -83,7 +83,7 @@ def draw(image: Pixels, actor: Actor, place: Place, time_s: float) -> None:
 
 
 class _Canvas:
-    """An image, and the shape and colour to draw with."""
+    """Draws one shape and colour on an image."""
 
     def __init__(self, image: Pixels, shape: str, colour: Pixels) -> None:
         self.image, self.kind, self.colour = image, shape, colour
@@ -91,7 +91,7 @@ class _Canvas:
     def shape(
         self, x: float, y: float, radius: float, angle: float, opacity: float = 1.0, *, solid: bool = True
     ) -> None:
-        """Draw the shape; a ghost, which is not solid, has no rim and no shading."""
+        """Draw the shape; a ghost (not solid) has no rim and no shading."""
         window, u, v = self._local(x, y, radius, angle, margin=1.3)
         distance = signed_distance(self.kind, u, v)
         coverage = _coverage(distance, radius) * opacity
@@ -104,7 +104,7 @@ class _Canvas:
         self._blend(window, fill, coverage)
 
     def quarters(self, x: float, y: float, radius: float, angle: float, apart: float) -> None:
-        """Draw the shape in four parts that flew `apart` radii away from the middle along both axes."""
+        """Draw the shape in four parts, each moved `apart` radii away from the middle along both axes."""
         window, u, v = self._local(x, y, radius, angle, margin=1.4 + apart)
         u_home, v_home = u - np.sign(u) * apart, v - np.sign(v) * apart
         outside_part = apart - np.minimum(np.abs(u), np.abs(v))
@@ -113,7 +113,7 @@ class _Canvas:
         self._blend(window, self.colour * (1 - 0.72 * rim), _coverage(distance, radius))
 
     def whirl(self, x: float, y: float, radius: float, angle: float) -> None:
-        """Draw three arcs around the middle that fade out behind the turn."""
+        """Draw three arcs around the middle that fade out against the direction of the turn."""
         window, u, v = self._local(x, y, radius, 0.0, margin=1.25)
         ring = np.abs(np.hypot(u, v) - 1.0) - 0.09
         around = np.mod(angle - np.arctan2(v, u), 2 * math.pi / 3) / (2 * math.pi / 3)  # 0 at the head of an arc
@@ -121,7 +121,7 @@ class _Canvas:
         self._blend(window, 0.55 * self.colour + 0.45, _coverage(ring, radius) * fade)
 
     def streaks(self, x: float, y: float, radius: float, heading: float) -> None:
-        """Draw lines of speed behind the shape."""
+        """Draw streaks behind the shape."""
         window, u, v = self._local(x, y, radius, 0.0, margin=3.4)
         behind = -heading * u
         fade = np.clip((3.2 - behind) / 2.6, 0, 1) * (behind > 0.2)
@@ -130,7 +130,7 @@ class _Canvas:
         self._blend(window, 0.6 * self.colour + 0.4, 0.85 * coverage)
 
     def rings(self, x: float, y: float, radius: float, angle: float, phase: float) -> None:
-        """Draw outlines of the shape that run outward and fade."""
+        """Draw outlines of the shape that grow and fade."""
         window, u, v = self._local(x, y, radius, angle, margin=2.5)
         for number in range(2):
             scale = 1.25 + 0.5 * (number + phase)
@@ -138,7 +138,7 @@ class _Canvas:
             self._blend(window, 0.7 * self.colour + 0.3, _coverage(distance, radius) * min(1.0, 2.3 - scale + 0.35))
 
     def _local(self, x: float, y: float, radius: float, angle: float, *, margin: float) -> tuple[Any, Pixels, Pixels]:
-        """Cut out a window around the shape; gives it and the coordinates in it, in radii."""
+        """Give a window of the image around the shape, and the coordinates in it, in radii."""
         side, reach = self.image.shape[0], margin * radius + 1
         low_x, high_x = max(0, int(x - reach)), min(side, int(x + reach) + 1)
         low_y, high_y = max(0, int(y - reach)), min(side, int(y + reach) + 1)
@@ -155,11 +155,11 @@ class _Canvas:
 
 
 def signed_distance(shape: str, u: Pixels, v: Pixels) -> Pixels:
-    """Measure how far points lie outside a shape of radius 1 around the origin, below 0 inside.
+    """Compute the signed distance to a shape of radius 1 around the origin, < 0 inside.
 
     Args:
         shape: one of `SHAPES`.
-        u, v: coordinates to the right and down, of one shape.
+        u, v: coordinates to the right and down, arrays of the same shape.
 
     Raises:
         ValueError: there is no such shape.
@@ -183,7 +183,7 @@ def signed_distance(shape: str, u: Pixels, v: Pixels) -> Pixels:
 
 
 def _star(u: Pixels, v: Pixels, inner: float = 0.46) -> Pixels:
-    """Fold the plane onto half a point of a five-pointed star; its edge is one straight line there."""
+    """Fold the plane onto half a point of a five-pointed star, whose edge there is one straight line."""
     step = 2 * math.pi / 5
     angle = np.abs(np.mod(np.arctan2(u, -v) + step / 2, step) - step / 2)
     radius = np.hypot(u, v)
@@ -195,5 +195,5 @@ def _star(u: Pixels, v: Pixels, inner: float = 0.46) -> Pixels:
 
 
 def _coverage(distance: Pixels, radius: float) -> Pixels:
-    """Say how much of each pixel a shape covers, by the distance in radii."""
+    """Compute the share of each pixel that a shape covers, from the distance in radii."""
     return np.asarray(np.clip(0.5 - distance * radius, 0, 1))

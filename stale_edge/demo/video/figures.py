@@ -1,4 +1,4 @@
-"""Figures of the demo's report: what the actions look like, and a video's pictures above what was found in it."""
+"""Figures of the demo's report: pictures of the actions, and pictures of a video above its detections."""
 
 import io
 from collections.abc import Sequence
@@ -56,15 +56,15 @@ def film_timeline(
     title: str,
     min_score: float,
 ) -> bytes:
-    """Draw a video's pictures along its time, and below them a lane a class: annotated above, detected below.
+    """Draw pictures of a video over time, and below them one lane per class: annotations above, detections below.
 
     Args:
-        video: the file the pictures are read from.
-        detections: of this video.
+        video: video file.
+        detections: detections in this video.
         truth: (label, start_s, end_s) of every annotated action.
         duration_s: length of the video in seconds, > 0.
-        title: printed above.
-        min_score: detections below are left out.
+        title: title of the figure.
+        min_score: detections with a lower score are left out.
 
     Returns:
         A PNG.
@@ -117,7 +117,7 @@ def film_timeline(
 
 
 def clip_curve(losses: Sequence[float]) -> bytes:
-    """Draw the loss of the tiny CLIP over its steps, smoothed over a hundredth of them.
+    """Draw the loss of the tiny CLIP over the steps, smoothed over a hundredth of them.
 
     Returns:
         A PNG.
@@ -138,14 +138,14 @@ def clip_curve(losses: Sequence[float]) -> bytes:
 
 
 def _strip(video: Path) -> NDArray[np.uint8]:
-    """Read pictures at even distances and put them side by side."""
+    """Read pictures at equal time steps and put them side by side."""
     pictures = list(read_frames(video, fps=2))
     places = (np.arange(STRIP_PICTURES) + 0.5) * len(pictures) / STRIP_PICTURES
     return np.concatenate([pictures[int(place)][1] for place in places], axis=1)
 
 
 def _lane_colour(label: str) -> tuple[float, float, float]:
-    """Give the lane the colour that the class is named after; what is white on screen is grey on paper."""
+    """Give the colour in the class name; white becomes grey, to be visible on paper."""
     red, green, blue = COLOURS.get(label.split(" ")[0], (0.07, 0.36, 0.65))
     return (0.35, 0.38, 0.42) if min(red, green, blue) > 0.9 else (red, green, blue)
 

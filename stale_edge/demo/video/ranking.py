@@ -1,4 +1,4 @@
-"""What chance makes of the same segments: the yardstick of the open-set test."""
+"""Random ranking of the same segments: the baseline of the open-set test."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ TIOU = 0.5
 
 
 def map_at_half(truth: dict[str, Any], predictions: dict[str, Any], *, classes: Sequence[str]) -> float:
-    """Compute mAP at tIoU 0.5 of the subset `validation`, in percent; both in ActivityNet's layout."""
+    """Compute mAP at tIoU 0.5 of the subset `validation`, in percent; both arguments are in ActivityNet's layout."""
     found = mean_average_precision(truth, predictions, subset="validation", tiou_thresholds=(TIOU,), classes=classes)
     return float(found.mAP[0])
 
@@ -20,13 +20,13 @@ def map_at_half(truth: dict[str, Any], predictions: dict[str, Any], *, classes: 
 def random_ranking(
     truth: dict[str, Any], predictions: dict[str, Any], *, classes: Sequence[str], seed: int, draws: int = DRAWS
 ) -> float:
-    """Rank the same detections at random: same segments, same labels, scores drawn anew; mAP@0.5 in percent.
+    """Compute mAP@0.5, in percent, of the same segments and labels with random scores.
 
     Args:
         truth, predictions: in ActivityNet's layout.
-        classes: those that are scored.
-        seed: of the draws.
-        draws: rankings averaged over, >= 1.
+        classes: classes to evaluate.
+        seed: seed of the scores.
+        draws: number of rankings to average, >= 1.
     """
     rng = np.random.default_rng(seed)
     return float(np.mean([map_at_half(truth, _shuffled(predictions, rng), classes=classes) for _ in range(draws)]))

@@ -21,11 +21,11 @@ SIDE = 128
 CODEC = "libx264"
 QUALITY = {"crf": "18", "preset": "veryfast", "threads": "1"}
 VIDEOS_WORTH_A_PROCESS = 4
-"""A process takes about as long to start as this many videos to render."""
+"""Number of videos that take as long to render as a process takes to start."""
 
 
 def frames(script: Script, *, side: int = SIDE) -> Iterator[NDArray[np.uint8]]:
-    """Draw a video frame by frame: (side, side, 3) uint8 RGB, `FPS` a second."""
+    """Draw a video frame by frame: (side, side, 3) uint8 RGB, `FPS` frames per second."""
     scene, shown = None, -1
     for number in range(round(script.duration_s * FPS)):
         time_s = number / FPS
@@ -52,11 +52,11 @@ def render(script: Script, path: Path, *, side: int = SIDE) -> None:
 
 
 def render_all(scripts: Sequence[Script], paths: Sequence[Path], *, stage: str, progress: Progress = silent) -> None:
-    """Write many videos, one process a core this process may use.
+    """Write many videos, with one process for each core that this process may use.
 
     Args:
-        scripts: one a file.
-        paths: where to; their folders exist.
+        scripts: one script per file.
+        paths: output files; their folders must exist.
         stage: name for `progress`.
         progress: called with (stage, done, total).
     """
@@ -67,7 +67,7 @@ def render_all(scripts: Sequence[Script], paths: Sequence[Path], *, stage: str, 
             render(script, path)
             progress(stage, done, len(scripts))
         return
-    # Spawned, since a fork of a process in which libraries run threads may hang.
+    # Spawned: a fork of a process whose libraries run threads may hang.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         jobs = [pool.submit(render, script, path) for script, path in zip(scripts, paths, strict=True)]
         for done, job in enumerate(as_completed(jobs), start=1):

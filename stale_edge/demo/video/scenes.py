@@ -1,4 +1,4 @@
-"""Scenes to act in: textured, cluttered, lit, and panned over by the camera."""
+"""Backgrounds with texture, clutter and light, seen by a moving camera."""
 
 import math
 
@@ -8,16 +8,16 @@ from stale_edge.demo.video.actions import COLOURS, RESTING, SHAPES, Actor
 from stale_edge.demo.video.drawing import Pixels, Place, draw
 
 MARGIN = 0.25
-"""How much larger than the frame a scene is, on every side together, for the camera to move in."""
+"""Space for the camera to move: how much larger than the frame a scene is, both sides together."""
 TEXTURES = ("clouds", "stripes", "tiles", "hills", "spots")
 
 
 class Scene:
-    """A background that is painted once and looked at through a moving camera.
+    """A background that is painted once and shown by a moving camera.
 
     Args:
         rng: draws texture, colours, clutter, light and the camera's path.
-        side: of a frame, in pixels.
+        side: width and height of a frame, in pixels.
     """
 
     def __init__(self, rng: np.random.Generator, side: int) -> None:
@@ -28,7 +28,7 @@ class Scene:
         self._flicker = rng.uniform(0.02, 0.08)
 
     def frame(self, time_s: float) -> Pixels:
-        """Show the scene at a time: (side, side, 3) float32 in [0, 1], a fresh array."""
+        """Give the frame at a time: (side, side, 3) float32 in [0, 1], a new array."""
         room = self._image.shape[0] - self.side
         wave = np.sin(self._phase + self._speed * time_s * 2 * math.pi / 4)
         left, top = (round((0.5 + 0.5 * float(value)) * room) for value in wave[:2])
@@ -50,7 +50,7 @@ def _paint(rng: np.random.Generator, side: int) -> Pixels:
 
 
 def _clutter(image: Pixels, rng: np.random.Generator) -> None:
-    """Leave a small thing lying about: any colour and shape, half of them pale."""
+    """Paint a small object of any colour and shape; half of them are pale."""
     actor = Actor(str(rng.choice(list(COLOURS))), str(rng.choice(SHAPES)), RESTING)
     x, y = rng.uniform(0.03, 0.97, 2)
     place = Place(x, y, float(rng.uniform(0.02, 0.045)), float(rng.uniform(0, 2 * math.pi)), 0, 0, 0)
@@ -61,7 +61,7 @@ def _clutter(image: Pixels, rng: np.random.Generator) -> None:
 
 
 def _palette(rng: np.random.Generator) -> tuple[Pixels, Pixels]:
-    """Choose two muted colours: no actor's colour is that grey."""
+    """Choose two muted colours, greyer than any actor's colour."""
 
     def muted(low: float, high: float) -> Pixels:
         grey = rng.uniform(low, high)

@@ -1,4 +1,4 @@
-"""Scripts: what happens when in a video, before a pixel is drawn."""
+"""Scripts: the actors of a video and their times."""
 
 import math
 from collections.abc import Sequence
@@ -10,19 +10,19 @@ from stale_edge.demo.video.actions import COLOURS, RESTING, SHAPES, Actor
 from stale_edge.demo.video.drawing import Place
 
 FPS = 8
-"""Frames a second of every rendered video."""
+"""Frames per second of every rendered video."""
 SHOT_S = 0.5
-"""Length of one captioned shot of the tiny CLIP's videos."""
+"""Seconds of one captioned shot in the tiny CLIP's videos."""
 SHOTS_PER_VIDEO = 120
 MEAN_SCENE_S = 12.0
-"""How long a scene lasts on average; the camera cuts without regard to what is going on."""
+"""Mean seconds of a scene; cuts do not depend on the actions."""
 BYSTANDERS = 0.3
-"""How often something rests in a corner while another thing acts."""
+"""Probability that an actor rests in a corner while another one acts."""
 
 
 @dataclass(frozen=True)
 class Appearance:
-    """An actor on screen from `start_s` to `end_s`, at its place; a bystander is not what a caption speaks of."""
+    """An actor on screen from `start_s` to `end_s`, at its place; captions do not mention a bystander."""
 
     actor: Actor
     place: Place
@@ -35,8 +35,8 @@ class Appearance:
 class Script:
     """One video.
 
-    duration_s: its length. cuts: when each scene begins, the first at 0. appearances: who is on screen, in the order of
-    drawing. seed: of the scenes, any sequence of integers >= 0.
+    duration_s: length of the video. cuts: start of each scene, the first at 0. appearances: actors on screen, in the
+    order of drawing. seed: seed of the scenes, any sequence of integers >= 0.
     """
 
     duration_s: float
@@ -46,24 +46,24 @@ class Script:
 
     @property
     def actions(self) -> tuple[Appearance, ...]:
-        """The appearances in which something happens, by time."""
+        """The appearances with an action, by time."""
         acting = (appearance for appearance in self.appearances if appearance.actor.manner != RESTING)
         return tuple(sorted(acting, key=lambda appearance: appearance.start_s))
 
     @property
     def shots(self) -> tuple[Appearance, ...]:
-        """The appearances that captions speak of."""
+        """The appearances that captions describe."""
         return tuple(appearance for appearance in self.appearances if not appearance.bystander)
 
 
 def untrimmed_script(actions: Sequence[Actor], seed: tuple[int, ...]) -> Script:
     """Write an untrimmed video of 36 to 60 seconds: two to four of the actions, with pauses and distractors between.
 
-    In most pauses something rests: often the very thing that acted or will act, so that its look alone says nothing.
+    In most pauses an actor rests: often the one that acted or will act, so that its look alone does not show an action.
 
     Args:
-        actions: those that may be shown; one video shows at most two different ones.
-        seed: of everything.
+        actions: allowed actions; one video shows at most two different ones.
+        seed: seed of all random numbers.
     """
     rng = np.random.default_rng(seed)
     cast = [actions[int(i)] for i in rng.choice(len(actions), size=min(2, len(actions)), replace=False)]
@@ -84,12 +84,12 @@ def untrimmed_script(actions: Sequence[Actor], seed: tuple[int, ...]) -> Script:
 
 
 def captioned_script(actors: Sequence[Actor], seed: tuple[int, ...], *, n_shots: int = SHOTS_PER_VIDEO) -> Script:
-    """Write a video of short shots, each a scene of its own with one actor in it: frames to learn words from.
+    """Write a video of short captioned shots, each with its own scene and one actor.
 
     Args:
-        actors: one a shot, drawn at random, resting ones among them.
-        seed: of everything.
-        n_shots: of `SHOT_S` seconds.
+        actors: one is drawn at random for each shot; some rest.
+        seed: seed of all random numbers.
+        n_shots: number of shots of `SHOT_S` seconds.
     """
     rng = np.random.default_rng(seed)
     appearances: list[Appearance] = []
@@ -102,7 +102,7 @@ def captioned_script(actors: Sequence[Actor], seed: tuple[int, ...], *, n_shots:
 
 
 def _pause(rng: np.random.Generator, actor: Actor, place: Place, start_s: float, end_s: float) -> list[Appearance]:
-    """Fill a pause: with nothing, with what acts before or after it at rest, or with something else at rest."""
+    """Fill a pause with nothing, with the actor before or after it at rest, or with another actor at rest."""
     choice = rng.random()
     if choice < 0.25:
         return []

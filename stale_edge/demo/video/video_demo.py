@@ -1,4 +1,4 @@
-"""From nothing to detections in videos of actions that nothing was trained on: every stage, by the public functions."""
+"""Run every stage from rendered videos to detections of actions that were not in the training, by public functions."""
 
 import dataclasses
 import json
@@ -38,38 +38,38 @@ from stale_edge.training.small_config import SMALL_TRAINING, small_model
 from stale_edge.video import ClipPreprocess
 
 STRIDE = 4
-"""Frames a snippet: two snippets a second."""
+"""Frames per snippet: two snippets per second."""
 CLIP_EPOCHS = 6
 EPOCHS = 16
 N_SNIPPETS = 100
-"""T that every video is resampled to."""
+"""T, to which every video is resampled."""
 DROPOUT = 0.3
 BATCH = 16
-"""Pictures encoded together."""
+"""Number of pictures encoded at once."""
 RESULT_FILE = "demo.json"
 REPORT_FILE = "report.html"
 N_SHOWN = 4
-"""Videos that are detected in one by one, each into a page and subtitles."""
+"""Number of videos for which a page and subtitles are written."""
 
 
 def run_video_demo(out: Path, *, seed: int = 0, scale: float = 1.0, progress: Progress = silent) -> dict[str, Any]:
-    """Render videos, train a tiny CLIP, train STALE on some actions, and find others in videos never seen.
+    """Render videos, train a tiny CLIP, train STALE on some actions, and find other actions in new videos.
 
-    Everything stays in `out`: `captioned/` and `clip/` (what the tiny CLIP saw, and the CLIP), `encoder/`, `data/` (a
+    Everything stays in `out`: `captioned/` and `clip/` (the tiny CLIP and its training data), `encoder/`, `data/` (a
     data set folder with `videos/`), `run/`, `bundle/` (the encoder inside), `detections/`, `demo.json`, `report.html`.
 
     Args:
         out: folder; must be empty, not exist, or hold an earlier demo, which is replaced.
-        seed: of the videos and of both trainings, >= 0.
-        scale: part of the videos, in (0, 1].
-        progress: called as the stages go on.
+        seed: seed of the videos and of both trainings, >= 0.
+        scale: share of the videos, in (0, 1].
+        progress: called during the stages.
 
     Returns:
         JSON values, schema `stale-edge-demo-video/1`.
 
     Raises:
-        DataError: `out` holds something that is no demo.
-        ParityError: an exported file decided differently; what was made before stays in `out`.
+        DataError: `out` holds files that are not a demo.
+        ParityError: an exported file failed the parity check; earlier results stay in `out`.
     """
     out = Path(out)
     make_room(out)
@@ -141,7 +141,7 @@ def run_video_demo(out: Path, *, seed: int = 0, scale: float = 1.0, progress: Pr
 
 
 def _shown(data_set: DataSet, prefix: str) -> tuple[str, ...]:
-    """Choose the videos with the most different actions, then the most; ties by name, never by what was found."""
+    """Choose the videos with the most different actions, then the most actions; ties by name, not by detections."""
     annotations = data_set.annotations.videos
 
     def interest(video: str) -> tuple[int, int, str]:
@@ -155,10 +155,10 @@ def _shown(data_set: DataSet, prefix: str) -> tuple[str, ...]:
 def _detect(
     out: Path, bundle: Path, data_set: DataSet, shown: tuple[str, ...], progress: Progress
 ) -> tuple[dict[str, Any], StageTimings]:
-    """Detect in the mp4 files of every test video, all into one JSON; in a few into a page and subtitles too.
+    """Detect in the mp4 files of all test videos and write one JSON; for a few, also write a page and subtitles.
 
     Returns:
-        The detections in ActivityNet's layout, and where the time went.
+        The detections in ActivityNet's layout, and the seconds of each stage.
     """
     videos = data_set.root / VIDEOS_FOLDER
     everything = [videos / f"{video}.mp4" for video in data_set.videos("validation")]
@@ -175,21 +175,21 @@ def _detect(
 
 
 def training_config(data: Path, clip: Path, *, seed: int) -> Config:
-    """Choose the model and the training: small enough for a minute on two cores.
+    """Choose the settings of model and training: small enough for a minute on two cores.
 
     Args:
-        data: the data set folder; its `splits/train.list` is trained on.
-        clip: the tiny CLIP, whose text tower reads the class names.
-        seed: of weights and order.
+        data: data set folder; training uses its `splits/train.list`.
+        clip: folder of the tiny CLIP, whose text tower embeds the class names.
+        seed: seed of weights and order.
     """
     return Config(
-        # Bare names, as in the captions: contexts would be learned on the classes of the training alone.
+        # Class names alone, as in the captions: contexts would be learned on the training classes only.
         model=dataclasses.replace(small_model(DIM, DIM, TextConfig(source=str(clip), n_contexts=0)), dropout=DROPOUT),
         train=dataclasses.replace(
             SMALL_TRAINING,
             epochs=EPOCHS,
             n_snippets=N_SNIPPETS,
-            validate_every=EPOCHS,  # once: nothing is chosen by the test videos
+            validate_every=EPOCHS,  # once, at the end: test videos choose nothing
             seed=seed,
             device="cpu",
         ),

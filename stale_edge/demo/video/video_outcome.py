@@ -1,4 +1,4 @@
-"""What a video demo found out, as one value: the JSON and the report are made from it."""
+"""The results of a video demo as one value, from which the JSON and the report are made."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,10 +22,11 @@ SCHEMA = "stale-edge-demo-video/1"
 
 @dataclass(frozen=True)
 class SetResult:
-    """How well the actions of one set were found, in percent.
+    """mAP on one set of actions, in percent.
 
-    map_50: mAP at tIoU 0.5. average_map: over 0.50:0.05:0.95. baseline_map_50, baseline_average_map: of cosine with the
-    class names, without STALE. random_map_50: of the same detections, ranked at random.
+    map_50: mAP at tIoU 0.5. average_map: average mAP over 0.50:0.05:0.95. baseline_map_50, baseline_average_map: the
+    same of the cosine with the class names, without STALE. random_map_50: mAP at tIoU 0.5 of the same detections with
+    random scores.
     """
 
     report: EvaluationReport
@@ -53,10 +54,10 @@ class VideoOutcome:
     """Results of the stages of one demo.
 
     ladder: the training-free baseline, the linear probe, STALE.
-    detected: in the mp4 files of the test videos, by the bundle, asked for every name at once; ActivityNet's layout.
+    detected: detections of the bundle in the mp4 files of the test videos, for all names at once; ActivityNet's layout.
     together: mAP@0.5 of those detections, over the seen actions and over the unseen ones, in percent.
-    timings: where the time went from the mp4 files of the test videos to detections.
-    shown: names of the videos that were detected in one by one, with HTML and SRT.
+    timings: seconds of each stage from the mp4 files of the test videos to detections.
+    shown: names of the videos with an HTML page and SRT subtitles.
     """
 
     out: Path
@@ -97,7 +98,7 @@ class VideoOutcome:
 
 
 def evaluate_set(report: EvaluationReport, data_set: DataSet, *, classes: Sequence[str], seed: int) -> SetResult:
-    """Put an evaluation beside the training-free baseline and the random ranking.
+    """Combine an evaluation with the training-free baseline and the random ranking.
 
     Raises:
         DataError: there is no baseline.
@@ -116,7 +117,7 @@ def evaluate_set(report: EvaluationReport, data_set: DataSet, *, classes: Sequen
 
 
 def evaluate_together(detected: dict[str, Any], data_set: DataSet) -> dict[str, float]:
-    """Measure mAP@0.5 where every name is looked for at once, so that seen actions compete with unseen ones."""
+    """Measure mAP@0.5 of detections for all names at once, where seen and unseen actions compete."""
     truth = data_set.annotations.to_layout()
     parts = {"seen": SEEN, "unseen": UNSEEN}
     return {

@@ -16,7 +16,7 @@ from stale_edge.report.figures import loss_curve
 from stale_edge.segments import Detection
 
 SHOWN_PART = 0.5
-"""Detections that score less than this part of the best one of their video are not drawn."""
+"""Detections that score less than this fraction of the best score of their video are not drawn."""
 
 
 def write_video_report(outcome: VideoOutcome, path: Path) -> None:

@@ -17,20 +17,20 @@ from stale_edge.progress import Progress, silent
 from stale_edge.video import ClipPreprocess, read_frames
 
 TRAINING_PREFIX, CLOSED_PREFIX, UNSEEN_PREFIX = "train", "seen", "unseen"
-"""What the names of untrimmed videos begin with."""
+"""Prefixes of the names of untrimmed videos."""
 VIDEOS_FOLDER = "videos"
 CAPTIONS_FILE = "captions.json"
 FRAMES_PER_SHOT = 2
 
 
 class Kind(IntEnum):
-    """What a video is for; its script is drawn from (seed, kind, number)."""
+    """Purpose of a video; its script is drawn from (seed, kind, number)."""
 
     CAPTIONED, TRAINING, CLOSED, OPEN = range(4)
 
 
 class WorldSize(NamedTuple):
-    """How many videos of each kind: captioned ones, and untrimmed ones to train, to test closed and to test open."""
+    """Numbers of videos: captioned ones, and untrimmed ones for training, closed-set test and open-set test."""
 
     captioned: int
     training: int
@@ -38,7 +38,7 @@ class WorldSize(NamedTuple):
     open: int
 
     def scaled(self, scale: float) -> "WorldSize":
-        """Take a part of each kind, a few at least."""
+        """Multiply each number by a share; at least 2 of each kind."""
         return WorldSize(*(max(2, round(scale * n)) for n in self))
 
 
@@ -46,7 +46,7 @@ FULL_SIZE = WorldSize(captioned=72, training=160, closed=50, open=40)
 
 
 def render_captioned(folder: Path, *, n_videos: int, seed: int, progress: Progress = silent) -> None:
-    """Write the videos the tiny CLIP learns from, and `captions.json`: who does what in which shot."""
+    """Write the training videos of the tiny CLIP, and `captions.json` with the actor of each shot."""
     scripts = [captioned_script(captioned_actors(), (seed, Kind.CAPTIONED, number)) for number in range(n_videos)]
     paths = _paths(folder / VIDEOS_FOLDER, [f"shots_{number:03d}" for number in range(n_videos)])
     render_all(scripts, paths, stage="render captioned videos", progress=progress)
@@ -58,7 +58,7 @@ def render_captioned(folder: Path, *, n_videos: int, seed: int, progress: Progre
 
 
 def read_captioned(folder: Path, preprocess: ClipPreprocess, *, progress: Progress = silent) -> CaptionedFrames:
-    """Read the frames of the captioned videos back from their files, prepared as CLIP prepares pictures."""
+    """Read the frames of the captioned videos from their files, preprocessed as in CLIP."""
     shots = json.loads((folder / CAPTIONS_FILE).read_text(encoding="utf-8"))
     rows, actors = [], []
     for done, (name, captioned) in enumerate(shots.items(), start=1):
@@ -74,8 +74,8 @@ def read_captioned(folder: Path, preprocess: ClipPreprocess, *, progress: Progre
 def render_untrimmed(folder: Path, *, size: WorldSize, seed: int, progress: Progress = silent) -> Annotations:
     """Write the data set's videos, `annotations.json` and the splits.
 
-    Videos to train on and those of the closed-set test show seen actions alone, those of the open-set test unseen ones
-    alone; the tests are the subset `validation`.
+    Videos for training and for the closed-set test show only seen actions, those for the open-set test only unseen
+    actions. Both tests are the subset `validation`.
     """
     kinds = (
         (Kind.TRAINING, TRAINING_PREFIX, SEEN, size.training),
