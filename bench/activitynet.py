@@ -4,9 +4,9 @@
 
 DIR of the annotations holds `activitynet_v1-3_{train,valid}_tsp_groundtruth.csv` (Alwassel et al., TSP: 10,024 and
 4,926 videos, 200 classes) and `stale_best_score.json`, the video-level scores of the public STALE code; DIR of the
-splits the published class lists, `75_25/train/split_0.list` ... Features are simulated: videos, durations, segments and
-classes are real, what a snippet looks like is not. So the runs can show whether a finding of the thesis follows from
-the protocol and the annotations; they cannot say how good a model is on CLIP features. A stopped run goes on.
+splits holds the published class lists, `75_25/train/split_0.list` ... Videos, durations, segments and classes are real,
+features are simulated. So the runs can show whether a finding of the thesis follows from the protocol and the
+annotations; they cannot show how good a model is on CLIP features. A stopped run is resumed.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from stale_edge.study.open_set import OpenSet
 
 SUBSETS = {"train": "training", "valid": "validation"}
 SIMULATION = SimulateConfig(channels=64, stride=64)
-"""A snippet is four seconds and 64 wide, so that 15,000 videos are 60 MB and one core trains on them."""
+"""A snippet is four seconds and has 64 channels, so that 15,000 videos take 60 MB and one core is enough."""
 SETTINGS = (
     "train.epochs=6",
     "train.n_snippets=32",
@@ -55,7 +55,7 @@ def read_annotations(folder: Path) -> dict[str, Any]:
 
 
 def show(stage: str, done: int, total: int, note: str = "") -> None:
-    """Print a line at every hundredth part."""
+    """Print a line after each percent."""
     if done == total or done % max(1, total // 20) == 0:
         print(f"\r{stage} {done}/{total} {note}"[:110].ljust(112), end="", file=sys.stderr, flush=True)
 
@@ -94,7 +94,7 @@ def main() -> None:
 
 
 def keep(study: Path, target: Path) -> None:
-    """Copy what a study found, without class lists and lists of videos."""
+    """Copy the results of a study, without lists of classes and videos."""
     target.mkdir(parents=True, exist_ok=True)
     for path in [*study.glob("*.md"), *study.glob("*.json"), *study.glob("*.png")]:
         shutil.copyfile(path, target / path.name)

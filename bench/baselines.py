@@ -1,11 +1,11 @@
-"""What stands between STALE and its features: detectors from no training to STALE, on the demo's data, five seeds.
+"""Compare detectors on the demo's data, from the training-free baseline to STALE, with five seeds.
 
     .venv/bin/python bench/baselines.py --work DIR --json bench/results/baselines.json
 
-Every seed is a world of its own: classes, videos, weights. Settings were chosen on seeds 10 and 11. Detectors are
-trained on the training videos of the seen classes, nothing is chosen on the validation videos, and those are reported.
-`--shot-s 30` makes data whose scenes change at cuts. A run that was stopped goes on with what is missing in the JSON.
-With `../shared` beside the checkout, how far apart action and background of one real CLIP video are is measured too.
+Every seed has its own classes, videos and weights. Settings were chosen on seeds 10 and 11. Detectors are trained on
+the training videos of the seen classes and reported on the validation videos, which are not used to choose anything.
+`--shot-s 30` makes data whose scenes change at cuts. A stopped run continues with the rows missing in the JSON. If
+`../shared` exists next to the checkout, action and background of one real CLIP video are compared too.
 """
 
 import argparse
@@ -41,7 +41,7 @@ REAL_ACTION_S = (5.82, 16.20)
 
 
 def training_free(data_set: DataSet, _seed: int, _scratch: Path, *, centred: bool) -> dict[str, float]:
-    """Measure cosine with the class names, on features as they are or without their video's mean."""
+    """Measure the cosine with the class names, on features with or without their video's mean."""
     found = {}
     for part, split in SPLITS.items():
         names = data_set.split(split)
@@ -69,7 +69,7 @@ def trained(
     """Train a detector and measure its last epoch.
 
     Args:
-        before: with the demo's former settings: no dropout of features, 10 epochs.
+        before: use the demo's former settings: no dropout of features, 10 epochs.
     """
     config = training_config(data_set, seed=seed, architecture=architecture)
     model = dataclasses.replace(config.model, features=FeaturesConfig(normalize=normalize))  # type: ignore[type-var]
@@ -105,7 +105,7 @@ def _rows() -> dict[str, Callable[[DataSet, int, Path], dict[str, float]]]:
 
 
 def real_clip() -> dict[str, dict[str, float]] | None:
-    """Compare action and background of the one real CLIP video, cosines to the action's centroid and between both."""
+    """Compare action and background of one real CLIP video: cosines to the action's centroid and between both."""
     if not REAL_VIDEO.is_file():
         return None
     with np.load(REAL_VIDEO) as archive:
@@ -125,12 +125,12 @@ def real_clip() -> dict[str, dict[str, float]] | None:
 
 
 def main() -> None:
-    """Measure what is missing in the JSON file, row by row, and print the table."""
+    """Measure the rows that are missing in the JSON file, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for data and runs")
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--seeds", default="0,1,2,3,4")
-    parser.add_argument("--rows", default="", help="names of the rows to measure, with ; between; empty: all")
+    parser.add_argument("--rows", default="", help="names of the rows to measure, joined with ';'; default: all")
     parser.add_argument("--shot-s", type=float, default=0.0, help="mean seconds between cuts; 0: none")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

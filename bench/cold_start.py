@@ -1,8 +1,8 @@
 """Time processes from their start to their end: cold_start.py BUNDLE [--repeats 11].
 
 Compares `stale-edge --help` and `stale-edge detect` on a feature file with a bare interpreter and with one that imports
-numpy and onnxruntime, which no runtime of a bundle can do without. All take turns, in an order drawn anew each round;
-prints a Markdown table of medians. Bytecode and files are in caches, as from the second start on.
+numpy and onnxruntime, which every runtime of a bundle needs. All take turns, in a new random order each round. Prints a
+Markdown table of medians. Bytecode and files are cached, as from the second start on.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def main() -> None:
 def measure(
     commands: dict[str, list[str]], environment: dict[str, str], repeats: int
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Run each command once untimed and then `repeats` times; seconds on the wall and of the processor, by name."""
+    """Run each command once untimed, then `repeats` times; gives wall and processor seconds by name."""
     wall_s: dict[str, list[float]] = {name: [] for name in commands}
     cpu_s: dict[str, list[float]] = {name: [] for name in commands}
     for turn in range(-1, repeats):

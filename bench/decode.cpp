@@ -15,7 +15,7 @@ struct Video {
   std::vector<float> masks;
 };
 
-// A video with a few actions whose logits stand out and whose masks are smooth bumps; `noise` is added to every mask value.
+// A video with a few actions with high logits and smooth bumps as masks; `noise` is added to every mask value.
 Video made_video(std::size_t K, std::size_t T, float noise, unsigned seed) {
   std::mt19937_64 random(seed);
   std::normal_distribution<float> normal;
@@ -46,7 +46,7 @@ Video made_video(std::size_t K, std::size_t T, float noise, unsigned seed) {
 }  // namespace
 
 int main() {
-  // DecodeConfig as it is by default, and with the nine thresholds of the paper.
+  // The default DecodeConfig, and one with the nine thresholds of the paper.
   const double three[] = {0.05, 0.1, 0.2};
   const double nine[] = {0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9};
   const stale::SoftNmsParameters soft_nms{stale::SoftNmsMethod::gaussian, 0.5, 0.5, 0.001, 100, 0.0};

@@ -2,13 +2,13 @@
 
     .venv/bin/python bench/salads50.py --mat DIR --work DIR --json bench/results/salads50.json
 
-`Split_1.mat` ... `Split_5.mat` of Lea et al. (temporal convolutional networks) hold, for ten videos each, `S` (T, 18),
+`Split_1.mat` ... `Split_5.mat` of Lea et al. (temporal convolutional networks) hold ten videos each: `S` (T, 18),
 the scores of a spatio-temporal CNN, and `Y` (1, T), the class of every frame: 0 is background, 1 to 17 are the lines of
-`mid_level_actions.txt`. They are scores of a classifier, not CLIP embeddings. A frame counts as one second; mAP does
+`mid_level_actions.txt`. The features are these scores, not CLIP embeddings. A frame counts as one second; mAP does
 not depend on that unit.
 
-Fold i is validated on the videos of `Split_i.mat` and trained on the other forty. Settings were chosen by `--inner`:
-trained on files 3, 4 and 5, validated on file 2. A stopped run goes on at the fold where it stopped.
+Fold i is validated on the videos of `Split_i.mat` and trained on the other forty. Settings were chosen with
+`--inner`: trained on files 3, 4 and 5, validated on file 2. A stopped run continues at the fold where it stopped.
 """
 
 import argparse
@@ -44,15 +44,15 @@ from stale_edge.training.evaluate import feature_contract
 
 N_FOLDS = 5
 THRESHOLDS = (0.1, 0.25, 0.5)
-"""tIoU that are reported beside the average over 0.5:0.95:0.05."""
+"""tIoU thresholds that are reported next to the average over 0.5:0.95:0.05."""
 BACKGROUND = 0
 STEADYING_FRAMES = 5
-"""Width at which averaging the scores helps the baseline most, of 1, 5, 9, 15, 21, 31 on all five folds."""
+"""Width of score averaging that is best for the baseline, of 1, 5, 9, 15, 21, 31 on all five folds."""
 
 CONFIG = Config(
     model=ModelConfig(
         feature_channels=18,
-        features=FeaturesConfig(normalize="data-mean"),  # what the settings were chosen with
+        features=FeaturesConfig(normalize="data-mean"),  # as when the settings were chosen
         embed_dim=64,
         temporal="ms-tcn",
         n_temporal_layers=1,
@@ -74,13 +74,13 @@ CONFIG = Config(
         class_threshold=0.02, top_snippets=2000, mask_thresholds=(0.9,), min_snippets=5, max_detections=200
     ),
 )
-"""The paper's architecture, small. What differs from the defaults for a reason that these data give:
+"""The paper's architecture, small. Settings that these data require to differ from the defaults:
 
-temporal: of Table 6. The transformer of eq. 1 has no positional encoding, so a snippet does not know its neighbours,
-    and neighbours are what tells 25 short actions a video apart.
-top_snippets, max_detections: the best 100 pairs of snippet and class all lie in the few surest actions.
-mask_thresholds, min_snippets: a video is full of actions, so low thresholds run neighbours together, and few snippets
-    between two classes are no action.
+temporal: of Table 6. The transformer of eq. 1 has no positional encoding, so a snippet has no information on its
+    neighbours, which is needed to separate 25 short actions per video.
+top_snippets, max_detections: the best 100 pairs of snippet and class all lie in the few actions with the best scores.
+mask_thresholds, min_snippets: a video is full of actions, so low thresholds merge neighbours; a few snippets between
+    two classes are not an action.
 """
 
 
@@ -94,7 +94,7 @@ def read_fold(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def runs_of(labels: np.ndarray) -> list[tuple[int, int, int]]:
-    """Cut a sequence into (class, first, one past the last), background left out."""
+    """Split a sequence into (class, first, one past the last), without the background."""
     edges = np.flatnonzero(np.diff(labels)) + 1
     bounds = zip([0, *edges.tolist()], [*edges.tolist(), len(labels)], strict=True)
     return [(int(labels[start]), start, stop) for start, stop in bounds if labels[start] != BACKGROUND]
@@ -103,7 +103,7 @@ def runs_of(labels: np.ndarray) -> list[tuple[int, int, int]]:
 def write_data_set(
     root: Path, folds: list[list[tuple[np.ndarray, np.ndarray]]], names: list[str], *, training: set[int], test: int
 ) -> Path:
-    """Write a data set folder whose validation videos are those of one file; an older one there is replaced."""
+    """Write a data set folder whose validation videos are those of one file; replaces an older folder."""
     shutil.rmtree(root, ignore_errors=True)
     (root / "features").mkdir(parents=True)
     database: dict[str, Any] = {}
@@ -132,7 +132,7 @@ def moving_average(scores: np.ndarray, width: int) -> np.ndarray:
 def baseline(scores: np.ndarray, names: list[str], *, ranking: str) -> list[dict[str, Any]]:
     """Take every run of the per-frame best class as a detection.
 
-    ranking: what a run scores: `probability`, the mean softmax probability inside; `mass`, their sum over T; `margin`,
+    ranking: score of a run: `probability`, the mean softmax probability inside; `mass`, their sum over T; `margin`,
         the mean distance of the best score to the second.
     """
     exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
@@ -150,7 +150,7 @@ def baseline(scores: np.ndarray, names: list[str], *, ranking: str) -> list[dict
 
 
 def figures(truth: dict[str, Any], results: dict[str, Any]) -> dict[str, float]:
-    """Measure mAP at the three thresholds and the average over 0.5:0.95:0.05, percent."""
+    """Compute mAP at the three thresholds and the average over 0.5:0.95:0.05, in percent."""
     at = mean_average_precision(truth, {"results": results}, tiou_thresholds=THRESHOLDS).mAP
     average = mean_average_precision(truth, {"results": results}).average_mAP
     return {**{f"mAP@{t:g}": value for t, value in zip(THRESHOLDS, at, strict=True)}, "average_mAP": average}
@@ -159,7 +159,7 @@ def figures(truth: dict[str, Any], results: dict[str, Any]) -> dict[str, float]:
 def run_fold(root: Path, run: Path, config: Config, names: list[str]) -> dict[str, Any]:
     """Train on a fold and measure STALE and the baselines on its validation videos."""
     data_set = open_data_set(root)
-    # Nothing is validated while training, so decoding can change without training anew.
+    # No validation during training, so that decoding can change without a new training.
     result = train(dataclasses.replace(config, decode=DecodeConfig()), root, run, resume=run.exists())
     checkpoint = read_checkpoint(result.last)
     localizer = TorchLocalizer(
@@ -191,7 +191,7 @@ def main() -> None:
     parser.add_argument("--mat", type=Path, required=True, help="folder with Split_1.mat ... Split_5.mat")
     parser.add_argument("--work", type=Path, required=True, help="folder for data sets and runs")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
-    parser.add_argument("--inner", action="store_true", help="choose settings: fold 1 with its own training videos")
+    parser.add_argument("--inner", action="store_true", help="split the training videos of fold 1, to choose settings")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

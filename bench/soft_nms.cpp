@@ -1,4 +1,4 @@
-// Times the core's soft-NMS against the textbook's, on candidates of several kinds, and checks that both pick alike.
+// Times the core's soft-NMS against the textbook version on several kinds of candidates, and checks that their picks agree.
 // Prints a Markdown table. See bench/README.md.
 #include <cmath>
 #include <cstdio>
@@ -15,7 +15,7 @@ namespace {
 struct Case {
   const char* kind;
   double span;      // starts are uniform in [0, span)
-  double shortest;  // lengths are uniform in [shortest, longest), "mixed" ones are so in their logarithm
+  double shortest;  // lengths are uniform in [shortest, longest); for "mixed" their logarithm is uniform
   double longest;
   std::size_t n;
   std::int64_t top_k;

@@ -1,4 +1,4 @@
-// Soft-NMS as textbooks write it: after every pick, every other candidate decays. O(N^2), one scalar pair at a time.
+// Textbook soft-NMS: after every pick, all other candidates decay. O(N^2), one scalar pair at a time.
 #pragma once
 
 #include <algorithm>

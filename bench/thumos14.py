@@ -1,4 +1,4 @@
-"""THUMOS14's ground truth through reader and evaluator: as predictions of themselves, annotations must score 100 %.
+"""Check reader and evaluator on THUMOS14: annotations used as predictions must score 100 %.
 
     .venv/bin/python bench/thumos14.py --data DIR --json bench/results/thumos14.json
 
@@ -29,7 +29,7 @@ def table(path: Path) -> list[dict[str, str]]:
 
 
 def as_predictions(annotations: Annotations, subset: str, *, shift: float) -> dict[str, Any]:
-    """Give every annotation of a subset as a detection of score 1, moved by a part of its length."""
+    """Give every annotation of a subset as a detection of score 1, moved by a fraction of its length."""
     results = {
         name: [
             {"label": a.label, "score": 1.0, "segment": [t + shift * (a.end_s - a.start_s) for t in a[1:]]}

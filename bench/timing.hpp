@@ -1,4 +1,4 @@
-// What the timing programs share: medians of processor time, which a busy machine disturbs less than time on the wall.
+// Shared by the timing programs: medians of processor time, which a busy machine disturbs less than wall time.
 #pragma once
 
 #include <algorithm>

@@ -1,18 +1,18 @@
-"""Measure what windows do to long videos: to mAP on the demo's videos, to time and memory at full size.
+"""Measure the effect of windows on long videos: mAP on the demo's videos, time and memory at full size.
 
     python bench/windows.py quality DEMO [DEMO ...] [--together 8] [--json FILE]
     python bench/windows.py growth [--lengths 1000,3000] [--window 200] [--overlap 100] [--repeats 5] [--json FILE]
 
-`quality` takes folders that `stale-edge demo --out DEMO` wrote, or any with a data set `data` and a bundle `bundle`:
-their validation videos one by one, those longer than the window, and glued together, eight at a time, to videos of a
-quarter of an hour. Windows are compared with one pass over the whole video, resampled as the bundle says, and (the
-network takes any length) as it is. Demos that differ in their seed say how far a difference can be trusted: each is
-listed, with the mean over all.
+`quality` takes folders of `stale-edge demo --out DEMO`, or any folder with a data set `data` and a bundle `bundle`. It
+detects in the validation videos one by one, in those longer than the window, and in videos of a quarter of an hour,
+glued together from eight each. Windows are compared with one pass over the whole video, resampled as in the bundle,
+and not resampled (the network takes any length). Each demo is listed with the mean over all: demos with different
+seeds show how large a difference must be to be reliable.
 
 `growth` times `Localizer.detect(window=, overlap=)` of a full-size `release` network with random weights (200 classes,
-ONNX Runtime fp32, one thread) on feature files that are mapped into memory; lengths take turns, each in a process of
-its own; medians of processor seconds. Random weights find about as many segments as a window may hold, which is the
-most that joining can cost.
+ONNX Runtime fp32, one thread) on memory-mapped feature files. Lengths take turns, each in its own process; medians of
+processor seconds. Random weights give about as many segments as a window may hold, so joining takes the longest
+possible time.
 """
 
 import argparse
@@ -42,14 +42,14 @@ PLANS = ((100, 50), (150, 75), (150, 37), (200, 100), (200, 50), (300, 150))
 
 
 class Video(NamedTuple):
-    """Features and actions of one video; a snippet is taken for a second."""
+    """Features and actions of one video; a snippet counts as one second."""
 
     features: np.ndarray
     actions: list[tuple[str, float, float]]
 
 
 def glue(data_set: DataSet, names: list[str]) -> Video:
-    """Put videos one after the other."""
+    """Join videos one after the other."""
     features, actions, offset = [], [], 0.0
     for name in names:
         x, annotation = data_set.load(name), data_set.annotations.videos[name]
@@ -61,7 +61,7 @@ def glue(data_set: DataSet, names: list[str]) -> Video:
 
 
 def average_map(videos: Mapping[str, Video], detect: Callable[[np.ndarray], list[Detection]]) -> dict[str, float]:
-    """Detect in videos and score the result, in percent."""
+    """Detect in videos and compute mAP, in percent."""
     database = {
         name: {
             "duration": float(len(video.features)),
@@ -86,7 +86,7 @@ class Demo(NamedTuple):
 
 
 def open_demo(folder: Path, *, together: int) -> Demo:
-    """Open what a demo wrote."""
+    """Open the folder of a demo."""
     data_set, localizer = open_data_set(folder / "data"), load_bundle(folder / "bundle")
     names = list(data_set.videos("validation"))
     order = np.random.default_rng(0).permutation(names).tolist()
@@ -156,13 +156,13 @@ def _quality(demo: Demo) -> dict:
 
 
 def _whole(part: dict, plan: int) -> dict:
-    """What one pass over the whole video has: videos longer than a window are others for every plan."""
+    """Results of one pass over the whole video; each plan has its own set of videos longer than the window."""
     whole = part["whole"]
     return whole[plan] if isinstance(whole, list) else whole
 
 
 def _over_demos(windows: list[dict], plan: tuple[int, int], whole: list[dict]) -> dict:
-    """Average mAP of one plan, the mean over demos that have such videos; differences are windows less whole."""
+    """Average mAP of one plan, mean over demos that have such videos; differences are windows minus whole."""
     pairs = [(w["average_mAP"], o["average_mAP"]) for w, o in zip(windows, whole, strict=True) if w["videos"]]
     row = {"window": plan[0], "overlap": plan[1], "videos": [w["videos"] for w in windows]}
     if not pairs:
@@ -178,12 +178,12 @@ def _over_demos(windows: list[dict], plan: tuple[int, int], whole: list[dict]) -
 
 
 def _name(demo: Path) -> str:
-    """Say which simulation made a demo's features."""
+    """Give the name of the simulation that made a demo's features."""
     return load_bundle(demo / "bundle").feature_contract.encoder
 
 
 def growth(lengths: list[int], *, window: int, overlap: int, repeats: int) -> dict:
-    """Time windows at full size, lengths in turns, each in a process of its own."""
+    """Time windows at full size; lengths take turns, each in its own process."""
     from stale_edge.benchmarking.network_sizes import FULL_SIZE
     from stale_edge.benchmarking.torch_rows.made_bundles import make_bundle
 
@@ -224,7 +224,7 @@ def growth(lengths: list[int], *, window: int, overlap: int, repeats: int) -> di
 
 
 def one(bundle: Path, features: Path, window: int, overlap: int) -> dict:
-    """Time one pass, after one over a single window that warms up."""
+    """Time one pass after a warm-up on a single window."""
     localizer: Localizer = load_bundle(bundle)
     x = open_features(features)
     localizer.detect(x[:window], duration_s=float(window), window=window, overlap=overlap)

@@ -1,4 +1,4 @@
-"""Summarise what several runs gave, and put a part's figures into the JSON beside those of others."""
+"""Summarise several runs, and add the figures of one part to the JSON."""
 
 import json
 import statistics
@@ -12,13 +12,13 @@ SCHEMA = "stale-edge-release-findings/1"
 
 
 def spread(values: list[float]) -> dict[str, Any]:
-    """Give mean, standard deviation (None for a single value) and the values themselves."""
+    """Compute mean and standard deviation (None for a single value), and keep the values."""
     mean = statistics.fmean(values)
     return {"mean": mean, "std": statistics.stdev(values) if len(values) > 1 else None, "values": values}
 
 
 def put_part(path: Path, part: str, result: dict[str, Any], settings: dict[str, Any]) -> None:
-    """Put a part, with the machine that made it, beside what the file holds of other parts."""
+    """Write a part and its machine to the file; other parts in the file are kept."""
     found = json.loads(path.read_text()) if path.is_file() else {}
     found |= {
         "schema": SCHEMA,

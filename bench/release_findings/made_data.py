@@ -1,4 +1,4 @@
-"""The simulated task that all parts share: its data set, its network and the training of it, in minutes."""
+"""The simulated task that all parts share: data set, network and training, which takes minutes."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ CHANNELS, N_CLASSES = 128, 40
 
 
 def make_data(folder: Path, *, n_videos: int, seed: int, annotations: Path | None) -> DataSet:
-    """Simulate the data set that all parts share, on real timelines of 40 classes where annotations are given."""
+    """Simulate the data set that all parts share; if annotations are given, with the real timelines of 40 classes."""
     if (folder / ANNOTATIONS_FILE).is_file():
         return open_data_set(folder)
     if folder.exists():
@@ -38,7 +38,7 @@ def make_data(folder: Path, *, n_videos: int, seed: int, annotations: Path | Non
 
 
 def _of_some_classes(folder: Path, *, seed: int) -> dict[str, Any]:
-    """Read the real videos whose actions are all of 40 classes drawn by the seed."""
+    """Read the real videos whose actions all belong to 40 classes, which the seed draws."""
     layout = find_public_layout(folder)
     if layout is None:
         raise SystemExit(f"{folder}: no anet_anno_action.json")
@@ -54,7 +54,7 @@ def _of_some_classes(folder: Path, *, seed: int) -> dict[str, Any]:
 
 
 def config_for(*, epochs: int, seed: int, architecture: Any = "paper", classes: Path | None = None) -> Config:
-    """Choose a network and a training of minutes, alike for all."""
+    """Give the settings of network and training, the same for all parts; training takes minutes."""
     return Config(
         model=ModelConfig(
             architecture=architecture,
@@ -80,7 +80,7 @@ def config_for(*, epochs: int, seed: int, architecture: Any = "paper", classes: 
 
 
 def trained(config: Config, data: Path, run: Path) -> Path:
-    """Train, unless an earlier call did; gives the checkpoint of the last epoch."""
+    """Train unless an earlier call has done so; gives the checkpoint of the last epoch."""
     if not (run / "last").is_dir() or not (run / "done").is_file():
         if run.exists():
             shutil.rmtree(run)

@@ -31,7 +31,7 @@ def detections(
     enhance: bool = False,
     chance: np.random.Generator | None = None,
 ) -> dict[str, Any]:
-    """Decode all videos with some quirks, in ActivityNet's layout; `chance` draws the order of equal scores."""
+    """Decode all videos with some quirks into ActivityNet's layout; `chance` draws the order of equal scores."""
     scores = read_scores(data.root / SCORES_FILE) if enhance else {}
     results = {}
     for video, (logits, masks) in network["outputs"].items():

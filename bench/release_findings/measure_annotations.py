@@ -1,4 +1,4 @@
-"""Count what the public data loader keeps of real annotations, and how far a network without any error would come."""
+"""Count the real annotations that the public data loader keeps, and compute the mAP of a network without any error."""
 
 import json
 import statistics
@@ -13,7 +13,7 @@ from stale_edge.model.targets import snippet_span
 
 
 def count_annotations(folder: Path) -> dict[str, Any]:
-    """Count what the loader keeps of the real annotations, and how the two files' durations disagree."""
+    """Count the real annotations that the loader keeps, and compare the durations in the two files."""
     layout = find_public_layout(folder)
     if layout is None:
         raise SystemExit(f"{folder}: no anet_anno_action.json")
@@ -41,7 +41,7 @@ def count_annotations(folder: Path) -> dict[str, Any]:
 
 
 def measure_ceilings(document: dict[str, Any], subsets: dict[str, str]) -> dict[str, float]:
-    """Ask how far a network without any error would come on the real validation videos, T = 100."""
+    """Compute the mAP of a network without any error on the real validation videos, T = 100."""
     truth: dict[str, Any] = {}
     perfect: dict[str, dict[str, list[dict[str, Any]]]] = {}
 
@@ -63,7 +63,7 @@ def measure_ceilings(document: dict[str, Any], subsets: dict[str, str]) -> dict[
             add("snippets of T = 100", video, action["label"], first / 100 * loaded, stop / 100 * loaded)
             if kept:
                 add("videos that the loader keeps", video, action["label"], first / 100 * loaded, stop / 100 * loaded)
-            # Trained from floor(start) + 1 up to, not with, floor(end) - 1; decoded up to the last snippet's start.
+            # Training labels [floor(start) + 1, floor(end) - 1); decoding ends at the start of the last snippet.
             inset, inset_stop = int(100 * start) + 1, int(100 * end) - 1
             for way, begin, final, seconds in (
                 ("trained inset", inset, inset_stop, loaded),

@@ -1,4 +1,4 @@
-"""Measure the public evaluator's two mistakes on one trained network's detections."""
+"""Measure the two errors of the public evaluator on the detections of one trained network."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ from stale_edge.training import evaluate_checkpoint
 
 
 def measure_evaluator(data: DataSet, closed: Path, opened: Path) -> dict[str, Any]:
-    """Let the evaluator forget videos, and mix up classes that have no ground truth."""
+    """Measure mAP when the evaluator drops videos, and when it confuses classes that have no ground truth."""
     truth, everything = data.annotations.to_layout(), tuple(quirks.DECODE_QUIRKS)
     network = network_outputs(data, closed)
     kept = {
@@ -41,7 +41,7 @@ def measure_evaluator(data: DataSet, closed: Path, opened: Path) -> dict[str, An
     )
     found["open set, unseen classes"] = report.result.average_mAP
     found["open set, unseen classes, score enhancement"] = enhanced.result.average_mAP
-    # Score enhancement knows all classes, also those that no evaluated video shows: their numbers collide.
+    # Score enhancement uses all classes, also those without an evaluated video: their numbers collide.
     scores = read_scores(data.root / SCORES_FILE)
     shown = [v for v in report.predictions["results"] if v in scores]
     relabelled = {

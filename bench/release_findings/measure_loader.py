@@ -1,4 +1,4 @@
-"""Train on what the public data loader keeps, piece by piece."""
+"""Train on the annotations that the public data loader keeps, one rule at a time."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ LOADERS: dict[str, tuple[str, ...]] = {
 
 
 def with_training_annotations(data: DataSet, folder: Path, names: tuple[str, ...]) -> Path:
-    """Make a data set whose training videos are annotated as the public loader would have them; features are shared."""
+    """Make a data set with the training annotations that the public loader gives; features are shared."""
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
@@ -44,7 +44,7 @@ def with_training_annotations(data: DataSet, folder: Path, names: tuple[str, ...
 
 
 def measure_loader(data: DataSet, work: Path, *, epochs: int, seeds: int) -> dict[str, Any]:
-    """Train on what each form of the loader keeps; evaluate all on the same complete validation annotations."""
+    """Train with each variant of the loader; evaluate all on the same complete validation annotations."""
     rows = {}
     for name, active in LOADERS.items():
         folder = with_training_annotations(data, work / "annotations" / name.replace(" ", "-"), active)

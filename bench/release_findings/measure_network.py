@@ -1,4 +1,4 @@
-"""Train the public network as it is, and with one thing repaired at a time."""
+"""Train the public network unchanged, and with one repair at a time."""
 
 import contextlib
 from collections.abc import Iterator
@@ -20,11 +20,11 @@ from stale_edge.training import evaluate_checkpoint
 
 
 class Repaired(ReleaseStale):
-    """The public network with one thing put right.
+    """The public network with one repair.
 
     residual: eq. 6 keeps the text itself (stale_model.py:40, 220 multiply it by 0).
-    clamp: whether negative features become 1e-4 before the cosine (stale_model.py:111).
-    mask_gate: the mask transformer's foreground decides what is foreground, as in eq. 3 to 5, and not the mean mask.
+    clamp: set negative features to 1e-4 before the cosine (stale_model.py:111).
+    mask_gate: the foreground comes from the mask transformer, as in eq. 3 to 5, and not from the mean mask.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Repaired(ReleaseStale):
         self.residual, self.clamp, self.mask_gate = residual, clamp, mask_gate
 
     def forward(self, features: Tensor, class_embeddings: Tensor) -> StaleOutput:
-        """Do as `ReleaseStale.forward`, with what is repaired."""
+        """Do the same as `ReleaseStale.forward`, with the repairs."""
         embedding, masks, snippets = self._localize(features, class_embeddings)
         foreground = self.masking(features, embedding)
         if self.mask_gate:
@@ -59,7 +59,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
 
 @contextlib.contextmanager
 def building(arguments: dict[str, Any]) -> Iterator[None]:
-    """Let training and reading build the repaired network."""
+    """Make training and reading of checkpoints build the repaired network."""
 
     def build(config: ModelConfig) -> Repaired:
         return Repaired(config, **arguments)
@@ -72,7 +72,7 @@ def building(arguments: dict[str, Any]) -> Iterator[None]:
 
 
 def measure_network(data: DataSet, work: Path, *, epochs: int, seeds: int) -> dict[str, Any]:
-    """Train the public network on three quarters of the classes, as it is and with one thing repaired."""
+    """Train the public network on three quarters of the classes, unchanged and with each repair."""
     rows = {}
     splits = data.root / "splits"
     for name, arguments in NETWORKS.items():

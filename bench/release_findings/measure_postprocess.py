@@ -1,4 +1,4 @@
-"""Decode the outputs of one trained network with the public post-processing, each quirk repaired by itself."""
+"""Decode the outputs of one trained network with the public post-processing, with each quirk repaired alone."""
 
 import json
 from pathlib import Path
@@ -13,11 +13,11 @@ from stale_edge.evaluation import mean_average_precision
 from stale_edge.training import evaluate_checkpoint
 
 DRAWS = 20
-"""Orders of equal scores."""
+"""Number of random orders of equal scores."""
 
 
 def measure_postprocess(data: DataSet, checkpoint: Path) -> dict[str, Any]:
-    """Decode one network's outputs with all quirks, with all but one, with one alone, and with none."""
+    """Decode the outputs of one network with all quirks, all but one, one alone, and none."""
     network, truth = network_outputs(data, checkpoint), data.annotations.to_layout()
     everything = tuple(quirks.DECODE_QUIRKS)
 

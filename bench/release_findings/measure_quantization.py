@@ -1,4 +1,4 @@
-"""Count which weights of the public network become int8 when its layers are quantized as the thesis' code does."""
+"""Count the weights of the public network that become int8 when quantized like in the thesis' code."""
 
 import warnings
 from typing import Any
@@ -11,7 +11,7 @@ from stale_edge.benchmarking.torch_rows.text_tower import build_text_tower
 
 
 def measure_quantization(length: int) -> dict[str, Any]:
-    """Quantize stand-ins of the public network's layers, of its sizes, as the thesis' code does; count the weights."""
+    """Quantize layers of the public network's sizes like the thesis' code; count the weights."""
 
     class Wide(nn.Module):  # utils/transformer.py:37-48
         def __init__(self) -> None:

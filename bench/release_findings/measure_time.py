@@ -1,4 +1,4 @@
-"""Time the text tower, the cold call, gradients and anomaly mode, with what quantization reaches beside them."""
+"""Time the text tower, the cold call, gradients and anomaly mode; count the weights that quantization changes."""
 
 import json
 import statistics
@@ -43,7 +43,7 @@ print(*with_gradients, *without)
 
 
 def measure_time(data: DataSet, *, length: int, processes: int) -> dict[str, Any]:
-    """Measure what the thesis' way of timing adds, on a full-size network with random weights, one thread."""
+    """Measure the time that the thesis' method adds, on a full-size network with random weights, one thread."""
     variants = BenchConfig(
         lengths=(length,), variants=("reference", "detector", "text"), runtimes=("pytorch",), precisions=("fp32",),
         repeats=3,
@@ -73,7 +73,7 @@ def measure_time(data: DataSet, *, length: int, processes: int) -> dict[str, Any
 
 
 def _anomaly_mode(data: DataSet) -> dict[str, float]:
-    """Time a training step of the public network, with and without torch's search for NaN (stale_train.py:117)."""
+    """Time a training step of the public network with and without torch's anomaly mode (stale_train.py:117)."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     config = config_for(epochs=1, seed=0, architecture="release").model

@@ -1,8 +1,7 @@
-"""What the public STALE code does differently, each quirk a function or a switch, so that it can be measured.
+"""The quirks of the public STALE code, each as a function or a switch, so that its effect can be measured.
 
-Written from what the lines named below compute (sauradip/STALE at fd7a7e8). The `measure_*.py` beside it measure with
-it; nothing in the package uses it. The package's own copy of the post-processing, all quirks at once, is
-`csrc/decode_release.cpp`.
+Sources: the lines named below, of sauradip/STALE at fd7a7e8. The `measure_*.py` in this folder use it; the package does
+not. The package's own copy of the post-processing, with all quirks at once, is `csrc/decode_release.cpp`.
 """
 
 import math
@@ -23,10 +22,10 @@ TOP_SNIPPETS, MAX_DETECTIONS = 10, 100
 CLASS_THRESHOLDS = tuple(k / 10 for k in range(10))
 MASK_THRESHOLDS = tuple(np.float32(k) for k in (0.0, 0.2, 0.4, 0.6, 0.8))
 SHORTEST_RUN = 0.02
-"""Part of the video that the longest run above a mask threshold must exceed (stale_inference.py:201)."""
+"""Share of the video that the longest run above a mask threshold must exceed (stale_inference.py:201)."""
 CROWD = 6
-"""`num_frame` + 1, by which the data loader divides an action's snippets before it asks for more than one
-(stale_lib/stale_dataloader.py:113, 120): shorter actions than 6 of 100 snippets are not trained on."""
+"""`num_frame` + 1. The data loader divides an action's snippets by it and keeps the action if the result is above 1
+(stale_lib/stale_dataloader.py:113, 120): actions shorter than 6 of 100 snippets are not trained on."""
 
 
 class Segment(NamedTuple):
@@ -53,11 +52,11 @@ def decode(
     Args:
         class_logits: (K + 1, T) float32, background last.
         masks: (T, T) float32 in [0, 1].
-        quirks: which quirks act; all of them give what `stale_edge.decoding.decode(policy="release")` gives.
+        quirks: active quirks; with all of them the result is that of `stale_edge.decoding.decode(policy="release")`.
         chance: draws the order of equal scores, as in the script; None: the order of the package.
 
     Returns:
-        At most 100, best first.
+        At most 100 detections, best first.
     """
     unknown = set(quirks) - set(DECODE_QUIRKS)
     if unknown:
@@ -118,7 +117,7 @@ def propose(class_logits: np.ndarray, masks: np.ndarray, *, quirks: Collection[s
 
 
 def regions(above: np.ndarray, *, quirks: Collection[str]) -> list[tuple[int, int]]:
-    """Find where flags (T,) are set, as (first, last) snippets: connected runs, or with `hull` one region in all."""
+    """Find where flags (T,) are set, as (first, last) snippets: connected runs, or with `hull` one region."""
     places = np.flatnonzero(above)
     if not len(places):
         return []
@@ -137,9 +136,9 @@ def soft_nms(
     n_snippets: int = 100,
     chance: np.random.Generator | None = None,
 ) -> list[Segment]:
-    """Pick candidates by score and let the others decay, utils/postprocess_utils.py:62-100.
+    """Pick candidates by score and decay the others, utils/postprocess_utils.py:62-100.
 
-    Of equal scores the one with the lower `order_of_equals` goes first, or with `chance` any, as in the script.
+    Of equal scores the one with the lower `order_of_equals` is first; with `chance` the order is random.
     """
     if len(candidates) < 2:
         return list(candidates)
@@ -173,7 +172,7 @@ def order_of_equals(segment: Segment, n_snippets: int) -> int:
 
 
 def release_overlap(start: Any, end: Any, other_start: Any, other_end: Any) -> np.ndarray:
-    """Compute what the public code calls IOU, utils/postprocess_utils.py:104-109; the picked segment comes first."""
+    """Compute the IOU of the public code, utils/postprocess_utils.py:104-109; the first segment is the picked one."""
     hull = np.maximum(end, other_end) - np.minimum(start, other_start)
     shared = np.minimum(end, other_end) - np.minimum(start, other_start)
     apart = (other_start > end) | (start > other_end)
@@ -182,14 +181,14 @@ def release_overlap(start: Any, end: Any, other_start: Any, other_end: Any) -> n
 
 
 def tiou(start: Any, end: Any, other_start: Any, other_end: Any) -> np.ndarray:
-    """Compute the temporal intersection over union; 0 where there is no union."""
+    """Compute the temporal intersection over union; 0 if the union is empty."""
     shared = np.maximum(np.minimum(end, other_end) - np.maximum(start, other_start), 0.0)
     union = (end - start) + (other_end - other_start) - shared
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 
 
 def _decimal(value: np.float32) -> float:
-    """Read back what the script's CSV file says (stale_inference.py:226-233): a float32's shortest decimal."""
+    """Round a number as the script's CSV file does (stale_inference.py:226-233): shortest decimal of a float32."""
     return float(str(value))
 
 
@@ -205,16 +204,16 @@ LOADER_QUIRKS: dict[str, str] = {
 def loaded_annotations(
     annotations: Sequence[Mapping[str, Any]], *, duration_s: float, quirks: Collection[str], n_snippets: int = 100
 ) -> list[dict[str, Any]]:
-    """List what the public data loader makes of a video's annotations, with some of `LOADER_QUIRKS` or none.
+    """List the annotations of a video that the public data loader gives, with some of `LOADER_QUIRKS` or none.
 
     Args:
         annotations: `{"segment": [start_s, end_s], "label"}`, in the order of the file.
         duration_s: length of the video, > 0.
-        quirks: which quirks act. `last-only` with `short`: a video whose last action is short has none.
+        quirks: active quirks. `last-only` with `short`: a video whose last action is short has none.
         n_snippets: T.
 
     Returns:
-        The same layout; empty: the loader leaves the video out.
+        The same layout; empty if the loader drops the video.
     """
     kept = list(annotations[-1:] if "last-only" in quirks else annotations)
     if "short" in quirks:
@@ -232,15 +231,15 @@ def loaded_annotations(
 
 
 def count_loaded(database: Mapping[str, Any], *, labels: Collection[str] | None = None) -> dict[str, int]:
-    """Count what the loader keeps of a subset, all quirks on.
+    """Count the videos and actions of a subset that the loader keeps, with all quirks.
 
     Args:
-        database: `{video: {"duration", "annotations"}}`; the duration is the one that the loader computes.
+        database: `{video: {"duration", "annotations"}}`; with the duration that the loader computes.
         labels: the classes of a split; None: all.
 
     Returns:
-        videos and actions that are annotated; videos_kept; videos_lost with all their actions; actions_as_background,
-        the further actions of videos that are kept.
+        videos, actions: annotated ones. videos_kept. videos_lost: dropped with all their actions.
+        actions_as_background: the other actions of kept videos.
     """
     counts = {"videos": 0, "actions": 0, "videos_kept": 0, "videos_lost": 0, "actions_as_background": 0}
     for video in database.values():
@@ -262,7 +261,7 @@ def count_loaded(database: Mapping[str, Any], *, labels: Collection[str] | None 
 
 
 def forgetful_truth(truth: Mapping[str, Any], predicted: Collection[str]) -> dict[str, Any]:
-    """Leave out the annotations of videos that nothing was predicted for, evaluation/eval_detection.py:95."""
+    """Drop the annotations of videos without predictions, evaluation/eval_detection.py:95."""
     database = {video: entry for video, entry in truth["database"].items() if video in predicted}
     return {**truth, "database": database}
 
@@ -272,8 +271,8 @@ def collided_labels(
 ) -> dict[str, Any]:
     """Rename predictions of classes without ground truth as the evaluator does, evaluation/eval_detection.py:147-150.
 
-    Such a class takes its number in a fixed list, while the annotated classes are numbered as they come: it meets the
-    annotated class of the same number, or none.
+    Such a class gets its number from a fixed list, but annotated classes are numbered in the order of appearance. So it
+    is taken for the annotated class of the same number, if there is one.
 
     Args:
         predictions: ActivityNet layout.
@@ -298,12 +297,12 @@ def collided_labels(
 
 
 def quantized_weights(module: Any) -> dict[str, dict[str, int]]:
-    """Ask torch's dynamic quantization for linear layers and convolutions, as the thesis' code does, and count.
+    """Apply torch's dynamic quantization to linear layers and convolutions, like the thesis' code, and count.
 
-    STALE_cpu/stale_quantized_inference.py:62-64 of the thesis authors' repository. The module's copy is quantized.
+    STALE_cpu/stale_quantized_inference.py:62-64 of the thesis authors' repository. Quantizes a copy of the module.
 
     Returns:
-        By kind of layer: `weights` there are, and how many became `int8`.
+        By kind of layer: the number of `weights`, and how many of them became `int8`.
     """
     import torch
     from torch import nn
@@ -311,7 +310,9 @@ def quantized_weights(module: Any) -> dict[str, dict[str, int]]:
     kinds = {"Linear": nn.Linear, "Conv1d": nn.Conv1d, "Conv2d": nn.Conv2d, "MultiheadAttention": nn.MultiheadAttention}
 
     def weights(root: Any, kind: Any) -> dict[str, int]:
-        if kind is nn.MultiheadAttention:  # its projection in; the one out is a linear layer that never runs as one
+        if (
+            kind is nn.MultiheadAttention
+        ):  # the input projection; the output projection is a linear layer that never runs as one
             return {
                 name: layer.in_proj_weight.numel() + layer.out_proj.in_features * layer.out_proj.out_features
                 for name, layer in root.named_modules()

@@ -1,18 +1,18 @@
-"""Measure what each quirk of the public STALE code costs: the figures of docs/release-findings.md.
+"""Measure the effect of each quirk of the public STALE code: the figures of docs/release-findings.md.
 
     python bench/release_findings/run.py [--annotations FOLDER] [--json bench/results/release-findings.json]
 
-Each part can be asked for alone (`--only loader,time`); what it found is put into the JSON beside the others.
+Each part can run alone (`--only loader,time`); its results are added to the JSON.
 
-annotations  what the data loader keeps of real annotations (needs --annotations, the public layout)
-loader       training on what the public data loader keeps, piece by piece
-postprocess  the public post-processing on the outputs of one trained network, each quirk repaired by itself
-evaluator    the public evaluator's two mistakes, on that network's detections
-network      the public network trained as it is, and with one thing repaired at a time
+annotations  the real annotations that the data loader keeps (needs --annotations, the public layout)
+loader       training on the annotations that the public data loader keeps, one rule at a time
+postprocess  the public post-processing on the outputs of one trained network, with each quirk repaired alone
+evaluator    the two errors of the public evaluator, on the detections of that network
+network      the public network, trained unchanged and with one repair at a time
 time         text tower, cold call, gradients, anomaly mode, quantization
 
 Features are simulated; with `--annotations` the timelines (durations, segments, classes) are real. Trainings are kept
-in `--work`, so that a run that was stopped goes on. mAP in percent, average over tIoU 0.5:0.05:0.95.
+in `--work`, so that a stopped run can continue. mAP in percent, average over tIoU 0.5:0.05:0.95.
 """
 
 import argparse
