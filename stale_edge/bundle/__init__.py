@@ -1,4 +1,4 @@
-"""The folder a device receives: manifest, detector files and class bank; read, write, verify. Torch-free."""
+"""The bundle, a folder for devices with manifest, detector files and class bank: read, write, verify. Torch-free."""
 
 from stale_edge.bundle.class_bank import ClassBank
 from stale_edge.bundle.classes import add_classes, list_classes, remove_classes

@@ -1,4 +1,4 @@
-"""The class bank: names of classes and their text embeddings, computed once, an input of every detector graph."""
+"""The class bank: class names and their text embeddings, computed once and passed to every detector graph."""
 
 import difflib
 import io
@@ -19,17 +19,17 @@ from stale_edge.segments import FloatArray
 
 _KEYS = ("names", "embeddings", "fingerprint")
 Space = Literal["text", "rows"]
-"""What the rows of a bank are: `text`, embeddings of class names; `rows`, weights of a closed vocabulary's classes."""
+"""Kind of a bank's rows: `text`, embeddings of class names; `rows`, class weights of a closed vocabulary."""
 
 
 @dataclass(frozen=True, eq=False)
 class ClassBank:
-    """A vocabulary with one embedding a class; immutable, every edit gives a new bank.
+    """A vocabulary with one embedding per class; immutable, every edit returns a new bank.
 
     names: K >= 1 distinct names, none empty, none with control characters or with spaces at an end.
     embeddings: (K, D) float32, finite, row k belongs to names[k]; kept as a read-only copy.
-    fingerprint: says which text encoder made the embeddings; only banks of the same one can be mixed. Of a closed
-        vocabulary: which network the rows belong to.
+    fingerprint: identifies the text encoder that made the embeddings; only banks of the same one can be merged. For a
+        closed vocabulary it identifies the network that the rows belong to.
     space: `text` or `rows`; only a bank of text embeddings can get further classes.
 
     Raises:
@@ -80,7 +80,8 @@ class ClassBank:
         """Take the named classes, in the order given.
 
         Raises:
-            ClassBankError: a name is not in the bank (the nearest one is offered), is given twice, or none is given.
+            ClassBankError: a name is not in the bank (the message suggests the nearest) or is given twice, or no name
+                is given.
         """
         rows = [self._row(name) for name in _sequence(names)]
         if not rows:
@@ -91,7 +92,7 @@ class ClassBank:
         """Append classes whose (len(names), D) embeddings come from the same text encoder.
 
         Raises:
-            ClassBankError: a name is already there, the embeddings are of another width or not finite, or the
+            ClassBankError: a name is already there, the embeddings have another width or are not finite, or the
                 vocabulary is closed.
         """
         added = _sequence(names)
@@ -134,7 +135,7 @@ class ClassBank:
         """Drop the named classes; at least one must stay.
 
         Raises:
-            ClassBankError: a name is not in the bank (the nearest one is offered), or no class would stay.
+            ClassBankError: a name is not in the bank (the message suggests the nearest), or no class would stay.
         """
         rows = {self._row(name) for name in _sequence(names)}
         stay = [row for row in range(len(self.names)) if row not in rows]
@@ -143,7 +144,7 @@ class ClassBank:
         return self._with(tuple(self.names[row] for row in stay), self.embeddings[stay])
 
     def to_bytes(self) -> bytes:
-        """Serialise as .npz: names (K,), embeddings (K, D) float32, fingerprint, space; equal banks, equal bytes."""
+        """Serialise as .npz: names (K,), embeddings (K, D) float32, fingerprint, space. Equal banks: equal bytes."""
         buffer = io.BytesIO()
         np.savez(
             buffer,
@@ -156,10 +157,10 @@ class ClassBank:
 
     @classmethod
     def from_bytes(cls, content: bytes, *, where: str = "class bank") -> "ClassBank":
-        """Read what `to_bytes` wrote; nothing in it is unpickled. A bank that does not name its space is of text.
+        """Read the bytes of `to_bytes` without unpickling. A bank without a space has `text`.
 
         Raises:
-            BundleError: not such an archive, or its content is no valid bank; `where` is named.
+            BundleError: not such an archive, or its content is not a valid bank; the message names `where`.
         """
         try:
             if not content.startswith(b"PK"):
@@ -210,7 +211,7 @@ class ClassBank:
         """Read a bank from one .npz file.
 
         Raises:
-            BundleError: the file is missing, unreadable or no class bank.
+            BundleError: the file is missing, unreadable or not a class bank.
         """
         try:
             content = read_regular(Path(path), most=MOST_TEXT_BYTES)

@@ -20,7 +20,7 @@ def list_classes(path: Path) -> tuple[str, ...]:
     """Read the class names of a bundle, in the order of the logits' rows.
 
     Raises:
-        BundleError: no bundle, or a broken class bank.
+        BundleError: there is no bundle, or its class bank is broken.
     """
     return in_one_generation(path, lambda: read_bundle(path).class_bank.names)
 
@@ -28,8 +28,8 @@ def list_classes(path: Path) -> tuple[str, ...]:
 def add_classes(path: Path, bank: ClassBank) -> ClassBank:
     """Append the classes of a bank that the bundle's own text encoder made.
 
-    The bundle is rewritten in one step: a kill leaves the old one or the new one, both of which verify. Of two edits at
-    once, the second waits and begins with the result of the first.
+    The bundle is replaced in one step: after a kill, either the old or the new one is there, and it verifies. If two
+    edits run at once, the second waits and starts from the result of the first.
 
     Returns:
         The bundle's new class bank, the added classes last.
@@ -37,7 +37,7 @@ def add_classes(path: Path, bank: ClassBank) -> ClassBank:
     Raises:
         ClassBankError: the bank comes from another text encoder, has another width, or a name is there already.
         VerificationError: the bundle is damaged; nothing was changed.
-        BusyError: another process has been writing the bundle for long; it is named.
+        BusyError: another process has been writing the bundle for too long; the message names it.
     """
     return _rewrite(path, lambda old: old.merge(bank), {"added": list(bank.names)})
 
@@ -49,18 +49,18 @@ def remove_classes(path: Path, names: Sequence[str]) -> ClassBank:
         The bundle's new class bank.
 
     Raises:
-        ClassBankError: a name is not in the bundle (the nearest one is offered), or no class would stay.
-        VerificationError, BusyError: as `add_classes`.
+        ClassBankError: a name is not in the bundle (the message suggests the nearest), or no class would stay.
+        VerificationError, BusyError: as in `add_classes`.
     """
     return _rewrite(path, lambda old: old.remove(names), {"removed": list(names)})
 
 
 def _rewrite(path: Path, change: Callable[[ClassBank], ClassBank], edit: Json) -> ClassBank:
-    """Put a bundle in the old one's place that differs in its vocabulary: bank, the graphs' metadata, manifest.
+    """Replace a bundle by one with another vocabulary: in the bank, the graphs' metadata and the manifest.
 
-    The parity report was made with the vocabulary of the export; the provenance keeps a note of every edit since.
+    The parity report keeps the vocabulary of the export; the provenance lists every edit since.
     """
-    read_bundle(path)  # a folder that is none is refused without being locked
+    read_bundle(path)  # refuses a folder that is not a bundle before locking it
     with write_bundle(path, overwrite=True) as writer:
         verify_bundle(path)
         bundle = bundle_at(path)

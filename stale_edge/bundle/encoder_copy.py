@@ -1,4 +1,4 @@
-"""An encoder folder put into a bundle."""
+"""Copying an encoder folder into a bundle."""
 
 import shutil
 from pathlib import Path
@@ -10,11 +10,11 @@ from stale_edge.errors import FeatureContractError
 
 
 def copy_encoder(source: Path | str, writer: BundleWriter, *, contract: FeatureContract) -> EncoderBundle:
-    """Put an encoder folder into a bundle in the making, under `ENCODER_FOLDER`; its bytes are checked first.
+    """Copy an encoder folder into an unfinished bundle, under `ENCODER_FOLDER`; its bytes are checked first.
 
     Raises:
         BundleError, VerificationError: there is no encoder, or it is damaged.
-        FeatureContractError: its features are not what the contract says; both values are named.
+        FeatureContractError: its features differ from the contract; the message names both values.
     """
     encoder = verify_encoder(source)
     problems = contract_problems(encoder.manifest, contract)
@@ -23,7 +23,7 @@ def copy_encoder(source: Path | str, writer: BundleWriter, *, contract: FeatureC
     folder = writer.folder / ENCODER_FOLDER
     folder.mkdir()
     for entry in encoder.manifest.files:
-        shutil.copyfile(encoder.path / entry.path, folder / entry.path)  # no link: the two live apart from now on
+        shutil.copyfile(encoder.path / entry.path, folder / entry.path)  # no link: later changes must stay separate
         writer.add_file(
             f"{ENCODER_FOLDER}/{entry.path}",
             role="visual_encoder",

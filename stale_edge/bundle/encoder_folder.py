@@ -1,6 +1,6 @@
-"""The encoder folder: a visual encoder as ONNX files, with the preprocessing that belongs to it. Torch-free.
+"""The encoder folder: a visual encoder as ONNX files, with its preprocessing. Torch-free.
 
-`manifest.json` is sealed like a bundle's. The folder stands alone, or inside a bundle under `ENCODER_FOLDER`.
+`manifest.json` is sealed like a bundle's. The folder is separate, or inside a bundle under `ENCODER_FOLDER`.
 """
 
 import contextlib
@@ -35,32 +35,32 @@ from stale_edge.paths import MOST_MANIFEST_BYTES, inside, read_regular
 
 ENCODER_FORMAT = "stale-edge-encoder/1"
 ENCODER_FOLDER = "encoder"
-"""Where a bundle holds its visual encoder."""
+"""Subfolder of a bundle with its visual encoder."""
 FINGERPRINT_KEY = "stale_edge.fingerprint"
 PREPROCESS_KEY = "stale_edge.preprocess"
 
 
 @dataclass(frozen=True)
 class EncoderManifest:
-    """All of an encoder's `manifest.json`.
+    """The content of an encoder's `manifest.json`.
 
     Raises:
-        BundleError: no file, two of one precision, or one that does not take and give what an encoder does.
+        BundleError: no file, two files of one precision, or a file without an encoder's inputs and outputs.
     """
 
     name: str
-    """Where it comes from, for people: a hub name or the name of a folder."""
+    """Name of its source, for display: a hub name or the name of a folder."""
     embed_dim: int
     """C, width of a feature, >= 1."""
     image_size: tuple[int, int]
-    """Height and width of what the graphs take, in pixels, >= 1."""
+    """Height and width of the graphs' input, in pixels, >= 1."""
     fingerprint: str
-    """Hash of all that decides the features; the `encoder` of a feature contract."""
+    """Hash of everything that affects the features; the `encoder` of a feature contract."""
     preprocess: Json
     """The fields of `stale_edge.video.ClipPreprocess`."""
     files: tuple[FileEntry, ...]
     parity: Json = field(default_factory=dict)
-    """How the files compare with what they were made from, as the exporter wrote it."""
+    """The exporter's parity report: comparison of the files with the tower."""
     provenance: Json = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -77,7 +77,7 @@ class EncoderManifest:
                 )
 
     def to_text(self) -> str:
-        """The text of `manifest.json`, sealed."""
+        """Return the text of `manifest.json`, sealed."""
         return sealed_text({"format": ENCODER_FORMAT, **to_dict(self)})
 
     @classmethod
@@ -85,7 +85,7 @@ class EncoderManifest:
         """Read the text of `manifest.json`.
 
         Raises:
-            BundleError: not JSON, of another format, or a field that is missing, unknown or malformed.
+            BundleError: not JSON, another format, or a field that is missing, unknown or malformed.
         """
         table = table_of(parse_json(text, "manifest"), "manifest")
         if table.get("format") != ENCODER_FORMAT:
@@ -114,17 +114,17 @@ class EncoderManifest:
 
 @dataclass(frozen=True)
 class EncoderBundle:
-    """An encoder folder whose manifest has been read; its files are checked when they are asked for."""
+    """An encoder folder whose manifest has been read; a file is checked when its path is requested."""
 
     path: Path
     manifest: EncoderManifest
 
     def checked_path(self, precision: str) -> Path:
-        """Give the file of a precision after its size, sha256 and metadata were found to be the manifest's.
+        """Return the path of a precision's file, after checking size, sha256 and metadata against the manifest.
 
         Raises:
-            BundleError: there is no such precision; those that there are, are listed.
-            VerificationError: the file is missing, or not what the manifest says.
+            BundleError: there is no such precision; the message lists the existing ones.
+            VerificationError: the file is missing, or differs from the manifest.
         """
         entry = next((entry for entry in self.manifest.files if entry.precision == precision), None)
         if entry is None:
@@ -150,17 +150,17 @@ class EncoderBundle:
 
 
 def encoder_inputs(image_size: tuple[int, int]) -> tuple[TensorSpec]:
-    """Input of every visual encoder: prepared pictures [N, 3, height, width], float32."""
+    """List the input of every visual encoder: prepared pictures [N, 3, height, width], float32."""
     return (TensorSpec("pixel_values", "float32", ("N", 3, *image_size)),)
 
 
 def encoder_outputs(embed_dim: int) -> tuple[TensorSpec]:
-    """Output of every visual encoder: features as the tower gives them, not normalised, [N, C] float32."""
+    """List the output of every visual encoder: the tower's features, not normalised, [N, C] float32."""
     return (TensorSpec("image_embeds", "float32", ("N", embed_dim)),)
 
 
 def encoder_metadata(fingerprint: str, preprocess: Json) -> dict[str, str]:
-    """Say in a graph's `metadata_props` what every program must know before it runs the graph."""
+    """Return a graph's `metadata_props`, which every program must know before it runs the graph."""
     return {
         FORMAT_KEY: ENCODER_FORMAT,
         FINGERPRINT_KEY: fingerprint,
@@ -172,7 +172,7 @@ def read_encoder(path: Path | str) -> EncoderBundle:
     """Read an encoder folder's manifest; its files are checked when they are opened.
 
     Raises:
-        BundleError: no such folder, no encoder in it, or its manifest is malformed or was changed.
+        BundleError: there is no such folder, no encoder in it, or its manifest is malformed or was changed.
     """
     folder = Path(path)
     try:
@@ -190,7 +190,7 @@ def read_encoder(path: Path | str) -> EncoderBundle:
 
 
 def is_encoder(path: Path | str) -> bool:
-    """Tell an encoder folder from a bundle and from anything else, by what its manifest calls itself."""
+    """Check whether a folder is an encoder folder, by the format that its manifest names."""
     try:
         values = json.loads(read_regular(Path(path) / MANIFEST_NAME, most=MOST_MANIFEST_BYTES))
     except (OSError, ValueError, RecursionError):
@@ -199,13 +199,13 @@ def is_encoder(path: Path | str) -> bool:
 
 
 def describe_encoder(path: Path | str) -> Json:
-    """Describe an encoder for people: JSON-able values, those of its manifest; files are not hashed."""
+    """Describe an encoder for display, with the JSON values of its manifest; files are not hashed."""
     encoder = read_encoder(path)
     return {"format": ENCODER_FORMAT, "path": str(path), **to_dict(encoder.manifest)}
 
 
 def find_encoder(path: Path | str) -> EncoderBundle:
-    """Read the encoder of an encoder folder, or the one inside a bundle; errors as `read_encoder`."""
+    """Read the encoder of an encoder folder, or the one inside a bundle; errors as in `read_encoder`."""
     inside = Path(path) / ENCODER_FOLDER
     return read_encoder(inside if (inside / MANIFEST_NAME).is_file() else path)
 
@@ -214,8 +214,8 @@ def verify_encoder(path: Path | str) -> EncoderBundle:
     """Check every file of an encoder folder.
 
     Raises:
-        BundleError: as `read_encoder`.
-        VerificationError: a file is missing or not what the manifest says; the first is named.
+        BundleError: as in `read_encoder`.
+        VerificationError: a file is missing or differs from the manifest; the message names the first.
     """
     encoder = read_encoder(path)
     for entry in encoder.manifest.files:
@@ -228,10 +228,10 @@ def write_encoder(path: Path | str) -> Iterator[Path]:
     """Write an encoder folder so that it appears whole or not at all; an older encoder at the path is replaced.
 
     Yields:
-        The folder to write the files and, last, `manifest.json` into.
+        The folder to write to: first the files, last `manifest.json`.
 
     Raises:
-        BundleError: something else than an encoder is at the path, or the file system refuses.
+        BundleError: the path holds something else than an encoder, or the file system refuses.
     """
     target = Path(path).resolve()
     _check_target(target)
@@ -269,7 +269,7 @@ def _check_target(target: Path) -> None:
 
 
 def encoder_problems(bundle: Path, manifest: Manifest) -> list[str]:
-    """Compare the visual encoder inside a bundle, if there is one, with the bundle's manifest; one line a problem."""
+    """Compare a bundle's visual encoder, if there is one, with the bundle's manifest; returns one line per problem."""
     if not manifest.of_role("visual_encoder"):
         return []
     try:
@@ -281,7 +281,7 @@ def encoder_problems(bundle: Path, manifest: Manifest) -> list[str]:
 
 
 def contract_problems(encoder: EncoderManifest, contract: FeatureContract) -> str:
-    """Say how an encoder's features differ from what a contract asks for, with both values; empty if they do not."""
+    """Describe how an encoder's features differ from a contract, with both values; empty if they do not."""
     problems = []
     if encoder.embed_dim != contract.channels:
         problems.append(f"C is {encoder.embed_dim}, the contract says {contract.channels}")

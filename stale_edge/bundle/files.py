@@ -1,6 +1,6 @@
-"""Files and folders written so that a kill at any moment leaves the old one or the new one whole.
+"""Atomic writing of files and folders: a kill at any moment leaves the old one or the new one whole.
 
-Who may write, and what becomes of leftovers: `stale_edge.bundle.locks`.
+`stale_edge.bundle.locks` limits writing to one process and removes leftovers.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ def sha256_of(path: Path) -> str:
 
 
 def file_problem(folder: Path, name: str, *, size: int, sha256: str) -> str | None:
-    """Say what is wrong with a file of a folder that promises its size and hash, or None."""
+    """Describe what is wrong with a file whose size and hash are known; None: nothing."""
     try:
         path = inside(folder, name, nested=True, error=BundleError)
     except BundleError as error:
@@ -51,10 +51,10 @@ def file_problem(folder: Path, name: str, *, size: int, sha256: str) -> str | No
 
 
 def write_file_atomically(path: Path, *content: bytes | memoryview) -> None:
-    """Write parts one behind the other beside the target, flush to the disk, then rename over it.
+    """Write the parts in order to a file beside the target, flush it to the disk, then rename it to the target.
 
     Raises:
-        OSError: the folder does not exist, is full or not writable, which names the file; the old one, if any, is
+        OSError: the folder does not exist, is full or not writable; the error names the file, and an old file is
             untouched.
     """
     temporary = beside(path)
@@ -72,10 +72,10 @@ def write_file_atomically(path: Path, *content: bytes | memoryview) -> None:
 
 @contextlib.contextmanager
 def folder_beside(target: Path) -> Iterator[Path]:
-    """Make an empty folder on the target's file system, named so that nobody takes it for the target.
+    """Make an empty folder on the target's file system, with a name that cannot be confused with the target.
 
-    The target's lock is held until the block ends, and what killed writers of it left is swept first. Whatever stands
-    under the folder's name when the block ends is removed.
+    The target's lock is held until the block ends. Leftovers of killed writers are removed first. At the end of the
+    block, anything under the folder's name is removed.
 
     Raises:
         BusyError: another process is writing the target.
@@ -92,14 +92,14 @@ def folder_beside(target: Path) -> Iterator[Path]:
 
 
 def replace_folder(prepared: Path, target: Path) -> None:
-    """Put a prepared folder in the target's place; the old folder, if any, is afterwards where the prepared one was.
+    """Put a prepared folder in the target's place; an old folder moves to the prepared one's former place.
 
-    Linux and macOS exchange the two in one step. Elsewhere, and on file systems that cannot, the old folder moves
-    aside first; a kill in that instant leaves it whole under the name `.NAME.*.old`, from where the next writer puts it
-    back. Windows refuses while a reader has a file open, so that is tried again for a while.
+    Linux and macOS exchange the two in one step. Other systems, and file systems that cannot exchange, move the old
+    folder away first; a kill at that moment leaves it whole as `.NAME.*.old`, and the next writer puts it back.
+    Windows refuses while a reader has a file open, so the move is tried again for a while.
 
     Raises:
-        BusyError: the lock under which `folder_beside` made the prepared folder was taken over meanwhile.
+        BusyError: another process has taken over the lock that `folder_beside` held for the prepared folder.
         OSError: the target is a file, or the file system refuses; the old folder is still in its place.
     """
     if prepared.name.endswith(".part") and not holds(target, prepared.name.split(".")[-2]):
@@ -122,7 +122,7 @@ def replace_folder(prepared: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Give an error of the file system that names no file, as that of a full disk, the file it is about."""
+    """Add the file name to file system errors that have none, such as that of a full disk."""
     try:
         yield
     except OSError as error:
@@ -132,7 +132,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Give the same bytes a second name, without copying them where the file system knows hard links."""
+    """Make the same bytes available under a second name: a hard link where the file system has them, else a copy."""
     try:
         os.link(source.resolve(), target)
     except OSError:
@@ -171,7 +171,7 @@ def _rename_in_time(source: Path, target: Path) -> None:
 
 
 def _exchange(first: Path, second: Path) -> bool:
-    """Swap two names in one step; False where the system or the file system cannot."""
+    """Exchange two names in one step; False if the system or the file system cannot."""
     system: str = sys.platform
     if system not in ("linux", "darwin"):
         return False

@@ -1,10 +1,10 @@
-"""Reading a folder that somebody may replace meanwhile: one generation or the other, never files of both.
+"""Reading a folder that may be replaced at the same time: all files come from one generation, old or new.
 
-A writer never changes a file of a bundle: it makes a new folder beside the old one and puts it in its place, in one
-step on Linux and macOS. A reader opens the manifest first and then, one after the other, the files that it names, so
-it may begin in the old folder and end in the new one. Hence the rule: read the manifest, read the files (each is held
-against its hash), read the manifest again. If it is the same, everything came from one generation; if not, or if it is
-missing while a writer is at work (Windows needs two steps), what was read is thrown away and reading starts over.
+A writer never changes a file of a bundle: it makes a new folder beside the old one and then replaces the old one, in
+one step on Linux and macOS. A reader opens the manifest first and then each file that it names, so it may begin in the
+old folder and end in the new one. Hence the rule: read the manifest, read the files (each is checked against its
+hash), read the manifest again. If the manifest is the same, all files came from one generation. If not, or if it is
+missing while a writer works (Windows needs two steps), the data is discarded and reading starts again.
 """
 
 import time
@@ -23,16 +23,16 @@ _PAUSE_S = 0.05
 
 
 def in_one_generation(folder: Path | str, read: Callable[[], T], *, manifest: str = "manifest.json") -> T:
-    """Run what reads a folder, and run it again whenever the folder was replaced meanwhile.
+    """Run a function that reads a folder, and run it again if the folder was replaced during the run.
 
     Args:
         folder: a bundle, an encoder, or another folder that is replaced as a whole.
-        read: reads what it needs, and raises what is wrong with it.
+        read: reads the folder, and raises an error if something is wrong with it.
         manifest: the file that differs between generations.
 
     Raises:
         BusyError: the folder is replaced faster than it can be read.
-        Whatever `read` raises for a folder that stays as it is.
+        Any error of `read`, if the folder was not replaced.
     """
     path = Path(folder) / manifest
     for attempt in range(_TRIES):

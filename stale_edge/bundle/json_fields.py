@@ -1,4 +1,4 @@
-"""Reading JSON strictly: every field is of its type or refused by name, no key stands twice, NaN is no number."""
+"""Strict reading of JSON: a field of a wrong type is refused by name; double keys and NaN are refused."""
 
 import json
 import math
@@ -10,9 +10,9 @@ from stale_edge.errors import BundleError, cut, reason, shown
 
 Json = dict[str, Any]
 MOST_INTEGER = 2**63 - 1
-"""Beyond it no program holds an integer as such."""
+"""Largest integer accepted; many programs cannot store a larger one."""
 MOST_CHARACTERS = 500
-"""Of a name or a path."""
+"""Largest length of a name or a path, in characters."""
 
 
 def parse_json(text: str, where: str) -> Any:
@@ -20,7 +20,7 @@ def parse_json(text: str, where: str) -> Any:
 
     Raises:
         BundleError: not JSON, a key twice in one object, NaN, an infinity, a number beyond float64, or an integer
-            beyond `MOST_INTEGER`; `where` is named.
+            beyond `MOST_INTEGER`; the message names `where`.
     """
     try:
         return json.loads(
@@ -31,21 +31,21 @@ def parse_json(text: str, where: str) -> Any:
 
 
 def table_of(value: object, where: str) -> Mapping[str, Any]:
-    """Take a JSON object or raise BundleError."""
+    """Return a JSON object or raise BundleError."""
     if not isinstance(value, Mapping):
         raise BundleError(f"{where} must be a JSON object; got {type(value).__name__}")
     return value
 
 
 def list_of(value: object, where: str) -> Sequence[Any]:
-    """Take a JSON list or raise BundleError."""
+    """Return a JSON list or raise BundleError."""
     if not isinstance(value, list | tuple):
         raise BundleError(f"{where} must be a JSON list; got {type(value).__name__}")
     return value
 
 
 def string_of(value: object, where: str) -> str:
-    """Take a non-empty string of at most `MOST_CHARACTERS` or raise BundleError."""
+    """Return a non-empty string of at most `MOST_CHARACTERS` or raise BundleError."""
     if not isinstance(value, str) or not value:
         raise BundleError(f"{where} must be a non-empty string; got {shown(value)}")
     if len(value) > MOST_CHARACTERS:
@@ -54,7 +54,7 @@ def string_of(value: object, where: str) -> str:
 
 
 def integer_of(value: object, where: str, *, least: int) -> int:
-    """Take an integer of at least `least`, no boolean, or raise BundleError."""
+    """Return an integer >= `least`, not a boolean, or raise BundleError."""
     if type(value) is not int or value < least:
         raise BundleError(f"{where} must be an integer >= {least}; got {shown(value)}")
     return value

@@ -1,10 +1,10 @@
-"""Who is writing: one writer at a time for what is replaced as a whole, and what dead writers left behind.
+"""Locks: one writer at a time for each folder that is replaced as a whole, and removal of dead writers' leftovers.
 
-What is being made stands beside its target as `.NAME.TOKEN.part`; a token says machine and process. A writer of a
-folder holds `.NAME.lock` beside it, a file that says who it is and whose time it renews twice a minute. A lock is
-stale, and is taken over, when its process is gone (on the same machine), or when its time was not renewed for
-`STALE_AFTER_S` by the clock of the file system, which is the same for all machines that share the disk. A writer that
-slept for so long finds its token gone before it replaces anything, and is refused.
+An unfinished file or folder is named `.NAME.TOKEN.part`, beside its target; the token contains machine and process. A
+writer of a folder holds `.NAME.lock` beside it: this file identifies the writer, which renews its time twice a minute.
+A lock is stale, and is taken over, when its process has ended (on the same machine), or when its time was not renewed
+for `STALE_AFTER_S`. The clock is that of the file system, the same for all machines that share the disk. A writer that
+was suspended for so long checks its token before it replaces anything, finds it gone, and is refused.
 """
 
 import contextlib
@@ -27,27 +27,27 @@ from typing import Any
 from stale_edge.errors import BusyError, shown
 
 STALE_AFTER_S = 300.0
-"""Longer than a network disk keeps the time of a file from its readers (up to 60 s with NFS)."""
+"""Age of a stale lock, in seconds; a network disk shows readers a file's new time up to 60 s late (NFS)."""
 _RENEW_S = 30.0
 _POLL_S = 0.02
 _FORGOTTEN_S = 86_400.0
-"""Leftovers of another machine are removed after a day: whether their writer lives cannot be seen from here."""
+"""Age at which leftovers of another machine are removed, in seconds: this machine cannot check if their writer runs."""
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<token>[0-9a-f]{8}(-\d+-[0-9a-f]{8})?)\.(?P<kind>part|old)")
 
 
 def beside(target: Path, kind: str = "part", *, token: str = "") -> Path:
-    """Name a file or folder on the target's file system that nobody takes for the target: `.NAME.TOKEN.part`."""
+    """Name a temporary file or folder on the target's file system: `.NAME.TOKEN.part`."""
     return target.with_name(f".{_short(target.name)}.{token or new_token()}.{kind}")
 
 
 def lock_path(target: Path) -> Path:
-    """Say where the lock of a target lies: beside it, once links are followed."""
+    """Return the path of a target's lock: beside the target, after following links."""
     real = Path(os.path.realpath(target))
     return real.with_name(f".{_short(real.name)}.lock")
 
 
 def new_token() -> str:
-    """Make a name for one act of writing: machine, process, chance."""
+    """Make a token for one write: machine, process, random digits."""
     return f"{_machine()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
@@ -56,14 +56,14 @@ def writing(target: Path, *, wait_s: float = 10.0) -> Iterator[str]:
     """Hold the lock of a target; its folder must exist.
 
     Args:
-        target: the file or folder that is going to be replaced.
-        wait_s: how long to wait for another writer.
+        target: the file or folder that will be replaced.
+        wait_s: longest wait for another writer, in seconds.
 
     Yields:
-        The token under which it is held.
+        The token that holds the lock.
 
     Raises:
-        BusyError: another writer holds it still; it is named.
+        BusyError: another writer still holds the lock; the message names it.
         OSError: the lock cannot be written.
     """
     path, token = lock_path(target), new_token()
@@ -89,20 +89,20 @@ def writing(target: Path, *, wait_s: float = 10.0) -> Iterator[str]:
 
 
 def holds(target: Path, token: str) -> bool:
-    """Say whether the lock of a target is still the one that was taken under this token."""
+    """Check whether this token still holds the lock of a target."""
     return (_holder(lock_path(target)) or {}).get("token") == token
 
 
 def is_locked(target: Path) -> bool:
-    """Say whether somebody holds the lock of a target, alive or not."""
+    """Check whether a target has a lock, even a stale one."""
     return lock_path(target).exists()
 
 
 def sweep(folder: Path, target: Path | None = None) -> None:
-    """Remove what writers left behind that live no more; of one target, or of everything in a folder.
+    """Remove leftovers of dead writers, for one target or for everything in a folder.
 
-    A writer that was killed between moving the old folder away and moving the new one in (only where the two cannot be
-    exchanged in one step) left the old one as `.NAME.TOKEN.old`; it is put back where the target is missing.
+    Where two folders cannot be exchanged in one step, a writer may be killed after moving the old folder away and
+    before moving the new one in. The old one is then `.NAME.TOKEN.old` and is put back if the target is missing.
     """
     for entry in list(os.scandir(folder)) if folder.is_dir() else []:
         match = _LEFTOVER.fullmatch(entry.name)
@@ -118,12 +118,12 @@ def sweep(folder: Path, target: Path | None = None) -> None:
                 shutil.rmtree(path)
             else:
                 path.unlink()
-        except OSError:  # another writer swept it, or it is not ours to remove: it harms nobody where it is
+        except OSError:  # another writer removed it, or we may not; it does no harm there
             continue
 
 
 def _take(path: Path, token: str) -> bool:
-    """Make the lock; False: there is one. It appears with its content, on network disks too."""
+    """Make the lock; False: there is one already. It appears together with its content, on network disks too."""
     said = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
     content = json.dumps({**said, "machine": _machine(), "token": token}).encode()
     if path.exists():
@@ -152,7 +152,7 @@ def _renew(path: Path, done: threading.Event) -> None:
 
 
 def _holder(path: Path) -> dict[str, Any] | None:
-    """Read a lock; None: there is none. One that cannot be read is somebody's."""
+    """Read a lock; None: there is none. An unreadable lock counts as held."""
     try:
         values = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -167,7 +167,7 @@ def _is_stale(path: Path, holder: dict[str, Any]) -> bool:
         return True
     probe = beside(path)
     try:
-        probe.touch(exist_ok=False)  # its time is the file system's, not this machine's
+        probe.touch(exist_ok=False)  # gets its time from the file system's clock, not this machine's
         return probe.stat().st_mtime - path.stat().st_mtime > STALE_AFTER_S
     except FileNotFoundError:
         return False
@@ -176,7 +176,7 @@ def _is_stale(path: Path, holder: dict[str, Any]) -> bool:
 
 
 def _remove(path: Path, stale: dict[str, Any]) -> None:
-    """Take a stale lock away; of several that try, one succeeds, and none takes the lock of its successor."""
+    """Remove a stale lock; if several processes try, one succeeds, and none removes the next holder's lock."""
     aside = beside(path)
     try:
         os.rename(path, aside)
@@ -184,7 +184,7 @@ def _remove(path: Path, stale: dict[str, Any]) -> None:
         return
     if (_holder(aside) or {}) != stale:
         with contextlib.suppress(OSError):
-            os.link(aside, path)  # it was the successor's: back to its place
+            os.link(aside, path)  # it was the next holder's: put it back
     aside.unlink(missing_ok=True)
 
 
@@ -195,7 +195,7 @@ def _said(path: Path, holder: dict[str, Any] | None) -> str:
 
 
 def _lives(token: str, mtime: float) -> bool:
-    """Say whether the writer of a leftover may still be at work."""
+    """Check whether the writer of a leftover may still run."""
     machine, *rest = token.split("-")
     if rest and machine == _machine():
         return _runs(int(rest[0]))
@@ -203,7 +203,7 @@ def _lives(token: str, mtime: float) -> bool:
 
 
 def _runs(pid: int) -> bool:
-    """Say whether there is a process of this number here."""
+    """Check whether a process with this number runs on this machine."""
     if sys.platform == "win32":
         handle = ctypes.windll.kernel32.OpenProcess(0x1000, False, pid)  # PROCESS_QUERY_LIMITED_INFORMATION
         if handle:
@@ -213,14 +213,14 @@ def _runs(pid: int) -> bool:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except OSError:  # it runs, and is somebody else's
+    except OSError:  # it runs, but belongs to another user
         return True
     return True
 
 
 @functools.cache
 def _machine() -> str:
-    """Name what process numbers are counted in: a machine since it started, and on Linux a container."""
+    """Name the scope of process numbers: a machine since its start, and on Linux a container."""
     parts = [socket.gethostname()]
     with contextlib.suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii"))
@@ -229,5 +229,5 @@ def _machine() -> str:
 
 
 def _short(name: str) -> str:
-    """Keep a file's name short enough to put a token behind it."""
+    """Shorten a file's name so that a token can be appended."""
     return name if len(os.fsencode(name)) <= 180 else hashlib.sha256(os.fsencode(name)).hexdigest()[:32]

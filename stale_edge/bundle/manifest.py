@@ -1,4 +1,4 @@
-"""The manifest: what a bundle is, which files it holds, and what they promise. `manifest.json` <-> dataclasses."""
+"""The manifest: description of a bundle and of its files. `manifest.json` <-> dataclasses."""
 
 import hashlib
 import json
@@ -21,20 +21,20 @@ from stale_edge.errors import BundleError, ConfigError, shown
 from stale_edge.paths import folded, name_problem
 
 FORMAT = "stale-edge-bundle/2"
-"""What is written."""
+"""Format that is written."""
 FORMAT_1 = "stale-edge-bundle/1"
-"""What is read besides: STALE's two architectures and policies, no `num_frames` and `normalize` in the contract."""
+"""Older format, still read: STALE's two architectures and policies, no `num_frames` and `normalize` in the contract."""
 FORMAT_1_ARCHITECTURES = ("paper", "release")
 MANIFEST_NAME = "manifest.json"
 CLASS_BANK_NAME = "class_bank.npz"
 
 Role = Literal["detector", "localizer", "class_bank", "text_encoder", "tokenizer", "visual_encoder", "model_repository"]
 VOCABULARY_ROLES: tuple[Role, ...] = ("detector", "localizer")
-"""Graphs that take class embeddings, and say in their metadata whose."""
+"""Graphs that take class embeddings; their metadata names the classes."""
 _GRAPH_ROLES: tuple[Role, ...] = ("detector", "localizer", "text_encoder")
-"""Files that run: they name runtime and precision, inputs and outputs."""
+"""Runnable files: their entries have runtime and precision, inputs and outputs."""
 _PLAIN_ROLES: tuple[Role, ...] = ("class_bank", "tokenizer")
-"""Files that do not. What the other roles' folders hold may run or not."""
+"""Files that do not run. Files of the other roles may run or not."""
 
 _SEAL = "manifest_sha256"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -42,29 +42,29 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class FeatureContract:
-    """What features must be for the detector to mean anything; checked by every runtime before it runs."""
+    """The features that a detector needs for meaningful outputs; every runtime checks them before it runs."""
 
     encoder: str
     """Name or fingerprint of the visual encoder."""
     channels: int
     """C, >= 1."""
     fps: float | None
-    """Frames per second that were sampled from the video, > 0; None: unspecified."""
+    """Frames sampled from the video per second, > 0; None: unspecified."""
     stride: int | None
     """Frames per snippet, >= 1; None: unspecified."""
     length: int | None
     """T that the graph is made for, >= 1; None: any T."""
     resampling: Resampling
-    """What `detect` does with a video's features: `linear` interpolates to `resample_to` snippets, `none` nothing."""
+    """Resampling of a video's features in `detect`: `linear` interpolates to `resample_to` snippets; or `none`."""
     resample_to: int | None = None
-    """Snippets that `linear` resamples to, >= 1; given by `length` where that is fixed."""
+    """Number of snippets that `linear` resamples to, >= 1; equals `length` where that is fixed."""
     num_frames: int | None = None
-    """Frames that one feature was computed from, >= 1; None: unspecified."""
+    """Number of frames that one feature is computed from, >= 1; None: unspecified."""
     normalize: str = "none"
-    """What the network does to features before anything else; for people, since it is inside the graph."""
+    """First step of the network on features; informative only, since it is inside the graph."""
 
     def __post_init__(self) -> None:
-        FeatureSpec(self.encoder, self.channels, self.fps, self.stride)  # the same rules hold here
+        FeatureSpec(self.encoder, self.channels, self.fps, self.stride)  # checks its rules
         if self.length is not None and self.length < 1:
             raise ConfigError(f"feature_contract.length must be an integer >= 1 or null; got {self.length}")
         if self.num_frames is not None and self.num_frames < 1:
@@ -93,7 +93,7 @@ class FeatureContract:
         resample_to: int | None = None,
         normalize: str = "none",
     ) -> "FeatureContract":
-        """Extend a data set's feature spec by what the detector demands of the temporal axis."""
+        """Extend a data set's feature spec by the detector's needs on the temporal axis."""
         return cls(
             spec.encoder,
             spec.channels,
@@ -107,7 +107,7 @@ class FeatureContract:
         )
 
     def to_json(self, format: str = FORMAT) -> Json:
-        """Plain JSON values, one key a field that the format has."""
+        """Plain JSON values, one key per field of the format."""
         return {key: value for key, value in to_dict(self).items() if key in contract_keys(format)}
 
 
@@ -119,7 +119,7 @@ def contract_keys(format: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """An input or output of a file that runs: numpy's dtype name, and a shape of sizes and symbolic names.
+    """An input or output of a runnable file: numpy's dtype name, and a shape of sizes and symbols.
 
     Symbols: B videos, T snippets, P points, K classes, D the width of a class embedding; `K+1` with background.
     """
@@ -131,37 +131,37 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class FileEntry:
-    """One file of a bundle. What does not run, such as a class bank, has neither runtime nor precision nor tensors."""
+    """One file of a bundle. A file that does not run, such as a class bank, has no runtime, precision or tensors."""
 
     path: str
-    """Relative to the bundle, with forward slashes, never leaving it."""
+    """Path relative to the bundle and inside it, with forward slashes."""
     sha256: str
     bytes: int
     role: Role
     runtime: str | None = None
-    """What runs it: `onnxruntime`, `torchscript`, `torch-export`, `triton`."""
+    """Runtime that runs it: `onnxruntime`, `torchscript`, `torch-export`, `triton`."""
     precision: str | None = None
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
     weights_quantized: int | None = None
-    """x of "x of y weights quantized", counted in numbers; None for a file that is not quantized."""
+    """Numbers in quantized weights, x of "x of y weights quantized"; None for a file that is not quantized."""
     weights_total: int | None = None
-    """y: all numbers of all weights."""
+    """Numbers in all weights, y of "x of y weights quantized"."""
     note: str = ""
-    """What whoever runs this file should know, for example that it is slower on a CPU."""
+    """Advice for users of this file, for example that it is slower on a CPU."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """All of `manifest.json`.
+    """The content of `manifest.json`.
 
     Raises:
-        BundleError: a path leaves the folder or is listed twice, two files of one role claim the same runtime and
+        BundleError: a path leaves the folder or is listed twice, two files of one role have the same runtime and
             precision, or there is not exactly one class bank.
     """
 
     architecture: str
-    """For people and tools; what a program must be able to do stands in `decode`."""
+    """Name for display and tools; a program only has to support the policy in `decode`."""
     feature_contract: FeatureContract
     decode: DecodeSettings
     files: tuple[FileEntry, ...]
@@ -170,14 +170,14 @@ class Manifest:
     provenance: Json = field(default_factory=dict)
     """Checkpoint hash, resolved config, versions, machine; `class_edits` when classes were added or removed."""
     format: str = FORMAT
-    """`FORMAT`, or that of an older bundle, which it keeps when its classes are edited."""
+    """`FORMAT`, or the format of an older bundle, which stays when its classes are edited."""
 
     def __post_init__(self) -> None:
         seen: dict[str, str] = {}
         made: dict[tuple[Role, str | None, str], str] = {}
         for entry in self.files:
             check_inside(entry.path)
-            key = folded(entry.path)  # some file systems do not tell case apart
+            key = folded(entry.path)  # some file systems ignore case
             if key in seen:
                 raise BundleError(f"manifest lists a file twice: {shown(seen[key])} and {shown(entry.path)}")
             seen[key] = entry.path
@@ -212,7 +212,7 @@ class Manifest:
         return {**values, "feature_contract": self.feature_contract.to_json(self.format)}
 
     def to_text(self) -> str:
-        """The text of `manifest.json`, for people too; its last key seals all others (`is_sealed`)."""
+        """Return the indented text of `manifest.json`; its last key seals all others (`is_sealed`)."""
         return sealed_text(self.to_json())
 
     @classmethod
@@ -253,7 +253,7 @@ class Manifest:
 
 
 def detector_inputs(*, channels: int, embed_dim: int, length: int | None) -> tuple[TensorSpec, TensorSpec]:
-    """Inputs of a detector graph: features [B, T, C] and class_embeddings [K, D], float32."""
+    """List the inputs of a detector graph: features [B, T, C] and class_embeddings [K, D], float32."""
     T: int | str = "T" if length is None else length
     return (
         TensorSpec("features", "float32", ("B", T, channels)),
@@ -262,10 +262,10 @@ def detector_inputs(*, channels: int, embed_dim: int, length: int | None) -> tup
 
 
 def mask_detector_outputs(length: int | None) -> tuple[TensorSpec, TensorSpec, TensorSpec]:
-    """Outputs of both networks of STALE: class_logits [B, K+1, T], masks [B, T, T] and foreground [B, T], float32.
+    """List the outputs of both STALE networks: class_logits [B, K+1, T], masks [B, T, T], foreground [B, T], float32.
 
     Args:
-        length: T where it is fixed, None where it is free.
+        length: fixed T; None: any T.
     """
     T: int | str = "T" if length is None else length
     return (
@@ -276,7 +276,7 @@ def mask_detector_outputs(length: int | None) -> tuple[TensorSpec, TensorSpec, T
 
 
 def localizer_inputs(*, channels: int, embed_dim: int, length: int | None) -> tuple[TensorSpec, ...]:
-    """Inputs of every localizer graph: those of a detector with one video, and its duration_s [1], float32."""
+    """List the inputs of every pipeline: those of a detector with one video, and its duration_s [1], float32."""
     T: int | str = "T" if length is None else length
     return (
         TensorSpec("features", "float32", (1, T, channels)),
@@ -286,7 +286,7 @@ def localizer_inputs(*, channels: int, embed_dim: int, length: int | None) -> tu
 
 
 def localizer_outputs() -> tuple[TensorSpec, ...]:
-    """Outputs of every localizer graph, best first: segments [N, 2] in seconds, scores [N], labels [N]."""
+    """List the outputs of every pipeline, best first: segments [N, 2] in seconds, scores [N], labels [N]."""
     return (
         TensorSpec("segments", "float32", ("N", 2)),
         TensorSpec("scores", "float32", ("N",)),
@@ -295,10 +295,10 @@ def localizer_outputs() -> tuple[TensorSpec, ...]:
 
 
 def is_sealed(content: bytes, *, seal: str = _SEAL) -> bool:
-    """Say whether the bytes of `manifest.json` are those that were written.
+    """Check whether the bytes of `manifest.json` are unchanged since it was written.
 
-    `manifest_sha256` is the sha256 of the other keys as compact JSON with sorted keys. It finds damage; it is no
-    signature, whoever can write the file can seal it again. Other sealed files give the key another name.
+    `manifest_sha256` is the sha256 of the other keys as compact JSON with sorted keys. It finds damage; it is not a
+    signature: anybody who can write the file can seal it again. Other sealed files have another name for the key.
     """
     try:
         text = content.decode()
@@ -312,10 +312,10 @@ def is_sealed(content: bytes, *, seal: str = _SEAL) -> bool:
 
 
 def check_inside(path: str) -> None:
-    """Refuse a manifest path that is absolute, climbs, or means different things on different systems.
+    """Refuse a manifest path that is absolute, contains `..`, or has different meanings on different systems.
 
     Raises:
-        BundleError: the path is named.
+        BundleError: the path is refused; the message names it.
     """
     problem = "has a colon" if ":" in path else name_problem(path, nested=True)
     if problem:
@@ -332,7 +332,7 @@ def sealed_text(values: Json, *, seal: str = _SEAL) -> str:
     Raises:
         TypeError, ValueError: not plain JSON.
     """
-    plain = json.loads(json.dumps(values, allow_nan=False))  # what a reader will find, for example keys as strings
+    plain = json.loads(json.dumps(values, allow_nan=False))  # the values as a reader gets them, e.g. string keys
     compact = json.dumps(plain, sort_keys=True, separators=(",", ":"))
     sealed = {**plain, seal: hashlib.sha256(compact.encode()).hexdigest()}
     return json.dumps(sealed, indent=2, ensure_ascii=False) + "\n"

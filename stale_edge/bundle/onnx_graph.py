@@ -1,4 +1,4 @@
-"""What the nodes of an ONNX file's graph read and write, without the `onnx` package.
+"""Reading the nodes of an ONNX file's graph, with their inputs and outputs, without the `onnx` package.
 
 Field numbers are those of onnx.proto (ONNX IR).
 """
@@ -17,15 +17,15 @@ TENSOR_NAME, VALUE_NAME = 8, 1
 _NODE_INPUT, _NODE_OUTPUT, _NODE_OPERATOR, _NODE_ATTRIBUTE = 1, 2, 4, 5
 _ATTRIBUTE_GRAPHS = (6, 11)
 _DEEPEST = 32
-"""Graphs in the bodies of control flow in graphs in ...: real ones have two."""
+"""Largest nesting depth of graphs in bodies of control flow; real files have two."""
 
 
 class Node(NamedTuple):
     """A node of the graph.
 
-    start: where it lies in the file; nodes have no name that is theirs alone.
-    operator: its type, as `MatMul`.
-    reads, writes: names of values; what the bodies of control flow read is read by it.
+    start: its offset in the file, which identifies it, as names of nodes are not unique.
+    operator: its type, such as `MatMul`.
+    reads, writes: names of values; `reads` includes those read in its bodies of control flow.
     """
 
     start: int
@@ -38,11 +38,11 @@ class Graph:
     """The graph of an ONNX file.
 
     content: all bytes of the file.
-    start, end: where its graph lies.
-    members: (field number, start, end) of what the graph holds, in the file's order.
-    nodes: in the order in which they can be computed.
+    start, end: offsets of its graph.
+    members: (field number, start, end) of each field of the graph, in the file's order.
+    nodes: in topological order.
     outputs: names of the graph's outputs.
-    computed: names of what the nodes write.
+    computed: names of all values that nodes write.
 
     Raises:
         BundleError: the file is not an ONNX model, or is cut short.
@@ -64,11 +64,11 @@ class Graph:
         self.computed = frozenset(name for node in self.nodes for name in node.writes)
 
     def model_members(self) -> list[tuple[int, int, int]]:
-        """List (field number, start, end) of what the file holds beside the graph, and the graph."""
+        """List (field number, start, end) of each field of the file, including the graph."""
         return list(fields(self._file, self.path, start=0, end=len(self.content)))
 
     def text(self, start: int, end: int, wanted: int) -> str:
-        """Read a field of text of the message in [start, end); "" if it has none."""
+        """Read a text field of the message in [start, end); "" if there is none."""
         return _text(self._file, self.path, start, end, wanted)
 
 

@@ -1,7 +1,7 @@
 """The `metadata_props` of an ONNX file, read and rewritten without the `onnx` package.
 
-A device that edits its class bank has numpy and onnxruntime alone, and onnxruntime cannot write. `metadata_props` is
-field 14 of `ModelProto` (onnx.proto, ONNX IR), each a message of key = 1 and value = 2.
+A device that edits its class bank has only numpy and onnxruntime, and onnxruntime cannot write. `metadata_props` is
+field 14 of `ModelProto` (onnx.proto, ONNX IR); each entry is a message with key = 1 and value = 2.
 """
 
 import json
@@ -33,7 +33,7 @@ def graph_metadata(
     class_names: Sequence[str],
     format: str = FORMAT,
 ) -> dict[str, str]:
-    """Say in a graph's `metadata_props` what every program must check before it runs the graph.
+    """Return a graph's `metadata_props`, which every program must check before it runs the graph.
 
     Structured values are JSON; the keys are the constants of this module.
     """
@@ -66,7 +66,7 @@ def read_onnx_metadata(path: Path) -> dict[str, str]:
 
 
 def copy_with_metadata(source: Path, target: Path, updates: Mapping[str, str]) -> None:
-    """Copy an ONNX file with some `metadata_props` replaced or added; every other byte stays as it is.
+    """Copy an ONNX file with some `metadata_props` replaced or added; all other bytes stay the same.
 
     Raises:
         BundleError: the source is not an ONNX model.
@@ -87,7 +87,7 @@ def copy_with_metadata(source: Path, target: Path, updates: Mapping[str, str]) -
 
 
 def _fields(file: BinaryIO, path: Path) -> Iterator[tuple[int, int, int]]:
-    """Walk the top level of an ONNX file."""
+    """Iterate over the top-level fields of an ONNX file."""
     return fields(file, path, start=0, end=os.fstat(file.fileno()).st_size)
 
 

@@ -1,7 +1,7 @@
-"""An ONNX file cut to what a caller needs of it, without the `onnx` package.
+"""Reducing an ONNX file to the parts that a caller needs, without the `onnx` package.
 
-Decoding reads two of a detector's three outputs, and of one of them, `masks`, few rows; and what depends on the classes
-alone is the same for every video. A runtime that is handed the file as it is computes everything in every call.
+Decoding reads two of a detector's three outputs, and only few rows of one of them, `masks`. Values that depend only on
+the classes are the same for every video. With the full file, a runtime computes everything in every call.
 """
 
 from collections.abc import Collection, Mapping
@@ -24,8 +24,9 @@ from stale_edge.bundle.protobuf import field, field_head, number_field
 from stale_edge.errors import BundleError
 
 MASK_NETWORKS, MASK_FEATURES = "mask_networks", "mask_features"
-"""Values inside a graph of the paper's network, float32, that `masks` is computed from: row i of (B, T, n) holds the
-weights of the tiny network of snippet i (eq. 8), and all networks read (B, width + 2, T): `mask_rows` in the core."""
+"""Values inside a graph of the paper's network, float32; `masks` is computed from them (`mask_rows` in the core). Row i
+of the first, (B, T, n), has the weights of snippet i's tiny network (eq. 8); all networks read the second,
+(B, width + 2, T)."""
 
 _TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_BYTES = 1, 2, 9
 _TYPES = {
@@ -41,16 +42,16 @@ _TYPES = {
 
 
 def with_outputs(graph: Graph, names: Collection[str], *, constants: Mapping[str, NDArray[Any]] | None = None) -> bytes:
-    """Give an ONNX file without all inputs, outputs, nodes and weights that the named outputs do not need.
+    """Remove all inputs, outputs, nodes and weights from an ONNX file that the named outputs do not need.
 
     Args:
-        graph: of the file.
-        names: outputs to keep, which stand first and in the file's order; values inside the graph may be named too, and
+        graph: the file's graph.
+        names: outputs to keep; they come first, in the file's order. Values inside the graph may be named too, and
             become outputs.
-        constants: values inside the graph that are stored in it in place of what computed them.
+        constants: values inside the graph to store as constants; the nodes that computed them are removed.
 
     Returns:
-        The bytes of an ONNX model, everything that is kept as it was.
+        The bytes of an ONNX model; the kept parts are unchanged.
 
     Raises:
         BundleError: the graph has no such output and no such value.
@@ -71,7 +72,7 @@ def with_outputs(graph: Graph, names: Collection[str], *, constants: Mapping[str
 def _pieces(
     graph: Graph, view: memoryview, names: Collection[str], constants: Mapping[str, NDArray[Any]]
 ) -> list[bytes | memoryview]:
-    """Cut a graph into the pieces that stay."""
+    """List the pieces of a graph that are kept."""
     inner = [name for name in names if name not in graph.outputs]
     missing = sorted({*inner, *constants} - graph.computed)
     if missing:
@@ -103,7 +104,7 @@ def _tensor(name: str, array: NDArray[Any]) -> bytes:
     """Encode an array as a TensorProto.
 
     Raises:
-        BundleError: ONNX files written here have no such numbers.
+        BundleError: the array's number type is not supported here.
     """
     if array.dtype.name not in _TYPES:
         raise BundleError(f"{name} is {array.dtype}; constants of a graph are {', '.join(_TYPES)}")

@@ -1,6 +1,6 @@
-"""What an ONNX model is made of, wherever it stands: nodes and tensors of graphs, bodies and functions.
+"""Listing all nodes and tensors of an ONNX model, in graphs, bodies of control flow and functions.
 
-Nothing is computed, and no number is read. Field numbers are those of onnx.proto (ONNX IR).
+Nothing is computed, and no tensor's numbers are read. Field numbers are those of onnx.proto (ONNX IR).
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from stale_edge.bundle.protobuf import fields, read_varint
 from stale_edge.errors import BundleError
 
 DEEPEST = 32
-"""Graphs in graphs; real ones have two."""
+"""Largest nesting depth of graphs; real files have two."""
 
 _FUNCTIONS = 25
 _NODE, _INITIALIZER, _SPARSE_INITIALIZER = 1, 5, 15
@@ -22,15 +22,15 @@ _FUNCTION_NODE = 7
 
 
 def external_data(path: Path) -> list[str]:
-    """Name the tensors of an ONNX file whose numbers lie in another file, which no hash of a manifest covers."""
+    """Name the tensors of an ONNX file that are stored in another file, which no hash in a manifest covers."""
     return [name for kind, name in parts(path) if kind == "external"]
 
 
 def parts(path: Path) -> Iterator[tuple[str, str]]:
-    """Walk a model: ("node", domain and operator), ("tensor", its name), ("external", that of one stored elsewhere).
+    """Iterate over a model: ("node", domain and operator), ("tensor", name), ("external", name of a tensor elsewhere).
 
     Raises:
-        BundleError: it is no ONNX model, or its graphs are nested too deep.
+        BundleError: it is not an ONNX model, or its graphs are nested too deep.
     """
     with path.open("rb") as file:
 

@@ -1,4 +1,4 @@
-"""What of an ONNX detector depends on its classes alone: the same for every video, as long as the vocabulary is."""
+"""Values in an ONNX detector that depend only on its classes: constant for all videos with one vocabulary."""
 
 from collections.abc import Collection, Mapping
 
@@ -10,18 +10,18 @@ _ROUNDING = ("QuantizeLinear", "DequantizeLinear")
 
 
 def class_values(graph: Graph, outputs: Collection[str]) -> tuple[str, ...]:
-    """Name the values that depend on `class_embeddings` alone and that the rest of the graph reads.
+    """Name the values that depend only on `class_embeddings` and that the rest of the graph reads.
 
-    Put in their place as constants (`with_outputs`), they leave a graph for one vocabulary. A value that is rounded to
-    eight bits before it is read is named before that: runtimes know a constant operand of an eight-bit product by the
-    rounding after it.
+    When they are stored as constants (`with_outputs`), the graph is for one vocabulary. If a value is rounded to eight
+    bits before it is read, the value before the rounding is named: runtimes recognise a constant operand of an
+    eight-bit product by the rounding after it.
 
     Args:
-        graph: of an ONNX detector.
-        outputs: of the graph, or values inside it, that the rest is for.
+        graph: graph of an ONNX detector.
+        outputs: outputs that are needed, or values inside the graph.
 
     Returns:
-        Names, in the order of the graph; none where no product of matrices is saved.
+        Names, in the order of the graph; empty if no matrix product is saved.
     """
     maker = {name: node for node in graph.nodes for name in node.writes}
     fixed = {""} | {
@@ -56,7 +56,7 @@ def _before_rounding(name: str, maker: Mapping[str, Node]) -> str:
 
 
 def _ancestors(names: Collection[str], maker: Mapping[str, Node]) -> list[Node]:
-    """List the nodes that some values are computed by, directly or not."""
+    """List the nodes that compute some values, directly or indirectly."""
     found: dict[int, Node] = {}
     waiting = [maker[name] for name in names]
     while waiting:

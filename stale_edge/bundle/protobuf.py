@@ -1,7 +1,7 @@
-"""The little of Protocol Buffers that ONNX files need here: a message is a sequence of tagged values.
+"""The part of Protocol Buffers that is needed here for ONNX files: a message is a sequence of tagged values.
 
-Fields that are not looked at can be copied byte by byte (protobuf.dev, "Encoding"). Why no library: `onnx` and
-`protobuf` read a whole file into objects and write it anew, and a device has neither.
+Unused fields can be copied byte by byte (protobuf.dev, "Encoding"). No library is used: `onnx` and `protobuf` parse a
+whole file into objects and write it again, and a device has neither.
 """
 
 from collections.abc import Iterator
@@ -14,15 +14,15 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 def fields(file: BinaryIO, path: Path, *, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Walk a message: (field number, start, end) of each value; a value's tag starts where the last value ended.
+    """Iterate over a message: (field number, start, end) of each value; its tag starts where the last value ended.
 
     Args:
-        file: where the message is; it may be moved between steps.
-        path: named in errors.
-        start, end: the message's bytes.
+        file: file with the message; its position may change between steps.
+        path: path for errors.
+        start, end: offsets of the message.
 
     Raises:
-        BundleError: it is no such message, or is cut short.
+        BundleError: it is not such a message, or is cut short.
     """
     position = start
     while position < end:
@@ -52,7 +52,7 @@ def read_varint(file: BinaryIO, path: Path) -> int:
     """Read one number of variable length.
 
     Raises:
-        BundleError: the file ends in it, or it is longer than any number of 64 bits.
+        BundleError: the file ends inside the number, or the number is longer than 64 bits.
     """
     value = 0
     for shift in range(0, 70, 7):
@@ -66,7 +66,7 @@ def read_varint(file: BinaryIO, path: Path) -> int:
 
 
 def field(number: int, content: bytes) -> bytes:
-    """Encode a field of bytes: text, or a message."""
+    """Encode a field of bytes: a text or a message."""
     return field_head(number, len(content)) + content
 
 
@@ -76,7 +76,7 @@ def number_field(number: int, value: int) -> bytes:
 
 
 def field_head(number: int, length: int) -> bytes:
-    """Encode what stands before the `length` bytes of a field."""
+    """Encode the tag and the length that precede the `length` bytes of a field."""
     return _varint(number << 3 | _BYTES) + _varint(length)
 
 

@@ -1,4 +1,4 @@
-"""Reading bundles: the manifest, the files it names, whether their bytes are the promised ones, and a description."""
+"""Reading bundles: the manifest, its files, checks of their bytes, and a description."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ from stale_edge.paths import MOST_MANIFEST_BYTES, inside, read_regular
 class Bundle:
     """A bundle whose manifest has been read and whose paths stay inside its folder.
 
-    The files behind it are checked when they are asked for (`checked_path`, `class_bank`), or all by `verify_bundle`.
+    A file is checked when it is requested (`checked_path`, `class_bank`); `verify_bundle` checks all.
     """
 
     path: Path
@@ -40,15 +40,15 @@ class Bundle:
         """Find the detector for a runtime and precision.
 
         Raises:
-            BundleError: there is none; those that there are, are listed.
+            BundleError: there is none; the message lists the existing ones.
         """
         return self.file("detector", runtime=runtime, precision=precision)
 
     def file(self, role: Role, *, runtime: str | None = None, precision: str | None = None) -> FileEntry:
-        """Find the one file of a role, of several the first with the runtime and precision that are asked for.
+        """Find the first file of a role, with the given runtime and precision.
 
         Raises:
-            BundleError: there is none; those of the role that there are, are listed.
+            BundleError: there is none; the message lists the role's existing files.
         """
         of_role = self.manifest.of_role(role)
         for entry in of_role:
@@ -62,7 +62,7 @@ class Bundle:
         )
 
     def checked_path(self, entry: FileEntry) -> Path:
-        """Give a file's path after its size and sha256 were found equal to the manifest's.
+        """Return a file's path, after checking that its size and sha256 equal the manifest's.
 
         Raises:
             VerificationError: the file is missing, outside the folder, or its bytes changed.
@@ -74,11 +74,11 @@ class Bundle:
 
     @cached_property
     def class_bank(self) -> ClassBank:
-        """The class bank, its bytes checked.
+        """Read the class bank, after checking its bytes.
 
         Raises:
             VerificationError: the file is missing or its bytes changed.
-            BundleError: it is no class bank, or of another width than the detectors take.
+            BundleError: it is not a class bank, or has another width than the detectors take.
         """
         return _checked_bank(self)
 
@@ -88,7 +88,7 @@ def read_bundle(path: Path) -> Bundle:
 
     Raises:
         BundleError: no such folder, no manifest, another format version, or a malformed manifest.
-        VerificationError: the manifest is well-formed, but not what was written: its seal is missing or another.
+        VerificationError: the manifest is well-formed but was changed: its seal is missing or wrong.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -111,10 +111,10 @@ def read_bundle(path: Path) -> Bundle:
 
 
 def verify_bundle(path: Path) -> Bundle:
-    """Check everything that a bundle promises: every file, every byte, the graphs' metadata, the class bank.
+    """Check all of a bundle: every file, every byte, the graphs' metadata, the class bank.
 
     Raises:
-        VerificationError: anything is not as the manifest says; every bad file is named.
+        VerificationError: something differs from the manifest; the message names every bad file.
         BundleError: there is no such folder.
     """
     return in_one_generation(path, lambda: _verified(path))
@@ -127,7 +127,7 @@ def _verified(path: Path) -> Bundle:
         if not Path(path).is_dir():
             raise
         raise VerificationError(str(error)) from error
-    # Reading fills in the settings that an older kit did not know; a bundle that is whole has all of them.
+    # Reading adds default settings that an older kit did not have; a whole bundle has all of them.
     written = parse_json(read_regular(bundle.path / MANIFEST_NAME, most=MOST_MANIFEST_BYTES).decode(), MANIFEST_NAME)
     lacking = [key for key in type(bundle.manifest.decode).__dataclass_fields__ if key not in written["decode"]]
     problems = [f"{MANIFEST_NAME}: decode lacks {', '.join(lacking)}; export the bundle again"] if lacking else []
@@ -140,7 +140,7 @@ def _verified(path: Path) -> Bundle:
 
 
 def describe_bundle(path: Path) -> Json:
-    """Describe a bundle for people: contract, classes, files with sizes and quantized weights, parity, provenance.
+    """Describe a bundle for display: contract, classes, files with sizes and quantized weights, parity, provenance.
 
     Files are not hashed; `verify_bundle` does that.
 
@@ -150,7 +150,7 @@ def describe_bundle(path: Path) -> Json:
         null), `total_bytes`, `parity`, `provenance`.
 
     Raises:
-        BundleError: as `read_bundle`; VerificationError when the class bank's bytes changed.
+        BundleError: as in `read_bundle`. VerificationError: the class bank's bytes changed.
     """
     return in_one_generation(path, lambda: _described(path))
 
@@ -180,7 +180,7 @@ def _described(path: Path) -> Json:
 
 
 def metadata_problems(bundle: Bundle, entry: FileEntry, metadata: Mapping[str, str]) -> list[str]:
-    """Compare the `metadata_props` of one ONNX file with the manifest and the class bank; one line a disagreement."""
+    """Compare the `metadata_props` of one ONNX file with manifest and class bank; returns one line per difference."""
     expected = graph_metadata(
         format=bundle.manifest.format,
         architecture=bundle.manifest.architecture,
@@ -199,19 +199,19 @@ def metadata_problems(bundle: Bundle, entry: FileEntry, metadata: Mapping[str, s
 
 
 def quantized_weights(entry: FileEntry) -> str | None:
-    """Say "x of y weights quantized" of a quantized file; None of the others."""
+    """Return "x of y weights quantized" for a quantized file, None for others."""
     if entry.weights_quantized is None:
         return None
     return f"{entry.weights_quantized} of {entry.weights_total} weights quantized"
 
 
 def _file_problem(folder: Path, entry: FileEntry) -> str | None:
-    """Say what is wrong with one file, or None."""
+    """Describe what is wrong with one file; None: nothing."""
     return file_problem(folder, entry.path, size=entry.bytes, sha256=entry.sha256)
 
 
 def _content_problems(bundle: Bundle) -> list[str]:
-    """Compare what stands inside the files with the manifest: class bank width and the metadata of ONNX graphs."""
+    """Compare the content of files with the manifest: class bank width and the metadata of ONNX graphs."""
     manifest = bundle.manifest
     try:
         _ = bundle.class_bank

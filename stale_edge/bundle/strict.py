@@ -1,7 +1,7 @@
-"""What `verify --strict` asks beyond the bytes: limits on all that an engine is given, before one sees it.
+"""Checks of `verify --strict` beyond the bytes: limits on all files for an engine, before an engine reads them.
 
-Torch-free and engine-free: files are walked, nothing is computed. What a graph would do with memory and time while it
-runs cannot be seen here (SECURITY.md).
+No torch and no engine: files are parsed, nothing is computed. The memory and time that a graph would need at run time
+are not checked (SECURITY.md).
 """
 
 import zipfile
@@ -15,24 +15,24 @@ from stale_edge.paths import check_inflation
 
 MOST_FILES = 1_000
 MOST_FILE_BYTES = 4 << 30
-"""Of one file: sixteen times the text tower of CLIP ViT-B/32."""
+"""Largest size of one file, in bytes: sixteen times the text tower of CLIP ViT-B/32."""
 MOST_CLASSES = 100_000
 MOST_WIDTH = 65_536
-"""Of an embedding or a feature, in numbers."""
+"""Largest width of an embedding or a feature, in numbers."""
 MOST_NAME_CHARACTERS = 500
 MOST_NOTE_CHARACTERS = 2_000
 MOST_NODES = 100_000
 MOST_TENSORS = 20_000
 DOMAINS = ("", "ai.onnx")
-"""Operators of ONNX itself; those of any other domain come out of a library that a bundle cannot vouch for."""
+"""Domains of ONNX's own operators; those of another domain need a library that a bundle cannot check."""
 
 
 def verify_strictly(path: Path | str) -> Bundle:
-    """Check a bundle as `verify_bundle` does, and hold all that an engine would be given against stated limits.
+    """Check a bundle as `verify_bundle` does, and check the limits above on all files for an engine.
 
     Raises:
-        VerificationError: a limit is broken, a graph uses an operator that is not ONNX's own, or weights lie in
-            another file; the first few are named. Others as `verify_bundle`.
+        VerificationError: a limit is exceeded, a graph uses an operator that is not ONNX's own, or weights are in
+            another file; the message names the first few. Others as in `verify_bundle`.
     """
     bundle = verify_bundle(Path(path))
     problems = [*_manifest_problems(bundle)]

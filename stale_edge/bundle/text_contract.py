@@ -1,4 +1,4 @@
-"""What a text encoder file says of itself: how a class name becomes the token ids that it takes."""
+"""The contract in a text encoder file: how a class name becomes token ids, the file's input."""
 
 import json
 from collections.abc import Mapping
@@ -20,23 +20,23 @@ _NUMBERS = ("n_contexts", "context_length", "start_id", "end_id", "pad_id")
 
 @dataclass(frozen=True)
 class TextContract:
-    """How names are put into words and words into rows of token ids; kept as JSON under `stale_edge.text`.
+    """Rules that turn names into prompts and prompts into rows of token ids; stored as JSON under `stale_edge.text`.
 
-    A row is [start_id] [ids of the prompt around the name] [end_id], at most `max_tokens` long; shorter rows of a batch
-    are filled with `pad_id` at their end, which changes nothing. The learned context vectors are inside the graph.
+    A row is [start_id] [ids of the prompt with the name] [end_id], at most `max_tokens` long. Shorter rows of a batch
+    are padded with `pad_id` at the end, which changes no output. The learned context vectors are inside the graph.
     """
 
     prompt: str
-    """What a name is put into, with `{}` once where it goes; `{}` alone for bare names."""
+    """Prompt template, with one `{}` for the name; `{}` alone for bare names."""
     n_contexts: int
-    """Learned context vectors that the graph puts behind the start token, >= 0."""
+    """Number of learned context vectors that the graph inserts after the start token, >= 0."""
     context_length: int
-    """Places of the text tower, contexts among them (CLIP: 77)."""
+    """Number of positions in the text tower, including contexts (CLIP: 77)."""
     start_id: int
     end_id: int
     pad_id: int
     tokenizer: str
-    """The tokenizer's file in the bundle, in the format of the `tokenizers` library; used without special tokens."""
+    """Tokenizer file in the bundle, in the format of the `tokenizers` library; used without special tokens."""
 
     def __post_init__(self) -> None:
         if self.prompt.count("{}") != 1:
@@ -48,11 +48,11 @@ class TextContract:
 
     @property
     def max_tokens(self) -> int:
-        """Longest row of token ids, start and end among them."""
+        """Length of the longest row of token ids, including start and end."""
         return self.context_length - self.n_contexts
 
     def to_metadata(self, *, fingerprint: str) -> dict[str, str]:
-        """`metadata_props` of the text encoder's file."""
+        """Return the `metadata_props` of the text encoder's file."""
         text = json.dumps({name: getattr(self, name) for name in self.__dataclass_fields__}, ensure_ascii=False)
         return {FORMAT_KEY: FORMAT, FINGERPRINT_KEY: fingerprint, TEXT_KEY: text}
 
@@ -61,7 +61,7 @@ class TextContract:
         """Read contract and fingerprint from `metadata_props`.
 
         Raises:
-            BundleError: of another format version, incomplete or malformed; `where` is named.
+            BundleError: another format version, incomplete or malformed; the message names `where`.
         """
         missing = [key for key in (FORMAT_KEY, FINGERPRINT_KEY, TEXT_KEY) if not metadata.get(key)]
         if missing:
@@ -82,17 +82,17 @@ class TextContract:
 
 
 def text_encoder_inputs() -> tuple[TensorSpec]:
-    """Input of every text encoder: token_ids [K, L], int64."""
+    """List the input of every text encoder: token_ids [K, L], int64."""
     return (TensorSpec("token_ids", "int64", ("K", "L")),)
 
 
 def text_encoder_outputs(*, embed_dim: int) -> tuple[TensorSpec]:
-    """Output of every text encoder: class_embeddings [K, D], float32, as detectors take them."""
+    """List the output of every text encoder: class_embeddings [K, D], float32, as detectors take them."""
     return (TensorSpec("class_embeddings", "float32", ("K", embed_dim)),)
 
 
 def text_encoder_problems(bundle: Path, manifest: Manifest, bank: ClassBank) -> list[str]:
-    """Compare the text encoders of a bundle with its class bank and tokenizer; one line a disagreement."""
+    """Compare the text encoders of a bundle with its class bank and tokenizer; returns one line per difference."""
     problems = []
     tokenizers = [entry.path for entry in manifest.of_role("tokenizer")]
     for entry in manifest.of_role("text_encoder"):

@@ -1,4 +1,4 @@
-"""Writing bundles: built in a folder beside the target, checked, flushed to the disk, and put in place in one step."""
+"""Writing bundles: build one in a folder beside the target, check it, flush it to the disk, put it in place at once."""
 
 import contextlib
 import dataclasses
@@ -25,7 +25,7 @@ from stale_edge.errors import BundleError
 
 
 class Promises(TypedDict, total=False):
-    """What an entry of the manifest says of a file besides its bytes and role; the fields of `FileEntry`."""
+    """Fields of `FileEntry`, an entry of the manifest, other than the file's bytes and role."""
 
     runtime: str | None
     precision: str | None
@@ -37,12 +37,12 @@ class Promises(TypedDict, total=False):
 
 
 def describe_file(folder: Path, name: str, *, role: Role, **promises: Unpack[Promises]) -> FileEntry:
-    """Make the manifest's entry of a file that stands in a folder.
+    """Make the manifest's entry of a file in a folder.
 
-    Graphs name runtime and precision, inputs and outputs; other files have none of them.
+    Graphs have runtime and precision, inputs and outputs; other files have none of them.
 
     Raises:
-        BundleError: there is no such file, or the name leads outside.
+        BundleError: there is no such file, or the name leads outside the folder.
     """
     check_inside(name)
     path = folder / name
@@ -52,9 +52,9 @@ def describe_file(folder: Path, name: str, *, role: Role, **promises: Unpack[Pro
 
 
 class BundleWriter:
-    """A bundle in the making. Write files into `folder`, announce each with `add_file`, then `commit`.
+    """An unfinished bundle. Write files into `folder`, add each with `add_file`, then `commit`.
 
-    folder: the temporary folder, beside the target; artifacts can be run and judged there before anything is kept.
+    folder: the temporary folder, beside the target; files can be run and checked there before the bundle is kept.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -64,12 +64,12 @@ class BundleWriter:
         self._class_bank: FileEntry | None = None
 
     def add(self, entry: FileEntry) -> FileEntry:
-        """Announce a file that stands in `folder` by its entry; the file must not change any more."""
+        """Add the entry of a file in `folder`; the file must not change any more."""
         self._files.append(entry)
         return entry
 
     def add_file(self, name: str, *, role: Role, **promises: Unpack[Promises]) -> FileEntry:
-        """Announce a file that stands in `folder`; as `describe_file`, then `add`."""
+        """Add a file in `folder`: `describe_file`, then `add`."""
         return self.add(describe_file(self.folder, name, role=role, **promises))
 
     def set_class_bank(self, bank: ClassBank) -> FileEntry:
@@ -88,10 +88,10 @@ class BundleWriter:
         parity: Mapping[str, Any] | None = None,
         provenance: Mapping[str, Any] | None = None,
     ) -> Manifest:
-        """Write the manifest and check the whole as `verify_bundle` does; the block's end puts it in place.
+        """Write the manifest and check the bundle as `verify_bundle` does; the end of the block puts it in place.
 
         Raises:
-            BundleError: no class bank or no detector was added, or what was written contradicts itself.
+            BundleError: no class bank or no detector was added, or the written files contradict each other.
         """
         if self._class_bank is None or not any(entry.role == "detector" for entry in self._files):
             raise BundleError("a bundle needs a class bank and at least one detector before it is committed")
@@ -101,7 +101,7 @@ class BundleWriter:
         return read_bundle(self.folder).manifest
 
     def commit_manifest(self, manifest: Manifest) -> None:
-        """Write a manifest made elsewhere; for edits of a bundle. Checks as `commit`."""
+        """Write a given manifest, for edits of a bundle; checks as in `commit`."""
         try:
             content = manifest.to_text().encode()
         except (TypeError, ValueError) as error:
@@ -131,11 +131,11 @@ def write_bundle(path: Path, *, overwrite: bool = False) -> Iterator[BundleWrite
 
     Args:
         path: the bundle's folder; its parent must exist.
-        overwrite: replace an older bundle. Only a folder that holds nothing but a bundle is ever replaced.
+        overwrite: replace an older bundle. Only a folder that contains nothing but a bundle is replaced.
 
     Raises:
-        BundleError: something is at the path that must not be replaced, or the file system refuses.
-        BusyError: another process is writing it; it is named.
+        BundleError: the path holds something that must not be replaced, or the file system refuses.
+        BusyError: another process is writing it; the message names it.
         RuntimeError: the block ended without `commit`.
     """
     target = Path(path).resolve()
@@ -149,7 +149,7 @@ def write_bundle(path: Path, *, overwrite: bool = False) -> Iterator[BundleWrite
         yield writer
         if not writer.committed:
             raise RuntimeError("the block of write_bundle ended without commit; nothing was written")
-        _check_target(target, overwrite=overwrite)  # time has passed since the first look
+        _check_target(target, overwrite=overwrite)  # again: it may have changed since the first check
         try:
             replace_folder(folder, target)
         except OSError as error:
@@ -157,10 +157,10 @@ def write_bundle(path: Path, *, overwrite: bool = False) -> Iterator[BundleWrite
 
 
 def bundle_at(path: Path) -> Bundle:
-    """Read a bundle that is about to be rewritten.
+    """Read a bundle that will be rewritten.
 
     Raises:
-        BundleError: as `read_bundle`, or the folder holds files that are not the bundle's.
+        BundleError: as in `read_bundle`, or the folder contains files that are not the bundle's.
     """
     bundle = read_bundle(path)
     named = {MANIFEST_NAME, *(entry.path for entry in bundle.manifest.files)}
@@ -176,7 +176,7 @@ def bundle_at(path: Path) -> Bundle:
 
 
 def replaced(files: Sequence[FileEntry], by: Mapping[str, Path]) -> tuple[FileEntry, ...]:
-    """Give entries the hash and size of the files that took their place, by entry path."""
+    """Update entries with the hash and size of the files that replaced theirs; `by` maps entry paths to files."""
     return tuple(
         dataclasses.replace(entry, sha256=sha256_of(by[entry.path]), bytes=by[entry.path].stat().st_size)
         if entry.path in by
