@@ -4,8 +4,8 @@
 
 The task has the size of ActivityNet v1.3's validation set: 4,926 videos with 1.55 actions on average, 200 classes, 100
 detections per video, ten tIoU thresholds. It is simulated: segments are random, one detection in five is near an
-action, and nine in ten have their video's class, as after score enhancement. All read the same data, in turns, in one process
-with one thread. Prints medians of CPU seconds, which other programs disturb less, and of wall seconds.
+action, and nine in ten have their video's class, as after score enhancement. All read the same data, in turns, in one
+process with one thread. Prints medians of CPU seconds, which other programs disturb less, and of wall seconds.
 """
 
 import argparse
