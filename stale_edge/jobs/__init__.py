@@ -1,1 +1,1 @@
-"""Many inputs: resumable work over files, in this process or on many through Ray. Torch-free."""
+"""Many inputs: resumable work over files, in this process or in many through Ray. Torch-free."""

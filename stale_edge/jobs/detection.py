@@ -1,4 +1,4 @@
-"""Detections in many inputs, resumable: what `stale-edge detect --results` does."""
+"""Resumable detection in many inputs, for `stale-edge detect --results`."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -31,23 +31,23 @@ def detect_many(
     pool: RayPool | None = None,
     progress: Progress = silent,
 ) -> DetectionRun:
-    """Detect in many inputs; a second start does only what is missing or changed.
+    """Detect in many inputs; a second start does only missing or changed inputs.
 
-    `results` gets one `<video>.json` an input as soon as it is done, and `errors.jsonl` when one failed. A result is
-    used again when bundle, settings and input are the same.
+    `results` gets one `<video>.json` per input as soon as it is done, and `errors.jsonl` if one failed. A result is
+    used again if bundle, settings and input are the same.
 
     Args:
-        settings: bundle, classes and the rest.
+        settings: bundle, classes and all other settings of detection.
         inputs: videos, feature files, folders of either, or data set folders.
         results: folder, made if missing.
-        output: what the text of the run is; None: JSON. A page has neither pictures nor curves, which are not kept.
+        output: format of the run's text; None: JSON. A page has no pictures and no curves, as these are not stored.
         pool: None: this process.
         progress: called with (stage, done, total, note).
 
     Raises:
-        StaleEdgeError: as `stale_edge.runtime.detect.detect_files`.
+        StaleEdgeError: as in `stale_edge.runtime.detect.detect_files`.
     """
-    if pool is not None:  # a cluster's processes may be somewhere else
+    if pool is not None:  # a cluster's processes may have another working folder
         inputs, results = [path.absolute() for path in inputs], results.absolute()
         encoder = None if settings.encoder is None else settings.encoder.absolute()
         settings = replace(settings, bundle=settings.bundle.absolute(), encoder=encoder)
@@ -64,7 +64,7 @@ def detect_many(
     log = ErrorLog(results)
     errors = []
     for item in items:
-        if item.problem:  # the worker says it
+        if item.problem:  # the worker reports it
             waiting.append(item)
             continue
         try:
@@ -95,7 +95,7 @@ def detect_many(
 
 
 class DetectWorker:
-    """Detects in one input after the other with one session."""
+    """Detects in inputs one by one, with one session."""
 
     def __init__(self, settings: DetectSettings, results: Path, identity: Row, any_video: bool) -> None:
         self._detector = Detector(settings)
@@ -122,7 +122,7 @@ class DetectWorker:
 
 
 def _identity(settings: DetectSettings) -> Row:
-    """Say what decides the detections in an input, beside the input."""
+    """Return everything that affects the detections in an input, except the input."""
     plain = to_dict(replace(settings, bundle=Path(), encoder=None))
     del plain["bundle"], plain["encoder"], plain["threads"]
     manifests = {"bundle": settings.bundle, "encoder": settings.encoder}
@@ -135,7 +135,7 @@ def _identity(settings: DetectSettings) -> Row:
 
 @lru_cache(maxsize=8)
 def _state_of(path: Path) -> SourceState:
-    # A file with the features of many videos comes once a video.
+    # A file with the features of many videos comes once per video.
     return SourceState.of(path)
 
 
@@ -148,7 +148,7 @@ def _row(item: Input) -> Row:
 
 
 def _found(record: dict[str, Any] | None) -> Found | None:
-    """Read what a record says; None for none, and for one that says something else."""
+    """Read the detections in a record; None: there is no record, or it has another form."""
     try:
         values = record or {}
         return Found(

@@ -1,4 +1,4 @@
-"""Snippet features of many videos, resumable: what `stale-edge features` does."""
+"""Resumable extraction of snippet features from many videos, for `stale-edge features`."""
 
 import time
 from collections.abc import Sequence
@@ -24,12 +24,12 @@ from stale_edge.runtime.encoder import load_encoder
 from stale_edge.video import Timings, open_video, snippet_features, snippet_rate, watch_video
 
 RECORDS_FOLDER = "sources"
-"""Where a record a video says what its features were made from."""
+"""Subfolder with one record per video about the source of its features."""
 
 
 @dataclass(frozen=True)
 class FeatureJob:
-    """How features are made: everything that decides their values, and how fast."""
+    """Settings of an extraction: those that affect the features' values, and those that affect speed."""
 
     encoder: Path
     out: Path
@@ -41,22 +41,22 @@ class FeatureJob:
 
     @property
     def features(self) -> Path:
-        """The folder of the feature files."""
+        """Folder of the feature files."""
         return self.out / FEATURES_FOLDER
 
     @property
     def records(self) -> Path:
-        """The folder of the records."""
+        """Folder of the records."""
         return self.out / RECORDS_FOLDER
 
 
 @dataclass(frozen=True)
 class ExtractionReport:
-    """What a run did.
+    """Result of a run.
 
-    extracted: of each video that was done, its record: `n_snippets`, `duration_s`, `decode_s`, `encoder_s`, `notes`.
+    extracted: record of each extracted video: `n_snippets`, `duration_s`, `decode_s`, `encoder_s`, `notes`.
     unchanged: videos that were done before and have not changed since.
-    errors: one line for every video that could not be used; they stand in `errors.jsonl` too.
+    errors: one line for every video that could not be used; `errors.jsonl` has them too.
     """
 
     out: Path
@@ -81,10 +81,10 @@ class ExtractionReport:
 def extract_all(
     inputs: Sequence[Path], job: FeatureJob, *, pool: RayPool | None = None, progress: Progress = silent
 ) -> ExtractionReport:
-    """Extract the features of videos into a data set folder; a second start does only what is missing or changed.
+    """Extract the features of videos into a data set folder; a second start does only missing or changed videos.
 
-    `out` gets `feature_spec.json`, `features/<video>.npy`, `sources/<video>.json`, and `errors.jsonl` when a video
-    failed. A kill at any moment leaves whole files alone.
+    `out` gets `feature_spec.json`, `features/<video>.npy`, `sources/<video>.json`, and `errors.jsonl` if a video
+    failed. After a kill at any moment, all files are whole.
 
     Args:
         inputs: video files, and folders of them.
@@ -95,11 +95,11 @@ def extract_all(
     Raises:
         ValueError: fps, stride or batch is not allowed.
         BundleError, VerificationError: the encoder cannot be used.
-        FeatureContractError: `out` holds features of another encoder, fps or stride; both values are named.
-        DataError: no video, two of one name, or `out` cannot be written.
+        FeatureContractError: `out` has features of another encoder, fps or stride; the message names both values.
+        DataError: no video, two videos of one name, or `out` cannot be written.
     """
     start = time.perf_counter()
-    if pool is not None:  # a cluster's processes may be somewhere else
+    if pool is not None:  # a cluster's processes may have another working folder
         inputs = [path.absolute() for path in inputs]
         job = replace(job, encoder=job.encoder.absolute(), out=job.out.absolute())
     snippet_rate(job.fps, job.stride)
@@ -114,7 +114,7 @@ def extract_all(
     extracted: dict[str, Row] = {}
     errors: dict[str, str] = {}
     rows = [{"video": item.video, "path": str(item.path)} for item in waiting]
-    watch = progress if pool is None else silent  # only a video's own process knows how far it is
+    watch = progress if pool is None else silent  # only the process that reads a video knows its progress
     results = run_all(partial(FeatureWorker, job, identity, watch), rows, pool=pool) if rows else iter(())
     progress("features", len(there), len(videos), f"{len(there)} unchanged" if there else "")
     for row in results:
@@ -128,7 +128,7 @@ def extract_all(
 
 
 def default_sampling(encoder: Path) -> tuple[float, int]:
-    """Choose fps and stride: those of the feature contract where the encoder is in a bundle, else `ExtractConfig`'s."""
+    """Choose fps and stride: from the feature contract if the encoder is in a bundle, else from `ExtractConfig`."""
     if (encoder / ENCODER_FOLDER).is_dir():
         contract = read_bundle(encoder).manifest.feature_contract
         if contract.fps is not None and contract.stride is not None:
@@ -140,7 +140,7 @@ def prepare(job: FeatureJob) -> tuple[FeatureSpec, Row]:
     """Make the folder with its feature spec, or check that an older spec is the same.
 
     Returns:
-        The spec, and what a record must say for its features to be the ones this job would make.
+        The spec, and the values that a record must have so that its features are those of this job.
     """
     manifest = find_encoder(job.encoder).manifest
     spec = FeatureSpec(manifest.fingerprint, manifest.embed_dim, float(job.fps), job.stride)
@@ -168,7 +168,7 @@ def prepare(job: FeatureJob) -> tuple[FeatureSpec, Row]:
 
 
 class FeatureWorker:
-    """Extracts one video after the other with one session."""
+    """Extracts videos one by one, with one session."""
 
     def __init__(self, job: FeatureJob, identity: Row, progress: Progress = silent) -> None:
         self._job = job
@@ -210,5 +210,5 @@ def _is_done(job: FeatureJob, item: VideoInput, identity: Row) -> bool:
     try:
         made = inside(job.features, item.video, suffix=".npy").is_file()
         return made and still_holds(read_record(inside(job.records, item.video, suffix=".json")), item.path, identity)
-    except DataError:  # the name cannot be that of a file: the worker says so, for this video alone
+    except DataError:  # no valid file name: the worker reports it, for this video only
         return False

@@ -1,4 +1,4 @@
-"""Which videos a run is about, and how to tell that one has not changed since."""
+"""Finding the videos of a run, and checking that a file has not changed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from stale_edge.video.source import VIDEO_SUFFIXES
 
 @dataclass(frozen=True)
 class VideoInput:
-    """A video file and the name that its results go by."""
+    """A video file and the name of its results."""
 
     video: str
     path: Path
@@ -20,7 +20,7 @@ class VideoInput:
 
 @dataclass(frozen=True)
 class SourceState:
-    """What a file was like: enough to see that it did not change without reading it, and to be sure by reading it."""
+    """State of a file at one time: size and time for a quick check that it has not changed, and a hash to be sure."""
 
     bytes: int
     mtime_ns: int
@@ -28,7 +28,7 @@ class SourceState:
 
     @classmethod
     def of(cls, path: Path) -> "SourceState":
-        """Look at a file and hash it.
+        """Read a file's state and hash it.
 
         Raises:
             DataError: it cannot be read.
@@ -41,14 +41,14 @@ class SourceState:
 
     @classmethod
     def from_json(cls, values: Any) -> "SourceState | None":
-        """Read what a record holds; None when it is not of this form."""
+        """Read the state in a record; None: it has another form."""
         try:
             return cls(int(values["bytes"]), int(values["mtime_ns"]), str(values["sha256"]))
         except (KeyError, TypeError, ValueError):
             return None
 
     def is_still(self, path: Path) -> bool:
-        """Say whether a file is as it was; it is hashed only when its time alone is new."""
+        """Check whether a file is unchanged; it is hashed only if its size is the same but its time is new."""
         try:
             state = path.stat()
             if state.st_size != self.bytes:
@@ -59,9 +59,9 @@ class SourceState:
 
 
 def find_videos(inputs: Sequence[Path]) -> tuple[VideoInput, ...]:
-    """List video files, and those in folders and the folders below, by their names' endings.
+    """List video files, and the video files in folders and their subfolders, found by file extension.
 
-    A file that is named itself is taken whatever its name ends in; whether it is a video shows when it is opened.
+    A file that is given directly may have any extension; whether it is a video is checked when it is opened.
 
     Raises:
         DataError: a folder holds no video, or two videos have the same name.

@@ -1,4 +1,4 @@
-"""What a run over many inputs leaves behind for people and for its next start: records, and one line an error."""
+"""Files that a run over many inputs writes for users and for its next start: records, and one line per error."""
 
 import json
 import os
@@ -12,18 +12,18 @@ from stale_edge.paths import MOST_TEXT_BYTES, read_regular
 
 ERRORS_FILE = "errors.jsonl"
 _SEAL = "record_sha256"
-"""Records of older versions have none."""
+"""Key of a record's seal; records of older versions have none."""
 
 
 class ErrorLog:
-    """`errors.jsonl`: one line for every input that failed in this run; there is no file when none did."""
+    """`errors.jsonl`: one line for every input that failed in this run; there is no file if none failed."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / ERRORS_FILE
         self.path.unlink(missing_ok=True)
 
     def add(self, video: str, path: str, error: str) -> None:
-        """Append a line and flush it to the disk, so that a kill loses nothing that was said."""
+        """Append a line and flush it to the disk, so that a kill loses no line."""
         line = json.dumps({"video": video, "path": path, "error": error})
         with naming(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
@@ -32,13 +32,13 @@ class ErrorLog:
 
 
 def write_record(path: Path, source: SourceState, values: dict[str, Any]) -> None:
-    """Write, atomically, what was made of an input and what the input was like."""
+    """Write an input's results and its state atomically."""
     state = {"bytes": source.bytes, "mtime_ns": source.mtime_ns, "sha256": source.sha256}
     write_file_atomically(path, sealed_text({**values, "source": state}, seal=_SEAL).encode())
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """Read a record; None where there is none, or a damaged one: then the work is done again."""
+    """Read a record; None: it is missing or damaged, so the work is done again."""
     try:
         content = read_regular(path, most=MOST_TEXT_BYTES)
         values = json.loads(content)
@@ -50,7 +50,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
 
 def still_holds(record: dict[str, Any] | None, source: Path, wanted: dict[str, Any]) -> bool:
-    """Say whether a record is of this very work on this very file: nothing is left to do."""
+    """Check whether a record is from the same work on the same file, so nothing is left to do."""
     if record is None or any(record.get(key) != value for key, value in wanted.items()):
         return False
     state = SourceState.from_json(record.get("source"))

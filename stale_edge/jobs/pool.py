@@ -1,4 +1,4 @@
-"""Doing the same work on many inputs: one after the other here, or on many processes and machines through Ray Data."""
+"""The same work on many inputs: one by one in this process, or in many processes and machines through Ray Data."""
 
 import contextlib
 import hashlib
@@ -17,25 +17,25 @@ import numpy as np
 from stale_edge.errors import StaleEdgeError
 
 Row = dict[str, Any]
-"""One input or one result: JSON values by name; `video` says which."""
+"""One input or one result: JSON values by name; `video` identifies it."""
 
 
 class Worker(Protocol):
-    """Does one input after the other, with whatever it opened once when it was made."""
+    """Processes inputs one by one, with resources that it opened once at the start."""
 
     def __call__(self, row: Row) -> Row:
-        """Do one input; raises StaleEdgeError when the input is bad."""
+        """Process one input; raises StaleEdgeError if the input is bad."""
         ...
 
 
 @dataclass(frozen=True)
 class RayPool:
-    """Where Ray runs.
+    """Settings of Ray.
 
-    scratch: folder that every process sees, on every machine; it is left as it was.
-    address: of a cluster, such as `auto` or `ray://host:10001`; None: a cluster of this machine alone, for this run.
-    workers: processes that work at once, >= 1.
-    cpus: cores that each is given, >= 1.
+    scratch: folder that every process on every machine can read and write; temporary files are removed at the end.
+    address: address of a cluster, such as `auto` or `ray://host:10001`; None: a cluster of this machine, for this run.
+    workers: number of processes that work at the same time, >= 1.
+    cpus: number of cores per process, >= 1.
     """
 
     scratch: Path
@@ -45,25 +45,25 @@ class RayPool:
 
 
 ERROR = "error"
-"""The key under which a result says why an input failed."""
+"""Key of the error message in a failed input's result."""
 
 MOST_TRIES = 2
-"""How often an input is begun: again once, where the process that worked on it died."""
+"""Number of times that an input is started: once more if its process died."""
 
 
 def run_all(make: Callable[[], Worker], rows: Sequence[Row], *, pool: RayPool | None = None) -> Iterator[Row]:
-    """Do every input; results come as they are done, in any order.
+    """Process every input; yields results as they are done, in any order.
 
-    A bad input costs itself: its result is the input's row with the key `error`. With Ray, an input whose worker died
-    is done again once by another; if that one dies too, the input has failed.
+    A bad input does not stop the others: its result is its row with the key `error`. With Ray, if a worker dies,
+    another one tries its input once more; if that one dies too, the input has failed.
 
     Args:
-        make: makes a worker; called once a process, so opens what is slow to open.
+        make: makes a worker; called once per process, so slow resources are opened here.
         rows: inputs, each with a distinct `video`.
         pool: None: this process.
 
     Raises:
-        StaleEdgeError: a worker cannot be made, which no input is to blame for.
+        StaleEdgeError: a worker cannot be made, for a reason other than an input.
     """
     if pool is not None:
         yield from _run_on_ray(make, rows, pool)
@@ -81,21 +81,21 @@ def _attempt(worker: Worker, row: Row) -> Row:
 
 
 class _RayWorker:
-    """What a process of the pool holds: one worker, made when the process starts."""
+    """One worker in a process of the pool, made when the process starts."""
 
     def __init__(self, make: Callable[[], Worker], tries: Path) -> None:
         self._worker = make()
         self._tries = tries
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        # Rows travel as JSON: those of different inputs need not have the same keys, and Arrow would want them to.
+        # Rows are sent as JSON: Arrow needs the same keys in all rows, but rows of different inputs may differ.
         done = [json.dumps(self._once(json.loads(str(row)))) for row in batch["row"]]
         return {"row": np.array(done, dtype=object)}
 
     def _once(self, row: Row) -> Row:
-        """Do an input, unless it was begun before as often as it may be: each beginning leaves a mark first.
+        """Process an input, unless it was started `MOST_TRIES` times before; each start first leaves a mark.
 
-        Ray begins the input of a dead process again and again; one that kills every process would never end.
+        Ray restarts the input of a dead process without limit, so an input that kills every process would never end.
         """
         name = hashlib.sha256(row["video"].encode()).hexdigest()
         if len(list(self._tries.glob(f"{name}.*"))) >= MOST_TRIES:
@@ -103,12 +103,12 @@ class _RayWorker:
         (self._tries / f"{name}.{secrets.token_hex(8)}").touch()
         try:
             return _attempt(self._worker, row)
-        except Exception as error:  # Ray would drop it with its block, and nobody would learn what it was
+        except Exception as error:  # Ray would drop it with its block, and the error would be lost
             return {**row, ERROR: f"{row['path']}: {type(error).__name__}: {' '.join(str(error).split())}"}
 
 
 def _run_on_ray(make: Callable[[], Worker], rows: Sequence[Row], pool: RayPool) -> Iterator[Row]:
-    make()  # what no worker can open is found here, in one line, and not in every process
+    make()  # an error that every worker would have is raised here, once
     waiting = {row["video"]: row for row in rows}
     with _cluster(pool), tempfile.TemporaryDirectory(dir=pool.scratch, prefix=".tries.") as tries:
         import ray
@@ -123,7 +123,7 @@ def _run_on_ray(make: Callable[[], Worker], rows: Sequence[Row], pool: RayPool) 
             _RayWorker,
             fn_constructor_args=(make, Path(tries)),
             batch_size=1,
-            # One at a time: whoever waits behind an input that kills its process is not begun.
+            # One at a time: inputs that wait behind an input that kills its process are not started.
             compute=ray.data.ActorPoolStrategy(size=min(pool.workers, len(rows)), max_tasks_in_flight_per_actor=1),
             num_cpus=pool.cpus,
         )
@@ -137,12 +137,12 @@ def _run_on_ray(make: Callable[[], Worker], rows: Sequence[Row], pool: RayPool) 
 
 @contextlib.contextmanager
 def _cluster(pool: RayPool) -> Iterator[None]:
-    """Join a cluster, or start one of this machine: on the loopback alone, without dashboard and usage reports."""
+    """Join a cluster, or start one on this machine: loopback only, without dashboard and usage reports."""
     if pool.address is None:
         # Read when Ray is first imported: without this, a cluster of one machine listens on all its addresses.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    import ray.data  # it sets up its log when it is imported
+    import ray.data  # the import sets up its log
 
     if ray.is_initialized():
         yield
@@ -154,7 +154,7 @@ def _cluster(pool: RayPool) -> Iterator[None]:
         ray.init(address=pool.address, **quiet)
     data_log = logging.getLogger("ray.data")
     level = data_log.level
-    data_log.setLevel(logging.CRITICAL)  # what it says of inputs, errors.jsonl says in a line
+    data_log.setLevel(logging.CRITICAL)  # errors.jsonl has its messages about inputs, one line each
     try:
         yield
     finally:
