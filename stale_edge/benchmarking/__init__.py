@@ -1,4 +1,4 @@
-"""Latency, memory and multiply-accumulates per video length, each row in a process of its own, in turns."""
+"""Latency, memory and multiply-accumulates per video length; rows take turns, each in its own process."""
 
 from stale_edge.benchmarking.benchmark import run_benchmark
 from stale_edge.benchmarking.lengths import parse_lengths

@@ -1,4 +1,4 @@
-"""Batches of videos through one session, inside the process that counts them."""
+"""Batches of videos through one session, inside the measuring process."""
 
 import dataclasses
 import gc
@@ -15,11 +15,11 @@ from stale_edge.benchmarking.synthetic import random_features
 from stale_edge.errors import StaleEdgeError
 
 PREPARE_SECONDS = 1.0
-"""Warm-up of a batch size ends here at the latest, though not before three calls."""
+"""Longest warm-up of a batch size, in seconds; there are always at least three calls."""
 
 
 class Batches:
-    """One opened detector, run on as many videos at once as it is asked to.
+    """One opened detector that runs on batches of any size.
 
     Raises:
         StaleEdgeError: an artifact or a package that the job needs is missing.
@@ -31,11 +31,11 @@ class Batches:
         self.model_bytes = self._detector.model_bytes
 
     def prepare(self, batch: int, *, check: bool) -> dict[str, Any]:
-        """Warm a batch size up; if `check`, compare its outputs with those of one video at a time.
+        """Warm up a batch size; if `check`, compare its outputs with those of one video at a time.
 
         Returns:
-            `refused`, the reason why this batch cannot be counted, alone; or `seconds` of the last calls, and what
-            `Agreement` holds if checked.
+            Only `refused`, the reason why this batch cannot be measured; or `seconds` of the last calls, and the fields
+            of `Agreement` if checked.
         """
         fixed = self._detector.fixed_batch
         if fixed not in (None, batch):
@@ -64,15 +64,15 @@ class Batches:
         return about | {"seconds": seconds[-3:]}
 
     def window(self, batch: int, *, start: float, seconds: float) -> dict[str, Any]:
-        """From `start` on, call without pause until `seconds` have passed and the call then at work has ended.
+        """Call without pause from `start` on, for `seconds` and until the last call has ended.
 
         Args:
-            batch: videos a call, prepared before.
-            start: of `time.monotonic`, one clock for all processes of a machine.
+            batch: videos per call; must be prepared before.
+            start: time by `time.monotonic`, which is one clock for all processes of a machine.
             seconds: length of the window.
 
         Returns:
-            `begun`, when the first call began, and `ends`, when each call ended.
+            `begun`, start of the first call, and `ends`, end of each call; times by `time.monotonic`.
         """
         call, ends = self._call(batch), list[float]()
         gc.collect()

@@ -39,31 +39,30 @@ def run_benchmark(
     network: Network = FULL_SIZE,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Measure time, memory and work of every variant at every length, and say on what machine and how.
+    """Measure time, memory and work of every variant at every length, and describe machine and protocol.
 
     Args:
-        config: device, threads, lengths, variants, runtimes, precisions, rounds, and what is measured besides.
+        config: device, threads, lengths, variants, runtimes, precisions, rounds, and optional measurements.
         bundle: measure its artifacts; torch is then needed only for PyTorch rows. None: make `network` with PyTorch,
             export it for each length to a temporary folder, and measure that.
         text_encoder: folder of the text encoder of the bundle, so that its reference has the right size. None: a bundle
-            with D = 512 is taken to come from CLIP's ViT-B, others are measured without a reference.
-        network: sizes of what is measured without a bundle.
+            with D = 512 is assumed to come from CLIP's ViT-B; others are measured without a reference.
+        network: sizes of the network that is measured without a bundle.
         progress: called with (stage, done, total, note).
 
     Returns:
         JSON values: `schema`, `machine`, `protocol`, and `rows` of `variant`, `device`, `runtime`, `precision`,
         `threads`, `length`, `repeats`, `seconds` (`median`, `p90`, `min`, `max`, `std`), `peak_rss_bytes`,
-        `model_bytes`, `gmacs`, `gmacs_per_second`, `utilization`, `speedup`. What cannot be known is null: post-
-        processing has no model and no products, and without a reference there is no speedup.
-        With `config.peers` also `peers`, one entry a peer and length: `variant`, `device`, `runtime`, `precision`,
-        `length`,
-        `compile_seconds` (cold; null for eager), `mask_difference` and `snippets_apart` from the trained detector in
-        eager fp32, and `not_measured`, the reason why `rows` lacks it, or null.
+        `model_bytes`, `gmacs`, `gmacs_per_second`, `utilization`, `speedup`. Unknown values are null: post-processing
+        has no model and no products, and without a reference there is no speedup.
+        With `config.peers` also `peers`, one entry per peer and length: `variant`, `device`, `runtime`, `precision`,
+        `length`, `compile_seconds` (cold; null for eager), `mask_difference` and `snippets_apart` from the trained
+        detector in eager fp32, and `not_measured`, the reason why `rows` lacks it, or null.
         With `config.throughput` also `throughput`: the `rule`, and `rows` as `measure_throughput` returns them.
 
     Raises:
         ConfigError: a length, runtime, precision or number of threads that cannot be measured.
-        StaleEdgeError: no CUDA device where one is asked for, a package or file is missing, or a process died.
+        StaleEdgeError: CUDA is requested without a CUDA device, a package or file is missing, or a process died.
     """
     devices = find_devices(config.device)
     if config.threads > len(allowed_cpus()):
@@ -116,7 +115,7 @@ def find_devices(wanted: str) -> tuple[Device, ...]:
     """Return the devices to measure.
 
     Raises:
-        StaleEdgeError: CUDA is asked for, and there is none that PyTorch can use.
+        StaleEdgeError: CUDA is requested, but PyTorch can use no CUDA device.
     """
     if wanted == "cpu":
         return ("cpu",)
@@ -167,13 +166,13 @@ def _plan(config: BenchConfig, target: Target, devices: Sequence[Device], length
 
 @dataclass(frozen=True)
 class _Run:
-    """What all lengths of a run have in common."""
+    """The state shared by all lengths of a run."""
 
     config: BenchConfig
     target: Target
     cpus: tuple[int, ...]
     products: Sequence[MeasuredProcess]
-    """Matrix products, which take turns with the rows."""
+    """Matrix products; they take turns with the rows."""
     progress: Progress
 
     def measure(self, plans: Sequence[RowPlan], length: int, *, bundle: Path, peers: Sequence[Peer]) -> list[Measured]:
@@ -201,7 +200,7 @@ class _Run:
 
     @contextlib.contextmanager
     def bundle_for(self, plans: Sequence[RowPlan], length: int) -> Iterator[Path]:
-        """Give the bundle whose files the rows run: the target's own, or one that is made and thrown away."""
+        """Return the bundle whose files the rows run: the target's, or a temporary one."""
         if self.target.bundle is not None:
             yield self.target.bundle
             return
@@ -238,7 +237,7 @@ class _Run:
 
 
 def _macs(target: Target, plans: Sequence[RowPlan], length: int) -> Mapping[str, int]:
-    """Count the work of the rows, by `_work`; empty where there is no network to count."""
+    """Count the multiply-accumulates of the rows, by `_work`; empty if there is no network to count."""
     variants = {plan.variant for plan in plans} - {"postprocess"}
     if target.network is None or not variants or importlib.util.find_spec("fvcore") is None:
         return {}
@@ -257,7 +256,7 @@ def _macs(target: Target, plans: Sequence[RowPlan], length: int) -> Mapping[str,
 
 
 def _work(plan: RowPlan) -> str:
-    """Name what a row computes: most drop what only `foreground` needs, others cannot."""
+    """Name the work of a row; most rows skip the nodes that only `foreground` needs, "whole" rows cannot."""
     whole = plan.variant in ("detector", "localizer") and plan.runtime in ("pytorch", "torchscript")
     return f"{plan.variant} whole" if whole else plan.variant
 

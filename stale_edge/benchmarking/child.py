@@ -1,4 +1,4 @@
-"""A measuring process: `python -m stale_edge.benchmarking.child`, asked in the words that `jobs.py` lists."""
+"""A measuring process: `python -m stale_edge.benchmarking.child`; `jobs.py` lists its messages."""
 
 import gc
 import json
@@ -19,7 +19,7 @@ Timer = Callable[[Callable[[], object]], float]
 
 
 def serve(questions: TextIO, answers: TextIO) -> None:
-    """Build the job of the first line, then answer one question a line until `finish`."""
+    """Build the job of the first line, then answer one question per line until `finish`."""
 
     def answer(values: dict[str, Any]) -> None:
         answers.write(json.dumps(values) + "\n")
@@ -27,16 +27,16 @@ def serve(questions: TextIO, answers: TextIO) -> None:
 
     job = from_dict(Job, json.loads(questions.readline()))
     if job.cpus:
-        # OpenVINO binds callers by default to CPUs it found when it was loaded: in all processes the same.
+        # By default OpenVINO binds callers to the CPUs that it found when it was loaded, the same in all processes.
         pin_all_threads(job.cpus if job.runtime == "openvino" else cpus_near(job.cpus))
     try:
         batches = Batches(job) if job.variant == "throughput" else None
         workload = Workload(_nothing, batches.model_bytes) if batches is not None else build_workload(job)
         if job.cpus:
-            pin_all_threads(job.cpus)  # not before: several processes are built at once, on all cores of a memory node
+            pin_all_threads(job.cpus)  # only now: processes are built at the same time, on all cores of a node
         timer, peak_device_bytes = _timer(job)
         answer({"model_bytes": workload.model_bytes, "about": workload.about})
-        gc.disable()  # as timeit does; collected before each trial instead
+        gc.disable()  # as timeit does; each trial collects first instead
         for line in questions:
             question = json.loads(line)
             if question["do"] == "warm":
@@ -63,7 +63,7 @@ def warm_up(call: Callable[[], object], timer: Timer) -> dict[str, Any]:
 
 
 def trial(call: Callable[[], object], timer: Timer, calls: int, *, refresh: bool) -> list[float]:
-    """Time `calls` calls, if so asked after one that brings code and data back into the caches."""
+    """Time `calls` calls; if `refresh`, one untimed call first brings code and data back into the caches."""
     gc.collect()
     if refresh:
         timer(call)
@@ -78,7 +78,7 @@ def wall_seconds(call: Callable[[], object]) -> float:
 
 
 def _timer(job: Job) -> tuple[Timer, Callable[[], int | None]]:
-    """Choose what times a call on the job's device, and what tells the most device memory it had."""
+    """Choose the timer of calls on the job's device, and the function that returns its peak device memory."""
     if job.device != "cuda":
         return wall_seconds, lambda: None
     from stale_edge.benchmarking.torch_rows.cuda import cuda_seconds, peak_device_bytes
@@ -87,11 +87,11 @@ def _timer(job: Job) -> tuple[Timer, Callable[[], int | None]]:
 
 
 def _nothing() -> None:
-    """Stand in for the call of a process that is asked for batches alone."""
+    """Replace the call in a process that only runs batches."""
 
 
 def main() -> None:
-    """Answer on what was standard output; whatever a library prints goes to standard error."""
+    """Write answers to the original standard output; libraries' prints go to standard error."""
     with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as answers:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         serve(sys.stdin, answers)

@@ -1,4 +1,4 @@
-"""Which CPUs a measured process runs on, and what it leaves behind: load and peak memory."""
+"""CPUs of a measured process, the load of the machine, and the process' peak memory."""
 
 import importlib.util
 import os
@@ -13,15 +13,15 @@ _NODES = Path("/sys/devices/system/node")
 
 
 def load_average() -> list[float] | None:
-    """Return the load over 1, 5 and 15 minutes; None where the system does not say."""
+    """Return the load over 1, 5 and 15 minutes; None if the system does not report it."""
     return [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None
 
 
 def choose_cpus(n: int) -> list[int] | None:
-    """Choose `n` allowed CPUs, on cores of their own where possible, the last ones first: the first serve interrupts.
+    """Choose `n` allowed CPUs, on separate cores where possible, from the last: the first CPUs handle interrupts.
 
     Returns:
-        CPU numbers, or None where the system cannot pin (macOS, Windows) or has fewer than `n`.
+        CPU numbers, or None if the system cannot pin (macOS, Windows) or has fewer than `n`.
     """
     allowed = allowed_cpus()
     if not sys.platform.startswith("linux") or len(allowed) < n:
@@ -36,7 +36,7 @@ def choose_cpus(n: int) -> list[int] | None:
 
 
 def cpus_near(cpus: Collection[int]) -> list[int]:
-    """Return the allowed CPUs on the memory nodes of `cpus`: what runs there allocates memory that is near them."""
+    """Return the allowed CPUs on the memory nodes of `cpus`; code that runs there allocates memory near `cpus`."""
     near: set[int] = set()
     for path in _NODES.glob("node[0-9]*/cpulist"):
         node = _cpu_list(read_text(path) or "")
@@ -46,15 +46,15 @@ def cpus_near(cpus: Collection[int]) -> list[int]:
 
 
 def pin_all_threads(cpus: Collection[int]) -> None:
-    """Keep every thread of this process, and those it will start, on some CPUs. Linux alone."""
+    """Keep every thread of this process, and those it will start, on some CPUs. Linux only."""
     for thread in Path("/proc/self/task").iterdir():
         os.sched_setaffinity(int(thread.name), cpus)
 
 
 def peak_rss_bytes() -> int | None:
-    """Return the most memory this process ever held resident, in bytes; None where the system does not say.
+    """Return the peak resident memory of this process, in bytes; None if the system does not report it.
 
-    Linux keeps it for each program (`VmHWM`); its `ru_maxrss` also counts the parent that was copied to start it.
+    Linux counts it for each program (`VmHWM`); its `ru_maxrss` includes the parent, which was copied to start it.
     """
     found = re.search(r"^VmHWM:\s+(\d+) kB$", read_text(Path("/proc/self/status")) or "", re.MULTILINE)
     if found:
@@ -67,6 +67,6 @@ def peak_rss_bytes() -> int | None:
 
 
 def _cpu_list(text: str) -> set[int]:
-    """Read the kernel's way to write CPUs, such as `0-3,8`."""
+    """Read the kernel's format of CPU lists, such as `0-3,8`."""
     ends = [part.partition("-") for part in text.split(",") if part]
     return {cpu for first, _, last in ends for cpu in range(int(first), int(last or first) + 1)}

@@ -1,4 +1,4 @@
-"""Whether a faster way to run a bundle still finds the same detections in validation videos; torch-free."""
+"""Comparison of detections on validation videos between ways to run a bundle; torch-free."""
 
 import warnings
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ from stale_edge.runtime.contract import check_feature_spec
 from stale_edge.segments import Detection
 
 YARDSTICK = ("onnxruntime", "fp32")
-"""What a bundle is run with by default; the detections of all others are compared with its detections."""
+"""Default runtime and precision of a bundle, the baseline: the detections of all others are compared with its."""
 MAX_MAP_CHANGE = 0.3
-"""Points of average mAP, either way."""
+"""Largest change of average mAP, up or down, in points."""
 MIN_MATCHED = 0.98
-"""Part of the yardstick's detections that must be found again."""
+"""Smallest share of the baseline's detections that must be found again, in [0, 1]."""
 SUBSET = "validation"
 RULE = (
     f"average mAP within {MAX_MAP_CHANGE:g} points of {' '.join(YARDSTICK)}, and at least {MIN_MATCHED:.0%} of its "
@@ -32,10 +32,10 @@ RULE = (
 
 @dataclass(frozen=True)
 class ComparedRuntime:
-    """One way to run a bundle, and how its detections differ from the yardstick's.
+    """One way to run a bundle, and the difference of its detections from the baseline's.
 
     average_mAP, change: percent and points; None: it could not be run.
-    n_detections, matched: detections of the yardstick that are matched, and how many were found again.
+    n_detections, matched: number of the baseline's detections to match, and of those found again.
     reason: why it was kept or refused.
     """
 
@@ -67,17 +67,17 @@ class _Found:
 def compare_runtimes(
     bundle: Path, data: Path, pairs: Sequence[tuple[str, str]], *, threads: int, progress: Progress
 ) -> list[ComparedRuntime]:
-    """Run the validation videos of a data set with every (runtime, precision), and keep by `RULE` what finds the same.
+    """Run the validation videos of a data set with every (runtime, precision), and keep those that pass `RULE`.
 
     Args:
-        bundle: has an ONNX detector in fp32, the yardstick.
-        data: data set folder with annotated validation videos, features as the bundle takes them.
-        pairs: what is compared; the yardstick itself is kept.
+        bundle: must have an ONNX detector in fp32, the baseline.
+        data: data set folder with annotated validation videos; its features must fit the bundle.
+        pairs: (runtime, precision) to compare; the baseline itself is always kept.
         threads: CPU threads.
         progress: called with (stage, done, total, note).
 
     Returns:
-        one entry a pair, in their order; what cannot be run is refused with its reason.
+        One entry per pair, in their order; a pair that cannot be run is refused with the reason.
 
     Raises:
         BundleError: the bundle has no detector in fp32 for ONNX Runtime.
@@ -122,7 +122,7 @@ def _run(
 ) -> _Found:
     runtime, precision = pair
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PrecisionWarning)  # whether it is slower is what is about to be measured
+        warnings.simplefilter("ignore", PrecisionWarning)  # its speed will be measured
         localizer = load_bundle(bundle, runtime=runtime, precision=precision, threads=threads)
     check_feature_spec(localizer.feature_contract, data_set.feature_spec)
     found = {}

@@ -1,4 +1,4 @@
-"""A bundle's detector, opened as `detect` opens it, inside the process that times it."""
+"""A bundle's detector, opened as in `detect`, inside the measuring process."""
 
 from pathlib import Path
 
@@ -14,13 +14,13 @@ from stale_edge.segments import FloatArray
 
 
 class DeployedDetector:
-    """Runs a detector with the bundle's own classes, and gives the outputs that decoding reads.
+    """Runs a detector with the bundle's own classes, and returns the outputs that decoding reads.
 
-    Where decoding reads only masks of snippets that speak for a class, as many are made as may speak, evenly spread
-    over the video: the random weights of a benchmark are sure of no class.
+    If decoding reads only the masks of snippets that vote for a class, masks are made for the largest possible number
+    of votes, evenly spread over the video: with the random weights of a benchmark, no snippet votes reliably.
 
     Args:
-        job: names bundle, runtime, precision and threads.
+        job: bundle, runtime, precision and threads.
 
     Raises:
         StaleEdgeError: an artifact or a package that the job needs is missing.
@@ -46,19 +46,19 @@ class DeployedDetector:
 
     @property
     def fixed_batch(self) -> int | None:
-        """Videos a call that the file insists on; None: any."""
+        """Fixed number of videos per call, if the file has one; None: any number."""
         inputs = self._backend.inputs or ()
         fixed = next((spec.shape[0] for spec in inputs if spec.name == "features"), None)
         return fixed if isinstance(fixed, int) else None
 
     def run(self, features: FloatArray) -> dict[str, FloatArray]:
-        """Run features (B, T, C) float32; gives what the decode policy reads, by name."""
+        """Run features (B, T, C) float32; returns the outputs that the decode policy reads, by name."""
         outputs = self._backend.run(features, self._embeddings)
         return complete_masks(outputs, self._decode, snippets=most_voting(features.shape[1], self._decode))
 
 
 def most_voting(length: int, config: DecodeSettings) -> list[int]:
-    """List as many of T = `length` snippets as may speak for a class at most, evenly spread."""
+    """List the largest possible number of voting snippets out of T = `length`, evenly spread."""
     if not isinstance(config, DecodeConfig):
         return []  # the other policies read no masks
     return [int(snippet) for snippet in np.linspace(0, length - 1, min(length, config.top_snippets))]

@@ -1,4 +1,4 @@
-"""Optional packages: whether they are installed, and the error where they are not."""
+"""Optional packages: check that they are installed, and raise an error if not."""
 
 import contextlib
 import importlib.util
@@ -8,16 +8,16 @@ from stale_edge.errors import MissingExtraError
 
 
 def has_torch() -> bool:
-    """Whether torch is installed, asked without importing it."""
+    """Check whether torch is installed, without importing it."""
     return importlib.util.find_spec("torch") is not None
 
 
 @contextlib.contextmanager
 def needs_extra(reason: str) -> Iterator[None]:
-    """Turn the error of an import that fails inside the block into one line that says what to install.
+    """Turn a failed import inside the block into a one-line error that names the package to install.
 
     Raises:
-        MissingExtraError: `reason`, where an import fails.
+        MissingExtraError: an import failed; the message is `reason`.
     """
     try:
         yield

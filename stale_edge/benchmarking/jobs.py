@@ -1,13 +1,13 @@
-"""The messages between the parent and a measuring process: one job at its start, then one JSON line a question.
+"""The messages between the parent and a measuring process: one job at its start, then one JSON line per question.
 
-The process answers each line with one line: `{"error": text}`, or what the question asks for.
+The process answers each line with one line: `{"error": text}`, or the answer in this table.
 
     (start)                        {"model_bytes": int | null, "about": {...}}      built, not yet run
     {"do": "warm"}                 {"seconds": [...], "stable": bool}
     {"do": "trial", "calls": n, "refresh": bool}
-                                   {"seconds": [...]}               n timed calls, after one that is not if so asked
+                                   {"seconds": [...]}               n timed calls; if refresh, after one untimed call
     {"do": "prepare", "batch": n, "check": bool}
-                                   what `Batches.prepare` returns    of throughput alone, as is the next
+                                   result of `Batches.prepare`      this and the next only for throughput
     {"do": "window", "batch": n, "start": t, "seconds": s}
                                    {"begun": t, "ends": [...]}
     {"do": "finish"}               {"peak_rss_bytes": int | null, "peak_device_bytes": int | null}, then it ends
@@ -40,12 +40,12 @@ TRIAL_RULE = (
 JobVariant = Literal[
     "reference", "detector", "text", "localizer", "postprocess", "matrix-product", "compile", "throughput"
 ]
-"""`compile` writes what a `detector` of another process will run; `throughput` runs batches."""
+"""`compile` writes a file that a `detector` job in another process runs; `throughput` runs batches."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One process' work: a row, or the matrix product that measures the machine's rate."""
+    """The work of one process: a row, or the matrix product that measures the machine's rate."""
 
     variant: JobVariant
     device: Literal["cpu", "cuda"]
@@ -56,7 +56,7 @@ class Job:
     """T; for a matrix product the size of its square matrices."""
     threads: int
     cpus: tuple[int, ...] = ()
-    """CPUs to stay on; empty: the system cannot pin."""
+    """CPUs to run on; empty: the system cannot pin."""
     network: Network | None = None
     """Sizes of the network, for rows that PyTorch runs."""
     bundle: str = ""
@@ -65,23 +65,23 @@ class Job:
     """K of post-processing's input."""
     seed: int = 0
     scratch: str = ""
-    """Folder that PyTorch's compilers write to."""
+    """Output folder of PyTorch's compilers."""
     artifact: str = ""
-    """File that AOTInductor writes in `compile` and runs in `detector`."""
+    """File of AOTInductor: written in `compile`, run in `detector`."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """One call, ready to be timed, and the bytes of what it runs: weights in PyTorch, the file of an artifact."""
+    """One call, ready to be timed, and the bytes of its model: weights in PyTorch, the file of an artifact."""
 
     call: Callable[[], object]
     model_bytes: int | None
     about: Mapping[str, float] = field(default_factory=dict)
-    """What else was found when it was built."""
+    """Other measurements made while it was built."""
 
 
 def is_stable(seconds: list[float]) -> bool:
-    """Whether the last calls of a warm-up lie close together, by `WARM_UP_RULE`."""
+    """Check whether the last times of a warm-up are close together, by `WARM_UP_RULE`."""
     if len(seconds) < WARM_UP_WINDOW:
         return False
     window = sorted(seconds[-WARM_UP_WINDOW:])
@@ -90,10 +90,10 @@ def is_stable(seconds: list[float]) -> bool:
 
 
 def needs_refresh(seconds: float) -> bool:
-    """Whether a trial begins with a call that is not timed, given the seconds of one, by `TRIAL_RULE`."""
+    """Decide whether a trial begins with an untimed call, from the seconds of one call, by `TRIAL_RULE`."""
     return seconds < LONG_CALL_SECONDS
 
 
 def calls_per_trial(seconds: float) -> int:
-    """Return how many timed calls a trial makes, given the seconds of one, by `TRIAL_RULE`."""
+    """Return the number of timed calls per trial, from the seconds of one call, by `TRIAL_RULE`."""
     return min(TRIAL_CALLS, max(1, round(TRIAL_SECONDS / seconds))) if seconds > 0 else TRIAL_CALLS

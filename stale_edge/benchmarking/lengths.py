@@ -1,16 +1,16 @@
-"""Video lengths as the command line writes them."""
+"""Parsing of video lengths on the command line."""
 
 from stale_edge.errors import ConfigError
 
 
 def parse_lengths(text: str) -> tuple[int, ...]:
-    """Read `100,200,1000` or `200:3000:200` (start:stop:step, the stop included when it is hit), or a mix of both.
+    """Read `100,200,1000` or `200:3000:200` (start:stop:step, including the stop if a step reaches it), or a mix.
 
     Returns:
-        lengths in snippets, in the order given, each >= 1, without repetition.
+        Lengths in snippets, in the order given, each >= 1, without repetition.
 
     Raises:
-        ConfigError: something is not a whole number >= 1, or a range is empty or has not three parts.
+        ConfigError: something is not a whole number >= 1, or a range is empty or does not have three parts.
     """
     lengths: dict[int, None] = {}
     for part in text.split(","):

@@ -1,4 +1,4 @@
-"""Which network is measured: sizes alone, since time does not depend on the values of weights."""
+"""Sizes of the measured network; time does not depend on the values of weights."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from stale_edge.config import ModelConfig
 
 @dataclass(frozen=True)
 class TextTower:
-    """Sizes of a CLIP text transformer. The defaults are ViT-B/32's, and ViT-B/16's, whose text towers are alike."""
+    """Sizes of a CLIP text transformer. The defaults fit ViT-B/32 and ViT-B/16, which have equal text towers."""
 
     vocabulary: int = 49408
     width: int = 512
@@ -18,12 +18,12 @@ class TextTower:
     heads: int = 8
     positions: int = 77
     embed_dim: int = 512
-    """D, what the tower projects to."""
+    """D, output width of the tower."""
     prompt_tokens: tuple[tuple[int, int], ...] = ((7, 29), (8, 89), (9, 58), (10, 17), (11, 6), (12, 1))
-    """(tokens, how many prompts have that many); all are padded to the longest, as the public code pads.
+    """(tokens, number of prompts of that length); all are padded to the longest, as in the public code.
 
-    The default is "a video of action <name>" for the 200 ActivityNet classes under CLIP's own vocabulary, start and
-    end of text included, counted once; the longest is that of "Carving jack-o-lanterns".
+    The default counts the prompts "a video of action <name>" of the 200 ActivityNet classes under CLIP's vocabulary,
+    including start and end of text; "Carving jack-o-lanterns" has the longest.
     """
 
     @property
@@ -32,7 +32,7 @@ class TextTower:
         return max(tokens for tokens, _ in self.prompt_tokens)
 
     def prompt_lengths(self, n_classes: int) -> list[int]:
-        """Return the tokens of `n_classes` prompts: the counted ones, repeated or cut; the longest comes first."""
+        """Return the token counts of `n_classes` prompts: those counted, repeated or cut; the longest comes first."""
         counted = [tokens for tokens, count in reversed(self.prompt_tokens) for _ in range(count)]
         return [counted[k % len(counted)] for k in range(n_classes)]
 
@@ -45,20 +45,20 @@ class Network:
     n_classes: int
     """K, without background."""
     text: TextTower | None = field(default_factory=TextTower)
-    """None: the sizes of the text tower are not known, so no reference can be measured."""
+    """Sizes of the text tower; None: unknown, so no reference can be measured."""
 
     def at(self, length: int) -> "Network":
-        """Return the network for videos of `length` snippets; the `release` architecture is made for one length."""
+        """Return the network for videos of `length` snippets; the `release` architecture has a fixed length."""
         if self.model.length_rule.fixed is None:
             return self
         return dataclasses.replace(self, model=dataclasses.replace(self.model, temporal_scale=length))
 
 
 FULL_SIZE = Network(model=ModelConfig(architecture="release"), n_classes=200)
-"""What the thesis timed: the network of the public code, CLIP ViT-B/32's text tower, 200 ActivityNet prompts."""
+"""The network timed in the thesis: that of the public code, CLIP ViT-B/32's text tower, 200 ActivityNet prompts."""
 
 FULL_SIZES: Mapping[str, Network] = {
     "release": FULL_SIZE,
     "paper": Network(model=ModelConfig(architecture="paper"), n_classes=200),
 }
-"""The same text tower and prompts with the full size of either architecture."""
+"""Architecture -> its full size, with the same text tower and prompts."""

@@ -1,4 +1,4 @@
-"""Checks before a detector is timed that its outputs are right: a fast detector with wrong outputs is no row."""
+"""Check of a detector's outputs before it is timed: a detector with wrong outputs gets no row."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,47 +10,47 @@ from numpy.typing import NDArray
 from stale_edge.errors import StaleEdgeError
 
 CLASS_AXIS: Mapping[str, int] = {"paper": 1, "release": 1, "runs": 1, "points": 2}
-"""Decode policy -> the axis of `class_logits` that holds the classes; the others are videos, and snippets or points."""
+"""Decode policy -> class axis of `class_logits`; the other axes are videos, and snippets or points."""
 
 
 @dataclass(frozen=True)
 class Limit:
-    """How far outputs may be from the expected ones."""
+    """Allowed difference of outputs from the expected ones."""
 
     others: float
-    """Largest difference of an output other than class logits, as a part of its largest value (at least 1)."""
+    """Largest difference of an output other than class logits, relative to its largest value (at least 1)."""
     logits: float
-    """Difference of a snippet's logits above which it counts as apart, as a part of the largest logit (at least 1)."""
+    """Difference of logits above which a snippet counts as apart, relative to the largest logit (at least 1)."""
     apart: float
-    """Share of the snippets that may be apart: a gate is discontinuous, and random weights leave it undecided."""
+    """Largest share of snippets apart: the gate is discontinuous, and with random weights it is near its threshold."""
 
 
 _EXACT = Limit(others=1e-4, logits=1e-4, apart=0.01)
 _COARSE = Limit(others=0.05, logits=0.1, apart=0.25)
-"""Far below the outputs of another network, all of whose snippets are apart. It does not compare decisions, which
-`--recommend` does: bf16 and int8 move logits and flip gates."""
+"""Limits for other precisions than fp32. Another network fails them clearly: all its snippets are apart. Decisions are
+compared by `--recommend`, not here: bf16 and int8 move logits and flip the gate."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """What was measured, each in [0, 1]."""
+    """Measured differences, each in [0, 1]."""
 
     mask_difference: float
-    """Largest difference of all outputs but class logits: of STALE's masks, or of a detector's offsets or attention."""
+    """Largest difference of all outputs except class logits: STALE's masks, or a detector's offsets or attention."""
     snippets_apart: float
-    """Share of the snippets, or of the points."""
+    """Share of the snippets, or of the points, that are apart."""
 
 
 def compare_outputs(
     expected: Mapping[str, NDArray[Any]], got: Mapping[str, NDArray[Any]], *, policy: str, precision: str, what: str
 ) -> Agreement:
-    """Compare what decoding reads of B videos with what it should be.
+    """Compare the outputs that decoding reads, for B videos, with the expected ones.
 
     Args:
-        expected: outputs by name, `class_logits` among them, of a detector that is trusted.
-        got: the same outputs of the detector that is to be timed.
+        expected: outputs by name, including `class_logits`, of a trusted detector.
+        got: the same outputs of the detector that will be timed.
         policy: the decode policy that reads them.
-        precision: fp32 has to agree but for rounding; the others coarsely.
+        precision: fp32 must agree except for rounding; the others coarsely.
         what: name of the compared detector in an error.
 
     Raises:

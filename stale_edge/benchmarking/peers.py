@@ -1,4 +1,4 @@
-"""`bench --peers`: PyTorch's own fast ways to run, timed in turns with the rows; none is a runtime of `detect`."""
+"""`bench --peers`: PyTorch's own fast ways to run a detector, timed in turns with the rows; `detect` has none."""
 
 import contextlib
 import dataclasses
@@ -28,17 +28,17 @@ PEERS: tuple[tuple[str, Precision], ...] = (
 
 @dataclass(frozen=True)
 class Peer:
-    """A peer that was built, or the reason why it was not."""
+    """A built peer, or the reason why it was not built."""
 
     plan: RowPlan
     measured: MeasuredProcess | None
-    """None: it is not measured."""
+    """Its measuring process; None: it is not measured."""
     about: Mapping[str, float]
     reason: str = ""
-    """Why it is not measured."""
+    """Reason why it is not measured; empty: it is."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; times of calls stand in the row."""
+        """Plain JSON values; the row has the times of calls."""
         return {
             "variant": self.plan.variant,
             "device": self.plan.device,
@@ -53,7 +53,7 @@ class Peer:
 
 
 def plan_peers(config: BenchConfig, devices: Sequence[Device], length: int) -> list[RowPlan]:
-    """List the peers' rows of one length: on the CPU, in the precisions asked for."""
+    """List the peers' rows of one length: on the CPU, in the requested precisions."""
     if "cpu" not in devices or "detector" not in config.variants:
         return []
     return [
@@ -72,9 +72,9 @@ def built_peers(
     cpus: Sequence[int],
     progress: Progress,
 ) -> Iterator[list[Peer]]:
-    """Compile, check and warm up peers, one after the other and alone, in processes that live as long as the block.
+    """Compile, check and warm up peers one by one, in processes that run until the end of the block.
 
-    What AOTInductor compiles is run by a process of its own; what torch.compile compiles, by the compiling one alone.
+    AOTInductor's file runs in a new process; the result of torch.compile runs only in the process that compiled it.
     A peer that cannot be built stays in the list with the reason.
     """
     with tempfile.TemporaryDirectory(prefix="stale-edge-peers-") as folder, contextlib.ExitStack() as stack:

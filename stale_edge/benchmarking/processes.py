@@ -13,7 +13,7 @@ from stale_edge.benchmarking.jobs import Job
 from stale_edge.config import to_dict
 from stale_edge.errors import StaleEdgeError
 
-# Libraries with threads of their own read the number of threads when they are loaded.
+# Libraries with their own threads read these variables when they are loaded.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
@@ -21,13 +21,13 @@ class JobProcess:
     """A fresh process that measures one job, alive until `finish` or the end of a `with` block.
 
     Raises:
-        StaleEdgeError: from every method, when the process died or refused; the message carries its last words.
+        StaleEdgeError: from every method, if the process died or refused; the message has its last output.
     """
 
     def __init__(self, job: Job, *, name: str) -> None:
         self.name = name
         self.about: dict[str, float] = {}
-        """Figures about the job that the process gave when it was built."""
+        """Measurements of the process while it built the job."""
         self._errors = tempfile.TemporaryFile(mode="w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         environment = os.environ | dict.fromkeys(_THREAD_VARIABLES, str(job.threads))
         environment |= {"TOKENIZERS_PARALLELISM": "false", "OMP_DYNAMIC": "FALSE", "MKL_DYNAMIC": "FALSE"}
@@ -58,17 +58,17 @@ class JobProcess:
         return answer["seconds"], answer["stable"]
 
     def trial(self, calls: int, *, refresh: bool) -> list[float]:
-        """Return the seconds of each of `calls` timed calls, after one that is not timed if `refresh`."""
+        """Return the seconds of each of `calls` timed calls; if `refresh`, an untimed call comes first."""
         seconds: list[float] = self.ask(do="trial", calls=calls, refresh=refresh)["seconds"]
         return seconds
 
     def ask(self, **question: Any) -> dict[str, Any]:
-        """Ask what `jobs.py` lists, and wait for the answer."""
+        """Send a question listed in `jobs.py`, and wait for the answer."""
         self._send(question)
         return self._receive()
 
     def tell(self, **question: Any) -> None:
-        """Ask without waiting, so that several processes are at work at once; `hear` gives the answer."""
+        """Send a question without waiting, so that several processes work at once; `hear` returns the answer."""
         self._send(question)
 
     def hear(self) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class JobProcess:
         return answer
 
     def close(self) -> None:
-        """End the process, in the middle of its work if need be."""
+        """End the process, even in the middle of its work."""
         if self._process.poll() is None:
             with contextlib.suppress(OSError):
                 self._pipe("stdin").close()
@@ -106,7 +106,7 @@ class JobProcess:
 
     def _send(self, values: dict[str, Any]) -> None:
         pipe = self._pipe("stdin")
-        with contextlib.suppress(BrokenPipeError):  # the process is dead; _receive says how it died
+        with contextlib.suppress(BrokenPipeError):  # the process is dead; _receive reports why
             pipe.write(json.dumps(values) + "\n")
             pipe.flush()
 

@@ -1,4 +1,4 @@
-"""How a run was made, in words and numbers, so that its figures can be checked."""
+"""Description of how a run was made, in words and numbers, so that its results can be checked."""
 
 import importlib.util
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ NOTES = {
     "would leave it almost nothing to do",
 }
 BUSY_LOAD = 0.7
-"""Load over the last minute above which a run says that it was disturbed."""
+"""Load over the last minute above which a run counts as disturbed."""
 
 
 def describe_protocol(
@@ -39,7 +39,7 @@ def describe_protocol(
     cpus: Sequence[int] | None,
     load_average_before: Sequence[float] | None,
 ) -> dict[str, Any]:
-    """Describe the protocol; lists go with the rows, one entry each."""
+    """Describe the protocol; lists have one entry per row."""
     return {
         "subject": target.title,
         "rounds": config.repeats,
@@ -73,7 +73,7 @@ def _about_reference(config: BenchConfig, target: Target) -> str:
 def _notes_of_this_run(
     target: Target, measured: Sequence[Measured], load_average_before: Sequence[float] | None
 ) -> dict[str, str]:
-    """Collect the exporter's notes on files, figures that a missing package leaves out, and disturbances."""
+    """Collect the exporter's notes on files, values that need a missing package, and disturbances."""
     notes = {}
     if any(m.plan.precision == "fp16" and m.plan.device == "cpu" for m in measured):
         notes["fp16 on a CPU"] = "is a size and GPU artifact: slower than fp32 here"

@@ -1,4 +1,4 @@
-"""How fast this machine multiplies matrices: the rate that utilization divides by."""
+"""Rate of matrix products on this machine, the denominator of utilization."""
 
 import importlib.util
 from collections.abc import Collection, Iterable, Sequence
@@ -11,11 +11,11 @@ from stale_edge.benchmarking.row_plan import Device
 from stale_edge.config.runtimes import PRECISIONS, NumberType
 
 SIZE: dict[Device, int] = {"cpu": 1024, "cuda": 8192}
-"""Rows and columns of the square matrices: large enough to reach the rate, small enough to be quick."""
+"""Rows and columns of the square matrices: large enough to reach the full rate, small enough to be quick."""
 
 Engine = Literal["torch", "numpy", "onnxruntime", "openvino"]
 Kind = tuple[Device, NumberType]
-# Engines that multiply in each number type. On a CPU no engine multiplies in fp16; its rows are compared with fp32.
+# Engines that multiply in each number type. On a CPU no engine multiplies in fp16; fp16 rows are compared with fp32.
 _ENGINES: dict[Kind, tuple[Engine, ...]] = {
     ("cpu", "fp32"): ("torch", "numpy", "onnxruntime", "openvino"),
     ("cpu", "bf16"): ("torch", "openvino"),
@@ -23,7 +23,7 @@ _ENGINES: dict[Kind, tuple[Engine, ...]] = {
     ("cuda", "fp32"): ("torch",),
     ("cuda", "fp16"): ("torch",),
 }
-# A product in ONNX Runtime or OpenVINO needs a graph, which only the onnx package writes.
+# A product in ONNX Runtime or OpenVINO needs a graph, and only the onnx package can write one.
 _PACKAGES: dict[Engine, tuple[str, ...]] = {
     "torch": ("torch",),
     "numpy": (),
@@ -34,7 +34,7 @@ _PACKAGES: dict[Engine, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Product:
-    """One matrix product to be measured beside the rows."""
+    """One matrix product to measure in turns with the rows."""
 
     device: Device
     precision: NumberType
@@ -42,12 +42,12 @@ class Product:
 
     @property
     def name(self) -> str:
-        """How messages and the protocol call it."""
+        """Name in messages and in the protocol."""
         return f"matrix product ({self.engine} {self.precision}, {self.device})"
 
 
 def plan_products(kinds: Iterable[tuple[Device, str]]) -> list[Product]:
-    """List the products that measure the rates of a run's devices and precisions; fp32 is always among them."""
+    """List the products that measure the rates of a run's devices and precisions; fp32 is always included."""
     wanted: dict[Kind, None] = {}
     for device, precision in kinds:
         wanted |= {(device, "fp32"): None, (device, PRECISIONS[precision].products): None}
@@ -74,7 +74,7 @@ def product_job(product: Product, *, threads: int, cpus: Sequence[int], seed: in
 
 
 class Rates:
-    """Multiply-accumulates per second by device and precision: the best engine's median, or one given peak for all."""
+    """Multiply-accumulates per second by device and precision: median of the best engine, or one given peak for all."""
 
     def __init__(self, measured: Collection[tuple[Product, MeasuredProcess]], *, peak_tmacs: float | None) -> None:
         self._peak = None if peak_tmacs is None else peak_tmacs * 1e12
@@ -90,7 +90,7 @@ class Rates:
         return max(self._by_kind.get((device, PRECISIONS[precision].products), self._by_kind[device, "fp32"]).values())
 
     def to_json(self, kinds: Iterable[tuple[str, str]]) -> dict[str, Any]:
-        """Describe where the rates of these devices and precisions come from."""
+        """Describe the origin of the rates of these devices and precisions."""
         if self._peak is not None:
             return {"source": "given as peak_tmacs", "gmacs_per_second": self._peak / 1e9}
         return {

@@ -1,4 +1,4 @@
-"""`bench --recommend`: the fastest way to run a detector on this machine of those with good enough detections."""
+"""`bench --recommend`: the fastest way to run a detector on this machine with good enough detections."""
 
 import dataclasses
 import tempfile
@@ -33,26 +33,26 @@ def run_with_recommendation(
     network: Network = FULL_SIZE,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Compare decisions first, then measure, and keep the choice for this machine where `runtime="auto"` finds it.
+    """Compare detections, measure times, and save the choice for this machine where `runtime="auto"` finds it.
 
     Args:
-        config: as for `run_benchmark`; on the CPU. Without runtimes and precisions, everything that runs here is tried
-            but fp16, which is no faster than fp32 on a CPU.
-        bundle: what is chosen for. None: `network` is timed with random weights, and decisions are compared on a small
-            network that is trained on simulated data first; nothing is kept, since nothing could find it.
-        data: data set whose validation videos decide; for a bundle, and only for one.
-        text_encoder, network: as for `run_benchmark`.
+        config: as in `run_benchmark`; on the CPU. Without runtimes and precisions, everything that runs here is tried
+            except fp16, which is not faster than fp32 on a CPU.
+        bundle: the bundle to choose for. None: `network` is timed with random weights, and detections are compared on a
+            small network that is first trained on simulated data; the choice is not saved, as no bundle could use it.
+        data: data set; detections are compared on its validation videos. Required with a bundle, refused without.
+        text_encoder, network: as in `run_benchmark`.
         progress: called with (stage, done, total, note).
 
     Returns:
-        what `run_benchmark` returns, with `recommendation`: `rule`, `judged_on`, `runtimes` (one entry a way to run it:
+        The result of `run_benchmark`, with `recommendation`: `rule`, `judged_on`, `runtimes` (one entry per way to run:
         `runtime`, `precision`, `kept`, `reason`, `average_mAP`, `change`, `n_detections`, `matched`), `lengths` (one
-        entry a length: `length`, `runtime`, `precision`, `median`, `speedup`, and `fp32_speedup`, `int8_speedup` of
+        entry per length: `length`, `runtime`, `precision`, `median`, `speedup`, and `fp32_speedup`, `int8_speedup` of
         ONNX Runtime; null where unknown) and `written`, the file of the choice or null.
 
     Raises:
-        ConfigError: a bundle without data, data without a bundle, or what `run_benchmark` raises.
-        StaleEdgeError: as `compare_runtimes` and `run_benchmark`.
+        ConfigError: a bundle without data, data without a bundle, or as in `run_benchmark`.
+        StaleEdgeError: as in `compare_runtimes` and `run_benchmark`.
     """
     if (bundle is None) != (data is None):
         wanted = (
@@ -98,7 +98,7 @@ def run_with_recommendation(
 
 
 def candidates(config: BenchConfig, target: Target) -> list[tuple[str, str]]:
-    """List the (runtime, precision) that a run will time of what a bundle can be run with.
+    """List the bundle's (runtime, precision) pairs that a run will time.
 
     Raises:
         ConfigError: there is none.
@@ -114,7 +114,7 @@ def candidates(config: BenchConfig, target: Target) -> list[tuple[str, str]]:
 
 
 def choose(rows: Sequence[Mapping[str, Any]], compared: Sequence[ComparedRuntime]) -> list[dict[str, Any]]:
-    """Choose the fastest kept way for every length, by the median of its detector row: decoding is the same for all."""
+    """Choose the fastest kept pair for every length, by the median of its detector row; all have the same decoding."""
     kept = {one.pair for one in compared if one.kept}
     chosen = []
     for length in dict.fromkeys(row["length"] for row in rows):
@@ -141,7 +141,7 @@ def choose(rows: Sequence[Mapping[str, Any]], compared: Sequence[ComparedRuntime
 
 
 def recommendation_lines(recommendation: Mapping[str, Any]) -> list[str]:
-    """Say one by one what was kept and what refused, and why."""
+    """List the kept and the refused pairs with the reasons, one per line."""
     lines = [f"compared on {recommendation['judged_on']}", f"kept: {recommendation['rule']}"]
     for one in recommendation["runtimes"]:
         verdict = "kept" if one["kept"] else "REFUSED"
@@ -154,7 +154,7 @@ def recommendation_lines(recommendation: Mapping[str, Any]) -> list[str]:
 
 
 def recommendation_rows(recommendation: Mapping[str, Any]) -> list[list[str]]:
-    """Format `COLUMNS` of every length: ratios to the reference, of ONNX Runtime and of what is recommended."""
+    """Format `COLUMNS` for every length: speedups over the reference of ONNX Runtime and of the recommended pair."""
     return [
         [
             str(one["length"]),

@@ -1,4 +1,4 @@
-"""The rows of a run's JSON, made of its measurements."""
+"""The rows of a run's JSON, made from its measurements."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Measured:
 
 
 def to_rows(measured: Sequence[Measured], *, config: BenchConfig, rates: Rates) -> list[dict[str, Any]]:
-    """Turn what was measured into the rows of the JSON, in the order of the plan."""
+    """Turn measurements into the rows of the JSON, in the order of the plan."""
     references = {(m.plan.device, m.plan.length): m.process.median_s for m in measured if m.plan.variant == "reference"}
     rows = []
     for m in measured:

@@ -1,4 +1,4 @@
-"""Measuring in turns: all processes of a group stay alive, and each round asks every one of them for one trial."""
+"""Measuring in turns: all processes of a group stay alive, and each of them runs one trial per round."""
 
 import contextlib
 import statistics as stdlib_statistics
@@ -19,16 +19,16 @@ class MeasuredProcess:
     process: JobProcess
     model_bytes: int | None = None
     calls: int = 1
-    """Timed calls of each of its trials."""
+    """Number of timed calls per trial."""
     refresh: bool = True
-    """Whether each trial begins with a call that is not timed."""
+    """Whether each trial begins with an untimed call."""
     stable: bool = False
     """Whether its warm-up ended because times were stable."""
     trials: list[list[float]] = field(default_factory=list)
     """Seconds of every timed call, by trial."""
 
     def warm_up(self) -> None:
-        """Run until times are stable, and choose how many calls a trial makes."""
+        """Run until times are stable, and choose the number of calls per trial."""
         seconds, self.stable = self.process.warm_up()
         typical = stdlib_statistics.median(seconds[-3:])
         self.calls, self.refresh = calls_per_trial(typical), needs_refresh(typical)
@@ -41,7 +41,7 @@ class MeasuredProcess:
 
 @contextlib.contextmanager
 def warmed_up(jobs: Sequence[tuple[str, Job]], *, progress: Progress, stage: str) -> Iterator[list[MeasuredProcess]]:
-    """Start a process for each (name, job), one after the other warm, and end them all with the block.
+    """Start a process for each (name, job), warm them up one by one, and end them all with the block.
 
     Raises:
         StaleEdgeError: a process died or refused its job.
@@ -50,7 +50,7 @@ def warmed_up(jobs: Sequence[tuple[str, Job]], *, progress: Progress, stage: str
         group = [MeasuredProcess(name, stack.enter_context(JobProcess(job, name=name))) for name, job in jobs]
         for measured in group:
             measured.model_bytes = measured.process.ready()
-        for done, measured in enumerate(group):  # only now that no other process is at work
+        for done, measured in enumerate(group):  # only now, when no other process works
             progress(stage, done, len(group), measured.name)
             measured.warm_up()
         progress(stage, len(group), len(group), "")
@@ -58,7 +58,7 @@ def warmed_up(jobs: Sequence[tuple[str, Job]], *, progress: Progress, stage: str
 
 
 def run_rounds(group: Sequence[MeasuredProcess], rounds: int, *, seed: int, progress: Progress, stage: str) -> None:
-    """Ask every process for one trial in every round, in an order drawn anew for each; one works at a time."""
+    """Run one trial of every process in every round, in a new random order per round; one process works at a time."""
     total, done = rounds * len(group), 0
     for order in turns(len(group), rounds, seed=seed):
         for index in order:

@@ -1,4 +1,4 @@
-"""Which rows a run measures, and in which order."""
+"""The rows that a run measures, and their order."""
 
 import importlib.util
 import random
@@ -14,7 +14,7 @@ Device = Literal["cpu", "cuda"]
 Combination = tuple[str, Precision]
 
 PYTORCH: dict[Device, tuple[Precision, ...]] = {"cpu": ("fp32",), "cuda": ("fp32", "fp16")}
-"""Precisions in which the network itself is measured in PyTorch."""
+"""Device -> precisions in which the network itself is measured in PyTorch."""
 SUPPORTED: dict[Device, tuple[Combination, ...]] = {
     device: (
         *(("pytorch", precision) for precision in PYTORCH[device]),
@@ -27,14 +27,14 @@ SUPPORTED: dict[Device, tuple[Combination, ...]] = {
     )
     for device in get_args(Device)
 }
-"""The rows that exist on each device; asking for nothing but others is an error."""
+"""The rows that exist on each device; a request with none of them is an error."""
 ON_REQUEST: dict[Device, tuple[Combination, ...]] = {
     "cpu": (("onnxruntime", "fp16"), ("onnxruntime", "int8-static"), ("torchscript", "fp16"), ("torchscript", "int8")),
     "cuda": (("pytorch", "fp16"),),
 }
-"""What is left out by default. fp16 saves size and is for GPUs: on a CPU it is slower than fp32."""
+"""Rows that are left out by default. fp16 saves size and is for GPUs: on a CPU it is slower than fp32."""
 LOCALIZER_RUNTIMES = tuple(runtime for runtime in get_args(BenchRuntime) if runtime in RUNTIMES)
-"""Runtimes whose rows go from features to detections, on the CPU. By default only the first one is measured."""
+"""Runtimes with rows from features to detections, on the CPU. By default only the first one is measured."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class RowPlan:
 
     @property
     def name(self) -> str:
-        """How messages call the row."""
+        """Name of the row in messages."""
         return f"{self.variant} ({self.runtime} {self.precision}, {self.device}, T = {self.length})"
 
 
@@ -60,14 +60,14 @@ def plan_rows(
 ) -> list[RowPlan]:
     """List the rows of one device and one length.
 
-    `config.runtimes` and `config.precisions` choose detector and localizer rows; the reference, the text tower and
-    post-processing have only one form each and stay, for nothing could be compared without them.
+    `config.runtimes` and `config.precisions` select detector and localizer rows; the reference, the text tower and
+    post-processing have only one form each and stay, since comparisons need them.
 
     Args:
         config: variants, runtimes and precisions wanted.
         device: `cpu` or `cuda`.
         length: T, in snippets.
-        available: runtime and precision of the artifacts there are; None: all can be made.
+        available: runtime and precision of the existing artifacts; None: all can be made.
 
     Raises:
         ConfigError: no supported and available combination is left for the detector.
@@ -95,7 +95,7 @@ def plan_rows(
         if variant in ("reference", "text"):
             rows.append(RowPlan(variant, device, "pytorch", "fp32", length))
         elif variant == "postprocess":
-            # Decoding runs on the host, whatever ran the network.
+            # Decoding runs on the host, for every device of the network.
             rows += [RowPlan(variant, device, "core", "fp32", length)] if device == "cpu" else []
         elif variant == "detector" or device == "cpu":
             rows += [
@@ -108,22 +108,22 @@ def plan_rows(
 
 
 def is_installed(runtime: str) -> bool:
-    """Whether the optional package of a runtime is installed; torch is checked where it is needed."""
+    """Check whether the optional package of a runtime is installed; torch is checked where it is needed."""
     return runtime != "openvino" or importlib.util.find_spec("openvino") is not None
 
 
 def _measured_unasked(device: Device, pair: Combination, config: BenchConfig) -> bool:
-    """What is measured where neither runtimes nor precisions are chosen."""
+    """Check whether a pair is measured when neither runtimes nor precisions are chosen."""
     if config.recommend:
         return pair[1] != "fp16" or device == "cuda"
     return pair not in ON_REQUEST[device]
 
 
 def turns(n_rows: int, rounds: int, *, seed: int) -> list[list[int]]:
-    """Order the trials: every round asks every row once, in an order drawn anew, so drift hits all rows alike.
+    """Order the trials: every round has every row once, in a new random order, so drift affects all rows equally.
 
     Returns:
-        one list a round, each a permutation of 0 .. n_rows - 1.
+        One list per round, each a permutation of 0 .. n_rows - 1.
     """
     generator = random.Random(seed)
     return [generator.sample(range(n_rows), n_rows) for _ in range(rounds)]

@@ -11,7 +11,7 @@ from stale_edge.paths import MOST_TEXT_BYTES, read_regular
 
 SCHEMA = "stale-edge-bench/1"
 TOLERANCE = 0.05
-"""Changes below this share are not called changes."""
+"""Smallest relative change of a median that counts as a change."""
 Verdict = Literal["slower", "faster", "same"]
 Key = tuple[str, str, str, str, int, int]
 _KEY_FIELDS = ("variant", "device", "runtime", "precision", "threads", "length")
@@ -25,7 +25,7 @@ RULE = (
 
 @dataclass(frozen=True)
 class Change:
-    """A row that both runs have."""
+    """A row that is in both runs."""
 
     name: str
     old_median_s: float
@@ -36,16 +36,16 @@ class Change:
 
     @property
     def ratio(self) -> float:
-        """New median over old; above 1 is slower."""
+        """New median divided by the old one; above 1 means slower."""
         return self.new_median_s / self.old_median_s
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs side by side.
+    """Comparison of two runs.
 
-    same_machine: whether both ran on the same kind of processor with the same number of CPUs allowed.
-    changes: of the rows in both runs, in the order of the new one.
+    same_machine: whether both ran on the same kind of processor with the same number of allowed CPUs.
+    changes: changes of the rows in both runs, in the order of the new run.
     only_old, only_new: names of rows that only one run has.
     """
 
@@ -60,7 +60,7 @@ class Comparison:
         return tuple(change for change in self.changes if change.verdict == "slower")
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values, the rule included."""
+        """Plain JSON values, including the rule."""
         return {
             "rule": RULE,
             "same_machine": self.same_machine,
@@ -111,12 +111,12 @@ def read_results(path: Path) -> dict[str, Any]:
 def compare_results(old: Mapping[str, Any], new: Mapping[str, Any]) -> Comparison:
     """Compare two runs row by row, by `RULE`.
 
-    Time alone would call everything slower on a busier day, and the relation to the reference alone would call
-    everything slower when the reference got faster; a row is only called slower or faster when both say so.
+    With time alone, everything is slower on a busier day. With the ratio to the reference alone, everything is slower
+    when the reference gets faster. So a row counts as slower or faster only if both agree.
 
     Args:
-        old: what `run_benchmark` returned at an earlier time, or on another machine.
-        new: the same, now.
+        old: result of `run_benchmark` at an earlier time, or on another machine.
+        new: the new result.
 
     Raises:
         StaleEdgeError: the runs have no row in common.
@@ -180,7 +180,7 @@ def _compare_medians(new: _Row, old: _Row, new_unit: float, old_unit: float) -> 
 
 
 def _by_key(results: Mapping[str, Any]) -> dict[Key, _Row]:
-    """Index the rows; where the protocol has no intervals, a row's extremes take their place."""
+    """Index the rows; if the protocol has no intervals, a row's extremes are used."""
     rows = results["rows"]
     intervals: Iterable[Any] = results.get("protocol", {}).get("median_interval_seconds") or [None] * len(rows)
     return {

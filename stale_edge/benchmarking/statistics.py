@@ -17,7 +17,7 @@ class Seconds(TypedDict):
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Interpolate linearly between the two nearest order statistics, as NumPy's default does.
+    """Interpolate linearly between the two nearest order statistics, as NumPy does by default.
 
     Args:
         values: at least one number, in any order.
@@ -53,16 +53,16 @@ def median_interval(
 ) -> tuple[float, float]:
     """Bootstrap an interval for the median call, drawing whole trials with replacement.
 
-    Calls of one trial share the state of the machine, so trials are what is independent, if anything is.
+    Calls of one trial share the state of the machine, so only trials can be independent.
 
     Args:
         trials: the timed calls of each trial, none empty.
         level: share of resampled medians inside the interval, in (0, 1).
-        resamples: how many times the trials are drawn again.
-        seed: of the drawing.
+        resamples: number of times that the trials are drawn.
+        seed: seed of the random draws.
 
     Returns:
-        lower and upper end, in the unit of the values.
+        Lower and upper end, in the unit of the values.
     """
     generator = random.Random(seed)
     medians = [

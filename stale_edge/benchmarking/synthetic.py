@@ -1,4 +1,4 @@
-"""Numbers that stand in for a video: random features, and outputs as a trained detector gives them."""
+"""Simulated data of a video: random features, and outputs like those of a trained detector."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,26 +11,26 @@ from stale_edge.errors import ConfigError
 from stale_edge.segments import FloatArray
 
 SNIPPET_S = 0.5
-"""Seconds a snippet lasts in the benchmark's videos; it only scales the times of detections."""
+"""Duration of a snippet in the benchmark's videos, in seconds; it only scales the times of detections."""
 
 
 def random_features(length: int, channels: int, *, seed: int) -> FloatArray:
-    """Return features (T, C) float32 of length 10 a snippet, as CLIP's have."""
+    """Return features (T, C) float32 with norm 10 for each snippet, as CLIP's features have."""
     features = np.random.default_rng(seed).standard_normal((length, channels), dtype=np.float32)
     return features * np.float32(10.0 / channels**0.5)
 
 
 def plausible_outputs(settings: DecodeSettings, *, n_classes: int, length: int, seed: int) -> dict[str, FloatArray]:
-    """Make outputs of a trained detector for post-processing, whose time depends on them.
+    """Make outputs like a trained detector's for post-processing, since its time depends on them.
 
     Args:
-        settings: how they are decoded.
+        settings: decode policy and settings.
         n_classes: K.
         length: T in snippets.
-        seed: of all random numbers.
+        seed: seed of all random numbers.
 
     Returns:
-        What the policy reads of one video, by name.
+        The outputs of one video that the policy reads, by name.
 
     Raises:
         ConfigError: the benchmark has no such outputs for the policy.
@@ -54,7 +54,7 @@ class _Action:
 
 
 def _actions(n_classes: int, length: int, generator: np.random.Generator) -> Iterator[_Action]:
-    """Put one action of 10 to 30 snippets into about every 40 snippets."""
+    """Place one action of 10 to 30 snippets in about every 40 snippets."""
     for start in range(0, length, 40):
         first = start + int(generator.integers(0, 10))
         last = min(length, first + int(generator.integers(10, 31)))
@@ -65,9 +65,9 @@ def _actions(n_classes: int, length: int, generator: np.random.Generator) -> Ite
 def _logits_and_masks(
     settings: DecodeConfig, n_classes: int, length: int, generator: np.random.Generator
 ) -> dict[str, FloatArray]:
-    """Favour one class by 12 logits inside an action, over noise of deviation 1, and background outside.
+    """Add 12 to the logit of one class inside an action and of background outside, over noise with deviation 1.
 
-    The masks of an action's snippets are soft boxes around it; the others are noise below 0.05.
+    The masks of an action's snippets are soft boxes around it; the other masks are noise below 0.05.
 
     Returns:
         class_logits (K + 1, T) float32, background last, and masks (T, T) float32 in [0, 1].
@@ -91,7 +91,7 @@ def _logits_and_masks(
 def _logits_and_attention(
     settings: RunsConfig, n_classes: int, length: int, generator: np.random.Generator
 ) -> dict[str, FloatArray]:
-    """Favour one class by 12 logits inside an action, and attend there; noise elsewhere.
+    """Add 12 to the logit of one class inside an action, with high attention there; noise elsewhere.
 
     Returns:
         class_logits (K + 1, T) float32, background last, and attention (T,) float32 in [0, 1].
@@ -111,7 +111,7 @@ def _logits_and_attention(
 def _points(
     settings: PointsConfig, n_classes: int, length: int, generator: np.random.Generator
 ) -> dict[str, FloatArray]:
-    """Let every point inside an action favour its class and give the distances to its ends, on each level.
+    """Raise the action's class logit at every point inside it, with the distances to its ends, on each level.
 
     Returns:
         class_logits (P, K), offsets (P, 2) in units of the level's stride, and valid (P,), float32.
@@ -135,4 +135,4 @@ _PLAUSIBLE: Mapping[str, Callable[[Any, int, int, np.random.Generator], dict[str
     "runs": _logits_and_attention,
     "points": _points,
 }
-"""One row a decode policy."""
+"""Decode policy -> function that makes its outputs."""

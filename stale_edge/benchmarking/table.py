@@ -1,16 +1,16 @@
-"""Results as text for people."""
+"""Results as text for display."""
 
 from collections.abc import Mapping
 from typing import Any
 
 COLUMNS = ("what", "T", "median", "speedup", "util", "peak MB", "size MB")
-"""Seven, so that a table fits 80 columns; the JSON has the rest."""
+"""Only seven, so that a table fits into 80 characters; the JSON has the rest."""
 THROUGHPUT_COLUMNS = ("detector", "T", "latency")
-"""Before one column for each setup."""
+"""First columns; one column for each setup follows."""
 
 
 def table_rows(results: Mapping[str, Any]) -> list[list[str]]:
-    """Format the rows of a run, one list of `COLUMNS` each, in the order measured; what is unknown is a dash.
+    """Format the rows of a run in the measured order, one list of `COLUMNS` each; unknown values are a dash.
 
     Peers that could not be measured come last.
     """
@@ -34,7 +34,7 @@ def table_rows(results: Mapping[str, Any]) -> list[list[str]]:
 
 
 def peer_lines(results: Mapping[str, Any]) -> list[str]:
-    """Say how long each peer took to compile, and why those that were not measured were not."""
+    """List the compile time of each peer, and the reason for each peer that was not measured."""
     return [
         f"{peer['runtime']} {peer['precision']}, T = {peer['length']}: "
         + (
@@ -48,12 +48,12 @@ def peer_lines(results: Mapping[str, Any]) -> list[str]:
 
 
 def throughput_table(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Format videos per second next to the latency, one row a product and length.
+    """Format videos per second next to the latency, one row per product and length.
 
     Returns:
-        columns: `THROUGHPUT_COLUMNS`, then one a setup: the batch of one session on one thread, and what has two cores.
-        rows: the latency is the median of one video in the detector's row of `results`; what was not measured, a dash;
-            what `--recommend` chose for a length has a star.
+        columns: `THROUGHPUT_COLUMNS`, then one per setup: batches of one session on one thread, then two cores.
+        rows: latency is the median of one video in the detector's row of `results`; a dash means not measured; a star
+            marks the choice of `--recommend` for a length.
     """
     latencies = {
         (row["runtime"], row["precision"], row["length"]): row["seconds"]["median"]
@@ -83,7 +83,7 @@ def throughput_table(results: Mapping[str, Any]) -> tuple[list[str], list[list[s
 
 
 def throughput_lines(results: Mapping[str, Any]) -> list[str]:
-    """Say why a setup was not measured."""
+    """List the setups that were not measured, with the reasons."""
     return [
         f"{row['runtime']} {row['precision']}, T = {row['length']}, {_setup(row)}: not measured: {row['not_measured']}"
         for row in results["throughput"]["rows"]
@@ -96,14 +96,14 @@ def _rate(videos_per_second: float) -> str:
 
 
 def _setup(row: Mapping[str, Any]) -> str:
-    """Name a setup in a few letters."""
+    """Return a short name of a setup."""
     cores = {(1, 1): "", (1, 2): "2 threads", (2, 1): "2 sessions"}[row["sessions"], row["threads"]]
     batch = "" if cores and row["batch"] == 1 else f"batch {row['batch']}"
     return ", ".join(part for part in (cores, batch) if part)
 
 
 def machine_line(results: Mapping[str, Any]) -> str:
-    """Say in one line where a run was made."""
+    """Describe the machine of a run in one line."""
     machine, protocol = results["machine"], results["protocol"]
     load = machine["load_average_before"]
     parts = [
@@ -123,7 +123,7 @@ def machine_line(results: Mapping[str, Any]) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """Write a time with three digits, in the unit that suits it."""
+    """Format a time with three digits, in a suitable unit."""
     for scale, unit in ((1.0, "s"), (1e-3, "ms")):
         if seconds >= scale:
             return f"{seconds / scale:.3g} {unit}"
@@ -131,14 +131,14 @@ def format_seconds(seconds: float) -> str:
 
 
 def format_megabytes(n_bytes: int | None) -> str:
-    """Write a size in units of 10^6 bytes, a decimal only below 100; a dash when it is unknown."""
+    """Format a size in units of 10^6 bytes, with a decimal only below 100; a dash if it is unknown."""
     if n_bytes is None:
         return "-"
     return f"{n_bytes / 1e6:.1f}" if n_bytes < 1e8 else f"{n_bytes / 1e6:.0f}"
 
 
 def format_ratio(ratio: float | None) -> str:
-    """Write how many times; a dash when it is unknown."""
+    """Format a ratio; a dash if it is unknown."""
     if ratio is None:
         return "-"
     return f"{ratio:.3g} x" if ratio < 1000 else f"{ratio / 1000:.3g}k x"

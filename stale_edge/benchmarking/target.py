@@ -1,4 +1,4 @@
-"""The target of a run: a full-size network that is made for it, or a bundle."""
+"""The target of a run: a full-size network made for the run, or a bundle."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,17 +22,17 @@ class Target:
     title: str
     """Name in the protocol."""
     network: Network | None
-    """Sizes for PyTorch rows and for counting; None: a bundle that does not say what it was made from, or no torch."""
+    """Sizes for PyTorch rows and for counting; None: the bundle does not name its network, or torch is missing."""
     n_classes: int
     bundle: Path | None = None
-    """None: artifacts are made for each length."""
+    """Path of the bundle; None: artifacts are made for each length."""
     manifest: Manifest | None = None
     no_reference: str = ""
-    """Why no reference can be measured; empty: it can."""
+    """Reason why no reference can be measured; empty: it can."""
 
     @property
     def available(self) -> tuple[Combination, ...] | None:
-        """What the detector can be run with; None: everything can be made."""
+        """Runtimes and precisions of the detector; None: all can be made."""
         if self.manifest is None:
             return None
         files = {(entry.runtime, entry.precision) for entry in self.manifest.detectors}
@@ -47,7 +47,7 @@ class Target:
         """Return the lengths to measure.
 
         Raises:
-            ConfigError: the bundle takes one length alone, and another is wanted.
+            ConfigError: the bundle takes only one length, and another is requested.
         """
         fixed = self.manifest.feature_contract.length if self.manifest is not None else None
         if fixed is None:
@@ -64,7 +64,7 @@ class Target:
         return None if self.network is None else self.network.at(length)
 
     def localizer_length(self, length: int) -> int:
-        """Return how many snippets the detector sees when it is given a video of `length`: resampling may change it."""
+        """Return the detector's number of snippets for a video of `length` snippets; resampling may change it."""
         contract = self.manifest.feature_contract if self.manifest is not None else None
         return contract.resample_to if contract is not None and contract.resample_to is not None else length
 
@@ -90,8 +90,8 @@ def bundle_target(path: Path, *, text_encoder: Path | None = None) -> Target:
 
     Args:
         path: the bundle.
-        text_encoder: folder of the text encoder that made the class bank, whose sizes the reference takes. None: a
-            bundle with D = 512 is taken to come from CLIP's ViT-B; others get no reference.
+        text_encoder: folder of the text encoder that made the class bank; the reference has its sizes. None: a bundle
+            with D = 512 is assumed to come from CLIP's ViT-B; others get no reference.
 
     Raises:
         BundleError: not a bundle.
@@ -106,14 +106,14 @@ def bundle_target(path: Path, *, text_encoder: Path | None = None) -> Target:
 
 
 def network_of(manifest: Manifest, bank: ClassBank, *, text_encoder: Path | None) -> tuple[Network | None, str]:
-    """Read what network a bundle was made from.
+    """Read the network that a bundle was made from.
 
     Returns:
-        network: with its text tower where that is known; None: the manifest does not say.
+        network: with its text tower if that is known; None: the manifest does not name it.
         reason: why no reference can be measured; empty: it can.
 
     Raises:
-        BundleError: the manifest's config is of another version.
+        BundleError: the manifest's config has another version.
         CheckpointError: `text_encoder` is not one.
     """
     if manifest.architecture not in get_args(StaleArchitecture):

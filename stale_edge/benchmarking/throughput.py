@@ -22,7 +22,7 @@ from stale_edge.progress import Progress
 WINDOW_SECONDS = 2.0
 WINDOW_CALLS = 3
 LEAD_SECONDS = 0.05
-"""Between asking all sessions to begin and the moment at which they do."""
+"""Time between the request to all sessions and their common start, in seconds."""
 COUNTED_RUNTIMES = tuple(name for name, runtime in RUNTIMES.items() if runtime.format == "onnx")
 RULE = (
     f"videos per second in a window of {WINDOW_SECONDS:g} s, or of {WINDOW_CALLS} calls where those take longer, that "
@@ -34,7 +34,7 @@ RULE = (
 
 @dataclass(frozen=True)
 class Setup:
-    """How videos are spread: `sessions` processes of `threads` threads, each given `batch` videos at once."""
+    """Distribution of videos: `sessions` processes with `threads` threads each and `batch` videos per call."""
 
     sessions: int
     threads: int
@@ -42,7 +42,7 @@ class Setup:
 
     @property
     def cores(self) -> int:
-        """All threads together."""
+        """Number of threads in all sessions."""
         return self.sessions * self.threads
 
 
@@ -57,7 +57,7 @@ class _Counted:
     plan: RowPlan
     setup: Setup
     rates: list[float] = field(default_factory=list)
-    """Videos per second, one a round."""
+    """Videos per second, one value per round."""
     seconds: list[float] = field(default_factory=list)
     """Seconds of every call that began in a window."""
     about: Mapping[str, Any] = field(default_factory=dict)
@@ -67,22 +67,22 @@ class _Counted:
 def measure_throughput(
     plans: Sequence[RowPlan], bundle: Path, *, config: BenchConfig, setups: Sequence[Setup] = SETUPS, progress: Progress
 ) -> list[dict[str, Any]]:
-    """Count videos per second of a bundle's detectors in ONNX Runtime and OpenVINO.
+    """Measure videos per second of a bundle's detectors in ONNX Runtime and OpenVINO.
 
-    The processes of one product at a time are alive, since long videos in large batches take gigabytes.
+    Only one product's processes are alive at a time, since long videos in large batches need gigabytes.
 
     Args:
-        plans: rows of one length; of those the detectors on the CPU are counted.
-        bundle: whose files they run.
+        plans: rows of one length; only their detectors on the CPU are measured.
+        bundle: bundle with their files.
         config: rounds and seed; `threads` is not read.
-        setups: the others are compared with the first one.
+        setups: setups to measure; the first one is the base of ratios.
         progress: called with (stage, done, total, note).
 
     Returns:
-        one entry a product and setup: `runtime`, `precision`, `length`, `sessions`, `threads` (each), `batch`,
+        One entry per product and setup: `runtime`, `precision`, `length`, `sessions`, `threads` (per session), `batch`,
         `videos_per_second` (`median`, `min`, `max`), `ratio` (to the first setup of the same product), `seconds` of one
         call (as in `rows`), `mask_difference` and `snippets_apart` (of the batch from its videos one at a time), and
-        `not_measured`, a reason or null. What was not measured is null.
+        `not_measured`, a reason or null. Values that were not measured are null.
 
     Raises:
         StaleEdgeError: a process died.
@@ -105,7 +105,7 @@ def measure_throughput(
 
 
 def products_of(plans: Sequence[RowPlan]) -> list[RowPlan]:
-    """Choose the rows whose detectors are counted."""
+    """Choose the rows whose detectors are measured."""
     return [
         plan
         for plan in plans
@@ -117,9 +117,9 @@ def videos_in_window(ends: Sequence[float], begun: float, batch: int, *, start: 
     """Count the videos of a session between `start` and `start + seconds`.
 
     Args:
-        ends: when each call ended; calls follow one another without pause, the first one from `begun`.
-        begun: >= start.
-        batch: videos a call.
+        ends: end time of each call; the first call starts at `begun`, each other call when the one before it ends.
+        begun: start time of the first call, >= start.
+        batch: videos per call.
     """
     stop, videos, before = start + seconds, 0.0, begun
     for end in ends:

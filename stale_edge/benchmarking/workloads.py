@@ -1,4 +1,4 @@
-"""The calls that are timed, each built from a job inside the process that times it."""
+"""The calls that are timed, each built from a job inside the measuring process."""
 
 import os
 from collections.abc import Callable
@@ -22,7 +22,7 @@ _NEEDS_TORCH = "PyTorch rows need torch: pip install stale-edge[train]"
 
 
 def build_workload(job: Job) -> Workload:
-    """Build what a job times.
+    """Build the call that a job times.
 
     Raises:
         StaleEdgeError: an artifact or a package that the job needs is missing.
@@ -32,7 +32,7 @@ def build_workload(job: Job) -> Workload:
     if job.variant == "postprocess":
         return _postprocess(job)
     if job.scratch:
-        # Read when torch is imported: where the compilers write, and that they start no processes of their own.
+        # Read when torch is imported: output folder of the compilers; one thread, so no extra processes.
         os.environ |= {"TORCHINDUCTOR_CACHE_DIR": job.scratch, "TORCHINDUCTOR_COMPILE_THREADS": "1"}
         with needs_extra(_NEEDS_TORCH):
             from stale_edge.benchmarking.torch_rows.compiled import compiled_workload
@@ -54,7 +54,7 @@ def _pytorch(job: Job) -> Workload:
 
 
 def _bundle(job: Job) -> Workload:
-    """Run a bundle's file: the graph alone (`detector`), or from features to detections (`localizer`)."""
+    """Run a bundle's file: only the graph (`detector`), or from features to detections (`localizer`)."""
     if job.variant == "detector" and job.device == "cpu":
         detector = DeployedDetector(job)
         batch = random_features(job.length, detector.channels, seed=job.seed)[None]
@@ -78,7 +78,7 @@ def _postprocess(job: Job) -> Workload:
 
 
 def _matrix_product(job: Job) -> Workload:
-    """Multiply two square matrices, the second one constant as weights are."""
+    """Multiply two square matrices; the second one is constant, like weights."""
     rng = np.random.default_rng(job.seed)
     if job.precision == "int8":
         left: NDArray[Any] = rng.integers(0, 256, (job.length, job.length), dtype=np.uint8)

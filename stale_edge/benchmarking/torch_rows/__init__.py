@@ -1,1 +1,1 @@
-"""Rows that PyTorch runs, and the bundles made with it; other modules import these only inside functions."""
+"""PyTorch rows, and bundles made with PyTorch; other modules import these only inside functions."""

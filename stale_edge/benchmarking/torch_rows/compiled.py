@@ -1,4 +1,4 @@
-"""PyTorch's compilers on the folded detector, inside the process that times it: torch.compile and AOTInductor.
+"""PyTorch's compilers torch.compile and AOTInductor on the folded detector, inside the measuring process.
 
 Both run TorchInductor's C++ code for this processor, with weights as constants (`freezing`), for one length and a batch
 of one, on as many threads as the row has. Autotuned products (`max_autotune`) were no faster on a CPU.
@@ -37,7 +37,7 @@ Inputs = tuple[Tensor, Tensor]
 
 
 def compiled_workload(job: Job) -> Workload:
-    """Run the folded detector, without what decoding does not read: compiled, or eager in bf16."""
+    """Run the folded detector for the outputs that decoding reads: compiled, or eager in bf16."""
     set_threads(job.threads)
     network, about = network_of(job), dict[str, float]()
     inputs = random_inputs(job, network)
@@ -55,14 +55,14 @@ def build_peer(job: Job, detector: nn.Module, trained: nn.Module, inputs: Inputs
     """Compile a detector, and compare its outputs with those of the trained detector in eager fp32.
 
     Args:
-        job: names compiler, precision and scratch folder.
+        job: compiler, precision and scratch folder.
         detector: folded, fp32, on the CPU.
-        trained: the same before it was folded.
+        trained: the same detector before folding.
         inputs: features (1, T, C) and class embeddings (K, D).
 
     Returns:
-        forward: takes `inputs`, gives what decoding reads, float32.
-        about: `compile_seconds` (but for eager) and what `Agreement` holds.
+        forward: takes `inputs`, returns the outputs that decoding reads, float32.
+        about: `compile_seconds` (except for eager) and the fields of `Agreement`.
 
     Raises:
         StaleEdgeError: there is no working C++ compiler, PyTorch cannot compile the detector, or its outputs are wrong.
@@ -78,7 +78,7 @@ def build_peer(job: Job, detector: nn.Module, trained: nn.Module, inputs: Inputs
     started = time.perf_counter()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the compilers' remarks on torch's own code
+            warnings.simplefilter("ignore")  # the compilers warn about torch's own code
             if job.runtime == "torch-compile":
                 forward = torch.compile(module, backend="inductor", dynamic=False, fullgraph=True, options=OPTIONS)
                 with torch.inference_mode():
@@ -96,12 +96,12 @@ def build_peer(job: Job, detector: nn.Module, trained: nn.Module, inputs: Inputs
 
 
 def load_package(path: Path) -> Any:
-    """Load what AOTInductor compiled."""
+    """Load a file compiled by AOTInductor."""
     return aoti_load_package(str(path))
 
 
 def _package(module: nn.Module, inputs: Inputs, job: Job) -> Any:
-    # torch.compile writes attention out by itself; left alone, AOTInductor takes the fused kernel, which is slower with
+    # torch.compile writes attention out by itself. AOTInductor by default uses the fused kernel, which is slower for
     # heads as wide as these.
     with torch.no_grad(), written_out_attention():
         program = torch.export.export(module, inputs).run_decompositions()

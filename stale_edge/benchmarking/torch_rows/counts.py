@@ -1,4 +1,4 @@
-"""Multiply-accumulates of the rows: of the outputs that deployment needs, and of the text tower."""
+"""Multiply-accumulates of the rows: for the outputs that deployment needs, and for the text tower."""
 
 from typing import cast
 
@@ -18,14 +18,14 @@ from stale_edge.model.stale.folded_paper import FoldedMaskHead
 
 
 def detector_macs(network: Network, length: int, *, folded: bool = True, whole: bool = True) -> int:
-    """Count the multiply-accumulates of a detector at T = `length`, of the outputs that deployment needs.
+    """Count the multiply-accumulates of a detector at T = `length`, for the outputs that deployment needs.
 
     Args:
-        network: whose sizes are counted.
+        network: sizes of the detector.
         length: T in snippets.
-        folded: as it is exported; else as it is trained.
-        whole: count all of its outputs; else what `detect` runs for a video, which needs no foreground, computes what
-            depends on the classes alone ahead, and makes of the paper's masks only those that decoding may read.
+        folded: count the exported detector; False: the trained one.
+        whole: count all outputs; False: count the work of `detect` for a video, which needs no foreground, computes
+            values of the classes alone in advance, and makes only those of the paper's masks that decoding may read.
     """
     network = network.at(length)
     model = build_detector(network, seed=0)
@@ -37,13 +37,13 @@ def detector_macs(network: Network, length: int, *, folded: bool = True, whole: 
     videos = torch.zeros(2, length, network.model.feature_channels)
     if whole:
         return count_macs(ForDecoding(model, outputs).eval(), (videos[:1], classes))
-    # A second video costs what depends on videos; what depends on the classes alone, all videos of a call share.
+    # A second video adds only the work that depends on videos; work that depends only on the classes is shared.
     one, two = (count_macs(ForDecoding(model, reads).eval(), (videos[:n], classes)) for n in (1, 2))
     return two - one - _macs_of_unread_masks(model, length)
 
 
 class _SomeMasks(nn.Module):
-    """Makes the masks of some snippets from the embedding of a video."""
+    """Makes the masks of some snippets from a video's embedding."""
 
     def __init__(self, localizer: FoldedMaskHead) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class _SomeMasks(nn.Module):
 
 
 def _macs_of_unread_masks(model: nn.Module, length: int) -> int:
-    """Count what masks take that `detect` does not make; only the paper's network, folded, makes them one by one."""
+    """Count the work of masks that `detect` does not make; only the paper's folded network makes masks one by one."""
     head = getattr(model, "localizer", None)
     if not isinstance(head, FoldedMaskHead):
         return 0

@@ -1,4 +1,4 @@
-"""What is measured on a CUDA device."""
+"""Measurements on a CUDA device."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,7 @@ from stale_edge.segments import FloatArray
 
 
 def has_cuda() -> bool:
-    """Whether PyTorch can use a CUDA device."""
+    """Check whether PyTorch can use a CUDA device."""
     return torch.cuda.is_available()
 
 
@@ -20,7 +20,7 @@ def cuda_name() -> str:
 
 
 def cuda_seconds(call: Callable[[], object]) -> float:
-    """Time one call between two CUDA events, once everything before it is done."""
+    """Time one call between two CUDA events, after all earlier work is done."""
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     torch.cuda.synchronize()
     start.record()
@@ -31,7 +31,7 @@ def cuda_seconds(call: Callable[[], object]) -> float:
 
 
 def peak_device_bytes() -> int:
-    """Return the most device memory that this process had allocated, in bytes."""
+    """Return the peak device memory that this process allocated, in bytes."""
     return int(torch.cuda.max_memory_allocated())
 
 

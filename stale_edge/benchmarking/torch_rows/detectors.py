@@ -1,4 +1,4 @@
-"""What PyTorch rows share: detectors with random weights, their inputs, threads and bytes."""
+"""Parts shared by PyTorch rows: detectors with random weights, their inputs, threads and bytes."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ def build_detector(network: Network, *, seed: int) -> nn.Module:
 
 
 class InPrecision(nn.Module):
-    """A module run in fp16 or bf16 between float32 inputs and outputs, as the exported files are."""
+    """Runs a module in fp16 or bf16 with float32 inputs and outputs, like the exported files."""
 
     def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class InPrecision(nn.Module):
 
 @contextlib.contextmanager
 def written_out_attention() -> Iterator[None]:
-    """Make every attention of torch a product, a softmax and a product, each stored: no fused kernel, no fast path."""
+    """Compute every attention of torch as product, softmax and product, each stored: no fused kernel, no fast path."""
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

@@ -1,4 +1,4 @@
-"""The detector and the matrix product in eager PyTorch, inside the process that times them."""
+"""The detector and the matrix product in eager PyTorch, inside the measuring process."""
 
 from collections.abc import Callable
 

@@ -11,7 +11,7 @@ from stale_edge.model.detector import Detector
 
 
 class ForDecoding(nn.Module):
-    """Runs a detector and returns some of its outputs; a compiler leaves out what only the others need.
+    """Runs a detector and returns some of its outputs; a compiler removes work that only the others need.
 
     Args:
         detector: folded or not, in eval mode.
@@ -30,7 +30,7 @@ class ForDecoding(nn.Module):
 
 
 def decoding_of(detector: Detector) -> DecodeSettings:
-    """Return how a detector's outputs are decoded where nothing else is said."""
+    """Return a detector's default decode settings."""
     return architecture_of(detector.config.architecture).decode
 
 

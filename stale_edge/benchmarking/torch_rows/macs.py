@@ -1,8 +1,8 @@
 """Multiply-accumulates of a torch module, counted by fvcore on a traced forward pass.
 
 One multiply-accumulate (MAC) is one product added to a sum inside a matrix product or a convolution. Normalisation,
-softmax and other elementwise work are left out: they are no matrix products, and the rate that utilization divides by
-is one of matrix products. fvcore counts a fused multiply-add as one, so its "flops" are MACs.
+softmax and other elementwise work are not counted: they are not matrix products, and utilization divides by a rate of
+matrix products. fvcore counts a fused multiply-add as one, so its "flops" are MACs.
 """
 
 import logging
@@ -18,7 +18,7 @@ from stale_edge.errors import MissingExtraError, StaleEdgeError
 
 Handler = Callable[[list[Any], list[Any]], int]
 
-# An operator whose name holds one of these multiplies matrices; one without a handler would be missed in silence.
+# Operators with one of these in their names multiply matrices; this list finds those that have no handler.
 _MULTIPLIES = (
     "mm",
     "matmul",
@@ -39,11 +39,11 @@ def count_macs(module: nn.Module, inputs: Sequence[Tensor]) -> int:
 
     Args:
         module: in eval mode; called as `module(*inputs)`.
-        inputs: tensors; the count is that of their shapes.
+        inputs: tensors; only their shapes affect the count.
 
     Raises:
         MissingExtraError: fvcore is not installed.
-        StaleEdgeError: the module multiplies matrices through an operator that is not counted.
+        StaleEdgeError: the module multiplies matrices with an operator that is not counted.
     """
     try:
         with warnings.catch_warnings():
@@ -59,7 +59,7 @@ def count_macs(module: nn.Module, inputs: Sequence[Tensor]) -> int:
     trace_log.setLevel(logging.ERROR)  # it lists elementwise operators as unsupported, one line each
     try:
         with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # tracing warns of everything that the traced shape decides
+            warnings.simplefilter("ignore")  # tracing warns about everything that depends on the traced shape
             analysis = FlopCountAnalysis(module, tuple(inputs)).clear_op_handles().set_op_handle(**_HANDLERS)
             analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
             total = int(analysis.total())
@@ -79,36 +79,36 @@ def count_macs(module: nn.Module, inputs: Sequence[Tensor]) -> int:
 
 
 def _shape(value: Any) -> list[int]:
-    """Sizes of a traced tensor value."""
+    """Return the sizes of a traced tensor value."""
     return list(value.type().sizes())
 
 
 def _product(inputs: list[Any], outputs: list[Any]) -> int:
-    """`a @ b` in any rank: every output element sums over the last axis of `a`."""
+    """Count `a @ b` of any rank: every output element sums over the last axis of `a`."""
     return math.prod(_shape(outputs[0])) * _shape(inputs[0])[-1]
 
 
 def _added_product(inputs: list[Any], outputs: list[Any]) -> int:
-    """`addmm` and `baddbmm`: the product is of the second and third argument."""
+    """Count `addmm` and `baddbmm`: the product of the second and third argument."""
     return math.prod(_shape(outputs[0])) * _shape(inputs[1])[-1]
 
 
 def _convolution(inputs: list[Any], outputs: list[Any]) -> int:
-    """Every output element sums over one filter, whose first axis is the output channel; not for transposed ones."""
+    """Count a convolution, not transposed: every output element sums over one filter; filters are the first axis."""
     if len(inputs) > 6 and inputs[6].toIValue():
         raise StaleEdgeError("a transposed convolution is not counted; add a handler in torch_rows/macs.py")
     return math.prod(_shape(outputs[0])) * math.prod(_shape(inputs[1])[1:])
 
 
 def _attention(inputs: list[Any], outputs: list[Any]) -> int:
-    """`scaled_dot_product_attention`: queries times keys, then weights times values; padding and masks save nothing."""
+    """Count `scaled_dot_product_attention`: queries @ keys, then weights @ values; padding and masks save nothing."""
     *batch, n_queries, width = _shape(inputs[0])
     n_keys = _shape(inputs[1])[-2]
     return math.prod(batch) * n_queries * n_keys * (width + _shape(outputs[0])[-1])
 
 
 def _einsum(inputs: list[Any], _outputs: list[Any]) -> int:
-    """A product over all indices of the equation; for two operands that is what a matrix product costs."""
+    """Count a product over all indices of the equation; for two operands this equals a matrix product's count."""
     equation = inputs[0].toIValue().replace(" ", "")
     operands = list(inputs[1].node().inputs())
     if len(operands) != 2 or "." in equation:

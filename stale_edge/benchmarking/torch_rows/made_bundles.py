@@ -1,4 +1,4 @@
-"""Bundles that a run makes for itself and throws away, without a parity check."""
+"""Temporary bundles that a run makes for itself, without a parity check."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,21 +21,21 @@ from stale_edge.model.architectures import architecture_of
 from stale_edge.progress import Progress
 
 CALIBRATION_VIDEOS = 2
-"""Ranges of random features need no more, and at T = 3000 every video of attention scores costs memory."""
+"""Enough for ranges of random features; at T = 3000 the attention scores of every video need much memory."""
 
 
 def make_bundle(
     path: Path, network: Network, artifacts: Sequence[tuple[str, str]], *, seed: int, progress: Progress
 ) -> None:
-    """Write a bundle of a network with random weights, to be measured and thrown away.
+    """Write a temporary bundle of a network with random weights, to be measured.
 
-    No parity check is made: the decisions of random weights mean nothing, and their speed does not depend on them.
+    No parity check is made: the decisions of random weights mean nothing, and speed does not depend on them.
 
     Args:
-        path: the bundle's folder, not yet there.
-        network: for `release`, made for the length to be measured.
+        path: the bundle's folder; must not exist.
+        network: the network; for `release`, made for the length to measure.
         artifacts: (runtime, precision) to export; a bundle cannot be empty, so none means ONNX in fp32.
-        seed: of weights and class bank.
+        seed: seed of weights and class bank.
         progress: called with (stage, done, total, note).
     """
     model = build_detector(network, seed=seed)
@@ -61,7 +61,7 @@ def make_bundle(
 
 @dataclass(frozen=True)
 class Deployed:
-    """What goes into a bundle: a detector on the CPU, its vocabulary, contract, videos for int8, and its origin."""
+    """Content of a bundle: a detector on the CPU, its vocabulary, contract, calibration videos and origin."""
 
     model: nn.Module
     bank: ClassBank
@@ -73,13 +73,13 @@ class Deployed:
 def write_unchecked(
     path: Path, deployed: Deployed, artifacts: Sequence[tuple[str, str]], *, stage: str, progress: Progress
 ) -> None:
-    """Write a bundle without a parity check, with the products in float32 that an exporter keeps unasked.
+    """Write a bundle without a parity check, with the exporter's default products in float32.
 
     Args:
-        path: the bundle's folder, not yet there.
-        deployed: what is exported.
-        artifacts: (runtime, precision) that it will be run with; a bundle cannot be empty, so none means ONNX in fp32.
-        stage: what progress calls it.
+        path: the bundle's folder; must not exist.
+        deployed: content to export.
+        artifacts: (runtime, precision) to run it with; a bundle cannot be empty, so none means ONNX in fp32.
+        stage: name of the stage for `progress`.
         progress: called with (stage, done, total, note).
     """
 

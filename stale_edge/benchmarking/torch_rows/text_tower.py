@@ -1,4 +1,4 @@
-"""CLIP's text tower: built with random weights for the reference, and its sizes read from a text encoder's folder."""
+"""CLIP's text tower: build it with random weights for the reference, and read its sizes from an encoder's folder."""
 
 import json
 import warnings
@@ -19,10 +19,10 @@ def build_text_tower(tower: TextTower, n_classes: int, *, seed: int) -> tuple[nn
     """Build CLIP's text tower with random weights, and random prompts of the counted lengths.
 
     Returns:
-        module: called as `module(token_ids (K, L), attention_mask (K, L))`, gives embeddings (K, D).
+        module: called as `module(token_ids (K, L), attention_mask (K, L))`, returns embeddings (K, D).
         inputs: token_ids and attention_mask, int64, padded to the longest prompt L.
     """
-    end_of_text = tower.vocabulary - 1  # CLIP's last token; it pads with it too, and pools at the first one
+    end_of_text = tower.vocabulary - 1  # CLIP's last token, also its padding; CLIP pools at the first one
 
     class Tower(nn.Module):
         def __init__(self) -> None:
@@ -53,21 +53,21 @@ def build_text_tower(tower: TextTower, n_classes: int, *, seed: int) -> tuple[nn
     token_ids = torch.randint(end_of_text - 1, attention_mask.shape)
     token_ids[positions >= lengths[:, None] - 1] = end_of_text
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # transformers' remarks on its own defaults
+        warnings.simplefilter("ignore")  # transformers warns about its own defaults
         module = Tower().eval()
     return module, (token_ids, attention_mask)
 
 
 def text_tower_of(folder: Path, bank: ClassBank, *, n_contexts: int) -> TextTower:
-    """Read the sizes of a text encoder, and count the tokens of a vocabulary under it.
+    """Read the sizes of a text encoder, and count the tokens of a vocabulary with it.
 
     Args:
-        folder: in transformers' format, with or without saved contexts.
+        folder: text encoder in transformers' format, with or without saved contexts.
         bank: the vocabulary.
-        n_contexts: context vectors before each name, where the folder holds none of its own.
+        n_contexts: number of context vectors before each name, if the folder has none of its own.
 
     Raises:
-        CheckpointError: the folder holds no text encoder.
+        CheckpointError: the folder has no text encoder.
     """
     encoder = TextEncoder.load(folder)
     if len(encoder.contexts) == 0:

@@ -1,9 +1,9 @@
-"""What the thesis timed: PyTorch eager in fp32, with CLIP's text tower inside every forward pass.
+"""The reference, as timed in the thesis: eager PyTorch in fp32, with CLIP's text tower inside every forward pass.
 
-The public code (stale_model.py of sauradip/STALE, `text_features`) embeds all class prompts again for each video. Here
-that is repeated with the same sizes: prompts padded to the longest of them, attention written out as products and a
-softmax. Left out, so that the reference is rather too fast than too slow: tokenising the prompts, and a log-softmax of
-attention that nothing reads. Unlike its benchmark, one cold call with gradients on, this runs warm, in inference mode.
+The public code (stale_model.py of sauradip/STALE, `text_features`) embeds all class prompts again for each video. The
+reference does the same with the same sizes: prompts padded to the longest of them, attention written out as products
+and a softmax. It leaves out the tokenising of prompts and a log-softmax of attention that nothing reads, so it is
+rather too fast than too slow. The public benchmark is one cold call with gradients; this runs warm, in inference mode.
 """
 
 import warnings
@@ -62,17 +62,17 @@ def text_workload(job: Job) -> Workload:
 def build_reference(
     network: Network, *, seed: int, device: str = "cpu", precision: Precision = "fp32"
 ) -> tuple[Callable[[Tensor], object], int]:
-    """Put text tower and detector together as the public code does.
+    """Combine text tower and detector as the public code does.
 
     Args:
-        network: whose sizes are built.
-        seed: of the weights.
+        network: sizes of both.
+        seed: seed of the weights.
         device: `cpu` or `cuda`.
-        precision: fp16 and int8 as the thesis makes them, by `quantize_as_thesis`, on the CPU alone.
+        precision: fp16 and int8 are made as in the thesis, by `quantize_as_thesis`, on the CPU only.
 
     Returns:
-        forward: features (B, T, C) on `device` to the detector's output, every class prompt encoded on the way.
-        model_bytes: of the weights of both.
+        forward: maps features (B, T, C) on `device` to the detector's output; encodes every class prompt in each call.
+        model_bytes: bytes of the weights of both.
 
     Raises:
         ValueError: the network's text tower is not known.
@@ -93,13 +93,13 @@ def build_reference(
 
 
 def quantize_as_thesis(module: nn.Module, precision: Precision) -> int:
-    """Replace, in place, the linear layers that torch's dynamic quantization replaces in the public network.
+    """Quantize, in place, the linear layers that torch's dynamic quantization replaces in the public network.
 
-    The thesis asks it for linear layers and convolutions (STALE_cpu/stale_quantized_inference.py:62-64); it leaves
-    convolutions and the layers of `nn.MultiheadAttention` as they are. What stands for those here stays fp32 too.
+    The thesis requests linear layers and convolutions (STALE_cpu/stale_quantized_inference.py:62-64), but torch leaves
+    convolutions and the layers of `nn.MultiheadAttention` unchanged. Their counterparts here stay fp32 too.
 
     Returns:
-        Bytes of the module's weights afterwards: 1 a number in int8, 2 in fp16, biases and all else 4.
+        Bytes of the module's weights afterwards: 1 per number in int8, 2 in fp16, 4 for biases and all others.
     """
     if precision == "fp32":
         return weight_bytes(module)
@@ -111,7 +111,7 @@ def quantize_as_thesis(module: nn.Module, precision: Precision) -> int:
     width = {"int8": 1, "fp16": 2}[precision]
     n_bytes = weight_bytes(module) - (4 - width) * sum(layers.values())
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch announces that its own way of quantizing will go
+        warnings.simplefilter("ignore")  # torch's eager quantization is deprecated
         torch.ao.quantization.quantize_dynamic(  # type: ignore[no-untyped-call]
             module, set(layers), dtype=torch.qint8 if precision == "int8" else torch.float16, inplace=True
         )

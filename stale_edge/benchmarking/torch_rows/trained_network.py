@@ -1,4 +1,4 @@
-"""A small network trained on the demo's simulated task: without a bundle, decisions are compared on it."""
+"""A small network trained on the demo's simulated task; without a bundle, detections are compared on it."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ from stale_edge.training.simulated_data import simulate_with_encoder
 from stale_edge.training.small_config import FIXED_PROMPTS, SMALL_TRAINING
 
 CHANNELS = 128
-"""C and D; these and the numbers below are those of the demo."""
+"""C and D; this and the numbers below are those of the demo."""
 N_VIDEOS, N_CLASSES, EPOCHS, LENGTH = 800, 40, 10, 100
 CALIBRATION_VIDEOS = 32
 
 
 def describe(architecture: StaleArchitecture) -> str:
-    """Say which network and videos decisions are compared on."""
+    """Describe the network and the videos that detections are compared on."""
     return (
         f"the validation videos of {N_VIDEOS} simulated ones, with a {architecture} network of width {CHANNELS} "
         f"trained on the others for {EPOCHS} epochs, T = {LENGTH}, {N_CLASSES} classes; the same products in float32 "
@@ -40,14 +40,14 @@ def make_trained_bundle(
     """Simulate data in `folder/data`, train on it, and write `folder/bundle`; one to three minutes on one core.
 
     Args:
-        folder: an empty one.
-        pairs: (runtime, precision) that the bundle will be run with.
-        architecture: of the network that is timed.
-        seed: of the task, the weights and the order.
+        folder: an empty folder.
+        pairs: (runtime, precision) to run the bundle with.
+        architecture: architecture of the timed network.
+        seed: seed of the task, the weights and the order.
         progress: called with (stage, done, total, note).
 
     Returns:
-        the bundle; its data set is beside it.
+        The bundle; its data set is beside it.
     """
 
     def report(stage: str, done: int, total: int, note: str = "") -> None:
@@ -78,7 +78,7 @@ def make_trained_bundle(
 
 
 def training_config(architecture: StaleArchitecture, seed: int) -> Config:
-    """Choose network and training: an architecture, small; nothing is validated on the way."""
+    """Choose a small network of an architecture and its training, without validation during training."""
     return Config(
         model=ModelConfig(
             architecture=architecture,
