@@ -1,4 +1,4 @@
-"""The contract in a text encoder file: how a class name becomes token ids, the file's input."""
+"""The contract in a text encoder file: how to turn a class name into token ids, the input of the file."""
 
 import json
 from collections.abc import Mapping

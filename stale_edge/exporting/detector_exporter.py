@@ -50,7 +50,7 @@ class DetectorExporter:
     Args:
         model: detector of this package, on the CPU, float32; it is not changed.
         calibration: videos for int8; None: int8 features are not centred, and static int8 is refused.
-        decode: how outputs are decoded; only products that decoding needs are lowered; None: the default.
+        decode: decode settings; only products that decoding needs are lowered. None: the architecture's default.
 
     Raises:
         ValueError: the model cannot be deployed.
