@@ -34,7 +34,7 @@ PAPER = ModelConfig(
 RELEASE = ModelConfig(
     architecture="release", feature_channels=CHANNELS, embed_dim=CHANNELS, n_heads=2, temporal_scale=14
 )
-"""A length that no other size of these tests has."""
+"""A length that differs from all other sizes in these tests."""
 
 
 def bank() -> ClassBank:
@@ -69,7 +69,7 @@ def draw(n_videos: int, seed: int) -> Toy:
 
 @functools.cache
 def trained_model() -> nn.Module:
-    """Train on the toy task for some seconds; the same weights every time on one machine."""
+    """Train on the toy task for some seconds; always gives the same weights on one machine."""
     torch.manual_seed(0)
     model = build_model(PAPER).train()
     embeddings = torch.from_numpy(bank().embeddings.copy())

@@ -1,10 +1,10 @@
-"""What a kill, a full disk, a read-only folder or a second writer may do to work: lose it, and nothing else.
+"""Check that kills, full disks, read-only folders and second writers lose unfinished work, and nothing else.
 
     python -m tests.faults --kills 200 [--seed 0]
 
-Every kind of work is run undisturbed first, in a process of its own. Then it is disturbed, checked, run again to its
-end, and compared with the undisturbed result, bit for bit. Linux and macOS: processes are forked, so that a kill
-strikes the work and not the import of its modules.
+Every kind of work first runs undisturbed, in its own process. Then it is disturbed, checked, run again to its end, and
+compared with the undisturbed result, bit for bit. Linux and macOS only: processes are forked, so that a kill hits the
+work and not the import of its modules.
 """
 
 import argparse
@@ -53,12 +53,12 @@ Result = dict[str, Any]
 class Work:
     """One kind of work.
 
-    prepare: makes its inputs in an empty folder.
-    run: does it there, or goes on with what was begun.
-    check: raises when something is half after a disturbance.
-    result: what must be equal in the end.
-    target: the folder in it that is written, for faults of the disk.
-    share: of all kills, how many strike it.
+    prepare: makes the inputs in an empty folder.
+    run: runs the work there, or resumes it.
+    check: raises if something is incomplete after a disturbance.
+    result: gives the values that must be equal at the end.
+    target: the folder that is written, for faults of the disk.
+    share: fraction of the kills that are for this work.
     """
 
     name: str
@@ -79,7 +79,7 @@ def hashes(folder: Path, pattern: str) -> Result:
 
 
 def leftovers(folder: Path) -> list[str]:
-    """Name what writers leave behind; each kind of work must have none once it was run to its end."""
+    """List leftovers of writers; there must be none after the work has ended."""
     return [str(path.relative_to(folder)) for path in folder.rglob(".*") if path.suffix in (".part", ".old", ".lock")]
 
 
@@ -207,7 +207,7 @@ ALL = (CLASSES, DETECT, FEATURES, TRAIN)
 
 
 def start(work: Work, root: Path, *, before: Callable[[], object] = lambda: None) -> int:
-    """Run work in a process of its own; gives its number. Exit code 1: it said in one error what is wrong."""
+    """Run work in its own process; gives the process id. Exit code 1: it reported one error."""
     pid = os.fork()
     if pid:
         return pid
@@ -249,7 +249,7 @@ def undisturbed(work: Work) -> tuple[Result, float]:
 
 
 def kill_once(work: Work, expected: Result, after_s: float) -> bool:
-    """Kill work after some seconds, check, let it go on to its end, compare; says whether it was struck in time."""
+    """Kill work after some seconds, check, resume it to its end, compare; True if the kill came in time."""
     with prepared(work) as root:
         pid = start(work, root)
         time.sleep(after_s)
@@ -264,14 +264,14 @@ def kill_once(work: Work, expected: Result, after_s: float) -> bool:
 
 
 def kills(work: Work, n: int, rng: np.random.Generator) -> str:
-    """Kill work n times at drawn moments."""
+    """Kill work n times at random moments."""
     expected, seconds = undisturbed(work)
     struck = sum(kill_once(work, expected, float(rng.uniform(0, seconds))) for _ in range(n))
     return f"{work.name}: {n} kills, {struck} while it ran ({seconds:.2f} s): nothing lost, nothing half"
 
 
 def fill_disk(work: Work, limit_bytes: int) -> str:
-    """Run work where no file may grow beyond a limit, then without it: the message names a file, and it goes on."""
+    """Run work with a limit on file sizes, then without: the message names a file, and the work resumes."""
     expected, _ = undisturbed(work)
     with prepared(work) as root:
 
@@ -290,7 +290,7 @@ def fill_disk(work: Work, limit_bytes: int) -> str:
 
 
 def fill_small_disk(work: Work, megabytes: float) -> str:
-    """As `fill_disk`, on a file system that is really full; needs the right to mount one."""
+    """Like `fill_disk`, on a file system that is really full; needs the right to mount one."""
     with prepared(work) as root:
         disk = root / work.target
         disk.mkdir(exist_ok=True)
@@ -309,7 +309,7 @@ def fill_small_disk(work: Work, megabytes: float) -> str:
 
 
 def read_only(work: Work) -> str:
-    """Run work as a user who may not write: one message that names what cannot be written, and nothing changed."""
+    """Run work as a user without write permission: one message names the path, and nothing changes."""
     with prepared(work) as root:
         for path in [root, *root.rglob("*")]:
             path.chmod(0o555 if path.is_dir() else 0o444)
@@ -328,7 +328,7 @@ def read_only(work: Work) -> str:
 
 
 def two_writers(n: int) -> str:
-    """Let two processes add classes to one bundle at once, again and again: no class is lost."""
+    """Let two processes repeatedly add classes to one bundle at once: no class is lost."""
     with tempfile.TemporaryDirectory(prefix="faults.") as folder:
         bundle = tiny.write(Path(folder) / "bundle")
         names = [[f"{who} {i}" for i in range(n)] for who in ("left", "right")]

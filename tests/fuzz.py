@@ -1,9 +1,9 @@
-"""Readers on files that are damaged or made to harm: nothing but one line of the package's own kind may come of it.
+"""Give damaged and hostile files to readers: each must succeed or raise one line of an error of the package.
 
     python -m tests.fuzz [--seconds 10] [--seed 0]
 
-`make fuzz` runs every target for so many seconds and prints how many inputs it read. An input that ends in anything
-but success or one line is written to `build/fuzz/`; it belongs into `tests/test_hostile_files.py` as a case.
+`make fuzz` runs every target for this many seconds and prints the number of inputs. An input with any other result is
+written to `build/fuzz/`; add it to `tests/test_hostile_files.py` as a case.
 """
 
 import argparse
@@ -43,7 +43,7 @@ NUMBERS = ["1e999", "1" + "0" * 400, str(2**63), str(2**64), str(2**61), "9" * 5
 
 
 def refused_in_one_line(read: Callable[[], object], where: str) -> bool:
-    """Say whether reading was refused; it may succeed, or raise one line of the package's own kind."""
+    """Tell whether reading was refused; it must succeed, or raise an error of the package with one line."""
     try:
         read()
     except StaleEdgeError as error:
@@ -56,7 +56,7 @@ def refused_in_one_line(read: Callable[[], object], where: str) -> bool:
 
 
 def mutations(content: bytes, n: int, rng: np.random.Generator) -> list[bytes]:
-    """Flip bits, cut, repeat, and put in bytes that mean something to one format or the other."""
+    """Flip bits, cut, repeat, and insert bytes that have a meaning in one of the formats."""
     made = []
     tokens = [b"\0", b"\xff" * 8, b"(" * 50, b"[" * 200, b'"', b"1e999", b"\n", b"PK\x05\x06", b"'", b"{", b"\x80\x02."]
     for _ in range(n):
@@ -129,7 +129,7 @@ READERS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 def reseal(text: str) -> str:
-    """Make a manifest whose seal holds, as somebody would who means harm; text that is no JSON stays."""
+    """Make a manifest with a valid seal, like an attacker; text that is not JSON is kept."""
     try:
         values = json.loads(text)
         del values["manifest_sha256"]
@@ -141,7 +141,7 @@ def reseal(text: str) -> str:
 def targets(
     folder: Path, rng: np.random.Generator
 ) -> Iterator[tuple[str, Callable[[], list[bytes]], Path, Callable[[], object]]]:
-    """List what is read: its name, a maker of inputs, the file they are written to, and the reader."""
+    """List the targets: name, maker of inputs, file they are written to, and reader."""
     for suffix in (".npy", ".npz", ".h5", ".tar", ".parquet"):
         (folder / suffix).mkdir()
         path = make_features(folder / suffix, suffix)

@@ -1,4 +1,4 @@
-"""Slow, obvious twins of the fast paths: loops over single numbers, written to be read, not to be quick."""
+"""Slow, obvious twins of the fast paths: loops over single numbers, readable and not fast."""
 
 import math
 
@@ -40,7 +40,7 @@ def classification_loss(class_logits, labels):
 
 
 def mask_loss(masks, targets, labels, *, dice_weight):
-    """Eq. 10 for one video: (T, T) masks and targets; action rows and empty rows averaged apart, then added."""
+    """Eq. 10 for one video: (T, T) masks and targets; action rows and empty rows averaged separately, then added."""
     action_rows, empty_rows = [], []
     n = len(labels)
     for i, label in enumerate(labels):
@@ -195,14 +195,14 @@ def dynamic_mask(base, weights, i, *, position_scale):
 
 
 def release_gate(masks):
-    """Which snippets the public code keeps: (T, T) masks; T booleans."""
+    """Snippets that the public code keeps: (T, T) masks in, T booleans out."""
     means = [sum(float(x) for x in row) / len(row) for row in masks]
     mean = sum(means) / len(means)
     return [m >= mean for m in means]
 
 
 def paper_class_logits(embedding, gate, background, text, temperature):
-    """Eq. 7 for one video: cosine of every class with every snippet, gated-off ones standing for background."""
+    """Eq. 7 for one video: cosine of every class with every snippet; the background replaces gated-off snippets."""
     unit = lambda x: np.asarray(x, dtype=float) / math.sqrt(float(np.dot(x, x)))  # noqa: E731
     rows = []
     for class_embedding in text:
@@ -265,7 +265,7 @@ def soft_nms(segments, scores, *, method, sigma, tiou_threshold, min_score, top_
 
 
 def soft_nms_replay(segments, scores, kept, *, method, sigma, tiou_threshold):
-    """Follow given picks: for each its true score and the best of all that were left; then what is left at the end."""
+    """Follow given picks: for each its true score and the best of the remaining scores; then the remaining rows."""
     left = {row: float(score) for row, score in enumerate(scores)}
     steps = []
     for row in kept:
@@ -322,7 +322,7 @@ def decode_paper(class_logits, masks, config):
 
 
 def suppressed(candidates, settled, config):
-    """Soft-NMS label by label beside settled segments, which are not decayed; rows are (label, score, start, end)."""
+    """Soft-NMS label by label next to settled segments, which are not decayed; rows are (label, score, start, end)."""
     result = []
     for label in sorted({row[0] for row in candidates}):
         left = [list(row) for row in candidates if row[0] == label and row[1] >= config.min_score]
@@ -342,7 +342,7 @@ def suppressed(candidates, settled, config):
 
 
 def joined_at_seam(earlier, later, *, zone, seam, final_until, same_action):
-    """What two windows found, joined; rows are (label, score, start, end)."""
+    """Join the rows of two windows; rows are (label, score, start, end)."""
 
     def inside(row):
         return [min(max(time, zone[0]), zone[1]) for time in row[2:]]
@@ -373,7 +373,7 @@ def joined_at_seam(earlier, later, *, zone, seam, final_until, same_action):
 
 
 def merged_windows(windows, config, *, same_action):
-    """Detections of a video from what its windows found; nothing that is final is ever forgotten.
+    """Detections of a video from the rows of its windows; keeps all final rows.
 
     `windows` are (rows, start, end, seam, start of the next one or None), rows (label, score, start, end).
     """
@@ -445,7 +445,7 @@ def release_overlap(start, end, other_start, other_end):
 
 
 def release_order(start, last, label):
-    """The number that decides between proposals of equal score, the lower one first; snippets and a class."""
+    """The sort key of proposals with equal scores, lower first; arguments are snippets and a class."""
     prime = 46337
     x = (28657 * start + last) % prime
     x = (17711 * x + label + 12345) % prime

@@ -35,7 +35,7 @@ def overlap(a, b, margin):
 
 
 def soft(rows, config):
-    """The public C++ soft-NMS: what falls below `min_score` is replaced by the last one."""
+    """The public C++ soft-NMS: a row that falls below `min_score` is replaced by the last one."""
     left, picked = [list(row) for row in rows], []
     while left:
         best = max(range(len(left)), key=lambda i: left[i][1])  # the first of equal ones

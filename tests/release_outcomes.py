@@ -1,4 +1,4 @@
-"""Every outcome that the public inference script can have for one video: its order of equal scores is chance."""
+"""All possible results of the public inference script for one video: its order of equal scores is random."""
 
 import math
 
@@ -15,7 +15,7 @@ def release_outcomes(class_logits, masks):
 
 
 def _pick(left, picked, found):
-    """Go on from rows [score, first score, start, end] that are left; equal rows are one choice."""
+    """Continue with the remaining rows [score, first score, start, end]; equal rows are one choice."""
     best = max(left, key=lambda row: row[:2])  # the script sorts by the first score, so that decides between equal ones
     if len(left) < 2 or len(picked) == 100 or best[0] <= 0:
         found.append(picked)
@@ -33,7 +33,7 @@ def _pick(left, picked, found):
 
 
 def matching(outcomes, detections):
-    """Number the outcomes that are these detections to 1e-6."""
+    """Count the results that equal these detections within 1e-6."""
     return [
         number
         for number, outcome in enumerate(outcomes)

@@ -1,6 +1,6 @@
 """Equations 1 to 8 of the STALE paper (ECCV 2022, section 3) in NumPy, one video at a time, from named weights.
 
-Shares no code and no constant with the model: numbers that the paper or its deviations fix are written again here.
+Shares no code and no constant with the model; numbers from the paper or its deviations are repeated here.
 """
 
 import math
@@ -27,7 +27,7 @@ def stale(weights, features, classes, *, n_heads, threshold):
 
 
 def equation_1(w, features, n_heads):
-    """F_vis = T(E): self-attention without positions, after each video's mean is taken out."""
+    """F_vis = T(E): self-attention without positions, after subtracting each video's mean."""
     x = (features - features.mean(axis=0)) * w["temporal.normalize.scale"]
     x = linear(w, "temporal.project", x)
     for layer in range(count(w, "temporal.layers")):
@@ -52,7 +52,7 @@ def equations_3_and_4(w, embedding, n_heads):
 
 
 def equations_5_and_6(w, text, snippets, on, n_heads):
-    """Ê_c = T_c(F_lan, F_fg, F_fg), F̂_lan = F_lan + α Ê_c: the classes look at foreground snippets alone."""
+    """Ê_c = T_c(F_lan, F_fg, F_fg), F̂_lan = F_lan + α Ê_c: the classes attend to foreground snippets only."""
     memory = norm(w, "adaption.snippet_norm", snippets)
     if on.any():
         memory = memory[on]

@@ -23,7 +23,7 @@ LENGTHS = (1, 3, 16, 23, 24, 25, 48, 100, 333)
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small network whose answers depend on all of its blocks."""
+    """A small network whose outputs depend on all of its blocks."""
     torch.manual_seed(0)
     config = ActionFormerConfig(
         n_classes=3, feature_channels=12, pyramid_dim=16, neck_dim=16, head_dim=16, n_heads=2, n_stem_blocks=1,

@@ -25,9 +25,9 @@ from stale_edge.training.decay import decay_groups
 from stale_edge.training.schedule import warmup_cosine
 
 LOSS_TOLERANCE = 1e-5
-"""Relative."""
+"""Relative tolerance."""
 GRADIENT_TOLERANCE = 1e-4
-"""Relative to the largest entry of each gradient."""
+"""Tolerance relative to the largest entry of each gradient."""
 CASES = ["thumos", "activitynet", "no_centre_sampling", "no_actions"]
 
 

@@ -31,7 +31,7 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set that says where its snippets lie: one every 1.5 s, each of 1 s."""
+    """A data set that states the times of its snippets: one every 1.5 s, each of 1 s."""
     root = write_data_set(tmp_path_factory.mktemp("points"))
     write_feature_spec(
         root / "feature_spec.json", FeatureSpec(encoder="test", channels=CHANNELS, fps=10.0, stride=15, num_frames=10)

@@ -25,7 +25,7 @@ LEVEL = {room: level for level, row in enumerate(ROWS) for room in row}
 TORCH_ROOMS = {"demo", "study", "exporting", "training", "model", "benchmarking/torch_rows"}
 TORCH_FILES = {"data/dataset.py"}
 TORCH_PACKAGES = {"torch", "transformers", "accelerate", "safetensors", "fvcore", "tokenizers"}
-# The lowest row has an order of its own: everybody may raise an error.
+# The lowest row has its own order: every room may raise an error.
 FOUNDATION = {
     ("config", "errors"),
     ("segments", "errors"),
@@ -61,7 +61,7 @@ def _imports(path: Path, *, top_level_only: bool = False) -> Iterator[str]:
 
 
 def _file_of(name: str) -> Path | None:
-    """Find the file of this package that an imported name stands in."""
+    """Find the file of this package that defines an imported name."""
     parts = name.split(".")[1:]
     while parts:
         path = PACKAGE.joinpath(*parts)

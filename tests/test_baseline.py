@@ -1,4 +1,4 @@
-"""The training-free baseline: equal to its slow twin, right where cosine is, poor but not blind on simulated data."""
+"""The training-free baseline: equal to its slow twin, right if cosine is, poor but above chance on simulated data."""
 
 from pathlib import Path
 
@@ -138,7 +138,7 @@ def average_map(data_set: DataSet, bank: ClassBank) -> float:
 
 
 def test_on_simulated_data_it_is_poor_but_far_above_chance(tmp_path: Path) -> None:
-    """The simulated task says something only if cosine helps, and leaves most to be learned."""
+    """The simulated task is useful only if cosine helps, and most remains to be learned."""
     data_set = simulate(tmp_path, config=SimulateConfig(n_videos=160, n_classes=20, channels=64))
     bank = ClassBank.load(tmp_path / "class_bank.npz")
     turned = ClassBank(bank.names, np.roll(bank.embeddings, 1, axis=0), "wrong names")

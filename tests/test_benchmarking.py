@@ -1,4 +1,4 @@
-"""The arithmetic of the benchmark: what is measured, in whose turn, what the numbers mean. Nothing depends on time."""
+"""The arithmetic of the benchmark: rows, turns and statistics. Nothing depends on time."""
 
 import dataclasses
 import itertools

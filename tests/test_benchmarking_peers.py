@@ -1,4 +1,4 @@
-"""torch.compile and AOTInductor beside the rows of a benchmark: right before fast, and never missing in silence."""
+"""torch.compile and AOTInductor in a benchmark: outputs are checked before timing, and a missing row gives a reason."""
 
 import shutil
 from typing import Any

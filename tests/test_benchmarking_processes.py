@@ -69,7 +69,7 @@ def worker() -> Iterator[JobProcess]:
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle made for one length, whose manifest says nothing of where it comes from."""
+    """A bundle made for one length, whose manifest does not give its origin."""
     path = tmp_path_factory.mktemp("bench") / "tiny-bundle"
     make_bundle(path, TINY, [("onnxruntime", "fp32")], seed=0, progress=_silent)
     return path

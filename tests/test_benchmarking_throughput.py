@@ -1,4 +1,4 @@
-"""Videos per second: counted in a common window, of batches that answer as their videos do one at a time."""
+"""Videos per second: counted in a common window, in batches whose outputs equal those of single videos."""
 
 import contextlib
 import dataclasses

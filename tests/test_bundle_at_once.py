@@ -1,4 +1,4 @@
-"""Several processes at one bundle: writers exclude each other, readers see one generation, leftovers are swept."""
+"""Several processes at one bundle: exclusive writers, readers get the old or the new bundle, no leftovers."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The manifest: what it keeps, and every way in which it can be wrong."""
+"""The manifest: its content, and every way in which it can be wrong."""
 
 import copy
 import json

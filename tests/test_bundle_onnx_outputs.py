@@ -1,4 +1,4 @@
-"""ONNX files with fewer outputs: the answers stay, what nobody needs goes, and bad files are named."""
+"""ONNX files with fewer outputs: values stay, unused nodes are removed, and errors name bad files."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What depends on the classes alone is found, computed once, and changes nothing."""
+"""Nodes that depend on the classes alone are found and computed once, without a change of outputs."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The schema of manifest.json, for readers in other languages: it says what `Manifest.from_json` takes."""
+"""The schema of manifest.json, for readers in other languages: it accepts what `Manifest.from_json` accepts."""
 
 import copy
 import functools

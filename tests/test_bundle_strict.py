@@ -1,4 +1,4 @@
-"""`verify --strict`: what a bundle from elsewhere may not bring to an engine."""
+"""`verify --strict`: parts of a bundle from elsewhere that must not reach an engine."""
 
 import json
 import zipfile
@@ -23,7 +23,7 @@ GRAPH = "detector-fp32.onnx"
 
 
 def rewrite(bundle: Path, change: Callable[[onnx.ModelProto], object]) -> Path:
-    """Change a graph, and make hashes, sizes and the seal fit again, as somebody would who means harm."""
+    """Change a graph, and update hashes, sizes and the seal, like an attacker."""
     model = onnx.load(bundle / GRAPH, load_external_data=False)
     change(model)
     (bundle / GRAPH).write_bytes(model.SerializeToString())

@@ -1,4 +1,4 @@
-"""What starting a command imports: time is measured by bench/cold_start.py, its cause is held here."""
+"""The imports of each command. bench/cold_start.py measures the time, these tests check its cause."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Candidates of many labels: soft-NMS beside what is settled, and joining at a seam, against the oracle."""
+"""Candidates of many labels: soft-NMS next to settled ones, and joining at a seam, against the oracle."""
 
 import dataclasses
 from typing import Any
@@ -40,7 +40,7 @@ def rows_of(found: DecodedArrays) -> list[Row]:
 
 
 def made(seed: int, n: int, *, labels: int = 3, span: float = 60.0) -> list[Row]:
-    """Rows whose scores are all different, so that rounding decides no tie."""
+    """Rows with distinct scores, so that rounding makes no ties."""
     rng = np.random.default_rng(seed)
     scores = rng.permutation(n) / (n + 1) + rng.uniform(0, 1 / (2 * n + 2), n)
     starts, lengths = rng.uniform(0, span, n), rng.exponential(12, n)

@@ -126,7 +126,7 @@ def test_release_policy_golden(golden: Path, seed: int) -> None:
     recorded = case["detections_with_video_score"]
     enhancement = {name: recorded[name] for name in ("video_label", "video_score")}
     arguments: dict[str, Any] = {"class_names": class_names, "duration_s": duration_s, "policy": "release"}
-    # Which of the equal scores goes first is chance in the public script: what it recorded is one of several outcomes.
+    # The order of equal scores is random in the public script: the recorded result is one of several.
     outcomes = release_outcomes(class_logits, masks)
     assert len(outcomes) == {1: 7, 2: 6}[seed]
     for extra, theirs in (({}, case["detections"]), (enhancement, recorded["detections"])):
@@ -181,7 +181,7 @@ def test_release_policy_agrees_with_the_oracle(seed: int, K: int, T: int, smooth
 
 
 def test_paper_thresholds_mean_greater_than() -> None:
-    """A snippet speaks for a class, and counts as part of a mask, only above the thresholds, section 3.3."""
+    """A snippet has a class, and is part of a mask, only above the thresholds, section 3.3."""
     class_logits = np.zeros((2, 3), dtype=np.float32)  # one class and background: probability 0.5 without rounding
     masks = np.full((3, 3), 0.25, dtype=np.float32)
 
@@ -195,7 +195,7 @@ def test_paper_thresholds_mean_greater_than() -> None:
 
 
 def test_release_keeps_a_single_proposal() -> None:
-    """Its soft-NMS never picks the last candidate, but a single one does not go through it."""
+    """The script's soft-NMS never picks the last candidate, but a single candidate skips soft-NMS."""
     class_logits, masks = np.zeros((2, 2), dtype=np.float32), np.full((2, 2), 0.9, dtype=np.float32)
     assert len(release_proposals(class_logits, masks)) == 1
     found = decode_arrays(class_logits, masks, config=DecodeConfig(policy="release"))
@@ -298,7 +298,7 @@ def test_bad_arguments_are_named(change: dict[str, Any], message: str, policy: s
 
 
 def test_masks_may_end_a_rounding_above_one() -> None:
-    """Vectorised sigmoids do; anything more is no probability."""
+    """Vectorised sigmoids give such values; larger ones are not probabilities."""
     logits = np.array([[9, 9], [0, 0]], np.float32)
     above = np.nextafter(np.float32(1), np.float32(2))
     (found,) = decode(logits, np.full((2, 2), above), class_names=["run"], duration_s=4.0)

@@ -1,4 +1,4 @@
-"""The rendered world of `demo --video`: what it shows, what the tiny CLIP is told, and the whole path, small."""
+"""The rendered videos of `demo --video`: pictures, captions of the tiny CLIP, and a small run of all stages."""
 
 import itertools
 import json

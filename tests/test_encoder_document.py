@@ -1,4 +1,4 @@
-"""Section 10 of export/BUNDLE.md: its code does what ours does."""
+"""Section 10 of export/BUNDLE.md: its code gives the same results as ours."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Exported artifacts and bundles: what graphs promise, that they agree with the model, that failures write nothing."""
+"""Exported files and bundles: the contract of graphs, agreement with the model, and failures that write nothing."""
 
 import dataclasses
 import json
@@ -49,7 +49,7 @@ LONG = 1000
 OUTPUTS = ("class_logits", "masks", "foreground")
 PRECISIONS = ("fp32", "fp16", "int8")
 TOLERANCE = {"fp32": 1e-5, "fp16": 2e-2, "int8": 0.35}
-"""Of masks and foreground in [0, 1] on features that the toy never saw; decisions are the parity check's affair."""
+"""Tolerance of masks and foreground in [0, 1] on new features; the parity check compares decisions."""
 
 
 class Exported(NamedTuple):
@@ -60,7 +60,7 @@ class Exported(NamedTuple):
 
 
 ROWS = select_formats(["onnx", "torchscript", "pt2"], DEFAULT_PRECISIONS)
-"""Static int8 has a file of tests of its own."""
+"""Without static int8, which has its own file of tests."""
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -22,7 +22,7 @@ HARD = DecodeConfig(soft_nms="hard", tiou_threshold=0.0, min_score=0.0)
 """Every pair of one label reaches a threshold of zero, overlapping or not; scores of zero are detections."""
 LINEAR = DecodeConfig(soft_nms="linear", tiou_threshold=0.0, regions="hull", min_score=0.0, top_snippets=7)
 STEEP = DecodeConfig(sigma=1e-310)
-"""1 / sigma is infinite; what overlaps nothing must stay."""
+"""1 / sigma is infinite; segments without overlap must stay."""
 ALL = [*CONFIGS, HARD, LINEAR, STEEP, RELEASE]
 
 

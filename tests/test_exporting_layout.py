@@ -1,4 +1,4 @@
-"""The layout of exporting: a reader who follows a checkpoint into a bundle passes few places."""
+"""The layout of exporting: the way from a checkpoint to a bundle goes through few files."""
 
 import ast
 from collections.abc import Iterator

@@ -32,7 +32,7 @@ OUTPUTS = ("class_logits", "masks", "foreground")
 
 
 def compared(reference: Reference, run: Run, precision: str) -> Parity:
-    """Compare with the model what stands for a file."""
+    """Compare a stand-in for a file with the model."""
     return compare_with_model(reference, run, file=f"detector-{precision}.onnx", precision=precision)
 
 
@@ -50,7 +50,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
 
 
 def run_model(features: FloatArray, class_embeddings: FloatArray) -> dict[str, FloatArray]:
-    """Play an artifact: the model itself."""
+    """Use the model itself as the exported file."""
     with torch.no_grad():
         output = case.trained_model()(torch.from_numpy(features.copy()), torch.from_numpy(class_embeddings.copy()))
     return {name: getattr(output, name).numpy().copy() for name in OUTPUTS}
@@ -84,7 +84,7 @@ def test_budgets_are_those_of_the_contract() -> None:
 
 @pytest.mark.parametrize(("precision", "least"), [("fp32", 1.0), ("fp16", 0.95), ("int8", 0.75), ("int8-static", 0.98)])
 def test_a_file_that_loses_more_detections_than_promised_fails(precision: str, least: float) -> None:
-    """Where there are no labels, this is what keeps a broken file off a device."""
+    """Without labels, this check alone refuses a broken file."""
     for matched, passes in ((least, True), (least - 0.01, False)):
         parity = Parity(file="f", precision=precision, budget=BUDGETS[precision], matched_detections=matched).checked()
         assert parity.passed == passes
@@ -116,7 +116,7 @@ def test_one_flipped_snippet_fails_fp32_and_is_counted(reference: Reference) -> 
 
 
 def test_class_logits_are_compared_where_the_gate_agrees(reference: Reference) -> None:
-    """A flipped snippet's logits jump by design; that must show as a flip, not as a difference of logits."""
+    """A flipped snippet's logits jump by design; this must count as a flip, not as a difference of logits."""
 
     def run(features: FloatArray, class_embeddings: FloatArray) -> Mapping[str, FloatArray]:
         outputs = run_model(features, class_embeddings)
@@ -191,7 +191,7 @@ def _tied(reference: Reference) -> tuple[Reference, dict[str, FloatArray]]:
 
 
 def test_either_outcome_of_a_near_tie_is_the_models(reference: Reference) -> None:
-    """Soft-NMS picks one first and decays the other: a rounding error moves scores by 0.3, yet decides the same."""
+    """Soft-NMS picks one first and decays the other: a rounding error changes scores by 0.3, but not the decisions."""
     tied, outputs = _tied(reference)
     logits = outputs["class_logits"].copy()
     logits[0, 0, 4] = np.nextafter(np.nextafter(np.float32(6), np.float32(0)), np.float32(0))

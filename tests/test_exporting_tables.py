@@ -1,4 +1,4 @@
-"""Large tables that are added and multiply nothing take two bytes a number in an int8 file, and no others do."""
+"""In an int8 file, large tables that are only added take two bytes per number, other tables do not."""
 
 import numpy as np
 import onnx

@@ -1,4 +1,4 @@
-"""Files that are damaged or made to harm: one line that names the file, nothing hangs, the rest goes on."""
+"""Damaged and hostile files: one line names the file, nothing hangs, and other files are still processed."""
 
 import csv
 import io

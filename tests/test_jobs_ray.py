@@ -1,4 +1,4 @@
-"""Many inputs through Ray Data, in a process of their own: Ray ends a driver whose cluster goes away under it."""
+"""Many inputs through Ray Data, in a separate process: Ray ends a driver that loses its cluster."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""When a detector counts as better than the linear probe: on seen and on unseen classes, ties do not."""
+"""A detector is better than the linear probe if it is so on seen and on unseen classes; a tie is not better."""
 
 import pytest
 

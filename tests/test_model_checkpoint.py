@@ -1,4 +1,4 @@
-"""Checkpoints: back as they were written, or refused by name."""
+"""Checkpoints: read back unchanged, or refused with the name of the file."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Layers made of plain matrix products equal the operators that they stand for."""
+"""Layers made of plain matrix products equal the operators that they replace."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Names that become paths: nothing is read or written outside the folder that was meant."""
+"""Names that become paths: nothing is read or written outside the given folder."""
 
 import io
 import json

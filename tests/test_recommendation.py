@@ -1,4 +1,4 @@
-"""What is recommended, why, and how it is found again. No test depends on how long anything takes."""
+"""The recommendation: choice, reasons, and storage. No test depends on how long anything takes."""
 
 import json
 import subprocess

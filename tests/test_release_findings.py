@@ -55,7 +55,7 @@ def test_release_all_quirks_give_one_of_the_public_outcomes(quirks, seed):
     golden = json.loads((GOLDEN / f"release_postprocess_seed{seed}.json").read_text())
     found = quirks.decode(arrays["class_logits"], arrays["masks"], quirks=quirks.DECODE_QUIRKS)
     rows = [(d.label, d.score, d.start, d.end) for d in found]
-    # The order of equal scores is chance in the public scripts: one of their outcomes, as the recorded one is.
+    # The order of equal scores is random in the public scripts: this is one possible result, like the recorded one.
     outcomes = release_outcomes(arrays["class_logits"], arrays["masks"])
     assert len(matching(outcomes, rows)) == 1
     recorded = [
@@ -156,7 +156,7 @@ def test_release_overlap_is_no_tiou_and_not_symmetric(quirks):
 
 @pytest.mark.parametrize(("overlap", "factor"), [(0.1, 1.508), (0.226, 1.0), (0.5, 0.137)])
 def test_release_decay_raises_scores_of_small_overlap(quirks, overlap, factor):
-    """Two segments of equal length that overlap by so much: what becomes of the second one's score."""
+    """Two segments of equal length with a given overlap: gives the second one's score after soft-NMS."""
     length = 0.2
     shift = length * (1 - overlap) / (1 + overlap)
     pair = [quirks.Segment(0.0, length, 0.9, 0), quirks.Segment(shift, shift + length, 0.5, 0)]
@@ -203,7 +203,7 @@ def test_release_loader_takes_a_snippet_from_both_ends(quirks):
 
 @pytest.mark.skipif(not ACTIVITYNET.is_dir(), reason="needs the real ActivityNet annotations in ../shared/data")
 def test_release_loader_rule_gives_the_video_counts_of_the_thesis(quirks):
-    """8,840 and 4,350 videos, 6,575 and 4,353 of the open-set splits: the thesis puts them down to dead links."""
+    """8,840 and 4,350 videos, 6,575 and 4,353 of the open-set splits: the thesis explains them by dead links."""
     document = json.loads((ACTIVITYNET / "anet_anno_action.json").read_text())
     with (ACTIVITYNET / "video_info_new.csv").open() as file:
         subsets = {row["video"]: row["subset"] for row in csv.DictReader(file)}

@@ -167,7 +167,7 @@ def test_with_a_tokenizer_alone_classes_are_named_at_export(named_late: Path, tm
 
 
 def test_evaluate_decodes_as_the_public_script_does(run: Run, named_late: Path, tmp_path: Path) -> None:
-    """Checkpoint, bundle, and a checkpoint that learns its classes from the data set say the same."""
+    """Checkpoint, bundle, and a checkpoint with classes from the data set give the same result."""
     from stale_edge.decoding import decode
     from stale_edge.runtime import load_bundle
 
@@ -218,7 +218,7 @@ def test_an_old_kind_of_file_without_prefixes_and_text_tower_is_read_too(
 
 
 class Evil:
-    """What a pickle of it does when it is read carelessly: make a folder."""
+    """A pickle of this object makes a folder when it is read unsafely."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,4 +1,4 @@
-"""Files for people: every format by value, with names that try to break out of it."""
+"""Output files: values in every format, with names that need escaping."""
 
 import csv
 import io

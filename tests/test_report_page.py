@@ -1,4 +1,4 @@
-"""The page: what stands in it by value, and what it does in Chromium."""
+"""The page: its content by value, and its behaviour in Chromium."""
 
 import json
 import re

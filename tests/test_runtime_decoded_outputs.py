@@ -1,4 +1,4 @@
-"""What of a detector is run for decoding: few masks and one vocabulary, and the detections of the whole graph."""
+"""The part of a detector that decoding needs: few masks, one vocabulary, the detections of the whole graph."""
 
 import importlib.util
 from pathlib import Path

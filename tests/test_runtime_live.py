@@ -44,7 +44,7 @@ def encoder(tmp_path_factory) -> Path:
 
 
 class Given:
-    """An intake without a thread: hands on the given snippets; `late` says how late each one is."""
+    """An intake without a thread: gives the given snippets; `late` is the delay of each one."""
 
     def __init__(self, steps, late=lambda _step: 0.0, n_waiting=0) -> None:
         self.steps = steps
@@ -292,7 +292,7 @@ def test_pipes_of_rows_that_cannot_be_read(bundle, content, said) -> None:
 
 
 def test_videos_by_every_way_give_the_segments_of_the_file(bundle, encoder, localizer, tmp_path) -> None:
-    """As a file and through a pipe, 25 / 5 snippets a second; `detect` in windows is the judge."""
+    """As a file and through a pipe, 25 / 5 snippets per second; compared with `detect` in windows."""
     path = video_files.write(tmp_path / "v.mkv", times_ms=range(0, 12_000, 100))
     reader = _reader(bundle, encoder)
     wanted = reader.detect(path, localizer, class_bank=localizer.class_bank, window=20)
@@ -307,7 +307,7 @@ def test_videos_by_every_way_give_the_segments_of_the_file(bundle, encoder, loca
 
 
 def test_a_device_is_opened_as_pyav_opens_it(bundle, encoder, localizer) -> None:
-    """FFmpeg's virtual input device stands for a camera."""
+    """FFmpeg's virtual input device replaces a camera."""
     opened = open_live("testsrc=duration=3:size=64x48:rate=10", _reader(bundle, encoder), input_format="lavfi")
     events = list(watch(localizer, opened, window=10, speed=0))
     assert events[-1]["snippets"] == 15

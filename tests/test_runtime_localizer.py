@@ -346,7 +346,7 @@ def test_the_bytes_that_are_used_are_checked(path, tmp_path) -> None:
 
 
 def _replace_detector(bundle: Path, model: onnx.ModelProto | bytes) -> None:
-    """Swap the fp32 detector and tell the manifest, as somebody would who means well."""
+    """Replace the fp32 detector and update the manifest correctly."""
     import hashlib
 
     content = model if isinstance(model, bytes) else model.SerializeToString()
@@ -444,7 +444,7 @@ def test_detect_loads_only_what_decoding_reads(path) -> None:
 
 
 def test_without_torch_only_torchscript_is_missing(tmp_path) -> None:
-    """A process in which torch cannot be imported detects, and is told which extra TorchScript needs."""
+    """A process without torch can detect, and an error names the extra that TorchScript needs."""
     scripted = tiny.write(tmp_path / "bundle", torchscript=True)
     np.save(tmp_path / "x.npy", tiny.features(20))
     script = f"""

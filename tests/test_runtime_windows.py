@@ -206,7 +206,7 @@ def _clusters(draw):
 @settings(max_examples=100)
 @given(_clusters())
 def test_soft_nms_comes_out_as_over_the_whole_video(method, world) -> None:
-    """No chain of segments is longer than the overlap, and every window sees right: windows leave no trace."""
+    """No chain of segments is longer than the overlap, and every window is right: the result equals one pass."""
     n_snippets, window, overlap, proposals = world
     config = dataclasses.replace(PAPER, soft_nms=method, tiou_threshold=0.3, max_detections=10_000)
     localizer = SeesEverything(proposals, config)
@@ -222,7 +222,7 @@ def _place(d: Detection) -> tuple:
 
 
 def _random_windows(seed: int) -> tuple[list[tuple], WindowPlan]:
-    """Windows that agree about nothing: random rows in each, among them long ones, and an irregular last window."""
+    """Windows that do not agree: random rows in each, among them long ones, and an irregular last window."""
     rng = np.random.default_rng(seed)
     plan = WindowPlan(40, int(rng.integers(5, 21)))
     windows = []
@@ -339,7 +339,7 @@ def test_a_segment_is_final_once_no_window_to_come_reaches_it() -> None:
 
 
 def test_what_is_final_is_not_asked_of_the_last_window_again() -> None:
-    """It begins before the zone that was promised, sees a final action again, and takes it for no other one."""
+    """A window that begins before the promised zone finds a final action again, and does not report it as a new one."""
     merger = SeamMerger(RELEASE)
     final, pending = ("a", 0.9, 62.0, 78.0), ("a", 0.5, 64.0, 82.0)
     found = merger.add(_arrays([final, pending]), start=0, end=100, seam=90, next_start=80)

@@ -1,4 +1,4 @@
-"""Video-level scores: files of others, and a classifier of our own that learns from whole videos."""
+"""Video-level scores: files from elsewhere, and our own classifier, trained on whole videos."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The paper's network against its equations, written again in NumPy without a line or a constant of the model's."""
+"""The paper's network against its equations in NumPy, which share no code and no constant with the model."""
 
 import math
 

@@ -27,7 +27,7 @@ from stale_edge.study.subsets import sample_videos, write_names
 
 
 class Squares:
-    """A study that squares numbers, and stops at the number it is told to."""
+    """A study that squares numbers, and stops at a given number."""
 
     name = "squares"
 

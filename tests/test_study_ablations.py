@@ -1,4 +1,4 @@
-"""The study of the paper's Tables 1 and 3 to 6: its variants, and what its oracles know."""
+"""The study of the paper's Tables 1 and 3 to 6: its variants, and the information of its oracles."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""The seam holds: an architecture from outside, `tiny_points`, goes the whole way without a change to the package."""
+"""An architecture from outside, `tiny_points`, goes through all stages without a change of the package."""
 
 import json
 from collections.abc import Iterator
@@ -82,7 +82,7 @@ def test_the_bundle_verifies_and_names_its_policy(bundle: Path) -> None:
 def test_it_detects_without_its_row(
     bundle: Path, trained: TrainResult, data: Path, runtime: str, precision: str
 ) -> None:
-    """A bundle needs no row in the table: the manifest says all."""
+    """A bundle needs no row in the table: the manifest is enough."""
     assert "tiny-points" not in ARCHITECTURES
     report = evaluate_bundle(bundle, data, runtime=runtime, precision=precision)
     assert report.result.average_mAP == pytest.approx(trained.average_mAP, abs=0.01 if precision == "fp32" else 5)

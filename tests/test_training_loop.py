@@ -1,4 +1,4 @@
-"""The training loop end to end on a tiny data set: what it writes, what it refuses, and that a kill changes nothing."""
+"""The training loop on a tiny data set: outputs, errors, and the same result after a kill."""
 
 import json
 import os
@@ -184,7 +184,7 @@ def test_a_run_killed_within_an_epoch_resumes_to_the_same_weights(
 
 
 class _Killed(BaseException):
-    """Stands for a kill; nothing in the loop may catch it."""
+    """Simulates a kill; nothing in the loop may catch it."""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Losses of eq. 9 to 12 against their slow twins, and what each may and may not do."""
+"""Losses of eq. 9 to 12 against their slow twins, and the properties of each."""
 
 import math
 
@@ -46,7 +46,7 @@ def _case(seed: int = 0) -> tuple[StaleOutput, BatchTargets, tuple[torch.Tensor,
 
 
 class _Given(torch.nn.Module):
-    """Stands for the projections of eq. 12."""
+    """Replaces the projections of eq. 12."""
 
     def __init__(self, projected: tuple[torch.Tensor, torch.Tensor]) -> None:
         super().__init__()

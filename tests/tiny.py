@@ -159,7 +159,7 @@ def write(
 
 
 def edit_manifest(path: Path, change) -> None:
-    """Let `change` edit the manifest's JSON values in place, and seal it again as somebody would who means well."""
+    """Let `change` edit the manifest's JSON values in place, and seal it again correctly."""
     file = path / "manifest.json"
     values = json.loads(file.read_text(encoding="utf-8"))
     change(values)

@@ -25,7 +25,7 @@ PREPROCESS = ClipPreprocess(shortest_edge=SIZE, crop_height=SIZE, crop_width=SIZ
 
 
 def write(path: Path, *, fingerprint: str = FINGERPRINT, dim: int = EMBED_DIM) -> Path:
-    """Write an encoder folder whose features are one random product with the prepared picture."""
+    """Write an encoder folder whose features are one random product with the preprocessed picture."""
     weight = np.random.default_rng(0).standard_normal((3 * SIZE * SIZE, dim)).astype(np.float32) / SIZE
     (pixels,), (features,) = encoder_inputs((SIZE, SIZE)), encoder_outputs(dim)
     graph = helper.make_graph(

@@ -8,7 +8,7 @@ IMAGE_SIZE = 32
 
 
 def write(folder: Path, *, seed: int = 0, dim: int = EMBED_DIM, preprocess: dict | None = None) -> Path:
-    """Write `config.json`, weights and `preprocessor_config.json`; random weights see colours and edges, no things."""
+    """Write `config.json`, random weights, which respond only to colours and edges, and `preprocessor_config.json`."""
     import torch
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
