@@ -29,7 +29,7 @@ class BenchConfig:
     precisions: tuple[Precision, ...] = ()
     """Precisions of the detector and localizer rows; empty: those that are sensible on the device."""
     repeats: int = 5
-    """Rounds; in each, every row is asked for one trial, >= 1."""
+    """Number of rounds, >= 1; each round runs one trial of every row."""
     recommend: bool = False
     """Measure the detector with everything that runs here, not only what is sensible by default."""
     peers: bool = False

@@ -1,4 +1,4 @@
-"""One refusal for every setting that is out of range."""
+"""The range check of all settings."""
 
 from stale_edge.errors import ConfigError, shown
 

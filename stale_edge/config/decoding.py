@@ -1,4 +1,4 @@
-"""From the network's outputs to detections: one dataclass of settings a family of decode policies."""
+"""Settings that turn the network's outputs into detections."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -17,9 +17,9 @@ class DecodeConfig:
     policy: Policy = "paper"
     """`paper`: section 3.3. `release`: the public inference script, quirks included."""
     class_threshold: float = 0.05
-    """θ_c: a snippet speaks for a class only above this probability, in [0, 1)."""
+    """θ_c: a snippet counts for a class only above this probability, in [0, 1)."""
     top_snippets: int = 100
-    """How many (snippet, class) pairs, best first, propose segments, >= 1."""
+    """Number of (snippet, class) pairs that propose segments, best first, >= 1."""
     mask_thresholds: tuple[float, ...] = (0.05, 0.1, 0.2)
     """Θ: each cuts the snippet's mask once, each in [0, 1).
 
@@ -31,15 +31,15 @@ class DecodeConfig:
     min_snippets: int = 1
     """Segments shorter than this many snippets are dropped, >= 1."""
     soft_nms: SoftNMSMethod = "gaussian"
-    """Rule of Bodla et al., arXiv:1704.04503; `linear` and `hard` besides."""
+    """Rule of score decay: that of Bodla et al., arXiv:1704.04503, or `linear` or `hard`."""
     sigma: float = 0.5
     """Width of the Gaussian rule, in tIoU, > 0."""
     tiou_threshold: float = 0.5
     """Overlap at which `linear` and `hard` act, in [0, 1]."""
     min_score: float = 0.001
-    """Detections whose decayed score is below are dropped, in [0, 1)."""
+    """Lowest decayed score of a detection, in [0, 1)."""
     max_detections: int = 100
-    """At most this many a video, >= 1."""
+    """Largest number of detections per video, >= 1."""
 
     def __post_init__(self) -> None:
         require(0 <= self.class_threshold < 1, "decode.class_threshold", self.class_threshold, "a number in [0, 1)")

@@ -1,4 +1,4 @@
-"""What features are, and how they are made of videos."""
+"""What features are, and how they are computed from videos."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +10,7 @@ Resampling = Literal["linear", "none"]
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """Describes features: who reads them must expect what the extraction made.
+    """Describes features; a network must get features of the kind it was trained on.
 
     Stored as `feature_spec.json` in a data set, in every checkpoint and bundle, and in the exported graphs.
     """
@@ -24,7 +24,7 @@ class FeatureSpec:
     stride: int | None = None
     """Frames per snippet, >= 1; None: unspecified."""
     num_frames: int | None = None
-    """Frames that one feature was computed from, >= 1; None: unspecified."""
+    """Number of frames that one feature was computed from, >= 1; None: unspecified."""
 
     def __post_init__(self) -> None:
         require(self.channels >= 1, "feature_spec.channels", self.channels, "an integer >= 1")

@@ -22,7 +22,7 @@ class LinearConfig:
     temperature: float = 0.1
     """Temperature: cosines are divided by it, > 0."""
     video_weight: float = 1.0
-    """Part of a snippet's class evidence that is the whole video's, weighted by actionness squared, in [0, 1]. A video
+    """Share of the whole video in a snippet's class score, weighted by actionness squared, in [0, 1]. A video
     of ActivityNet shows one class as a rule; where many follow each other, as in a recipe, less is better."""
     text: TextConfig = field(default_factory=TextConfig)
 

@@ -1,4 +1,4 @@
-"""The settings of networks: what those of every architecture say, and STALE's."""
+"""The settings of networks: those that every architecture has, and those of STALE."""
 
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
@@ -31,7 +31,7 @@ class LengthRule:
     multiple: int = 1
     """The network pads T inside the graph to a multiple of this, >= 1."""
     spare: int = 0
-    """Padded snippets that there are at least, >= 0."""
+    """Smallest number of padded snippets, >= 0."""
 
     def padded(self, n_snippets: int) -> int:
         """Give the length that the network computes with for T = `n_snippets`."""
@@ -39,7 +39,7 @@ class LengthRule:
 
 
 class ModelSettings(Protocol):
-    """What the settings of every architecture say; each is a frozen dataclass, the section `model` of a config."""
+    """The settings that every architecture has: a frozen dataclass, the section `model` of a config."""
 
     @property
     def architecture(self) -> str:
@@ -93,16 +93,16 @@ class ModelConfig:
     embed_dim: int = 512
     """D, width of the snippet and class embeddings, >= 1, a multiple of `n_heads`."""
     n_heads: int = 4
-    """Heads of every attention."""
+    """Number of heads of every attention."""
     feedforward_dim: int = 1024
     """Hidden width of the feed-forward networks."""
     dropout: float = 0.1
-    """In [0, 1), in training alone."""
+    """Dropout probability in training, in [0, 1)."""
     feature_dropout: float = 0.0
-    """Part of the normalised feature channels that is dropped in training, in [0, 1): noise against learning few videos
-    by heart."""
+    """Part of the normalised feature channels that is dropped in training, in [0, 1); it reduces overfitting to few
+    videos."""
     temporal: Literal["transformer", "cnn", "ms-tcn", "none"] = "transformer"
-    """Temporal embedding: eq. 1, or an alternative of Table 6; `none`: snippets do not see each other (B-II)."""
+    """Temporal embedding: eq. 1, or an alternative of Table 6; `none`: snippets do not interact (B-II)."""
     n_temporal_layers: int = 2
     """Layers of the transformer of eq. 1, >= 1."""
     masking: Literal["maskformer", "cnn", "none", "ground-truth"] = "maskformer"

@@ -12,7 +12,7 @@ from stale_edge.errors import ConfigError, cut, shown
 
 ConfigT = TypeVar("ConfigT")
 MOST_INTEGER = 2**63 - 1
-"""Beyond it no program holds an integer as such."""
+"""Integers beyond it do not fit the 64-bit type of other programs."""
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def from_dict(
     Args:
         cls: the dataclass.
         values: by field.
-        where: what stands before the fields in messages.
+        where: prefix of the field names in messages.
         sections: dataclasses of fields whose annotation leaves them open.
 
     Raises:
@@ -51,7 +51,7 @@ def from_dict(
 
 
 def from_plain(hint: Any, value: Any, key: str) -> Any:
-    """Check one value against an annotation; integers pass as floats, lists as tuples, nothing else is bent.
+    """Check one value against an annotation; integers pass as floats, lists as tuples, nothing else is converted.
 
     Args:
         hint: a dataclass, several of them to choose from, or the type of a field.

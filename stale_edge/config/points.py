@@ -1,4 +1,4 @@
-"""From what a point detector says at each place of its pyramid to detections."""
+"""Settings that turn a point detector's outputs into detections."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -18,9 +18,9 @@ class PointsConfig:
 
     policy: Literal["points"] = "points"
     pre_nms_threshold: float = 0.001
-    """A (point, class) pair proposes a segment only if its score is above, in [0, 1)."""
+    """A (point, class) pair proposes a segment only if its score is above this, in [0, 1)."""
     pre_nms_top_k: int = 2000
-    """At most this many proposals of each level, best first, >= 1."""
+    """Largest number of proposals per level, best first, >= 1."""
     duration_threshold: float = 0.05
     """Segments that are not longer than this are dropped, in units of the time grid, >= 0."""
     multiclass: bool = True
@@ -32,16 +32,16 @@ class PointsConfig:
     tiou_threshold: float = 0.1
     """Overlap at which `hard` suppresses, in [0, 1]."""
     min_score: float = 0.001
-    """Detections whose decayed score is below are dropped, in [0, 1); the best of a suppression always stays."""
+    """Lowest decayed score of a detection, in [0, 1); the best of a suppression always stays."""
     voting_threshold: float = 0.7
     """Without `multiclass`: a detection's segment becomes the mean of all proposals with at least this tIoU, in [0, 1].
 
     0: no voting.
     """
     max_detections: int = 200
-    """At most this many a video, >= 1."""
+    """Largest number of detections per video, >= 1."""
     n_levels: int = 6
-    """Levels of the pyramid, >= 1; level l has a point every 2**l snippets."""
+    """Number of levels of the pyramid, >= 1; level l has a point every 2**l snippets."""
 
     def __post_init__(self) -> None:
         for name in ("pre_nms_top_k", "max_detections", "n_levels"):

@@ -5,4 +5,4 @@ from stale_edge.config.points import PointsConfig
 from stale_edge.config.runs import RunsConfig
 
 DecodeSettings = DecodeConfig | PointsConfig | RunsConfig
-"""Its field `policy` says which."""
+"""The field `policy` names the decode policy."""

@@ -1,4 +1,4 @@
-"""From class logits of snippets to detections where no segment is predicted: runs of snippets above thresholds."""
+"""Settings that turn class logits of snippets into detections, for networks that predict no segments."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -20,7 +20,7 @@ class RunsConfig:
 
     policy: Literal["runs"] = "runs"
     class_threshold: float = 0.2
-    """θ_cls: classes whose probability in the whole video is above are detected, in [0, 1).
+    """θ_cls: classes whose probability in the whole video is above this are detected, in [0, 1).
 
     If no class is above, the best one is; 0: all of them.
     """
@@ -43,7 +43,7 @@ class RunsConfig:
     length_power: float = 0.0
     """Scores are multiplied by this power of the run's share of the video, in [0, 1]; 0: not."""
     min_snippets: int = 1
-    """Shorter runs are dropped, >= 1."""
+    """Shortest run that is kept, in snippets, >= 1."""
     soft_nms: SoftNMSMethod = "gaussian"
     """Rule of Bodla et al., arXiv:1704.04503; of equal scores the longer run goes first, then the earlier."""
     sigma: float = 0.5
@@ -51,9 +51,9 @@ class RunsConfig:
     tiou_threshold: float = 0.5
     """Overlap at which `linear` and `hard` act, in [0, 1]."""
     min_score: float = 0.001
-    """Detections whose decayed score is below are dropped, in [0, 1)."""
+    """Lowest decayed score of a detection, in [0, 1)."""
     max_detections: int = 100
-    """At most this many a video, >= 1."""
+    """Largest number of detections per video, >= 1."""
 
     def __post_init__(self) -> None:
         for name in ("min_snippets", "max_detections"):

@@ -16,7 +16,7 @@ class Numbers:
     """What a precision means."""
 
     file: Precision
-    """Precision of the detector file that is run in it."""
+    """Precision of the detector file."""
     products: NumberType
     """Number type of the matrix products with weights."""
     rest: NumberType
@@ -46,9 +46,9 @@ class Runtime:
 
     format: FileFormat
     precisions: tuple[Precision, ...]
-    """On the CPU."""
+    """Precisions on the CPU."""
     on_cuda: tuple[Precision, ...] = ()
-    """On a CUDA device, where only `bench` runs files."""
+    """Precisions on a CUDA device, where only `bench` runs files."""
 
 
 RUNTIMES: Mapping[str, Runtime] = {

@@ -10,7 +10,7 @@ class SimulateConfig:
     """The simulated task: how many videos, how long, and how hard. All of it is written to `feature_spec.json`.
 
     Frame statistics (norm, outlier channel, spectrum, autocorrelation) are measured on real CLIP features and are no
-    settings; they stand in `stale_edge.data.simulate_features`.
+    settings; they are in `stale_edge.data.simulate_features`.
     """
 
     n_videos: int | None = None
@@ -28,13 +28,13 @@ class SimulateConfig:
     validation_fraction: float = 0.3
     """Part of the videos in the subset `validation`, in (0, 1); unused with an annotation file."""
     unseen_fraction: float = 0.25
-    """Part of the classes in `splits/test.list`, never trained on in the open-set protocol, in (0, 1)."""
+    """Part of the classes that is in `splits/test.list`, unseen in open-set training, in (0, 1)."""
     min_duration_s: float = 20.0
-    """Shortest video, > 0."""
+    """Duration of the shortest video in seconds, > 0."""
     max_duration_s: float = 230.0
-    """Longest video, >= `min_duration_s`."""
+    """Duration of the longest video in seconds, >= `min_duration_s`."""
     max_actions: int = 4
-    """Most actions a video, >= 1."""
+    """Largest number of actions per video, >= 1."""
     second_class_probability: float = 0.1
     """How often a video with several actions shows two classes, in [0, 1]."""
     distractors: float = 0.5

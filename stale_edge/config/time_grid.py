@@ -1,4 +1,4 @@
-"""Where the points of a detector lie in time: from units of its grid to seconds and back."""
+"""Convert between units of a detector's time grid and seconds."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Losses, and how networks are trained."""
+"""Settings of losses and training."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -17,7 +17,7 @@ from stale_edge.paths import MOST_TEXT_BYTES, read_regular
 
 @dataclass(frozen=True)
 class Config:
-    """Everything a training run is made from; stored resolved in every checkpoint and bundle."""
+    """All settings of a training run; every checkpoint and bundle stores them resolved."""
 
     model: ModelSettings = field(default_factory=ModelConfig)
     """Settings of the network; `architecture` names its row."""
@@ -33,7 +33,7 @@ class Config:
 
 
 class Sections(Protocol):
-    """What an architecture makes of the sections of a config that depend on it."""
+    """The sections of a config that depend on the architecture."""
 
     @property
     def model(self) -> type[Any]:
