@@ -1,4 +1,4 @@
-"""An exponential moving average of a network's weights, which is what is deployed."""
+"""An exponential moving average of a network's weights; the average is deployed."""
 
 import copy
 
@@ -12,7 +12,7 @@ class WeightAverage(nn.Module):
     The copy starts as the module itself; there is no correction for the start. Buffers move too, integers are copied.
 
     Args:
-        module: the one that is trained.
+        module: the trained module.
         decay: in [0, 1).
     """
 
@@ -25,7 +25,7 @@ class WeightAverage(nn.Module):
 
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
-        """Move towards the present weights."""
+        """Move the average towards the present weights."""
         present: dict[str, Tensor] = module.state_dict()
         for name, average in self.module.state_dict().items():
             if average.is_floating_point():

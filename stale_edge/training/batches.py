@@ -1,7 +1,7 @@
 """Which videos make up which batch, and how processes share a batch: functions of the seed alone.
 
-Nothing here keeps state, so a resumed run sees the batches an undisturbed one would have seen, and any number of
-processes sees the same global batches.
+Nothing here keeps state, so a resumed run gets the batches of an uninterrupted one, and any number of processes
+gets the same global batches.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from stale_edge.data.dataset import Item
 
 SMALLEST_SHARE = 2
-"""Videos a process computes at least; a share of fewer is filled up with videos of weight 0."""
+"""Smallest number of videos per process; a smaller share is filled up with videos of weight 0."""
 
 
 class Share(NamedTuple):
@@ -22,7 +22,7 @@ class Share(NamedTuple):
 
     items: places in the dataset.
     rows: each item's row in the global batch.
-    weights: what each item's loss counts; 0 for a filler, so the sum over all processes is the mean over the batch.
+    weights: weight of each item's loss; 0 for a filler, so the sum over all processes is the mean over the batch.
     batch_size: videos of the global batch.
     """
 
@@ -46,9 +46,9 @@ def epoch_batches(n_videos: int, *, batch_size: int, seed: int, epoch: int) -> l
     """Shuffle the videos of one epoch into global batches; the last may be smaller, none is empty.
 
     Args:
-        n_videos: of the training set, >= 1.
+        n_videos: number of training videos, >= 1.
         batch_size: videos a global batch, >= 1.
-        seed, epoch: say which order; equal ones give the same.
+        seed, epoch: they determine the order.
     """
     generator = torch.Generator().manual_seed(mix_seed(seed, epoch))
     order = torch.randperm(n_videos, generator=generator).tolist()
@@ -70,7 +70,7 @@ def share_of(batch: Sequence[int], *, rank: int, n_processes: int) -> Share:
 def collate(items: Sequence[Item[Any]], share: Share, *, stack: Callable[[Sequence[Any]], Any]) -> Batch:
     """Put the items of a share into tensors, shorter videos filled up with zeros.
 
-    `stack` is that of the `Objective` that made their targets.
+    `stack` is the method of the `Objective` that made the targets.
     """
     return Batch(
         videos=tuple(item.video for item in items),

@@ -17,7 +17,7 @@ from stale_edge.model.text import FreeClassEmbeddings, TextEncoder, class_bank
 
 
 class EncodedClasses(nn.Module):
-    """Embed a vocabulary with a text encoder; once for all when nothing in it is learnable, else in every step."""
+    """Embed a vocabulary with a text encoder; once if nothing in it is learnable, else in every step."""
 
     fixed: Tensor | None
 
@@ -108,7 +108,7 @@ def open_class_source(config: ModelSettings, root: Path, names: Sequence[str]) -
 
 
 def bank_of(source: ClassSource, names: Sequence[str], *, detector: Any) -> ClassBank:
-    """Compute the class bank of a vocabulary as it stands, for a checkpoint.
+    """Compute the class bank of a vocabulary with the present weights, for a checkpoint.
 
     Args:
         source: where the embeddings come from in training.
@@ -124,7 +124,7 @@ def bank_of(source: ClassSource, names: Sequence[str], *, detector: Any) -> Clas
 
 
 def encoder_of(source: ClassSource) -> TextEncoder | FreeClassEmbeddings | None:
-    """Give what a checkpoint stores beside its class bank; None for embeddings that came from a bank."""
+    """Give the encoder that a checkpoint stores; None for embeddings that came from a bank."""
     return None if isinstance(source, BankedClasses | RowClasses) else source.encoder
 
 

@@ -17,7 +17,7 @@ from stale_edge.training.batches import mix_seed
 class CroppedDataset(Dataset[Item[Any]]):
     """Read parts of videos that are not resampled.
 
-    Which part follows from the seed, the epoch and the video alone, so a resumed run sees what an undisturbed one saw.
+    The part depends on the seed, the epoch and the video alone, so a resumed run gets the same parts.
 
     Args:
         data_set: an open data set folder.
@@ -26,7 +26,7 @@ class CroppedDataset(Dataset[Item[Any]]):
         vocabulary: K class names.
         objective: makes the targets, and draws the parts.
         grid: says where snippets lie in a video of a duration in seconds.
-        seed: of the draws.
+        seed: seed of the random parts.
 
     Raises:
         TypeError: the objective draws no parts.

@@ -1,4 +1,4 @@
-"""Which weights are drawn towards zero: those that multiply channels, and no bias, norm, scale or position."""
+"""Which weights decay: those that multiply channels, but no bias, norm, scale or position."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from torch import nn
 def decay_groups(model: nn.Module, *, weight_decay: float) -> list[dict[str, Any]]:
     """Split the trained parameters into two groups for an optimizer.
 
-    Decayed are the weights of linear layers, convolutions and whatever module names its own in `decayed`.
+    Weights of linear layers and convolutions decay, and those that a module lists in `decayed`.
     """
     decayed: list[nn.Parameter] = []
     others: list[nn.Parameter] = []

@@ -13,7 +13,7 @@ class GlobalBatchDropout(TorchFunctionMode):
     """Draw dropout for the whole global batch and use the rows of this process' videos.
 
     With equal seeds every process then drops what one process with the whole batch would have dropped, bit for bit on a
-    CPU, so a run gives the same result on any number of processes. Costs drawing B instead of B / processes masks.
+    CPU, so a run gives the same result on any number of processes. Each process draws B masks instead of B / processes.
     Tensors whose first axis is not this process' batch are shared by all videos; they are drawn as they are.
 
     Args:

@@ -1,4 +1,4 @@
-"""Evaluation of detectors that still are PyTorch modules."""
+"""Evaluation of detectors that are PyTorch modules."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a detector's normalisation needs of the training features; every file is read, so a bad one stops early."""
+"""Fit a detector's normalisation to the training features; every file is read, so a bad one stops the run early."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,11 +15,11 @@ from stale_edge.training.cropping import CroppedDataset
 def fit_normalization(
     detector: nn.Module, dataset: SnippetDataset[Any] | CroppedDataset, *, progress: Progress
 ) -> None:
-    """Fit the detector's `FeatureNormalization` to the videos of a data set; without one nothing is read.
+    """Fit the detector's `FeatureNormalization` to the videos of a data set; a detector without one reads nothing.
 
     Args:
         detector: changed in place.
-        dataset: at least one video.
+        dataset: the training videos, at least one.
         progress: called with ("read features", done, total, "") after every video.
 
     Raises:

@@ -45,8 +45,8 @@ from stale_edge.training.schedule import warmup_cosine
 from stale_edge.training.step import TrainingModel
 
 ADAM_EPS = 1e-6
-"""Added to Adam's denominator. Some gradients are zero but for rounding (a key's bias shifts every logit of a softmax
-alike); with PyTorch's 1e-8 Adam blows that rounding up to steps of full size, other ones in each order of summation."""
+"""Added to Adam's denominator. Some gradients are zero up to rounding (a key's bias shifts every logit of a softmax
+alike); with PyTorch's 1e-8 Adam turns rounding into full steps, which depend on the order of summation."""
 
 WAIT_FOR_VALIDATION = datetime.timedelta(hours=12)
 """How long the other processes wait while the first one validates."""
@@ -59,11 +59,11 @@ def train(config: Config, data: Path, out: Path, *, resume: bool = False, progre
     to the order of floating-point sums.
 
     Args:
-        config: everything; `model.feature_channels` and `model.embed_dim` must fit the data set.
+        config: all settings; `model.feature_channels` and `model.embed_dim` must fit the data set.
         data: data set folder.
         out: folder of the run; must not hold anything yet, except with `resume`.
         resume: go on after the last complete epoch of the run in `out`; with the same settings and data the result is
-            that of an undisturbed run. A run that was killed before its first epoch was complete starts anew.
+            that of an uninterrupted run. A run that was killed before its first epoch was complete starts anew.
         progress: called in the first process alone.
 
     Raises:
@@ -156,7 +156,7 @@ class _Run:
             self.accelerator.wait_for_everyone()
         if self.leads:
             write_file_atomically(self.folder.plot, loss_curve(records))
-        # What the first process knows alone, validation above all, everybody returns.
+        # Every process returns the results of the first one, for example validation.
         records, best_epoch, best_value = broadcast_object_list([records, best_epoch, best_value])
         return TrainResult(
             best=self.folder.best,
@@ -281,7 +281,7 @@ class _Run:
         return float(report.result.average_mAP)
 
     def _save(self, epoch: int, records: list[dict[str, Any]], *, best_epoch: int, best_value: float | None) -> None:
-        """Write metrics and checkpoints, and the state last: until it is there, the epoch has not happened."""
+        """Write metrics and checkpoints, and the state last: an epoch counts only once its state is written."""
         self.folder.write_metrics(records)
         for path in [self.folder.last, *([self.folder.best] if best_epoch == epoch else [])]:
             write_checkpoint(

@@ -1,4 +1,4 @@
-"""What a run trains on: vocabulary, videos, and what was left out and why."""
+"""The vocabulary and videos of a run, and why others were left out."""
 
 import hashlib
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class TrainingPlan:
     vocabulary: the K classes trained on, in the order of the rows of the logits.
     videos: of the training subset, in the order of the annotations.
     validation_subset: subset that is validated on; None: the data set has none with features and known actions.
-    notes: what a user should know: what was left out.
+    notes: messages about what was left out.
     feature_spec: what the features are.
     """
 
@@ -40,7 +40,7 @@ class TrainingPlan:
             "config": to_dict(config),
             "feature_spec": to_dict(self.feature_spec),
             "vocabulary": list(self.vocabulary),
-            # A cosine is drawn over all epochs, so a run of more epochs is another run from its first step on.
+            # A cosine spans all epochs, so a run of more epochs differs from its first step on.
             **({"epochs of the cosine": config.train.epochs} if config.train.schedule == "cosine" else {}),
             "videos": f"{len(self.videos)}, sha256 {hashlib.sha256(videos.encode()).hexdigest()[:16]}",
         }

@@ -1,4 +1,4 @@
-"""What a training run gives back."""
+"""The result of a training run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,14 +7,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run gave.
+    """The result of a training run.
 
     best, last: checkpoint folders; `best` is the one with the highest validation mAP, `last` where none was validated.
     epochs: epochs completed.
     best_epoch: the epoch of `best`.
     average_mAP: of `best` on the validation videos, percent; None when nothing was validated.
-    records: one an epoch, as in `metrics.jsonl`.
-    notes: what a user should know.
+    records: one per epoch, as in `metrics.jsonl`.
+    notes: messages for the user.
     leads: whether this process is the one to report; several processes get equal results otherwise.
     """
 

@@ -25,7 +25,7 @@ from stale_edge.errors import TrainingError, cut, shown
 
 FORMAT = "stale-edge-run/2"
 _UNSEALED_FORMAT = "stale-edge-run/1"
-"""The state of an older run: `torch.save` alone, which does not find all damage."""
+"""Format of older states: `torch.save` without a digest, which does not find all damage."""
 MAY_DIFFER = {"epochs", "device", "workers"}
 """Settings of `[train]` that a resumed run may change: none of them changes an epoch that was already run."""
 
@@ -80,7 +80,7 @@ class RunFolder:
         """Keep other processes from training into this folder.
 
         Raises:
-            BusyError: one does; it is named.
+            BusyError: another process does; it is named.
         """
         self.root.parent.mkdir(parents=True, exist_ok=True)
         with writing(self.root, wait_s=0):
@@ -128,7 +128,7 @@ class RunFolder:
 
 
 def read_state_file(path: Path) -> RunState:
-    """Read a state, its bytes held against the digest in its first line.
+    """Read a state and compare its bytes with the digest in its first line.
 
     Raises:
         TrainingError: the file is no state, or was damaged.

@@ -3,7 +3,7 @@
 import math
 
 LEAST_RATE = 1e-8
-"""Where the cosine ends."""
+"""Learning rate at the end of the cosine."""
 
 
 def warmup_cosine(step: int, *, base: float, warmup_steps: int, steps: int) -> float:
@@ -13,7 +13,7 @@ def warmup_cosine(step: int, *, base: float, warmup_steps: int, steps: int) -> f
         step: counted from 0 over all epochs.
         base: the greatest rate, > 0.
         warmup_steps: steps of the warm-up, >= 0; the first of them has the rate 0, the last has `base`.
-        steps: of the whole run, the warm-up included.
+        steps: number of steps of the whole run, the warm-up included.
     """
     if step < warmup_steps:
         return base * step / (warmup_steps - 1) if warmup_steps > 1 else 0.0

@@ -21,8 +21,8 @@ def simulate_with_encoder(
 ) -> DataSet:
     """Write a simulated data set whose class directions come from a text encoder, as `data.simulate` describes.
 
-    Beside it stand `text_encoder/`, for training, and `class_bank.npz`, the embeddings that the baseline compares with
-    and no training touches.
+    The folder also gets `text_encoder/`, for training, and `class_bank.npz`, the embeddings of the baseline, which
+    training does not change.
 
     Args:
         out: folder that does not exist yet, is empty, or holds the text encoder already.

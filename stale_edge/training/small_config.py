@@ -17,7 +17,7 @@ def small_model(channels: int, embed_dim: int, text: TextConfig) -> ModelConfig:
         n_temporal_layers=1,
         feedforward_dim=2 * embed_dim,
         localizer_dim=64,
-        # A few hundred videos are little: without strong dropout the model learns them by heart.
+        # A few hundred videos are little: without strong dropout the model overfits.
         dropout=0.5,
         text=text,
     )
@@ -27,8 +27,8 @@ SMALL_TRAINING = TrainConfig(
     learning_rate=1e-3,
     weight_decay=1e-3,
     batch_size=16,
-    validate_every=0,  # no epoch is chosen by the videos that are reported
+    validate_every=0,  # no epoch is chosen on the reported videos
 )
 
 FIXED_PROMPTS = TextConfig(n_contexts=0)
-"""Of a random text tower, which has no language that a learned prompt could steer: fresh contexts move every row."""
+"""Setting for a random text tower, where learned contexts do not help: they change every embedding."""

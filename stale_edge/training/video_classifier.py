@@ -35,7 +35,7 @@ class VideoClassifier(nn.Module):
         n_channels: C of the features.
         n_classes: K.
         hidden_dim: width of the layer under classes and attention.
-        dropout: of that layer, in training.
+        dropout: dropout probability of that layer in training.
     """
 
     mean: Tensor
@@ -58,7 +58,7 @@ class VideoClassifier(nn.Module):
 
 @dataclass(frozen=True)
 class TrainedVideoClassifier:
-    """A classifier with what its inputs and outputs are."""
+    """A classifier, and what its inputs and outputs are."""
 
     model: VideoClassifier
     class_names: tuple[str, ...]
@@ -82,7 +82,7 @@ def train_video_classifier(
     """Train on the classes of the training videos; the cross entropy is against their classes, equally likely.
 
     Args:
-        data_set: annotations and features; segments are not looked at.
+        data_set: annotations and features; segments are not used.
         config: sizes and training.
         videos: to train on, all of the training subset; None: the whole subset.
         progress: called with ("train scores", videos done, videos, note).
@@ -233,7 +233,7 @@ def _bag(video: VideoAnnotation, names: Sequence[str]) -> _Bag:
 
 
 def _measure(model: VideoClassifier, dataset: SnippetDataset[_Bag]) -> None:
-    """Tell the model mean and spread of the training features."""
+    """Set the model's mean and scale to those of the training features."""
     total, square, n_snippets = torch.zeros(()), torch.zeros(()), 0
     for index in range(len(dataset)):
         features = dataset[index].features.double()  # (T, C)
