@@ -1,4 +1,4 @@
-"""One family of exceptions, so that a caller can catch everything this package says about files and environments.
+"""Exceptions with one base class, so that a caller can catch every error about files and environments.
 
 A bad argument of a function is a `ValueError`; a bad file, bundle, checkpoint or environment is a `StaleEdgeError`.
 The command line prints a `StaleEdgeError` as one line and exits with its `exit_code`.
@@ -15,7 +15,7 @@ def shown(value: object, limit: int = 80) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Say on one line, in at most 200 characters, what a library found wrong: its type of error and its words."""
+    """Give a library's error on one line, in at most 200 characters: its type and message."""
     return cut(f"{type(error).__name__}: {' '.join(str(error).split())}", 200)
 
 
@@ -69,7 +69,7 @@ class VerificationError(BundleError):
 
 
 class ParityError(StaleEdgeError):
-    """An exported artifact decides differently from the model it was made from; nothing was written."""
+    """An exported artifact and its source model give different detections; nothing was written."""
 
     exit_code = 3
 

@@ -16,7 +16,7 @@ MOST_TEXT_BYTES = 1 << 30
 MOST_MANIFEST_BYTES = 1 << 26
 """A manifest that is larger is not read: one of 1,000 files has 1 MB."""
 MOST_INFLATED_BYTES = 1 << 26
-"""What every archive may hold, however well it is packed."""
+"""Unpacked size in bytes that is allowed for every archive member, at any compression ratio."""
 
 _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
 """Names that Windows gives to devices, whatever they end in."""
@@ -33,8 +33,8 @@ def inside(
 
     Args:
         folder: where the path must stay; links in its own path are followed.
-        name: as it was got; nothing in it is bent.
-        suffix: put behind the name, as `.json`.
+        name: used unchanged.
+        suffix: appended to the name, for example `.json`.
         nested: whether the name may have folders in it, with forward slashes.
         error: what to raise.
 
@@ -73,13 +73,13 @@ def name_problem(name: str, *, nested: bool = False) -> str:
 
 
 def check_distinct(names: Iterable[str], *, what: str, error: type[StaleEdgeError] = DataError) -> None:
-    """Refuse names that some file systems take for one: they differ in case or in Unicode's normal form only.
+    """Refuse names that are the same file on some file systems: they differ only in case or Unicode normal form.
 
     Args:
-        what: the names are of, in the plural, as `videos`.
+        what: the named things, in the plural, for example `videos`.
 
     Raises:
-        error: two names are one; both are named.
+        error: two names are the same file; both are named.
     """
     seen: dict[str, str] = {}
     for name in names:
@@ -92,7 +92,7 @@ def check_distinct(names: Iterable[str], *, what: str, error: type[StaleEdgeErro
 
 
 def folded(name: str) -> str:
-    """Give names that some file systems take for one the same form."""
+    """Fold case and Unicode form, so that names of the same file become equal."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
 
 
@@ -100,7 +100,7 @@ def read_regular(path: Path, *, most: int) -> bytes:
     """Read a whole file, which must be a regular one: a pipe would be waited for, a device may have no end.
 
     Args:
-        most: bytes that are read at most; a larger file is refused.
+        most: largest size in bytes; a larger file is refused.
 
     Raises:
         OSError: it cannot be read, is not a regular file, or is larger; `strerror` says which.

@@ -1,4 +1,4 @@
-"""How long-running functions report how far they are."""
+"""Progress reports of long-running functions."""
 
 from typing import Protocol
 

@@ -1,4 +1,4 @@
-"""Segments, their overlap, detections, and names of videos: the vocabulary that every room above shares."""
+"""Segments, their overlap, detections, and names of videos: shared by all other packages."""
 
 from collections.abc import Container
 from typing import NamedTuple
@@ -54,7 +54,7 @@ def tiou(segments: NDArray[np.floating], others: NDArray[np.floating]) -> NDArra
 def find_video(name: str, known: Container[str]) -> str | None:
     """Find a video among known names, where published files disagree about the prefix `v_` of ActivityNet's names.
 
-    The name itself wins; then the name with `v_` put before it; then the name without a leading `v_`.
+    The name itself goes first; then the name with `v_` put before it; then the name without a leading `v_`.
 
     Returns:
         The known name, or None.
