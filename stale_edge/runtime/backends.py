@@ -16,9 +16,9 @@ from stale_edge.segments import FloatArray
 class Backend(Protocol):
     """One opened detector file; `run` may be called from many threads at once.
 
-    inputs, outputs: what it takes and gives, as the file itself says; None where the format does not say. One opened
-        for some classes may take no `class_embeddings` any more.
-    metadata: what the file says of itself beside the graph (`metadata_props` of ONNX), else empty.
+    inputs, outputs: its tensors, as the file itself says; None where the format does not say. A file opened with fixed
+        class embeddings may take no `class_embeddings` any more.
+    metadata: the file's own key-value pairs (`metadata_props` of ONNX), else empty.
     """
 
     inputs: tuple[TensorSpec, ...] | None
@@ -67,11 +67,11 @@ def open_backend(
         path: the file that `config.runtimes.file_for` names, in its precision.
         runtime, precision: as in `config.runtimes.RUNTIMES`.
         threads: CPU threads inside an operator, >= 1. Opening a TorchScript file sets
-            torch's thread count, which is the whole process'.
-        outputs: what will be read; what only other outputs need is not even loaded, where the runtime allows it.
-            None: all.
-        class_embeddings: (K, D) float32 that every call will be given: what depends on them alone is computed now,
-            where the runtime allows it. None: they may differ from call to call.
+            torch's thread count for the whole process.
+        outputs: names of the outputs that will be read; parts that only other outputs need are not loaded, where the
+            runtime allows it. None: all.
+        class_embeddings: (K, D) float32 of every later call; what depends on them alone is computed now, where the
+            runtime allows it. None: they may differ from call to call.
         names: all outputs of the file in its order, for formats that do not name them; None: STALE's.
 
     Raises:

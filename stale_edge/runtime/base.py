@@ -1,4 +1,4 @@
-"""What every localizer does alike, whatever runs its network: choose classes, resample, decode."""
+"""The steps that all localizers share, whatever runs the network: choose classes, resample, decode."""
 
 import math
 from abc import ABC, abstractmethod
@@ -22,12 +22,12 @@ class BaseLocalizer(ABC):
     @property
     @abstractmethod
     def class_bank(self) -> ClassBank:
-        """The vocabulary looked for by default, with its embeddings."""
+        """The default vocabulary, with its embeddings."""
 
     @property
     @abstractmethod
     def feature_contract(self) -> FeatureContract:
-        """What features must be, and what they are resampled to."""
+        """Required form of the features, and the length that they are resampled to."""
 
     @property
     @abstractmethod
@@ -50,11 +50,11 @@ class BaseLocalizer(ABC):
             class_embeddings: (K, D) floating, K >= 1; None: the class bank.
 
         Returns:
-            Every output that the bundle promises, float32, by name: STALE's are `class_logits` (B, K+1, T), background
+            Every output that the manifest lists, float32, by name: STALE's are `class_logits` (B, K+1, T), background
             last, `masks` (B, T, T) and `foreground` (B, T) in [0, 1]. Without the axis B for features (T, C).
 
         Raises:
-            FeatureContractError: (a ValueError) the features do not fit; what was got and what is wanted is named.
+            FeatureContractError: (a ValueError) the features do not fit; both values are named.
             ClassBankError: (a ValueError) the embeddings are not a finite (K, D).
         """
         values = checked_features(features, self.feature_contract)
@@ -73,7 +73,7 @@ class BaseLocalizer(ABC):
         window: int | None = None,
         overlap: int | None = None,
     ) -> list[Detection]:
-        """Find which action happens when in one video; `measure` without the seconds."""
+        """Find the actions in one video; same as `measure`, without the timings."""
         return self.measure(
             features,
             duration_s=duration_s,
@@ -96,27 +96,27 @@ class BaseLocalizer(ABC):
         overlap: int | None = None,
         keep_scores: bool = False,
     ) -> Measured:
-        """Find which action happens when in one video, and how long that took.
+        """Find the actions in one video, and measure the time that this takes.
 
         Features are resampled first where the feature contract says so, as in training. With `window`, the network sees
-        each window like a video of its own, and what windows find is joined (`stale_edge.runtime.seams`): under the
-        paper policy before soft-NMS, under the release policy after each window's own. Time grows linearly with the
-        video, memory does not grow; `max_detections` holds a window.
+        each window as a separate video, and the results are joined (`stale_edge.runtime.seams`): under the paper policy
+        before soft-NMS, under the release policy after each window's own soft-NMS. Time grows linearly with the video,
+        memory does not grow; `max_detections` is the limit of each window.
 
         Args:
             features: (T, C) of the whole video, any T >= 1, floating.
             duration_s: length of the video in seconds, finite, > 0; snippet t covers [t, t + 1) / T of it.
-            class_bank: the classes to look for: a bank of the same text encoder, or names that the localizer's own
-                bank holds; None: all of its own.
+            class_bank: the classes to look for: a bank of the same text encoder, or names in the localizer's own bank;
+                None: that whole bank.
             video_label, video_score: a video-level class and its score in [0, 1] for score enhancement, both or none.
-            window: snippets a window, >= 2; `features` may then be a memory map, of which one window is read at a time.
+            window: snippets per window, >= 2; `features` may then be a memory map, which is read one window at a time.
                 None: the whole video at once.
             overlap: snippets that two windows share, from 1 to half a window; None: half a window.
-            keep_scores: keep how sure the network was of each class.
+            keep_scores: keep the network's score of each class over time.
 
         Returns:
-            Detections by falling score, their segments in seconds in [0, duration_s]; the seconds of the network and
-            of post-processing.
+            Detections by falling score, with segments in seconds in [0, duration_s]; the seconds spent in the network
+            and in post-processing.
 
         Raises:
             FeatureContractError: (a ValueError) the features do not fit, or are so large that the network overflows.
@@ -154,14 +154,14 @@ class BaseLocalizer(ABC):
     def candidates(
         self, features: Any, *, class_bank: ClassBank | Sequence[str] | None = None, watch: Watch | None = None
     ) -> WindowCandidates:
-        """Look at one window of a video as `detect` looks at a whole one, up to where windows are joined.
+        """Find candidates in one window of a video: the steps of `detect` before windows are joined.
 
-        That is before soft-NMS where the policy's can be run on what several windows found, else after it.
+        Candidates are taken before soft-NMS if the policy's soft-NMS can run on joined windows, else after it.
 
         Args:
             features: (T, C) of the window, any T >= 1, floating.
             class_bank: as in `detect`.
-            watch: counts the seconds; None: nobody asks.
+            watch: counts the seconds; None: they are not measured.
 
         Raises:
             FeatureContractError, ClassBankError: (ValueErrors) as `detect`.
@@ -178,7 +178,7 @@ class BaseLocalizer(ABC):
         return WindowCandidates(found._replace(segments=found.segments + shift), n_snippets, tuple(bank.names))
 
     def _decodable(self, features: Any, bank: ClassBank, watch: Watch) -> dict[str, FloatArray]:
-        """Run the network on one video; what the policy reads, finite, without the axis B."""
+        """Run the network on one video; return the outputs that the policy reads, finite, without the axis B."""
         from stale_edge.data import resample
         from stale_edge.decoding import decoder_of
 

@@ -1,6 +1,6 @@
 """The feature contract, enforced: features that a detector was not made for are refused before it runs.
 
-A wrong window or encoder does not crash a network, it makes it quietly wrong; so nothing here is bent to fit.
+A wrong window or encoder does not crash a network but gives wrong results silently; so nothing is converted to fit.
 """
 
 from pathlib import Path
@@ -21,11 +21,11 @@ def checked_features(features: Any, contract: FeatureContract, *, any_length: bo
 
     Args:
         features: (T, C) or (B, T, C), float16, float32 or float64, finite.
-        contract: what the bundle demands.
+        contract: the bundle's.
         any_length: leave T free even where the graph's T is fixed, for features that are resampled next.
 
     Returns:
-        The same shape, float32, contiguous; shares memory where nothing had to change.
+        The same shape, float32, contiguous; shares memory if nothing had to change.
 
     Raises:
         FeatureContractError: (a ValueError) wrong type, number of axes, C or T, empty, or not finite.
@@ -59,7 +59,7 @@ def checked_features(features: Any, contract: FeatureContract, *, any_length: bo
 
 
 def check_feature_spec(contract: FeatureContract, spec: FeatureSpec) -> None:
-    """Refuse a data set whose features are of another kind than the detector's; what is unspecified passes.
+    """Refuse a data set whose features are of another kind than the detector's; unspecified fields pass.
 
     Raises:
         FeatureContractError: another encoder, width, frame rate or stride; all differences are named.
@@ -77,10 +77,10 @@ def check_feature_spec(contract: FeatureContract, spec: FeatureSpec) -> None:
 
 
 def check_spec_near(contract: FeatureContract, source: Path) -> None:
-    """Refuse features beside which, or one folder up, a `feature_spec.json` says that they are of another kind.
+    """Refuse features if a `feature_spec.json` beside them, or one folder up, says that they are of another kind.
 
     Args:
-        contract: what the bundle demands.
+        contract: the bundle's.
         source: a feature file, or a folder of them.
 
     Raises:
@@ -98,10 +98,10 @@ def check_spec_near(contract: FeatureContract, source: Path) -> None:
 
 
 def time_grid(contract: FeatureContract, *, duration_s: float) -> TimeGrid:
-    """Say where snippets lie in a video.
+    """Make the time grid of a video's snippets.
 
-    Where the network sees a video's features as they are, and the contract says how frames became features, the frames
-    count; else T snippets share the video evenly.
+    The grid follows the frames if features are not resampled and the contract says how frames became features; else T
+    snippets divide the video evenly.
     """
     if contract.resampling == "none" and None not in (contract.fps, contract.stride, contract.num_frames):
         fps, stride, num_frames = (float(x or 0) for x in (contract.fps, contract.stride, contract.num_frames))
@@ -116,7 +116,7 @@ def first_snippet(contract: FeatureContract) -> float:
 
 
 def implied_duration_s(contract: FeatureContract, n_snippets: int) -> float | None:
-    """Compute a video's length from its snippets: T * stride / fps seconds; None where the contract is silent."""
+    """Compute a video's length from its snippets: T * stride / fps seconds; None where the contract does not say."""
     if contract.fps is None or contract.stride is None:
         return None
     return n_snippets * contract.stride / contract.fps

@@ -1,7 +1,7 @@
-"""What of a detector file is run for decoding, and how it becomes the outputs that the policy reads.
+"""Choose the part of a detector file to run for decoding, and complete its outputs for the policy.
 
-The paper's inference reads the masks of a hundred snippets at most. Where a file says what its masks are made of, only
-those are made: at T = 3000 that leaves out a third of the time and most of the memory.
+The paper's inference reads the masks of a hundred snippets at most. If a file exposes the values that masks are
+computed from, only those masks are computed: at T = 3000 this saves a third of the time and most of the memory.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -17,21 +17,21 @@ from stale_edge.errors import BundleError
 from stale_edge.segments import FloatArray
 
 FEW_MASKS = ("class_logits", MASK_NETWORKS, MASK_FEATURES)
-"""What the paper's policy reads where masks are made of the snippets that speak for a class alone."""
+"""Outputs that the paper's policy reads if masks are computed only for the snippets that it uses."""
 
 
 def decoded_outputs(file: Path, promised: Collection[str], config: DecodeSettings) -> tuple[str, ...]:
-    """Choose what a detector file is opened for.
+    """Choose the outputs that a detector file is opened for.
 
-    That is what the policy reads; `FEW_MASKS` where it reads few masks and the file has these values.
+    These are the outputs that the policy reads, or `FEW_MASKS` if it reads few masks and the file has these values.
 
     Args:
-        file: a detector in any format; only ONNX has values that can be cut at.
-        promised: names of its outputs, as the manifest says.
+        file: a detector in any format; only an ONNX graph can be cut at inner values.
+        promised: names of its outputs, from the manifest.
         config: how its outputs are decoded. The release policy reads every mask.
 
     Raises:
-        BundleError: the file is not an ONNX model, is cut short, or promises less than the policy reads.
+        BundleError: the file is not an ONNX model, is cut short, or lacks an output that the policy reads.
     """
     decoder = decoder_of(config)
     missing = [name for name in decoder.reads if name not in promised]
@@ -49,12 +49,12 @@ def decoded_outputs(file: Path, promised: Collection[str], config: DecodeSetting
 def complete_masks(
     outputs: Mapping[str, FloatArray], config: DecodeSettings, *, snippets: Sequence[int] | None = None
 ) -> dict[str, FloatArray]:
-    """Make masks (B, T, T) of `FEW_MASKS`; rows that decoding does not read may be 0. Other outputs stay as they are.
+    """Compute masks (B, T, T) from `FEW_MASKS`; rows that decoding does not read may be 0. Other outputs do not change.
 
     Args:
-        outputs: what the file was opened for.
+        outputs: those that the file was opened for.
         config: how they are decoded.
-        snippets: whose masks are made, in place of those that decoding will read.
+        snippets: snippets whose masks are computed; None: those that decoding reads.
 
     Raises:
         ValueError: a logit is not finite.

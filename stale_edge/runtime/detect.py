@@ -1,4 +1,4 @@
-"""Features or videos in, the text of a file of detections out: what `stale-edge detect` does."""
+"""Turn features or videos into the text of a file of detections, for `stale-edge detect`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,17 +20,17 @@ from stale_edge.runtime.windows import WindowPlan, check_windows
 from stale_edge.segments import Detection, FloatArray, find_video
 
 _MOST_ERRORS = 5
-"""Where every input is bad, this many are named; the line is to be read."""
+"""Number of bad inputs named when every input is bad, so that the line stays short."""
 
 
 @dataclass(frozen=True)
 class DetectSettings:
-    """How to detect: everything but the inputs.
+    """Settings of detection: everything but the inputs.
 
     bundle: the bundle's folder.
-    classes: names to look for: out of the bundle's class bank, or any that its text encoder reads; None: its bank.
-    duration_s: length in seconds, > 0, of every video that is given as features; None: as its data set's annotations
-        say, else T * stride / fps of the bundle's feature contract.
+    classes: names to look for, from the bundle's class bank or any that its text encoder reads; None: the whole bank.
+    duration_s: length in seconds, > 0, of every video that is given as features; None: from its data set's
+        annotations, else T * stride / fps of the bundle's feature contract.
     runtime, precision, threads: as in `load_bundle`.
     window, overlap: as in `Localizer.detect`; with a window, `.npy` files and videos are read window by window.
     encoder: visual encoder for videos; None: the bundle's.
@@ -51,11 +51,11 @@ class DetectSettings:
 
 @dataclass(frozen=True)
 class OutputSettings:
-    """What is written of detections.
+    """Settings of the output.
 
     format: `json` (ActivityNet's layout), `csv`, `srt` (one video alone) or `html`.
-    page: where the text of `html` will lie, so that it links the videos from there; None: by absolute address.
-    truth: annotations that `html` shows beside what was found; None: those of the data set, where there is one.
+    page: path of the `html` file, for relative links to the videos; None: absolute links.
+    truth: annotations that `html` shows beside the detections; None: those of the data set, if there is one.
 
     Raises:
         ValueError: an unknown format.
@@ -72,11 +72,11 @@ class OutputSettings:
 
 @dataclass(frozen=True)
 class Found:
-    """What was found in one video.
+    """Detections in one video.
 
-    span_s: the seconds that segments are counted in.
-    notes: what could not be read of it.
-    thumbnails, curves: for a page, when they were asked for.
+    span_s: seconds that its snippets cover; segments lie in [0, span_s].
+    notes: parts of it that could not be read.
+    thumbnails, curves: for a page, if requested.
     """
 
     video: str
@@ -90,14 +90,14 @@ class Found:
 
 @dataclass(frozen=True)
 class DetectionRun:
-    """What was found in several inputs.
+    """Detections in several inputs.
 
-    text: the detections of every input that could be read, in the format asked for.
-    errors: one line for every input that could not; the same line once.
+    text: the detections of every input that could be read, in the requested format.
+    errors: one line for every input that could not be read; equal lines appear once.
     encoded: class names that the class bank lacks and that the bundle's text encoder embedded.
-    timings: where the time went, by video.
+    timings: seconds by stage, for each video.
     has_videos: whether a video was among the inputs, and not only features.
-    notes: what could not be read of a video, by video; only of those where there is something to say.
+    notes: parts that could not be read, by video; only videos that have such parts.
     """
 
     text: str
@@ -109,7 +109,7 @@ class DetectionRun:
 
     @property
     def total(self) -> StageTimings:
-        """The stages of all videos together."""
+        """Sum of the stages over all videos."""
         summed = StageTimings()
         for timings in self.timings.values():
             summed.add(timings)
@@ -121,10 +121,10 @@ class Detector:
 
     Args:
         settings: how to detect.
-        for_page: collect what a page shows beside the detections.
+        for_page: collect also the thumbnails and curves that a page shows.
 
     Raises:
-        ValueError: windows that cannot be.
+        ValueError: window or overlap is not allowed.
         BundleError, VerificationError, ClassBankError: the bundle or the class names cannot be used.
     """
 
@@ -148,10 +148,10 @@ class Detector:
         )
 
     def open_encoder(self) -> None:
-        """Open the visual encoder now, so that what is wrong with it is said once and not for every video.
+        """Open the visual encoder now, so that its errors are reported once and not for every video.
 
         Raises:
-            StaleEdgeError: there is none, or it is not the feature contract's.
+            StaleEdgeError: there is no encoder, or it does not match the feature contract.
         """
         _ = self._reader.opened
 
@@ -159,10 +159,10 @@ class Detector:
         """Find the actions in one input.
 
         Args:
-            progress: told how far a video has been read.
+            progress: called with how far a video has been read.
 
         Raises:
-            StaleEdgeError: it cannot be used; the message names it.
+            StaleEdgeError: the input cannot be used; the message names it.
         """
         try:
             if item.problem:
@@ -235,20 +235,20 @@ def detect_files(
 ) -> DetectionRun:
     """Detect actions in videos, feature files, folders of them, or whole data sets; one bad file does not end the run.
 
-    A `feature_spec.json` beside features, or one folder up, must fit the bundle's feature contract; so must the
+    A `feature_spec.json` beside features, or one folder up, must match the bundle's feature contract; so must the
     encoder that reads videos.
 
     Args:
-        settings: how to detect; a path is a bundle with all else as it is by default.
+        settings: how to detect; a path means that bundle with default settings.
         inputs: videos, feature files, folders of either, or data set folders.
-        output: what the text is; None: JSON.
+        output: format of the text; None: JSON.
         progress: called with (stage, done, total).
 
     Raises:
-        ValueError: a duration that is not > 0, or windows that cannot be.
+        ValueError: a duration is not > 0, or window or overlap is not allowed.
         BundleError, VerificationError, ClassBankError: the bundle, the class names or the encoder cannot be used.
-        FeatureContractError: the encoder is not the bundle's; both values are named.
-        DataError: two inputs have the same name, a folder has nothing to detect in, or no input could be used.
+        FeatureContractError: the encoder does not match the bundle; both values are named.
+        DataError: two inputs have the same name, a folder has no features and no videos, or no input could be used.
     """
     output = OutputSettings() if output is None else output
     if not isinstance(settings, DetectSettings):
@@ -279,13 +279,13 @@ def summarize(
     output: OutputSettings,
     encoded: tuple[str, ...] = (),
 ) -> DetectionRun:
-    """Format what was found in many inputs.
+    """Format the detections of many inputs.
 
     Raises:
-        DataError: there are errors and nothing was found anywhere (the first few are named), or the annotations beside
-            which it is shown cannot be read.
+        DataError: there are errors and no input could be used (the first few errors are named), or the annotations to
+            show cannot be read.
     """
-    lines = tuple(dict.fromkeys(errors))  # what is wrong with a whole folder is said once, not once a video
+    lines = tuple(dict.fromkeys(errors))  # an error of a whole folder is reported once, not per video
     if lines and not found:
         more = f"; and {len(lines) - _MOST_ERRORS} more" if len(lines) > _MOST_ERRORS else ""
         raise DataError("; ".join(lines[:_MOST_ERRORS]) + more)
@@ -323,7 +323,7 @@ def _views(
 
 
 def class_list(text: str) -> tuple[str, ...]:
-    """Read the class names of `--classes`: a file with one a line, or the names themselves, separated by commas.
+    """Read the class names of `--classes`: a file with one name per line, or the names themselves, separated by commas.
 
     Raises:
         DataError: the file cannot be used, or there is no name.

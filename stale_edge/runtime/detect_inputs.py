@@ -1,4 +1,4 @@
-"""What `detect` is given: feature files, folders of them, data sets, videos, and folders of those."""
+"""Inputs of `detect`: feature files, folders of them, data sets, videos, and folders of videos."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,13 +17,13 @@ from stale_edge.segments import find_video
 
 @dataclass(frozen=True)
 class Input:
-    """One video, as a video file or as its features; plain values, so that it can be sent to another process.
+    """One video, as a video file or as its features; plain values that can be sent to another process.
 
-    source: what the user named: the file itself, or the folder it was found in.
-    path, array: where it lies; `array` is that of a file which holds several videos.
+    source: path that the user gave: the file itself, or the folder that contains it.
+    path, array: the file, and the array inside it if the file holds several videos.
     is_video: whether `path` is a video file; otherwise it holds features.
-    duration_s, truth: length in seconds and annotated actions, if its data set says them.
-    problem: why it cannot be used, where that is known already.
+    duration_s, truth: length in seconds and annotated actions, if its data set has them.
+    problem: why it cannot be used, if already known.
     """
 
     video: str
@@ -45,10 +45,10 @@ class Input:
 
 
 def find_inputs(paths: Sequence[Path]) -> tuple[Input, ...]:
-    """List the videos at these places.
+    """List the videos at these paths.
 
-    A file whose name does not end as feature files do is taken for a video. A folder with features gives those; only
-    where it has none, the videos in it.
+    A file without a suffix of feature files counts as a video. A folder gives its features; if it has none, its
+    videos.
 
     Raises:
         DataError: two inputs have the same name, or a folder has neither features nor videos.
@@ -64,7 +64,7 @@ def find_inputs(paths: Sequence[Path]) -> tuple[Input, ...]:
 
 
 def _named(item: Input) -> Input:
-    """Give an input whose name is no text, and could not be written into any result, one that is, and a problem."""
+    """Replace a name that is not valid text, and so cannot be written into a result, and add a problem."""
     try:
         item.video.encode()
     except UnicodeEncodeError:

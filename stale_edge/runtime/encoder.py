@@ -1,4 +1,4 @@
-"""`load_encoder` and the `VisualEncoder`: pictures in, features out, with numpy, Pillow and onnxruntime."""
+"""`load_encoder` and the `VisualEncoder`: pictures to features, with numpy, Pillow and onnxruntime."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def load_encoder(path: Path | str, *, precision: str = "fp32", threads: int = 1)
 
     Raises:
         ValueError: threads < 1.
-        BundleError: no encoder there, or not in this precision (what it has is listed).
+        BundleError: there is no encoder, or not in this precision (those available are listed).
         VerificationError: a file is missing or its bytes changed.
         ModuleNotFoundError: Pillow, which the extra `video` brings, is not installed.
     """
@@ -44,11 +44,11 @@ class VisualEncoder:
     """One opened ONNX file of an encoder folder with its preprocessing; immutable, safe to share between threads.
 
     Args:
-        manifest: what the folder says of itself.
+        manifest: the folder's manifest.
         file: the ONNX file of `precision`.
 
     Raises:
-        BundleError: the file or the preprocessing is not what the manifest says.
+        BundleError: the file or the preprocessing differs from the manifest.
     """
 
     def __init__(self, manifest: EncoderManifest, file: Path, *, precision: str, threads: int = 1) -> None:
@@ -79,11 +79,11 @@ class VisualEncoder:
 
     @property
     def fingerprint(self) -> str:
-        """Says which encoder this is; the same for all its precisions."""
+        """Identifies the encoder; the same for all its precisions."""
         return self.manifest.fingerprint
 
     def feature_spec(self, *, fps: float, stride: int) -> FeatureSpec:
-        """Say what this encoder's features are, at a frame rate and stride."""
+        """Make the feature spec of this encoder at a frame rate and stride."""
         return FeatureSpec(self.fingerprint, self.embed_dim, float(fps), stride)
 
     def preprocess(self, picture: NDArray[np.uint8]) -> FloatArray:
@@ -101,7 +101,7 @@ class VisualEncoder:
             pixels: (N, 3, height, width) float32, N >= 1, from `preprocess`.
 
         Returns:
-            (N, C) float32, as the tower gives them, not normalised.
+            (N, C) float32, the encoder's raw output, not normalised.
 
         Raises:
             ValueError: another shape or type.

@@ -1,4 +1,4 @@
-"""Evaluation of anything that detects: mAP by ActivityNet's rules, with the training-free baseline beside it."""
+"""Evaluation of any detector: mAP by ActivityNet's rules, with the training-free baseline beside it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,13 +22,13 @@ from stale_edge.segments import Detection, find_video
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """How good a localizer is on a data set, and how good one is without any training.
+    """mAP of a localizer on a data set, and of a baseline without training.
 
     result: mAP of the localizer.
-    baseline: mAP of the training-free baseline on the same videos; None where there can be none.
-    baseline_note: which embeddings the baseline compared with, or why there is none.
+    baseline: mAP of the training-free baseline on the same videos; None if it cannot be computed.
+    baseline_note: embeddings that the baseline used, or the reason why there is no baseline.
     predictions: the localizer's detections in ActivityNet's layout.
-    n_videos: videos that were asked for, with those in `missing_features`.
+    n_videos: number of videos requested, including those in `missing_features`.
     missing_features: videos without a feature file; they have no detections, and their actions count as missed.
     unknown_classes: annotated classes that were evaluated but are not in the vocabulary; their AP is 0.
     """
@@ -42,7 +42,7 @@ class EvaluationReport:
     unknown_classes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return what `evaluate` writes: the keys of `score`, and beside them the baseline and what was left out."""
+        """Return the object that `evaluate` writes: the keys of `score`, the baseline, and what was left out."""
         return {
             **self.result.to_json(),
             "baseline": None if self.baseline is None else self.baseline.to_json(),
@@ -70,13 +70,12 @@ def evaluate_localizer(
     Args:
         localizer: a `Localizer`, a PyTorch detector, or anything else with `detect` and `class_bank`.
         data_set: annotations and features.
-        classes: look for these alone and score these alone (closed or open set): names of the localizer's bank, or a
-            bank of the same text encoder; videos that show only other classes are left out, as in the open-set protocol
-            of the paper. None: look for the localizer's whole vocabulary and score every annotated class, also those it
-            does not know.
+        classes: detect and score only these classes (closed or open set): names in the localizer's bank, or a bank of
+            the same text encoder; videos that show only other classes are left out, as in the open-set protocol of the
+            paper. None: detect the localizer's whole vocabulary and score every annotated class, also unknown ones.
         subset: of the annotations.
         tiou_thresholds: each in (0, 1]; ActivityNet's, or `evaluation.THUMOS_THRESHOLDS`.
-        scores: video-level scores for score enhancement, by video; a label that is not looked for is passed over.
+        scores: video-level scores for score enhancement, by video; labels of other classes are ignored.
         window, overlap: as in `Localizer.detect`; None: whole videos.
         progress: called with (stage, done, total) after every video.
 
@@ -149,8 +148,8 @@ def evaluate_bundle(
     Args:
         path: the bundle.
         data: the data set folder.
-        split: class names to look for and to score, one a line; those that the bundle's class bank lacks are read by
-            its text encoder. None: see `evaluate_localizer`.
+        split: file of class names to detect and score, one per line; names that the bundle's class bank lacks are
+            encoded by its text encoder. None: see `evaluate_localizer`.
         scores: video-level scores for score enhancement; None: none are used.
         subset: of the annotations.
         tiou_thresholds: each in (0, 1]; ActivityNet's, or `evaluation.THUMOS_THRESHOLDS`.
@@ -159,7 +158,7 @@ def evaluate_bundle(
         progress: called with (stage, done, total).
 
     Raises:
-        StaleEdgeError: the bundle or the data set cannot be read, or they do not fit each other.
+        StaleEdgeError: the bundle or the data set cannot be read, or they do not match.
     """
     localizer = load_bundle(path, runtime=runtime, precision=precision, threads=threads)
     data_set = open_data_set(data)
@@ -178,7 +177,7 @@ def evaluate_bundle(
 
 
 def _videos(data_set: DataSet, subset: str, classes: Sequence[str] | None) -> tuple[str, ...]:
-    """List the videos to evaluate: all of the subset but those that show only classes nobody asks for."""
+    """List the videos to evaluate: all of the subset, except those that show only classes not requested."""
     try:
         videos = data_set.videos(subset)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""`load_bundle` and the `Localizer`: features in, class logits and masks or detections out."""
+"""`load_bundle` and the `Localizer`: features to class logits and masks, or to detections."""
 
 import threading
 import warnings
@@ -32,7 +32,7 @@ _FP16_NOTE = "fp16 is slower than fp32 on a CPU; it is for size and for GPUs"
 
 
 class PrecisionWarning(UserWarning):
-    """A precision was asked for where it does not pay."""
+    """The requested precision brings no gain on this device."""
 
 
 def load_bundle(
@@ -43,19 +43,19 @@ def load_bundle(
     Args:
         path: the bundle's folder.
         runtime: `onnxruntime`; `openvino`, which needs openvino and runs the same files; `torchscript` or
-            `torch-export`, which need torch; `auto`, what `stale-edge bench --recommend` chose for this bundle on this
-            machine, runtime and precision, by the length of the video.
-        precision: `fp32`, `fp16`, `int8` or `int8-static`, as far as the bundle has it; with OpenVINO also `bf16`, the
-            fp32 file in bf16, and `int8-bf16`, static int8 with all else in bf16. With `auto` it is chosen, so only the
+            `torch-export`, which need torch; `auto`, the runtime and precision that `stale-edge bench --recommend`
+            chose for this bundle on this machine, by the length of the video.
+        precision: `fp32`, `fp16`, `int8` or `int8-static`, if the bundle has it; with OpenVINO also `bf16`, the fp32
+            file in bf16, and `int8-bf16`, static int8 with all else in bf16. With `auto` it is chosen, so only the
             default is allowed.
-        threads: CPU threads, >= 1; one by default, so that nothing burns all cores unasked.
+        threads: CPU threads, >= 1; one by default, so as not to load all cores.
 
     Returns:
         A localizer that many threads may share.
 
     Raises:
         ValueError: threads < 1, or a precision beside `auto`.
-        BundleError: no bundle, no such runtime or precision in it (what it has is listed), or nothing recommended here.
+        BundleError: no bundle, no such runtime or precision in it (those in it are listed), or no recommendation here.
         VerificationError: a file is missing or its bytes changed.
         MissingExtraError: the runtime is not installed.
 
@@ -81,7 +81,7 @@ def _load(path: Path, runtime: str, precision: str, threads: int) -> "Localizer"
     checked = [file]
 
     def open_detector(outputs: Sequence[str] | None, classes: FloatArray | None) -> Backend:
-        # When it is opened again, later, another generation of the bundle may stand there.
+        # The bundle at this path may have been replaced when the file is opened again later.
         path = checked.pop() if checked else bundle.checked_path(entry)
         return open_backend(
             path,
@@ -106,18 +106,17 @@ def _load(path: Path, runtime: str, precision: str, threads: int) -> "Localizer"
 class Localizer(BaseLocalizer):
     """A bundle's detector with its class bank, contract and decoder; immutable, safe to share between threads.
 
-    The file is opened for what `detect` reads, with the bundle's own classes; the first call of `forward` opens it once
-    more for all its outputs, and the first `detect` with other classes once more for any.
+    The file is opened for the outputs that `detect` reads, with the bundle's own classes; the first call of `forward`
+    opens it again for all outputs, and the first `detect` with other classes opens it again for any classes.
 
     Args:
-        bundle, entry: the bundle, and which of its detectors.
-        open_detector: opens that file for some of its outputs, None for all, and for class embeddings (K, D), None for
-            any.
-        decoded: what `detect` opens it for (`decoded_outputs`).
-        runtime, precision: what runs it, and in which precision.
+        bundle, entry: the bundle, and one of its detectors.
+        open_detector: opens that file for some of its outputs (None: all) and for class embeddings (K, D) (None: any).
+        decoded: outputs that `detect` opens it for (`decoded_outputs`).
+        runtime, precision: names of the runtime and the precision.
 
     Raises:
-        BundleError: the detector file does not take or give what the manifest says.
+        BundleError: the inputs or outputs of the detector file differ from the manifest.
     """
 
     def __init__(
@@ -143,7 +142,7 @@ class Localizer(BaseLocalizer):
         self._opening = threading.Lock()
 
     def _opened(self, names: Sequence[str] | None, class_embeddings: FloatArray | None = None) -> Backend:
-        """Open the file for some of its outputs, and hold it to the manifest."""
+        """Open the file for some of its outputs, and check it against the manifest."""
         bundle, entry = self._bundle, self._entry
         backend = self._open_detector(names, class_embeddings)
         taken = [
@@ -155,7 +154,7 @@ class Localizer(BaseLocalizer):
         known = class_embeddings is not None
         problems = _signature_problems("input", taken, backend.inputs, known_classes=known)
         found = backend.outputs
-        if found is not None and names is not None:  # values inside the graph are promised to nobody
+        if found is not None and names is not None:  # values inside the graph are not in the manifest
             outputs = {spec.name for spec in entry.outputs}
             found = tuple(spec for spec in found if spec.name in outputs)
         problems += _signature_problems("output", promised, found, known_classes=known)
@@ -182,22 +181,22 @@ class Localizer(BaseLocalizer):
 
     @property
     def manifest(self) -> Manifest:
-        """Everything the bundle says of itself."""
+        """The manifest of the bundle."""
         return self._bundle.manifest
 
     @property
     def precision(self) -> str:
-        """In which it is run: `fp32`, `fp16`, `bf16` or `int8`."""
+        """Precision of the computation: `fp32`, `fp16`, `bf16` or `int8`."""
         return self._precision
 
     @property
     def runtime(self) -> str:
-        """What runs it: `onnxruntime`, `openvino`, `torchscript` or `torch-export`; `auto`."""
+        """Name of the runtime: `onnxruntime`, `openvino`, `torchscript` or `torch-export`; `auto`."""
         return self._runtime
 
     @property
     def note(self) -> str:
-        """What the exporter says of this file, for example that it is slower on a CPU; may be empty."""
+        """The exporter's note on this file, for example that it is slower on a CPU; may be empty."""
         return self._entry.note
 
     def _run(self, features: FloatArray, class_embeddings: FloatArray) -> dict[str, FloatArray]:
@@ -228,12 +227,12 @@ class Localizer(BaseLocalizer):
 
 
 class RecommendedLocalizer(BaseLocalizer):
-    """Runs every video with what was recommended for its length; a detector is opened when it is first needed.
+    """Runs every video with the choice recommended for its length; a detector is opened when first needed.
 
     Args:
-        recommendation: what is chosen for which length.
-        open_choice: opens the localizer of a (runtime, precision). That of the first choice is opened at once; it says
-            what they all are: one class bank, contract and decoder.
+        recommendation: the choice for each length.
+        open_choice: opens the localizer of a (runtime, precision). The first choice is opened at once; all
+            choices share its class bank, contract and decoder.
     """
 
     runtime = AUTO
@@ -268,11 +267,11 @@ class RecommendedLocalizer(BaseLocalizer):
 
     @property
     def note(self) -> str:
-        """What the exporter says of the first choice's file; may be empty."""
+        """The exporter's note on the first choice's file; may be empty."""
         return self._first.note
 
     def chosen(self, n_snippets: int) -> Localizer:
-        """Give the localizer that runs a video of so many snippets, as the detector sees them."""
+        """Return the localizer for a video of `n_snippets` snippets, counted after resampling."""
         pair = self._recommendation.choose(n_snippets)
         with self._choosing:
             if pair not in self._choices:
@@ -308,7 +307,7 @@ def _signature_problems(
 ) -> list[str]:
     """Compare the manifest's inputs or outputs with the file's: names, types, axes, and every fixed size.
 
-    Opened for classes that are known, a file may say how many there are where the manifest says K or K+1.
+    A file opened for fixed classes may state their number where the manifest has K or K+1.
     """
     if found is None:
         return []

@@ -12,7 +12,7 @@ def open_session(model: Path | bytes, *, threads: int, name: str | None = None) 
     Args:
         model: a file, or its bytes.
         threads: CPU threads inside an operator, >= 1.
-        name: what an error calls the model; None: the file.
+        name: name of the model in errors; None: the file.
 
     Raises:
         BundleError: ONNX Runtime cannot load it.
@@ -25,7 +25,7 @@ def open_session(model: Path | bytes, *, threads: int, name: str | None = None) 
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 3
-    # A device that waits for the next video must not burn a core while waiting.
+    # A device that waits for the next video must not keep a core busy.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     source = model if isinstance(model, bytes) else str(model)

@@ -24,7 +24,7 @@ class OnnxRuntimeBackend:
         outputs: Sequence[str] | None,
         class_embeddings: FloatArray | None,
     ) -> None:
-        del precision  # the file is in it
+        del precision  # the file already has this precision
         model = reduced_model(path, outputs=outputs, class_embeddings=class_embeddings, threads=threads)
         self._session = open_session(model, threads=threads, name=str(path))
         self.inputs: tuple[TensorSpec, ...] | None = _specs(self._session.get_inputs())

@@ -1,9 +1,9 @@
 """OpenVINO on the CPU, for ONNX files. openvino is imported when the first file is opened.
 
-Its default precision on processors with bf16 instructions is bf16, which moves masks by 1e-3 and so flips the gate:
-the precision is always given. In `int8-bf16`, what static int8 leaves in float32 is computed in bf16. Files in dynamic
-int8 are not run: they were slower than fp32, and with the paper's architecture OpenVINO 2026.4 answered wrongly (7,289
-of 24,000 snippets flipped, where ONNX Runtime flips 40).
+Its default precision on processors with bf16 instructions is bf16, which changes masks by 1e-3 and so flips the gate;
+therefore the precision is always set. In `int8-bf16`, the parts that static int8 leaves in float32 run in bf16. Files
+in dynamic int8 are not run: they were slower than fp32, and with the paper's architecture OpenVINO 2026.4 gave wrong
+results (7,289 of 24,000 snippets flipped, where ONNX Runtime flips 40).
 """
 
 import importlib
@@ -26,7 +26,7 @@ _DTYPES = {"f32": "float32", "f16": "float16", "f64": "float64"}
 
 
 class OpenVinoBackend:
-    """One compiled model with a request for every thread that calls it."""
+    """One compiled model, with one request per calling thread."""
 
     def __init__(
         self,
@@ -68,23 +68,23 @@ class OpenVinoBackend:
 
 
 def cpu_settings(precision: str, threads: int) -> dict[str, Any]:
-    """Say how OpenVINO's CPU plugin compiles a model: one stream, in one of the backend's precisions."""
+    """Make the settings of OpenVINO's CPU plugin: one stream, in one of the backend's precisions."""
     return {
         "INFERENCE_PRECISION_HINT": _HINTS[PRECISIONS[precision].rest],
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
         "PERFORMANCE_HINT": "LATENCY",
-        # Else the caller is bound to the first CPUs during each call, in every process to the same ones.
+        # Else every process binds its caller to the same first CPUs during each call.
         "ENABLE_CPU_PINNING": False,
     }
 
 
 @cache
 def openvino_core() -> Any:
-    """Make OpenVINO's entry point, once in a process and never released.
+    """Create OpenVINO's core object once per process, and never release it.
 
-    OpenVINO 2026.4's CPU plugin gives the thread that made it a stack for signal handlers. Released by another thread,
-    or before another one that was made later, it leaves that stack unmapped: the next Ctrl-C is a segmentation fault.
+    OpenVINO 2026.4's CPU plugin gives the thread that created it a stack for signal handlers. If the core is released
+    by another thread, or before a core created later, that stack is unmapped: the next Ctrl-C is a segmentation fault.
     """
     return importlib.import_module("openvino").Core()
 

@@ -1,8 +1,8 @@
-"""What `stale-edge bench --recommend` chose for a bundle on this machine; it lies in the user's cache.
+"""The choice of `stale-edge bench --recommend` for a bundle on this machine, kept in the user's cache.
 
-Not in the bundle: a bundle is sealed, and goes to machines of other kinds. The file's name says which bundle (its
-manifest), which machine (processor, instruction sets, versions of the runtimes) and how many threads, so that a choice
-made for anything else is not found.
+It is not in the bundle: a bundle is sealed, and is copied to other machines. The file's name depends on the bundle (its
+manifest), the machine (processor, instruction sets, versions of the runtimes) and the number of threads, so that a
+choice made for others is not found.
 """
 
 import functools
@@ -23,16 +23,16 @@ from stale_edge.paths import MOST_TEXT_BYTES, read_regular
 from stale_edge.version import installed_versions
 
 AUTO = "auto"
-"""The runtime that stands for what was recommended."""
+"""Name of the runtime that means the recommended one."""
 FORMAT = "stale-edge-recommendation/1"
 _PACKAGES = ("stale-edge", "onnxruntime", "openvino", "torch")
 _PROCESSOR = ("model name", "flags", "Features", "CPU implementer", "CPU part")
-"""Lines of /proc/cpuinfo that say which processor it is."""
+"""Lines of /proc/cpuinfo that identify the processor."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What runs videos of about one length fastest, among what decides well enough."""
+    """The fastest runtime and precision for videos of about one length, among those that are accurate enough."""
 
     length: int
     """T in snippets, as measured."""
@@ -47,19 +47,19 @@ class Choice:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """One choice a measured length, at least one; shortest first."""
+    """One choice per measured length, at least one; shortest first."""
 
     choices: tuple[Choice, ...]
 
     def choose(self, n_snippets: int) -> tuple[str, str]:
-        """Give runtime and precision for a video of `n_snippets` >= 1: those of the nearest length by ratio."""
+        """Return runtime and precision for a video of `n_snippets` >= 1: those of the nearest length by ratio."""
         return min(self.choices, key=lambda c: max(c.length, n_snippets) / min(c.length, n_snippets)).pair
 
 
 def recommendation_path(bundle: Bundle, *, threads: int) -> Path:
     """Name the file of the choice for a bundle on this machine, under $XDG_CACHE_HOME or ~/.cache."""
     home = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG specification: a relative path there is to be ignored.
+    # The XDG specification says that a relative path in this variable is ignored.
     cache = Path(home) if Path(home).is_absolute() else Path.home() / ".cache"
     manifest = sha256_of(bundle.path / MANIFEST_NAME)[:16]
     return cache / "stale-edge" / "recommendations" / f"{manifest}-{machine_fingerprint()}-{threads}.json"
@@ -68,13 +68,13 @@ def recommendation_path(bundle: Bundle, *, threads: int) -> Path:
 def write_recommendation(
     bundle: Bundle, recommendation: Recommendation, *, threads: int, reasons: Mapping[str, Any]
 ) -> Path:
-    """Keep a choice where `load_bundle(runtime="auto")` finds it; an older one is replaced.
+    """Write a choice where `load_bundle(runtime="auto")` finds it; an older one is replaced.
 
     Args:
-        bundle: what it was made for.
+        bundle: the bundle that was measured.
         recommendation: the choice.
-        threads: CPU threads that were measured.
-        reasons: JSON values that say why, for people.
+        threads: CPU threads of the measurement.
+        reasons: JSON values with the reasons, for people.
 
     Returns:
         the file.
@@ -99,7 +99,7 @@ def read_recommendation(bundle: Bundle, *, threads: int) -> Recommendation:
     """Read the choice for a bundle on this machine.
 
     Raises:
-        BundleError: there is none for this bundle, machine and number of threads, or the file is damaged.
+        BundleError: there is no choice for this bundle, machine and number of threads, or the file is damaged.
     """
     path = recommendation_path(bundle, threads=threads)
     again = f"stale-edge bench {bundle.path} --device cpu --threads {threads} --recommend --data DIR"
@@ -122,7 +122,7 @@ def read_recommendation(bundle: Bundle, *, threads: int) -> Recommendation:
 
 @functools.cache
 def machine_fingerprint() -> str:
-    """Name what a choice depends on besides the bundle: processor, instruction sets, versions of the runtimes."""
+    """Describe what a choice depends on besides the bundle: processor, instruction sets, versions of the runtimes."""
     info, versions = cpuinfo(), installed_versions(_PACKAGES)
     facts = [platform.system(), platform.machine(), platform.processor()]
     facts += [f"{name}: {info[name]}" for name in _PROCESSOR if name in info]

@@ -1,4 +1,4 @@
-"""An ONNX detector as this package runs it: only what is read, and for one vocabulary where that saves products."""
+"""Reduce an ONNX detector to the outputs that are read, and to one vocabulary if that saves products."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,16 +13,16 @@ from stale_edge.segments import FloatArray
 def reduced_model(
     path: Path, *, outputs: Sequence[str] | None, class_embeddings: FloatArray | None, threads: int
 ) -> Path | bytes:
-    """Cut a detector to some of its outputs, and compute what depends on its classes alone now, once.
+    """Reduce a detector to some of its outputs, and compute the parts that depend only on the classes once, now.
 
     Args:
         path: an ONNX detector.
         outputs: outputs of the graph or values inside it; None: the file as it is.
-        class_embeddings: (K, D) float32 that every call will be given; None: they may differ from call to call.
-        threads: CPU threads for what is computed now.
+        class_embeddings: (K, D) float32 of every later call; None: they may differ from call to call.
+        threads: CPU threads for this computation.
 
     Returns:
-        The file, or the bytes of a model. It takes no `class_embeddings` any more if nothing is left that reads them.
+        The file, or the bytes of a model. The model has no input `class_embeddings` if nothing reads it any more.
 
     Raises:
         BundleError: the file is no ONNX model, is cut short, or has no such output.

@@ -1,30 +1,30 @@
-"""What overlapping windows find, joined window by window into the detections of one video, as they come.
+"""Join the candidates of overlapping windows, one window after the other, into the detections of one video.
 
 Two windows that follow each other share a *zone*, and in its middle lies their *seam*. Left of it the earlier window
-knows better, since more of what follows is in it; right of it the later one. From this follow four rules:
+is more reliable, as it contains more of the context; right of it the later one is. Four rules follow:
 
 - Two segments of one label are the same action when, cut to the zone, their tIoU is at least `SAME_ACTION`. Outside
-  the zone each window saw what the other could not, so nothing outside speaks against it: an action that one window
-  cuts and the next one has whole, or that both cut, is joined. Matching is one to one, best scores first.
-- Of one action seen twice, a boundary is taken from the window that owns the place where it lies: the start from the
+  the zone only one window has data, so nothing outside is compared: an action that one window cuts and the next one
+  contains completely, or that both cut, is joined. Matching is one to one, best scores first.
+- If both windows found one action, each boundary is taken from the window that owns its place: the start from the
   earlier window and the end from the later one when the action crosses the seam; both from one window when it does not.
-  It scores as its owner says, and as the better of both when it crosses.
-- What only one of the two windows saw counts where that window owns the middle of it, and is dropped elsewhere.
-- What ends before the zone of the next window begins cannot change any more and is final. The last window may begin
-  before that; of what is final it is not asked again.
+  Its score is that of its owner, or the higher of both when it crosses.
+- A segment that only one of the two windows found is kept if that window owns its middle, and dropped otherwise.
+- A segment that ends before the zone of the next window begins cannot change any more and is final. The last window
+  may begin before that; it does not change final segments.
 
 Under the policies paper and runs these rules join *proposals*, and soft-NMS runs on the joined ones, window by window:
-what becomes final is decayed by all that is known then. What may still change keeps its raw score. A final segment goes
-on decaying what it overlaps, as a pick of soft-NMS does, for as long as there can be such. So soft-NMS comes out as
-over the whole video, except where a chain of segments that overlap each other is longer than the overlap of two
-windows: then a segment may have become final before all that would decay those that decay it was known.
+a segment that becomes final is decayed by all segments known then. A segment that may still change keeps its raw score.
+A final segment still decays candidates that overlap it, like a pick of soft-NMS, as long as such candidates can come.
+So the result equals soft-NMS over the whole video, except if a chain of overlapping segments is longer than the overlap
+of two windows: then a segment may become final before all segments are known that change its decay indirectly.
 
 Under the release and points policies the rules join *detections*: their soft-NMS is that of public code (the release's
-can raise scores and knows no classes, that of points votes), so each window runs it by itself and there is none across
-a seam.
+can raise scores and ignores classes, that of points averages boundaries by voting), so each window runs its own, and
+there is none across a seam.
 
-The rules look only at the window that comes and the one before, which is what lets a live stream end with the same
-segments as a pass over the whole file.
+The rules use only the new window and the one before. Therefore a live stream ends with the same segments as a pass over
+the whole file.
 """
 
 import numpy as np
@@ -39,21 +39,21 @@ SAME_ACTION = 0.5
 """Smallest tIoU inside the zone at which two segments are one action."""
 
 MOST_SETTLED = 1000
-"""Final segments that may go on decaying others, at most; of more, those are kept that overlap them most.
+"""Largest number of final segments that still decay others; of more, those with the most overlap are kept.
 
-Reached only where an action that goes on through ten windows and more overlaps that many others of its class.
+Reached only if an action of ten or more windows overlaps that many others of its class.
 """
 
 
 class SeamMerger:
     """Joins the candidates of windows that come in time order: proposals or detections, as the policy says.
 
-    All times are of the whole video, in a unit that stays the same. However long the video is, it holds what reaches
-    into the zone of the next window (raw), and of what is final that which may still decay others; nothing else.
+    All times are of the whole video, in one unit. Whatever the length of the video, it holds only the raw segments that
+    reach into the zone of the next window, and the final segments that may still decay others.
 
     Args:
-        config: the policy, and where proposals are joined its soft-NMS, `min_score` (of decayed scores) and
-            `max_detections`: of all that a window knows, final or not, only so many best ones count.
+        config: the policy, and if proposals are joined its soft-NMS, `min_score` (of decayed scores) and
+            `max_detections`: largest number of segments kept per window, final or not, best first.
     """
 
     def __init__(self, config: DecodeSettings) -> None:
@@ -67,7 +67,7 @@ class SeamMerger:
 
     @property
     def pending(self) -> DecodedArrays:
-        """What is known so far and may still change, best first, with the scores that it has as things stand."""
+        """Segments found so far that may still change, best first, with their current scores."""
         return self._seen(self._pending, told=self._told)[1]
 
     def add(
@@ -76,14 +76,14 @@ class SeamMerger:
         """Take the candidates of the next window.
 
         Args:
-            found: of this window.
+            found: candidates of this window.
             start, end: the window; windows come by rising start.
-            seam: where the next window begins to know better than this one.
-            next_start: where the next window starts, unless it is the last one, which ends with the video; None: this
-                is the last one. Then nothing is final before `finish`.
+            seam: time from which the next window is more reliable than this one.
+            next_start: start of the next window, unless that is the last one, which ends with the video; None: this is
+                the last one. Then nothing is final before `finish`.
 
         Returns:
-            What is final now, best first: of all that ends by `next_start`.
+            The segments that are final now, best first; they end by `next_start`.
         """
         joined = self._joined(found, start)
         self._end, self._seam = end, seam
@@ -100,11 +100,11 @@ class SeamMerger:
         return final
 
     def preview(self, found: DecodedArrays, *, start: float) -> DecodedArrays:
-        """Say what would be pending if the video ended with a window from `start` on, best first; nothing is kept."""
+        """Return the pending segments if the video ended with a window from `start` on, best first; keep nothing."""
         return self._seen(self._joined(found, start))[1]
 
     def finish(self) -> DecodedArrays:
-        """Give what is pending as final, best first; the merger is empty afterwards."""
+        """Return the pending segments as final, best first; the merger is empty afterwards."""
         last = self.pending
         self._pending = self._settled = NOTHING
         return last
@@ -114,7 +114,7 @@ class SeamMerger:
         return decoder_of(self._config).joins_candidates
 
     def _joined(self, found: DecodedArrays, start: float) -> DecodedArrays:
-        """Join what is pending with the candidates of a window from `start` on."""
+        """Join the pending segments with the candidates of a window from `start` on."""
         return joined_at_seam(
             self._pending,
             found,
@@ -127,9 +127,9 @@ class SeamMerger:
     def _seen(
         self, candidates: DecodedArrays, *, told: NDArray[np.float64] = NOTHING.scores
     ) -> tuple[IntArray, DecodedArrays]:
-        """Rank candidates, decayed where the policy says so.
+        """Rank candidates, decayed if the policy says so.
 
-        `told`: falling scores of what the same window has given already, which counts for `max_detections`.
+        `told`: falling scores of the segments that this window has already returned; they count for `max_detections`.
         """
         if not self._suppresses:
             order = np.argsort(-candidates.scores, kind="stable")
@@ -140,7 +140,7 @@ class SeamMerger:
         return rows[counts], rows_of(seen, counts)
 
     def _still_decaying(self, settled: DecodedArrays, start: float) -> DecodedArrays:
-        """Leave out what no candidate to come can overlap: none begins before the last window or what is pending."""
+        """Drop segments that end before `start` and before all pending ones of their label: nothing later overlaps."""
         pending = self._pending
         n_labels = 1 + max(pending.labels.max(initial=-1), settled.labels.max(initial=-1))
         earliest = np.full(n_labels, start)

@@ -1,4 +1,4 @@
-"""Detection while the video is still coming: snippets go in one by one, segments come out as soon as they are final."""
+"""Detection in a stream: snippets go in one by one, segments come out as soon as they are final."""
 
 import math
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 class StreamingLocalizer:
-    """Finds actions in a stream of snippets; every segment is reported as final once, none changes afterwards.
+    """Finds actions in a stream of snippets; every segment is reported once, when final, and never changes.
 
     Windows lie as in `Localizer.detect(window=, overlap=)` and are joined alike, so after `finish` the final segments
-    are those of that call on the whole file. A network that takes its video's mean out of the features takes that of
-    each window, and in `tentative` that of the snippets that there are. The network runs once a window; `tentative`
-    runs it once more. Memory is one window of features, what was found in the last overlap, and final segments that
-    overlap it and so go on lowering scores there (soft-NMS, paper policy), however long the stream is.
+    are those of that call on the whole file. A network that subtracts the mean of the video's features subtracts the
+    mean of each window, and in `tentative` the mean of the snippets so far. The network runs once per window;
+    `tentative` runs it once more. Memory holds one window of features, the candidates in the last overlap, and final
+    segments that overlap it and so still lower scores there (soft-NMS, paper policy), however long the stream is.
 
         stream = StreamingLocalizer(load_bundle("bundle"), window=100)
         for snippet in snippets:              # (C,) float32
@@ -35,14 +35,14 @@ class StreamingLocalizer:
             print("final", detection)
 
     Args:
-        localizer: looks at one window.
+        localizer: runs on one window.
         window, overlap: in snippets, see `WindowPlan`.
-        snippet_s: seconds a snippet stands for, finite, > 0; None: stride / fps of the feature contract.
+        snippet_s: seconds per snippet, finite, > 0; None: stride / fps of the feature contract.
         class_bank: as in `Localizer.detect`.
-        watch: counts the seconds of network and post-processing; None: nobody asks.
+        watch: counts the seconds of network and post-processing; None: they are not measured.
 
     Raises:
-        ValueError: window or overlap cannot be, or nobody says how long a snippet is.
+        ValueError: window or overlap is not allowed, or the length of a snippet is unknown.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class StreamingLocalizer:
         self.plan = WindowPlan.of(window, overlap)
         self.snippet_s = float(seconds)
         self.n_snippets = 0
-        """Snippets taken so far."""
+        """Number of snippets taken so far."""
         self._windows = WindowedPass(localizer, self.plan, snippet_s=self.snippet_s, class_bank=class_bank, watch=watch)
         self._n_windows = 0
         self._ended = False
@@ -73,12 +73,12 @@ class StreamingLocalizer:
 
     @property
     def delay_s(self) -> float:
-        """A segment is final at most this many seconds of video after its end: the length of a window."""
+        """Longest delay from a segment's end until it is final, in seconds of video: the length of a window."""
         return self.plan.window * self.snippet_s
 
     @property
     def time_s(self) -> float:
-        """How much video has been taken, in seconds."""
+        """Length of the video taken so far, in seconds."""
         return self.n_snippets * self.snippet_s
 
     def push(self, features: Any) -> list[Detection]:
@@ -119,7 +119,7 @@ class StreamingLocalizer:
     def tentative(self) -> list[Detection]:
         """Return the segments that would become final if the stream ended here, best first; they may still change.
 
-        The network looks at the last window for this. Asking again before the next snippet costs nothing.
+        This runs the network on the last window. A second call before the next snippet costs nothing.
         """
         if self._tentative is None or self._tentative[0] != self.n_snippets:
             window = self._open_window()
@@ -129,7 +129,7 @@ class StreamingLocalizer:
         return list(self._tentative[1])
 
     def finish(self) -> list[Detection]:
-        """End the stream: return the segments that were not final yet, best first. It takes no snippet afterwards."""
+        """End the stream: return the segments that were not final yet, best first. It accepts no snippet afterwards."""
         window = None if self._ended else self._open_window()
         self._ended = True
         self._tentative = (self.n_snippets, [])
@@ -137,7 +137,7 @@ class StreamingLocalizer:
         return sorted(last + self._windows.finish(), key=lambda d: -d.score)
 
     def _open_window(self) -> Window | None:
-        """Return the window that would end the stream here; None: a regular one has, or there is no snippet."""
+        """Return the window that would end the stream here; None: a regular window ends here, or no snippet came."""
         seen = self.plan.regular(self._n_windows - 1).end if self._n_windows else 0
         return None if seen == self.n_snippets else self.plan.last(self.n_snippets)
 

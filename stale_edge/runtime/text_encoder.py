@@ -1,4 +1,4 @@
-"""New classes from a bundle's own text encoder: class names to class embeddings, without torch."""
+"""Class names to class embeddings with a bundle's own text encoder, without torch."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +25,7 @@ def load_text_encoder(path: Path | str, *, threads: int = 1) -> "BundleTextEncod
         threads: CPU threads, >= 1.
 
     Raises:
-        BundleError: no bundle, a bundle without a text encoder, or one whose class bank another encoder made.
+        BundleError: no bundle, a bundle without a text encoder, or a class bank made by another encoder.
         VerificationError: a file is missing or its bytes changed.
         MissingExtraError: the `tokenizers` package is not installed.
     """
@@ -57,7 +57,7 @@ def choose_classes(path: Path | str, bank: ClassBank, names: Sequence[str]) -> t
         The bank of these classes, in their order, and the names that had to be encoded.
 
     Raises:
-        ClassBankError: (a ValueError) a name is not in the bank and the bundle has no text encoder, or one that cannot
+        ClassBankError: (a ValueError) a name is not in the bank, and the bundle has no text encoder or one that cannot
                 read it.
         StaleEdgeError: as in `load_text_encoder`, where a name has to be encoded.
     """
@@ -76,7 +76,7 @@ class BundleTextEncoder:
         threads: CPU threads, >= 1.
 
     Raises:
-        BundleError: a file is not what the contract says.
+        BundleError: a file does not follow the contract.
         MissingExtraError: the `tokenizers` package is not installed.
     """
 

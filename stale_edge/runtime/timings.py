@@ -1,4 +1,4 @@
-"""Where the time went on the way from a video to its segments, stage by stage."""
+"""Seconds spent in each stage from a video to its segments."""
 
 import time
 from collections.abc import Iterator
@@ -11,10 +11,10 @@ from stale_edge.segments import Detection, FloatArray
 
 @dataclass
 class StageTimings:
-    """Seconds by stage, and of how much video.
+    """Seconds by stage, and the length of the video.
 
     decode_s: reading the video and turning pictures into RGB. encoder_s: preparing pictures and the visual encoder;
-    both are 0 for features. detector_s: the detector's network. postprocess_s: all else that makes segments of it.
+    both are 0 for features. detector_s: the detector's network. postprocess_s: all later steps up to segments.
     """
 
     video_s: float = 0.0
@@ -27,7 +27,7 @@ class StageTimings:
 
     @property
     def total_s(self) -> float:
-        """All stages together."""
+        """Sum of all stages, in seconds."""
         return sum(self.seconds(stage) for stage in self.STAGES)
 
     def seconds(self, stage: str) -> float:
@@ -35,11 +35,11 @@ class StageTimings:
         return float(getattr(self, f"{stage}_s"))
 
     def times_real_time(self, seconds: float) -> float | None:
-        """How many seconds of video a second of work does: 10 is ten times faster than playing; None: no work."""
+        """Seconds of video per second of work: 10 is ten times faster than real time; None: no work."""
         return self.video_s / seconds if seconds > 0 else None
 
     def add(self, other: "StageTimings") -> None:
-        """Add another video's."""
+        """Add the timings of another video."""
         self.video_s += other.video_s
         for stage in self.STAGES:
             setattr(self, f"{stage}_s", self.seconds(stage) + other.seconds(stage))
@@ -56,7 +56,7 @@ class StageTimings:
 
 @dataclass
 class Watch:
-    """Seconds of the network and of post-processing, and what the network was sure of when that is kept.
+    """Seconds of the network and of post-processing, and optionally the class scores of the network.
 
     Not safe to share between threads: one belongs to one call, or to one pass over windows.
     """
@@ -67,24 +67,24 @@ class Watch:
 
     @contextmanager
     def network(self) -> Iterator[None]:
-        """Count what is enclosed as the network's."""
+        """Count the time inside the block as the network's."""
         start = time.perf_counter()
         yield
         self.timings.detector_s += time.perf_counter() - start
 
     @contextmanager
     def postprocessing(self) -> Iterator[None]:
-        """Count what is enclosed as post-processing, but for the network's seconds."""
+        """Count the time inside the block as post-processing, without the network's seconds."""
         before, start = self.timings.detector_s, time.perf_counter()
         yield
         self.timings.postprocess_s += time.perf_counter() - start - (self.timings.detector_s - before)
 
 
 class Measured(NamedTuple):
-    """Detections, and what they took.
+    """Detections, and the time they took.
 
     timings: of network and post-processing.
-    class_scores: how sure the network was of each class, (K, T) for each of its calls; None: not asked for.
+    class_scores: scores of the classes, (K, T) for each call of the network; None: not requested.
     """
 
     detections: list[Detection]

@@ -7,7 +7,7 @@ from stale_edge.runtime.torchscript_backend import TorchScriptBackend
 
 
 class TorchExportBackend(TorchScriptBackend):
-    """The program's module takes and returns what a TorchScript detector does."""
+    """A backend whose module has the inputs and outputs of a TorchScript detector."""
 
     RUNTIME = "torch-export"
 

@@ -18,7 +18,7 @@ class TorchScriptBackend:
 
     RUNTIME = "torchscript"
     names: tuple[str, ...] = ("class_logits", "masks", "foreground")
-    """Of the tuple's elements, which the file itself does not name; STALE's unless somebody says otherwise."""
+    """Names of the tuple's elements, which the file does not contain; STALE's by default."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class TorchScriptBackend:
         outputs: Sequence[str] | None,
         class_embeddings: FloatArray | None,
     ) -> None:
-        del precision, outputs, class_embeddings  # the file is in its precision; a recorded module computes all of it
+        del precision, outputs, class_embeddings  # the file has its precision; a recorded module computes all outputs
         try:
             torch: Any = importlib.import_module("torch")
         except ImportError as error:

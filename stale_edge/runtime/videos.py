@@ -1,4 +1,4 @@
-"""Actions in a video as it is: decode, encode, detect, in constant memory where there are windows."""
+"""Detect actions in a video file: decode, encode, detect; in constant memory with windows."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 
 class VideoFindings(NamedTuple):
-    """What was found in a video.
+    """Detections in a video.
 
     detections: best first.
     n_snippets: T.
     span_s: seconds that its snippets cover; segments lie in [0, span_s].
-    notes: what could not be read of it, one sentence each.
-    timings: of reading, encoder, network and post-processing.
-    thumbnails: small pictures of it, by rising time; none unless asked for.
-    class_scores: as in `runtime.timings.Measured`; None unless asked for.
+    notes: parts that could not be read, one sentence each.
+    timings: seconds of reading, encoder, network and post-processing.
+    thumbnails: small pictures of it, by rising time; empty unless requested.
+    class_scores: as in `runtime.timings.Measured`; None unless requested.
     """
 
     detections: list[Detection]
@@ -45,7 +45,7 @@ class VideoFindings(NamedTuple):
 
 @dataclass(frozen=True)
 class VideoReader:
-    """Reads videos as a bundle's feature contract demands; the encoder is opened when the first one comes.
+    """Reads videos by a bundle's feature contract; the encoder is opened for the first video.
 
     encoder: an encoder folder; None: the one in the bundle.
     precision, threads: as in `load_encoder`.
@@ -59,11 +59,11 @@ class VideoReader:
 
     @cached_property
     def opened(self) -> VisualEncoder:
-        """The encoder, held to the contract.
+        """The encoder, checked against the contract.
 
         Raises:
-            BundleError: there is none, neither given nor in the bundle, or not in this precision.
-            FeatureContractError: it is not the contract's, and both values are named.
+            BundleError: no encoder is given or in the bundle, or not in this precision.
+            FeatureContractError: it does not match the contract; both values are named.
             DataError: the contract does not say how videos are sampled.
         """
         if self.encoder is None and not read_bundle(self.bundle).manifest.of_role("visual_encoder"):
@@ -78,7 +78,7 @@ class VideoReader:
 
     @property
     def sampling(self) -> tuple[float, int]:
-        """Frames a second, and frames a snippet.
+        """Frames per second, and frames per snippet.
 
         Raises:
             DataError: the contract does not say.
@@ -108,11 +108,11 @@ class VideoReader:
             localizer: of this reader's bundle.
             class_bank: the classes to look for.
             window, overlap: as in `Localizer.detect`; with a window, memory does not grow with the video.
-            for_page: keep small pictures of it, and how sure the network was of each class.
+            for_page: keep small pictures of it, and the network's class scores.
             progress: called with (stage, seconds done, seconds announced, name).
 
         Raises:
-            StaleEdgeError: no encoder, or it cannot be read as a video.
+            StaleEdgeError: there is no encoder, or the file cannot be read as a video.
         """
         from stale_edge.video import ThumbnailStrip, Timings, open_video, snippet_features, watch_video
 

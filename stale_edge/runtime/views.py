@@ -1,4 +1,4 @@
-"""What a page shows of a video beside its detections: how sure the network was of each class, when."""
+"""Data that a page shows beside a video's detections: scores of the classes over time."""
 
 import os
 from collections.abc import Sequence
@@ -15,17 +15,17 @@ from stale_edge.segments import FloatArray
 def class_curves(
     names: Sequence[str], parts: Sequence[FloatArray], *, n_snippets: int, plan: WindowPlan | None
 ) -> ClassCurves:
-    """Join what the network said of each window to one curve a class.
+    """Join the class scores of all windows to one curve per class.
 
     Args:
         names: of K classes.
-        parts: scores (K, T) of the windows, in their order; T may be another number than a window's snippets.
+        parts: scores (K, T) of the windows, in their order; T may differ from a window's number of snippets.
         n_snippets: of the whole video.
-        plan: where the windows lie; None: one part is the whole video.
+        plan: positions of the windows; None: one part is the whole video.
 
     Returns:
-        Without a plan a column for each of the network's steps, with one a column a snippet; each window speaks up to
-        its seam with the next.
+        Without a plan, one column per step of the network; with a plan, one column per snippet, taken from each window
+        up to its seam with the next.
     """
     if plan is None:
         return ClassCurves(tuple(names), parts[0])
@@ -41,7 +41,7 @@ def class_curves(
 
 
 def link_to(video: Path, page: Path | None) -> str:
-    """Write the address under which a page finds a video: relative to the page, or absolute where it is not known."""
+    """Write the address under which a page finds a video: relative to the page, or absolute if `page` is None."""
     if page is None:
         return video.resolve().as_uri()
     try:

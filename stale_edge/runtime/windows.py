@@ -1,4 +1,4 @@
-"""A video of any length, window by window: linear time, and no more memory than one window needs."""
+"""Detection in a video of any length, window by window: linear time, memory of one window."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -18,18 +18,18 @@ from stale_edge.segments import Detection
 
 
 class WindowCandidates(NamedTuple):
-    """What a localizer finds in one window before windows are joined."""
+    """Candidates of a localizer in one window, before windows are joined."""
 
     found: DecodedArrays
     """Proposals with raw scores or detections, as the policy joins them. Segments in the network's snippets."""
     n_snippets: int
-    """T, the network's snippets that the window has; the same for all windows of one length."""
+    """T, number of the network's snippets in the window; the same for all windows of one length."""
     class_names: tuple[str, ...]
-    """K names, of the rows that `found.labels` are."""
+    """K names; `found.labels` are indices into them."""
 
 
 class LooksAtWindows(Protocol):
-    """What windows need of a localizer."""
+    """Interface of a localizer that windows need."""
 
     @property
     def decode_config(self) -> DecodeSettings:
@@ -39,7 +39,7 @@ class LooksAtWindows(Protocol):
     def candidates(
         self, features: Any, *, class_bank: ClassBank | Sequence[str] | None = None, watch: Watch | None = None
     ) -> WindowCandidates:
-        """Look at one window as at a video of that length; `watch` counts the seconds."""
+        """Find candidates in one window as in a video of that length; `watch` counts the seconds."""
         ...
 
 
@@ -54,7 +54,7 @@ NO_ENHANCEMENT = Enhancement()
 
 
 class Window(NamedTuple):
-    """Snippets [start, end) that the network sees at once; `seam` is where the next window begins to know better."""
+    """Snippets [start, end) of one call of the network; from `seam` on, the next window's results are preferred."""
 
     start: int
     end: int
@@ -63,14 +63,14 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True)
 class WindowPlan:
-    """Where windows lie: window i covers snippets [i * stride, i * stride + window), stride = window - overlap.
+    """Positions of windows: window i covers snippets [i * stride, i * stride + window), stride = window - overlap.
 
     A video that is no longer than one window is one window. The end of a longer one gets a window of full length that
-    ends with the video, so every window but that of a short video shows the network as much time as any other.
+    ends with the video, so all windows have the same length, except in a video shorter than a window.
 
     window: snippets, >= 2; of the features as they are stored, before the feature contract resamples them.
     overlap: snippets that two windows share, 1 <= overlap <= window / 2, so that no snippet is in three. An action no
-        longer than the overlap lies whole in some window.
+        longer than the overlap lies completely in some window.
     """
 
     window: int
@@ -90,7 +90,7 @@ class WindowPlan:
 
     @classmethod
     def of(cls, window: int, overlap: int | None = None) -> "WindowPlan":
-        """Make a plan whose windows overlap by half where nothing else is said."""
+        """Make a plan whose windows overlap by half unless `overlap` is given."""
         return cls(window, overlap if overlap is not None else window // 2)
 
     @property
@@ -117,7 +117,7 @@ class WindowPlan:
 
 
 def check_windows(window: int | None, overlap: int | None) -> None:
-    """Refuse windows that cannot be before anything is opened; no window at all is allowed.
+    """Refuse a window or overlap that is not allowed, before any file is opened; None is allowed.
 
     Raises:
         ValueError: see `WindowPlan`, or an overlap without a window.
@@ -129,19 +129,19 @@ def check_windows(window: int | None, overlap: int | None) -> None:
 
 
 class WindowedPass:
-    """What a pass over a file and a live stream do alike: look at one window after the other and join what they see.
+    """Steps shared by a pass over a file and a live stream: run one window after the other and join the results.
 
-    Segments are counted in T-ths of a snippet, T as in `WindowCandidates`: whole numbers, so that rounding decides
-    nothing and a video of one window has the scores that it has without windows.
+    Times are counted in units of 1 / T snippet, T as in `WindowCandidates`: whole numbers, so that rounding has no
+    effect and a video of one window has the same scores as without windows.
 
     Args:
-        localizer: looks at one window as at a video of that length.
-        plan: where the windows lie.
-        snippet_s: seconds a snippet stands for, > 0.
+        localizer: finds candidates in one window as in a video of that length.
+        plan: positions of the windows.
+        snippet_s: seconds per snippet, > 0.
         class_bank: as in `Localizer.detect`.
-        enhancement: where windows join detections, the video-level label is given to those of each window before they
-            are joined, else to the final ones.
-        watch: counts the seconds of network and post-processing; None: nobody asks.
+        enhancement: if windows join detections, the video-level label is given to the detections of each window before
+            joining, else to the final ones.
+        watch: counts the seconds of network and post-processing; None: they are not measured.
 
     Raises:
         ValueError: video_label or video_score is not allowed.
@@ -171,7 +171,7 @@ class WindowedPass:
         self._ticks = 1  # a snippet
 
     def add(self, features: Any, window: Window) -> list[Detection]:
-        """Look at the next window; returns what is final now, best first.
+        """Run the next window; return the segments that are final now, best first.
 
         Args:
             features: (window.end - window.start, C).
@@ -190,24 +190,24 @@ class WindowedPass:
             return self._in_seconds(final)
 
     def preview(self, features: Any, window: Window) -> list[Detection]:
-        """Return what would become final if the video ended with this window, best first; nothing is kept."""
+        """Return the segments that would be final if the video ended with this window, best first; nothing is kept."""
         found = self._found(features, window)
         with self._watch.postprocessing():
             return self._in_seconds(self._merger.preview(found, start=window.start * self._ticks))
 
     @property
     def pending(self) -> list[Detection]:
-        """What is known so far and may still change, best first."""
+        """Segments found so far that may still change, best first."""
         with self._watch.postprocessing():
             return self._in_seconds(self._merger.pending)
 
     def finish(self) -> list[Detection]:
-        """Return what was still pending as final, best first."""
+        """Return the pending segments as final, best first."""
         with self._watch.postprocessing():
             return self._in_seconds(self._merger.finish())
 
     def _found(self, features: Any, window: Window) -> DecodedArrays:
-        """Look at one window: candidates in ticks of the whole video, labels as rows of `self._labels`."""
+        """Find candidates in one window: times in ticks of the whole video, labels as rows of `self._labels`."""
         try:
             candidates = self._localizer.candidates(features, class_bank=self._class_bank, watch=self._watch)
         except FeatureContractError as error:
@@ -248,26 +248,26 @@ def detect_windowed(
     enhancement: Enhancement = NO_ENHANCEMENT,
     keep_scores: bool = False,
 ) -> Measured:
-    """Find which action happens when in a video of any length, window by window.
+    """Find the actions in a video of any length, window by window.
 
-    The network sees each window like a video of its own, resampled alike; one that takes its video's mean out of the
-    features takes the window's (docs/deviations.md says what that costs). Under the paper policy the proposals of
+    The network sees each window as a separate video, resampled alike; a network that subtracts the mean of the video's
+    features subtracts the window's mean (docs/deviations.md gives the cost). Under the paper policy the proposals of
     windows are joined and soft-NMS runs on the joined ones; under the release policy each window has its own soft-NMS,
-    the public script's, and its detections are joined. `stale_edge.runtime.seams` says how. `max_detections` holds a
-    window. A video that fits into one window gives what it gives without windows.
+    the public script's, and its detections are joined. `stale_edge.runtime.seams` says how. `max_detections` is the
+    limit of each window. A video that fits into one window has the same result as without windows.
 
     Args:
-        localizer: looks at one window.
+        localizer: finds candidates in one window as in a video of that length.
         features: (T, C) floating, T >= 1; anything with a shape whose rows can be sliced: an array, a memory map, an
             HDF5 dataset. One window of it is read at a time.
         duration_s: length of the video in seconds, > 0; snippet t covers [t, t + 1) / T of it.
-        plan: where the windows lie.
+        plan: positions of the windows.
         class_bank: as in `Localizer.detect`.
         enhancement: see `WindowedPass`.
-        keep_scores: keep how sure the network was of each class in each window.
+        keep_scores: keep the network's class scores of each window.
 
     Returns:
-        Detections by falling score, their segments in seconds in [0, duration_s], and what they took.
+        Detections by falling score, with segments in seconds in [0, duration_s], and their timings.
 
     Raises:
         FeatureContractError: (a ValueError) features do not fit; the window is named.

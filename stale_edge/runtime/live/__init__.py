@@ -1,4 +1,4 @@
-"""Detection in what is still going on: sources of snippets, a bounded intake, and the events of a stream."""
+"""Live detection: sources of snippets, a bounded intake, and the events of a stream."""
 
 from stale_edge.runtime.live.intake import Intake
 from stale_edge.runtime.live.sources import Incoming, LiveSource, open_live

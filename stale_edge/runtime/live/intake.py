@@ -1,4 +1,4 @@
-"""Snippets that wait for their turn: read by a thread of its own, paced by a clock, never more than a few."""
+"""Bounded queue of live snippets, read by a thread of its own and paced by a clock."""
 
 import threading
 import time
@@ -8,21 +8,21 @@ from collections.abc import Callable, Iterator
 from stale_edge.runtime.live.sources import Incoming, LiveSource
 
 _LOOK_S = 0.1
-"""How often a side that waits looks whether it is to stop."""
+"""Seconds between two checks for the stop signal while waiting."""
 
 
 class Intake:
     """Reads a source in a thread and hands its snippets on, one by one.
 
     At most `size` snippets wait. When one more comes, the oldest of them is skipped (`skip=True`), or the source waits
-    (`skip=False`). So what a slow consumer costs is snippets or time, never memory.
+    (`skip=False`). So a slow consumer costs snippets or time, never memory.
 
     Args:
-        source: what is read.
-        size: snippets that may wait, >= 1.
-        skip: whether the oldest is skipped when another has no room.
-        speed: snippets are not handed on before their time: `step * snippet_s / speed` seconds after the first one; 0:
-            as they come.
+        source: the source to read.
+        size: number of snippets that may wait, >= 1.
+        skip: whether the oldest is skipped when there is no room.
+        speed: snippets are handed on `step * snippet_s / speed` seconds after the first one, not earlier; 0: as they
+            come.
         stop: once it is set, nothing more is handed on, as if the source had ended.
         clock, sleep: as in `time`; None: sleep until it is time or the intake is closed.
     """
@@ -69,11 +69,11 @@ class Intake:
 
     @property
     def n_waiting(self) -> int:
-        """Snippets that have come and wait."""
+        """Number of snippets waiting."""
         return len(self._waiting)
 
     def behind_s(self, step: int) -> float:
-        """How much later than its time a snippet is, in seconds of the clock; 0 where nothing is paced."""
+        """Delay of a snippet behind its time, in seconds of the clock; 0 without pacing."""
         return 0.0 if self._began_s is None else max(0.0, self._clock() - self._due_s(step))
 
     def close(self) -> None:

@@ -24,17 +24,17 @@ _NOTHING: Callable[[], tuple[str, ...]] = tuple
 
 
 class Incoming(NamedTuple):
-    """One snippet on its way: its number from 0, and what gives its features (C,) when its turn comes."""
+    """One incoming snippet: its number from 0, and a function that computes its features (C,) when needed."""
 
     step: int
     features: Callable[[], FloatArray]
 
 
 class Peekable(Protocol):
-    """Standard input as Python opens it: what comes can be looked at before it is read."""
+    """Standard input as Python opens it: its next bytes can be read without taking them."""
 
     def peek(self, size: int = 0, /) -> bytes:
-        """Return bytes that come next without taking them."""
+        """Return the next bytes without taking them."""
         ...
 
     def read(self, size: int = -1, /) -> bytes:
@@ -42,7 +42,7 @@ class Peekable(Protocol):
         ...
 
     def read1(self, size: int = -1, /) -> bytes:
-        """Read what is there, at most `size` bytes."""
+        """Read the bytes available now, at most `size`."""
         ...
 
 
@@ -50,12 +50,12 @@ class Peekable(Protocol):
 class LiveSource:
     """An opened source; iterate over `snippets` once.
 
-    name: for messages.
-    snippet_s: seconds a snippet stands for.
+    name: name used in messages.
+    snippet_s: seconds per snippet.
     snippets: in rising order of `step`; may block until more comes.
     is_pipe: it waits for its reader, so nothing is lost when the reader is slow.
-    notes: what was not as it should be, one sentence each; complete at the end.
-    close: lets go of the file or device.
+    notes: problems of the source, one sentence each; complete at the end.
+    close: closes the file or device.
     """
 
     name: str
@@ -74,20 +74,20 @@ def open_live(
     input_format: str | None = None,
     pipe: Peekable | None = None,
 ) -> LiveSource:
-    """Open what is to be watched.
+    """Open a live source.
 
     Args:
         source: a feature file; a video file; `-`, a pipe with a video or with an `.npy` stream (its header, then rows
             until it ends, however many the header speaks of); else whatever PyAV opens: a URL, a device.
         reader: knows the feature contract, and opens the visual encoder where the source is a video.
-        snippet_s: seconds a snippet of features stands for; None: stride / fps of the contract.
-        input_format: FFmpeg's name of the format, where it cannot be guessed; `/dev/video*` is taken for `v4l2`.
+        snippet_s: seconds per snippet of features; None: stride / fps of the contract.
+        input_format: FFmpeg's name of the format, if it cannot be guessed; `/dev/video*` is opened as `v4l2`.
         pipe: what `-` reads from.
 
     Raises:
         DataError: it cannot be opened.
         BundleError: it is a video, and there is no encoder.
-        FeatureContractError: features or encoder are not what the contract says, or nobody says how long a snippet is.
+        FeatureContractError: features or encoder do not match the contract, or the length of a snippet is unknown.
         ModuleNotFoundError: a video without PyAV.
     """
     contract = reader.contract
@@ -166,7 +166,7 @@ def _rows(pipe: Peekable, contract: FeatureContract) -> Iterator[FloatArray]:
 
 
 class _Pipe:
-    """A pipe for FFmpeg: it gives what is there instead of waiting until a buffer is full, and has a name."""
+    """A named pipe object for FFmpeg that returns the bytes available instead of waiting for a full buffer."""
 
     name = PIPE
 

@@ -15,7 +15,7 @@ from stale_edge.runtime.streaming import StreamingLocalizer
 from stale_edge.segments import Detection, FloatArray
 
 DEFAULT_WAITING = 8
-"""Snippets that may wait before one is skipped."""
+"""Number of snippets that may wait before one is skipped."""
 
 Event = dict[str, Any]
 
@@ -35,37 +35,37 @@ def watch(
     stop: threading.Event | None = None,
     intake: Callable[..., Intake] = Intake,
 ) -> Iterator[Event]:
-    """Detect in a source while it comes.
+    """Detect actions in a live source.
 
-    Falling behind: at most `waiting` snippets wait. When another comes, the oldest is skipped: it is not encoded, and
-    the features of the one before it stand in for it, so that times stay right. Where a whole window or more is
-    missing, the segments before it are ended and a new stream begins after it. Tentative segments are asked for only
-    when nothing waits.
+    If detection is too slow, at most `waiting` snippets wait. When another comes, the oldest is skipped: it is not
+    encoded, and the features of the one before it replace its own, so that times stay right. If a whole window or more
+    is missing, the segments before it are ended and a new stream begins after it. Tentative segments are computed only
+    when no snippet waits.
 
     Args:
         localizer: detects in one window.
         source: from `open_live`; it is closed at the end.
         window, overlap: in snippets, as in `Localizer.detect`.
         class_bank: as in `Localizer.detect`.
-        tentative: also tell segments that may still change.
-        min_score: segments below are not told, in [0, 1].
-        waiting: snippets that may wait, >= 1.
-        skip: False: the source waits instead, nothing is skipped; None: so for pipes and at speed 0.
-        speed: a file is read at this many times real time, by its presentation times; 0: as fast as it comes.
+        tentative: also report segments that may still change.
+        min_score: segments that score less are not reported, in [0, 1].
+        waiting: number of snippets that may wait, >= 1.
+        skip: whether snippets are skipped; False: the source waits; None: False for pipes and at speed 0, else True.
+        speed: multiple of real time at which a file is read, by presentation time; 0: as fast as possible.
         stop: once it is set, the source counts as ended.
-        intake: makes the intake; tests put a clock of their own into it.
+        intake: makes the intake; tests pass one with their own clock.
 
     Yields:
-        `{"event": "start", ...}`, what holds for all that follows; `{"event": "tentative", "time_s", "segments"}`, the
+        `{"event": "start", ...}`, the settings of the whole stream; `{"event": "tentative", "time_s", "segments"}`, the
         segments as they would be if the source ended now, in place of those of the tentative event before it;
         `{"event": "final", "time_s", "label", "score", "segment"}`, each segment once, at most `final_within_s` of the
         start event after its end; `{"event": "skipped", "time_s", "segment", "snippets"}`; `{"event": "behind",
-        "time_s", "behind_s"}`, told once a window while results come later than `waiting` snippets after what they are
-        of; `{"event": "end", ...}`, after which there is none. Times are seconds of the source.
+        "time_s", "behind_s"}`, once per window while results are more than `waiting` snippets late;
+        `{"event": "end", ...}`, the last event. Times are seconds of the source.
 
     Raises:
         ValueError: window, overlap, min_score, waiting or speed is not allowed.
-        DataError, FeatureContractError: the source broke; all that was final by then has been told.
+        DataError, FeatureContractError: the source failed; segments final by then have been reported.
     """
     if not 0 <= min_score <= 1:
         raise ValueError(f"min_score must be in [0, 1]; got {min_score}")
@@ -94,7 +94,7 @@ def watch(
 
 
 class _Events:
-    """Turns snippets into events; knows what was told."""
+    """Turns snippets into events; remembers what was reported."""
 
     def __init__(
         self,
@@ -154,7 +154,7 @@ class _Events:
             yield {"event": "behind", "time_s": self._time_s, "behind_s": behind_s}
 
     def tentative(self) -> Iterator[Event]:
-        """Tell what may still change, if it is not what was told last."""
+        """Report the segments that may still change, if they differ from the last report."""
         segments = [self._segment(d) for d in self._stream.tentative() if d.score >= self._min_score]
         if segments != self._told:
             self._told = segments
