@@ -1,4 +1,4 @@
-"""What callers may pass as numbers, and how it becomes what the core reads."""
+"""Convert the numbers that callers pass to the arrays that the core reads."""
 
 from typing import Any, TypeVar
 
@@ -9,10 +9,10 @@ FloatT = TypeVar("FloatT", np.float32, np.float64)
 
 
 def float_array(values: ArrayLike, name: str, dtype: type[FloatT]) -> NDArray[FloatT]:
-    """Convert numbers to a contiguous, aligned array of `dtype`; one that is both already is not copied.
+    """Convert numbers to a contiguous, aligned array of `dtype`; an array that is both already is not copied.
 
-    Arrays must be of a floating type already: integers and objects are more often a mix-up than a meaning. Lists of
-    Python numbers are taken as they are. A finite number too large for `dtype` is refused rather than made infinite.
+    Arrays must be of a floating type already: integers and objects are more often a mistake than intended. Lists of
+    Python numbers are accepted. A finite number too large for `dtype` is refused rather than made infinite.
 
     Raises:
         ValueError: `values` is not an array of floats or a list of numbers, or a number does not fit.

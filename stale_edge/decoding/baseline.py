@@ -1,4 +1,4 @@
-"""The training-free baseline: what cosine similarity to the class names finds by itself."""
+"""The training-free baseline: detections from cosine similarity to the class names alone."""
 
 import math
 from collections.abc import Sequence
@@ -12,17 +12,17 @@ from stale_edge.decoding.suppression import soft_nms
 from stale_edge.segments import Detection
 
 CLIP_TEMPERATURE = 100.0
-"""CLIP's own scale of cosines before the softmax over classes."""
+"""CLIP's scale of cosines before the softmax over classes."""
 SMOOTHING = 0.05
-"""Width of the moving average over probabilities, as a part of the video."""
+"""Width of the moving average over probabilities, as a fraction of the video."""
 THRESHOLDS = tuple(step / 10 for step in range(1, 10))
-"""Where the scaled average is cut; its own, so that what suits a trained model's masks does not weaken the baseline."""
+"""Thresholds of the scaled average; separate, as those tuned for a trained model's masks would weaken the baseline."""
 SURROUNDINGS = 0.25
-"""A run is compared with this part of its length before and after it."""
+"""A run is compared with this fraction of its length before it and after it."""
 NO_CHANGE = 1e-9
-"""A probability that varies less does not vary: scaled up to [0, 1], rounding errors would look like runs."""
+"""A probability that varies less counts as constant: scaled to [0, 1], rounding errors would look like runs."""
 LOWEST_SCORE = 1e-9
-"""Only what soft-NMS wiped out is dropped: with many classes honest scores are far below `DecodeConfig.min_score`."""
+"""Drops only scores that soft-NMS set near 0: with many classes, good scores are far below `DecodeConfig.min_score`."""
 
 _Array = NDArray[np.float64]
 
@@ -38,20 +38,20 @@ def baseline_detections(
     """Detect actions without any training: cosine, runs above thresholds, soft-NMS.
 
     Each snippet gets CLIP's probability of each class: the softmax over the vocabulary of 100 times the cosine. A
-    moving average over 5 % of the video steadies it. For each class the average is scaled to [0, 1] over the video and
+    moving average over 5 % of the video smooths it. For each class the average is scaled to [0, 1] over the video and
     cut at every threshold; each run above one is a candidate. Its score is the mean probability inside, times the mean
     of the scaled average inside minus that around it (a quarter of its length on either side), times the square root
-    of its part of the video. Soft-NMS runs on each class by itself. Of some sixty variants tried (cosine in place of
+    of its fraction of the video. Soft-NMS runs on each class alone. Of some sixty variants tried (cosine in place of
     probability, other widths, video-level probabilities, no contrast, no length) this one had the highest mAP on
     simulated data. With a single class every probability is 1, so nothing is found.
 
     Args:
-        features: (T, C) floats, T >= 1, as they come: neither centred nor resampled. A zero row resembles nothing.
+        features: (T, C) floats, T >= 1, neither centred nor resampled. A zero row has similarity 0 with every class.
         class_embeddings: (K, C) floats, row by row the text embeddings of `class_names`.
         class_names: K distinct names.
         duration_s: length of the video in seconds, > 0.
         config: rule of soft-NMS, `min_snippets` and `max_detections`; None: the defaults of `DecodeConfig`. Its other
-            settings belong to trained models and have no meaning here.
+            settings are for trained models and are not read.
 
     Returns:
         At most `config.max_detections`, best first, scores in [0, 1], segments in seconds.
@@ -116,7 +116,7 @@ def _candidates(
     edges = np.diff(np.pad(above.astype(np.int8), ((0, 0), (0, 0), (1, 1))), axis=-1)
     rows, _, starts = np.nonzero(edges == 1)
     stops = np.nonzero(edges == -1)[2]
-    # Several thresholds may cut the same run; as one candidate it does not decay itself.
+    # Several thresholds may give the same run; kept once, it does not decay itself.
     runs = np.unique(np.stack([rows, starts, stops], axis=1), axis=0)
     rows, starts, stops = runs[runs[:, 2] - runs[:, 1] >= config.min_snippets].T
 
@@ -128,13 +128,13 @@ def _candidates(
     scaled_inside = scaled_totals[rows, stops] - scaled_totals[rows, starts]
     around = scaled_totals[rows, after] - scaled_totals[rows, before] - scaled_inside
     n_around = after - before - lengths
-    contrast = scaled_inside / lengths - around / np.maximum(n_around, 1)  # nothing around: as if it were 0
+    contrast = scaled_inside / lengths - around / np.maximum(n_around, 1)  # without surroundings their mean counts as 0
     scores = inside * np.clip(contrast, 0.0, 1.0) * np.sqrt(lengths / n_snippets)
     return rows, starts, stops, np.clip(scores, 0.0, 1.0)
 
 
 def _moving_average(values: _Array, width: int) -> _Array:
-    """Average (K, T) over `width` snippets around each, fewer at the ends of the video."""
+    """Average (K, T) over `width` snippets around each snippet, fewer at the ends of the video."""
     totals = _cumulative(values)
     places = np.arange(values.shape[1])
     starts = np.maximum(places - width // 2, 0)

@@ -36,14 +36,14 @@ class ReleaseProposal(NamedTuple):
 
 
 def decode_arrays(class_logits: ArrayLike, masks: ArrayLike, *, config: DecodeConfig | None = None) -> DecodedArrays:
-    """Turn what the detector predicts for one video into segments, labels and scores.
+    """Turn the detector's outputs for one video into segments, labels and scores.
 
     `paper`, section 3.3 of the STALE paper, "Model inference": of the (snippet, class) pairs whose softmax probability
-    p is above `class_threshold` the best `top_snippets` are taken (of equal ones the earlier snippet, then the lower
-    class). For each, the mask row of the snippet is cut at every threshold of `mask_thresholds`; each segment of at
-    least `min_snippets` becomes a proposal that scores p times the highest mask value inside it. Of equal segments with
-    equal label the best stays. Soft-NMS then runs on each class by itself: actions of two classes at the same time are
-    no duplicates of each other (so also in Bodla et al.). The best `max_detections` of the video remain.
+    p is above `class_threshold` the best `top_snippets` are taken (ties: the earlier snippet, then the lower class).
+    For each, the mask row of the snippet is cut at every threshold of `mask_thresholds`; each segment of at least
+    `min_snippets` becomes a proposal that scores p times the highest mask value inside it. Of equal segments with
+    equal label the best is kept. Soft-NMS then runs on each class separately, as in Bodla et al.: actions of two
+    classes at the same time are not duplicates. The best `max_detections` of the video remain.
 
     `release`: the public inference script with its own settings, quirks included (sauradip/STALE at commit fd7a7e8,
     stale_inference.py:120-228 and utils/postprocess_utils.py:62-148). It has no other setting.
@@ -85,20 +85,20 @@ def decode_arrays(class_logits: ArrayLike, masks: ArrayLike, *, config: DecodeCo
 
 
 def paper_proposals(class_logits: ArrayLike, masks: ArrayLike, *, config: DecodeConfig | None = None) -> DecodedArrays:
-    """List what the paper policy hands to soft-NMS: of equal segments with equal label the best.
+    """List the proposals that the paper policy passes to soft-NMS: of equal segments with equal label only the best.
 
-    `decode_arrays` says how they come about. What scores less than `min_score` is left out: soft-NMS would not look at
-    it. The release policy has proposals and a soft-NMS of its own, see `release_proposals`.
+    `decode_arrays` describes the steps. Proposals that score less than `min_score` are left out: soft-NMS would ignore
+    them. The release policy has proposals and a soft-NMS of its own, see `release_proposals`.
 
     Args:
         class_logits, masks: as in `decode_arrays`.
-        config: the settings; soft-NMS's own are not read.
+        config: the settings; those of soft-NMS alone are not read.
 
     Returns:
-        By rising label; those of a label in the order in which soft-NMS picks of equal scores.
+        By rising label; within a label, in the order in which soft-NMS picks equal scores.
 
     Raises:
-        ValueError: as `decode_arrays`, or the policy is another one.
+        ValueError: as `decode_arrays`, or the policy is not `paper`.
     """
     settings = DecodeConfig() if config is None else config
     if settings.policy != "paper":
@@ -142,7 +142,7 @@ def distinct_names(class_names: Sequence[str]) -> list[str]:
     """List class names, which must be strings and differ.
 
     Raises:
-        ValueError: one is no string, or stands twice; the row is named.
+        ValueError: a name is not a string, or occurs twice; the row is named.
     """
     names = list(class_names)
     if isinstance(class_names, str) or not all(isinstance(name, str) for name in names):
@@ -154,10 +154,10 @@ def distinct_names(class_names: Sequence[str]) -> list[str]:
 
 
 def check_enhancement(video_label: str | None, video_score: float | None) -> None:
-    """Refuse a video-level class without its score, a score without its class, and one that is not finite.
+    """Check that a video-level class and its score are given together, and that the score is finite.
 
     Raises:
-        ValueError: it is one of these.
+        ValueError: one of them is missing, or the score is not finite.
     """
     if (video_label is None) != (video_score is None):
         raise ValueError("video_label and video_score go together: give both or neither")

@@ -1,4 +1,4 @@
-"""Candidates of many labels at once, as windows over a long video need them: suppressed, and joined at a seam."""
+"""Suppress candidates of many labels at once, and join those of two windows of a long video at their seam."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,32 +9,32 @@ from stale_edge.decoding.inference import DecodedArrays
 from stale_edge.segments import IntArray
 
 NOTHING = DecodedArrays(np.empty((0, 2)), np.empty(0, dtype=np.int64), np.empty(0))
-"""No candidate."""
+"""Empty arrays: no candidate."""
 
 
 def rows_of(arrays: DecodedArrays, rows: IntArray | NDArray[np.bool_]) -> DecodedArrays:
-    """Copy some rows, or those where a mask is true."""
+    """Copy the rows with these numbers, or the rows where a mask is true."""
     return DecodedArrays(arrays.segments[rows], arrays.labels[rows], arrays.scores[rows])
 
 
 def both(first: DecodedArrays, second: DecodedArrays) -> DecodedArrays:
-    """Put one after the other."""
+    """Concatenate two sets of candidates."""
     return DecodedArrays(*(np.concatenate(pair) for pair in zip(first, second, strict=True)))
 
 
 def suppressed(
     candidates: DecodedArrays, *, config: DecodeSettings, settled: DecodedArrays = NOTHING
 ) -> tuple[IntArray, DecodedArrays]:
-    """Run soft-NMS on each label by itself, as the paper policy does on the proposals of a video.
+    """Run soft-NMS on each label separately, as the paper policy does on the proposals of a video.
 
     Args:
         candidates: with raw scores.
         config: the rule, `min_score` and `max_detections`.
         settled: detections of an earlier call. Their scores are final and are not decayed again; each decays the
-            candidates of its label when its turn comes, before a candidate of equal score.
+            candidates of its label in order of score, before a candidate of equal score.
 
     Returns:
-        The rows of `candidates` that are kept, best first, at most `max_detections`; and these with decayed scores.
+        The rows of `candidates` that are kept, best first, at most `max_detections`, and their decayed copies.
 
     Raises:
         ValueError: shapes disagree, a number is not finite, an end precedes its start, or a score is negative; the row
@@ -63,17 +63,17 @@ def joined_at_seam(
     final_until: float,
     same_action: float,
 ) -> DecodedArrays:
-    """Join what two windows found; `stale_edge.runtime.seams` has the rules.
+    """Join the candidates of two windows by the rules in `stale_edge.runtime.seams`.
 
     Args:
-        earlier, later: of one label and of the next; the unit of time is the caller's.
-        zone: [start, end) that both windows have seen.
-        seam: left of it the earlier window knows better.
-        final_until: what ends by then is settled; the later window is not asked.
+        earlier, later: candidates of one window and of the next; times in any one unit.
+        zone: [start, end) that both windows cover.
+        seam: left of it the earlier window is preferred.
+        final_until: segments that end by then are settled; the later window does not change them.
         same_action: smallest tIoU inside the zone at which two segments are one action, > 0.
 
     Returns:
-        First what comes of `later`, then what is left of `earlier`, both in their order.
+        First the rows that result from `later`, then those left of `earlier`, both in their order.
 
     Raises:
         ValueError: as `suppressed`, or `same_action` is not > 0.

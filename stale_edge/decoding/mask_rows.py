@@ -1,8 +1,8 @@
-"""Masks of the snippets that decoding reads, and of no others.
+"""Compute the masks of only those snippets that decoding reads.
 
-Section 3.3 of the paper reads a mask only where a snippet speaks for a class, of at most `top_snippets` snippets. Each
-snippet's mask comes from a tiny network of its own (equation 8), so the others need not be computed: at T = 3000 all of
-them are nine million values through 27 channels.
+Section 3.3 of the paper reads the masks of at most `top_snippets` snippets, those with a class above the threshold.
+Each snippet's mask comes from a tiny network of its own (equation 8), so the others need not be computed: at T = 3000
+all masks together are nine million values with 27 channels each.
 """
 
 from collections.abc import Sequence
@@ -21,13 +21,13 @@ def voting_snippets(class_logits: ArrayLike, *, config: DecodeConfig) -> list[in
 
     Args:
         class_logits: (K+1, T) floats, background last.
-        config: `class_threshold` and `top_snippets` count.
+        config: only `class_threshold` and `top_snippets` are read.
 
     Returns:
         At most `top_snippets` numbers in [0, T), ascending.
 
     Raises:
-        ValueError: the shape is another, or a logit is not finite (the row is named).
+        ValueError: the shape is wrong, or a logit is not finite (the row is named).
     """
     logits = float_array(class_logits, "class_logits", np.float32)
     return _core.voting_snippets(logits, class_threshold=config.class_threshold, top_snippets=config.top_snippets)
@@ -38,15 +38,15 @@ def masks_of(snippets: Sequence[int], *, networks: ArrayLike, features: ArrayLik
 
     Args:
         snippets: numbers in [0, T).
-        networks: (T, n) floats, the weights of each snippet's network, layer by layer as `mask_rows` in
-            csrc/stale_core.hpp says.
-        features: (width + 2, T) floats, what all networks read: channels, the snippets' positions, ones.
+        networks: (T, n) floats, the weights of each snippet's network, layer by layer as described at `mask_rows`
+            in csrc/stale_core.hpp.
+        features: (width + 2, T) floats, input of all networks: channels, the snippets' positions, ones.
 
     Returns:
         (T, T) float32 in [0, 1], row i predicted by snippet i.
 
     Raises:
-        ValueError: shapes disagree, or a snippet is none.
+        ValueError: shapes disagree, or a snippet is not in [0, T).
     """
     read = float_array(features, "features", np.float32)
     rows = _core.mask_rows(float_array(networks, "networks", np.float32), read, snippets)

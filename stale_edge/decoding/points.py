@@ -1,4 +1,4 @@
-"""From the points of a pyramid to detections: ActionFormer's inference, computed by the C++ core."""
+"""Points of a pyramid to detections: ActionFormer's inference, computed by the C++ core."""
 
 import math
 from collections.abc import Sequence
@@ -23,9 +23,9 @@ def decode_points(
     class_names: Sequence[str],
     config: PointsConfig | None = None,
 ) -> list[Detection]:
-    """Turn what a point detector predicts for one video into named detections in seconds.
+    """Turn a point detector's outputs for one video into named detections in seconds.
 
-    `points_candidates` and `suppressed_points` say what happens in between.
+    `points_candidates` and `suppressed_points` describe the two steps.
 
     Args:
         class_logits: (P, K) floats, the points of all levels joined from fine to coarse; the sigmoid is taken here.
@@ -40,8 +40,8 @@ def decode_points(
         Detections, best first (with `soft_nms` "none": by level), within [0, duration_s].
 
     Raises:
-        ValueError: shapes disagree, a number is not finite or out of its range (the row is named), or `class_names` has
-            not K distinct names.
+        ValueError: shapes disagree, a number is not finite or out of its range (the row is named), or `class_names`
+            does not have K distinct names.
     """
     settings = PointsConfig() if config is None else config
     logits = float_array(class_logits, "class_logits", np.float32)
@@ -67,7 +67,7 @@ def level_lengths(n_points: int, *, n_levels: int) -> tuple[int, ...]:
         n_levels: levels, >= 1.
 
     Raises:
-        ValueError: no length has so many points on so many levels.
+        ValueError: no length gives `n_points` points on `n_levels` levels.
     """
     low, high = 1, n_points
     while low < high:  # more snippets never have fewer points
@@ -94,9 +94,9 @@ def points_candidates(
     level_lengths: Sequence[int],
     config: PointsConfig | None = None,
 ) -> DecodedArrays:
-    """List what points propose, before suppression.
+    """List the candidates that points propose, before suppression.
 
-    On each level the (point, class) pairs that score more than `pre_nms_threshold` count, at most the best
+    On each level the (point, class) pairs that score more than `pre_nms_threshold` are kept, at most the best
     `pre_nms_top_k`. Each is a segment [t - start offset * stride, t + end offset * stride), t = i * stride for the i-th
     point; those not longer than `duration_threshold` are dropped.
 
@@ -105,7 +105,7 @@ def points_candidates(
         config: settings; None: the defaults of `PointsConfig`.
 
     Returns:
-        By level, best first; of equal scores the lower point, then the lower class. Segments in units of the grid.
+        By level, best first; among equal scores by rising point, then by rising class. Segments in units of the grid.
 
     Raises:
         ValueError: as `decode_points`.
@@ -125,20 +125,20 @@ def points_candidates(
 
 
 def suppressed_points(candidates: DecodedArrays, *, config: PointsConfig | None = None) -> DecodedArrays:
-    """Suppress what points propose, as ActionFormer does.
+    """Suppress the candidates of points, as ActionFormer does.
 
-    `multiclass`: every class by itself, at most `max_detections` each; otherwise all together, and then each segment
-    becomes the mean of the candidates that it overlaps by `voting_threshold`, weighed by score times tIoU. The best
-    `max_detections` remain. tIoU adds 1e-6 to each length. Two habits of the public code are kept: the best candidate
-    of a Gaussian suppression stays whatever it scores, and `hard` needs a score above `min_score`. Of equal scores the
-    earlier row goes first, where the public code's order depends on its sort.
+    `multiclass`: every class separately, at most `max_detections` each; otherwise all together, and then each segment
+    becomes the mean of the candidates that it overlaps by `voting_threshold`, weighted by score times tIoU. The best
+    `max_detections` remain. tIoU adds 1e-6 to each length. Two details of the public code are kept: the best candidate
+    of a Gaussian suppression stays whatever its score, and `hard` needs a score above `min_score`. Among equal scores
+    the earlier row comes first; in the public code this order depends on its sort.
 
     Args:
-        candidates: rows as `points_candidates` gives them.
+        candidates: rows from `points_candidates`.
         config: settings; None: the defaults of `PointsConfig`.
 
     Returns:
-        Best first; with `soft_nms` "none" the candidates as they are.
+        Best first; with `soft_nms` "none" the unchanged candidates.
 
     Raises:
         ValueError: a number is not finite, an end precedes its start, or a score is negative; the row is named.
@@ -162,8 +162,8 @@ def grid_seconds(segments: NDArray[np.float64], grid: TimeGrid, *, n_points: int
     """Convert segments (M, 2) from units of the grid to seconds in [0, duration_s].
 
     Args:
-        segments: start and end a row.
-        grid: `FrameGrid` or `RelativeGrid` say how.
+        segments: (start, end) in each row.
+        grid: a `FrameGrid` or a `RelativeGrid`.
         n_points: valid points of the first level, >= 1; read by a `RelativeGrid`.
     """
     if isinstance(grid, FrameGrid):
@@ -181,23 +181,23 @@ def fused_with_video_scores(
     top_classes: int = 2,
     max_detections: int = 200,
 ) -> list[Detection]:
-    """Give the segments of class-agnostic detections the classes that a video classifier sees in the video.
+    """Label class-agnostic detections with the best classes of a video classifier.
 
     ActionFormer's score fusion: each of the best `max_detections` is repeated for each of the `top_classes` classes
-    with the highest video score, and scores sqrt(video score * score). The labels of `detections` are lost.
+    with the highest video score, and scores sqrt(video score * score). The labels of `detections` are replaced.
 
     Args:
         detections: of one video.
-        video_scores: (N,) floats >= 0, one a class; they need not add up to 1 and may exceed it.
-        class_names: N distinct names, one a score.
+        video_scores: (N,) floats >= 0, one per class; their sum may differ from 1, and each may exceed 1.
+        class_names: N distinct names, one per score.
         top_classes: >= 1; more than N means all.
         max_detections: >= 1.
 
     Returns:
-        Best first; of equal scores the class with the higher video score, then the earlier detection.
+        Best first; among equal scores the class with the higher video score, then the earlier detection.
 
     Raises:
-        ValueError: a score is negative or not finite (the row is named), or names and scores do not fit.
+        ValueError: a score is negative or not finite (the row is named), or the numbers of names and scores differ.
     """
     scores = float_array(video_scores, "video_scores", np.float64)
     names = distinct_names(class_names)

@@ -1,6 +1,6 @@
-"""The decode policies: which outputs of a detector each reads, and how they become candidates and detections.
+"""The decode policies: which outputs of a detector each one reads, and how it makes candidates and detections of them.
 
-From candidates on there is one code path for all of them: windows, streams, joining, suppression, seconds, files.
+All policies share the code that follows: windows, streams, joining, suppression, seconds, files.
 """
 
 import dataclasses
@@ -34,37 +34,37 @@ class Decoder(Protocol):
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """Outputs that it needs."""
+        """Names of the outputs that it requires."""
         ...
 
     @property
     def may_read(self) -> tuple[str, ...]:
-        """Outputs that it uses where a detector has them."""
+        """Names of the outputs that it uses if a detector has them."""
         ...
 
     @property
     def joins_candidates(self) -> bool:
-        """Windows join candidates, and soft-NMS runs on the joined ones; else they join each window's detections."""
+        """Whether windows join candidates before soft-NMS; else each window's detections are joined."""
         ...
 
     def n_snippets(self, outputs: Outputs, config: Any) -> int:
-        """T, what segments are counted in."""
+        """T, number of snippets, the unit of segments."""
         ...
 
     def n_classes(self, outputs: Outputs) -> int:
-        """K, without background."""
+        """K, number of classes without background."""
         ...
 
     def candidates(self, outputs: Outputs, config: Any) -> DecodedArrays:
-        """Find what suppression chooses from; segments in snippets."""
+        """Find the candidates for suppression; segments in snippets."""
         ...
 
     def detections(self, outputs: Outputs, config: Any) -> DecodedArrays:
-        """Find what remains after suppression, best first; segments in snippets."""
+        """Find the detections after suppression, best first; segments in snippets."""
         ...
 
     def class_scores(self, outputs: Outputs, config: Any) -> FloatArray:
-        """Say how sure the network is of each class, when: (K, T) in [0, 1]."""
+        """Compute the score of each class at each snippet: (K, T) in [0, 1]."""
         ...
 
 
@@ -96,7 +96,7 @@ class _Masks:
 
 @dataclass(frozen=True)
 class _Runs:
-    """Class logits with background, and attention where the detector has one."""
+    """Class logits with background, and attention if the detector has it."""
 
     joins_candidates: bool = True
     reads: tuple[str, ...] = ("class_logits",)
@@ -166,7 +166,7 @@ POLICIES: Mapping[str, Decoder] = {
 
 
 def decoder_of(config: DecodeSettings) -> Decoder:
-    """Find the decoder that settings are for."""
+    """Find the decoder for these settings."""
     return POLICIES[config.policy]
 
 
@@ -179,10 +179,10 @@ def decode_outputs(
     video_label: str | None = None,
     video_score: float | None = None,
 ) -> list[Detection]:
-    """Turn what a detector of any policy predicts for one video into named detections in seconds.
+    """Turn a detector's outputs for one video into named detections in seconds, under any policy.
 
     Args:
-        outputs: what the policy reads, without the axis B.
+        outputs: those that the policy reads, without the axis B.
         class_names: K distinct names, in the order of the class bank's rows.
         grid: where snippets lie in time.
         config: the policy and its settings.
@@ -192,8 +192,8 @@ def decode_outputs(
         Detections, best first, within the video.
 
     Raises:
-        ValueError: shapes disagree, a number is not finite or out of its range, or `class_names` has not K distinct
-            names.
+        ValueError: shapes disagree, a number is not finite or out of its range, or `class_names` does not have K
+            distinct names.
     """
     decoder, names = decoder_of(config), distinct_names(class_names)
     if len(names) != decoder.n_classes(outputs):
@@ -224,9 +224,9 @@ def decode(
     video_score: float | None = None,
     config: DecodeConfig | None = None,
 ) -> list[Detection]:
-    """Turn what the detector predicts for one video into named detections in seconds.
+    """Turn the detector's outputs for one video into named detections in seconds.
 
-    `decode_arrays` says what the two policies do. With `video_label` and `video_score` (score enhancement, thesis
+    `decode_arrays` describes the two policies. With `video_label` and `video_score` (score enhancement, thesis
     section 3.3; utils/postprocess_utils.py:138-142 of the release), every detection that scores no more than the
     video-level score takes the video-level label.
 
@@ -235,8 +235,8 @@ def decode(
         masks: (T, T) floats in [0, 1], row i predicted by snippet i.
         class_names: K names, row by row.
         duration_s: length of the video in seconds, > 0.
-        policy: `paper` or `release`; None: what `config` says.
-        video_label: the video-level class, not necessarily one of `class_names`; with `video_score` or not at all.
+        policy: `paper` or `release`; None: the one in `config`.
+        video_label: the video-level class, not necessarily one of `class_names`; given if and only if `video_score` is.
         video_score: its score.
         config: settings of the paper policy; None: the defaults of `DecodeConfig`.
 
@@ -244,8 +244,8 @@ def decode(
         Detections, best first, within [0, duration_s]. Under the paper policy scores lie in [0, 1].
 
     Raises:
-        ValueError: shapes disagree, a number is not finite or out of its range (the row is named), `class_names` has
-            not K distinct names, or an argument is out of its range.
+        ValueError: shapes disagree, a number is not finite or out of its range (the row is named), `class_names` does
+            not have K distinct names, or an argument is out of its range.
     """
     logits = float_array(class_logits, "class_logits", np.float32)
     names = distinct_names(class_names)

@@ -1,4 +1,4 @@
-"""From class logits of snippets to detections where no segment is predicted, computed by the C++ core."""
+"""Class logits of snippets to detections, for detectors that predict no segments; computed by the C++ core."""
 
 import dataclasses
 import math
@@ -22,13 +22,13 @@ def decode_runs(
     duration_s: float,
     config: RunsConfig | None = None,
 ) -> list[Detection]:
-    """Turn class logits of snippets into named detections in seconds: runs above thresholds, soft-NMS class by class.
+    """Turn class logits of snippets into named detections in seconds: runs above thresholds, soft-NMS per class.
 
-    `runs_candidates` says how runs come about and what they score.
+    `runs_candidates` describes the runs and their scores.
 
     Args:
         class_logits: (K+1, T) floats, background last.
-        attention: (T,) floats in [0, 1], how likely a snippet shows any action; None: 1 everywhere.
+        attention: (T,) floats in [0, 1], probability that a snippet shows any action; None: 1 everywhere.
         class_names: K names, row by row.
         duration_s: length of the video in seconds, > 0.
         config: settings; None: the defaults of `RunsConfig`.
@@ -37,8 +37,8 @@ def decode_runs(
         Detections, best first, scores in [0, 1], segments within [0, duration_s].
 
     Raises:
-        ValueError: shapes disagree, a number is not finite or out of its range (the row is named), `class_names` has
-            not K distinct names, or the duration is not > 0.
+        ValueError: shapes disagree, a number is not finite or out of its range (the row is named), `class_names` does
+            not have K distinct names, or the duration is not > 0.
     """
     logits = float_array(class_logits, "class_logits", np.float32)
     names = distinct_names(class_names)
@@ -58,10 +58,10 @@ def decode_runs(
 def decode_runs_arrays(
     class_logits: ArrayLike, attention: ArrayLike | None, *, config: RunsConfig | None = None
 ) -> DecodedArrays:
-    """Find runs and suppress them class by class: `decode_runs` before names and seconds.
+    """Find runs and suppress them class by class: `decode_runs` without names and seconds.
 
     Returns:
-        Best first; of equal scores the lower class, of one class the longer run, then the earlier.
+        Best first; among equal scores the lower class, then the longer run, then the earlier run.
 
     Raises:
         ValueError: as `decode_runs`.
@@ -74,18 +74,18 @@ def runs_candidates(
 ) -> DecodedArrays:
     """List runs of snippets above thresholds, before soft-NMS.
 
-    A class counts in a video if its probability there is above `class_threshold`: the softmax over the K classes of the
-    mean of their highest logits (of `top_share` of the snippets), each times its attention. If none is above, the best
-    class counts. A snippet's score of a class is its softmax probability over the K + 1 rows times its attention.
-    These scores are smoothed, scaled and cut as `config` says; every distinct run above a threshold is a candidate.
+    A class is used in a video if its video-level probability is above `class_threshold`: the softmax over the K classes
+    of the mean of their highest logits (of `top_share` of the snippets), each times its attention. If none is above,
+    the best class is used. A snippet's class score is its softmax probability over the K + 1 rows times its attention.
+    These scores are smoothed, scaled and cut as set in `config`; every distinct run above a threshold is a candidate.
 
     Args:
         class_logits, attention: as in `decode_runs`.
-        config: settings; None: the defaults of `RunsConfig`. Of soft-NMS's own it reads `min_score`: what scores less
-            is left out.
+        config: settings; None: the defaults of `RunsConfig`. Of those of soft-NMS only `min_score` is read:
+            runs that score less are left out.
 
     Returns:
-        By rising class; those of a class the longest first, of equal ones the earlier. Segments in snippets.
+        By rising class; within a class the longest first, among equal lengths the earlier first. Segments in snippets.
 
     Raises:
         ValueError: as `decode_runs`.

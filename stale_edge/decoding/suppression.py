@@ -1,4 +1,4 @@
-"""Soft-NMS and thresholded masks, as the compiled core computes them."""
+"""Soft-NMS and thresholded masks, computed by the C++ core."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,17 +24,17 @@ def soft_nms(
 
     Bodla et al., arXiv:1704.04503. The best candidate is picked, all others decay by their tIoU with it, and so on:
     `gaussian` multiplies by exp(-tiou**2 / sigma); `linear` by 1 - tiou where tiou >= tiou_threshold; `hard` by 0
-    there, which is classical NMS. Scores only ever fall. Of equal scores the earlier row is picked first. Computed in
+    there, which is classical NMS. Scores never rise. Among equal scores the earlier row is picked first. Computed in
     float64.
     Differs from the release (utils/postprocess_utils.py:83), whose decay divides by 0.6 and can raise scores, and from
     ActionFormer, which adds 1e-6 to both lengths in a tIoU's union: where the tIoU is exactly `tiou_threshold`,
-    `linear` and `hard` act here and not there. `length_margin=1e-6` does as ActionFormer.
+    `linear` and `hard` act here and not there. `length_margin=1e-6` gives ActionFormer's rule.
 
     Args:
         segments: (N, 2) floats, [start, end) in any unit of time, end >= start, at most 4.4e307 long.
         scores: (N,) floats >= 0, usually in [0, 1], at most what float32 holds.
         method: the rule.
-        sigma: width of the Gaussian, in tIoU, > 0; below 1e-290 as 1e-290.
+        sigma: width of the Gaussian, in tIoU, > 0; values below 1e-290 count as 1e-290.
         tiou_threshold: overlap at which `linear` and `hard` act, in [0, 1].
         min_score: candidates whose decayed score is below are dropped, >= 0.
         top_k: at most this many picks, >= 0; None: no limit.
@@ -77,7 +77,7 @@ def mask_segments(
         mask: (T,) floats; compared in float32.
         threshold: a number that float32 holds; snippets strictly above it count.
         regions: `runs`: every connected run is a segment. `hull`: one segment from the first such snippet to the last,
-            holes filled, as the release does.
+            with holes filled, as in the release.
         min_snippets: shorter segments are dropped, >= 1.
 
     Returns:
