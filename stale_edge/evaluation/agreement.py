@@ -1,4 +1,4 @@
-"""Whether two detectors agree: matching the detections of a model with those of an artifact made from it."""
+"""Agreement of two detectors: match the detections of a model with those of an artifact made from it."""
 
 from typing import NamedTuple
 
@@ -9,11 +9,11 @@ from stale_edge.segments import Detection, tiou
 SAME_SEGMENT = 0.95
 """tIoU from which two segments count as the same."""
 CONFIDENT = 0.3
-"""Detections below this part of their video's best score are the tail that soft-NMS leaves; they are not matched."""
+"""Detections below this fraction of their video's best score are the tail of soft-NMS; they are not matched."""
 
 
 class Matched(NamedTuple):
-    """How many confident detections of the model there are, how many were found again, and how far their scores are."""
+    """Number of confident detections of the model, number found by the artifact, and distance of their scores."""
 
     total: int
     matched: int
@@ -21,12 +21,12 @@ class Matched(NamedTuple):
 
 
 def count_matched(model: list[Detection], artifact: list[Detection], *, confident: float) -> Matched:
-    """Match detections one to one, best first: equal label and tIoU >= 0.95; of several the one nearest in score.
+    """Match detections one to one, best first: equal label and tIoU >= 0.95; of several, the one nearest in score.
 
     Args:
         model: detections of one video by the model.
         artifact: those by the artifact, all of them.
-        confident: detections of the model below this part of its best score are left out, in [0, 1].
+        confident: detections of the model below this fraction of its best score are left out, in [0, 1].
     """
     wanted = sorted(model, key=lambda detection: -detection.score)
     if wanted:
@@ -48,7 +48,7 @@ def count_matched(model: list[Detection], artifact: list[Detection], *, confiden
 
 
 def _overlaps(detection: Detection, others: list[Detection]) -> list[float]:
-    """tIoU with each; segments that are equal overlap fully, also those of zero length."""
+    """Compute the tIoU with each; equal segments have 1, also those of zero length."""
     one = np.array([[detection.start_s, detection.end_s]])
     many = np.array([[other.start_s, other.end_s] for other in others])
     overlaps = tiou(one, many)[0]

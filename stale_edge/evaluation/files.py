@@ -1,4 +1,4 @@
-"""The evaluator on files, as the command `score` runs it."""
+"""Evaluation of files, for the command `score`."""
 
 import json
 import math
@@ -25,7 +25,7 @@ def score_files(
     """Evaluate a file of predictions against a file of ground truth, both in ActivityNet's layout.
 
     Args:
-        truth_path, predictions_path: JSON files; see `mean_average_precision` for what they hold.
+        truth_path, predictions_path: JSON files; see `mean_average_precision` for their layout.
         subset, tiou_thresholds, classes: see `mean_average_precision`.
 
     Raises:
@@ -46,12 +46,12 @@ def score_files(
 
 
 def parse_thresholds(text: str) -> tuple[float, ...]:
-    """Read tIoU thresholds as the command line takes them: `0.5:0.95:0.05` (first:last:step) or `0.3,0.5`.
+    """Read tIoU thresholds from the command line: `0.5:0.95:0.05` (first:last:step) or `0.3,0.5`.
 
-    `0.5:0.95:0.05` is, to the bit, `ACTIVITYNET_THRESHOLDS`.
+    `0.5:0.95:0.05` equals `ACTIVITYNET_THRESHOLDS` to the bit.
 
     Raises:
-        ValueError: the text has another form, the step does not lead from first to last, or one is not in (0, 1].
+        ValueError: the text has another form, the step does not lead from first to last, or a value is not in (0, 1].
     """
     separator = ":" if ":" in text else ","
     try:

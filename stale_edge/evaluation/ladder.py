@@ -1,4 +1,4 @@
-"""The ladder of detectors that stands beside an mAP: no training, a linear probe, then the detector itself."""
+"""The ladder of detectors reported with an mAP: no training, a linear probe, then the detector itself."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from typing import Any
 LINEAR = "linear"
 TRAINING_FREE = "training-free"
 LINEAR_SETTINGS = "--arch linear"
-"""What a user types to train the linear probe as the ladder does."""
+"""Command-line flags that train the linear probe of the ladder."""
 
 
 @dataclass(frozen=True)
 class Rung:
-    """Average mAP of one detector in percent, on the classes that were trained on and on others."""
+    """Average mAP of one detector in percent, on trained classes and on other classes."""
 
     detector: str
     seen: float
@@ -24,7 +24,7 @@ class Rung:
 
 
 def shortfall(ladder: Sequence[Rung]) -> str | None:
-    """Say where the last detector of a ladder does not beat the linear probe; None: it does on both kinds of classes.
+    """Describe where the last detector is not better than the linear probe; None: it is better on both kinds.
 
     Raises:
         ValueError: the ladder has no linear probe.

@@ -17,10 +17,10 @@ Seconds = NDArray[np.float64]
 
 
 class TruthTable(NamedTuple):
-    """The actions of a subset, one a row, in the order of the file.
+    """The actions of a subset, one per row, in the order of the file.
 
-    classes: names, in the order of first appearance; `label` counts in them.
-    n_videos: how many videos the file knows, in any subset; `video` counts in them.
+    classes: names, in the order of first appearance; `label` is an index into them.
+    n_videos: number of videos in the file, in any subset; `video` is in [0, n_videos).
     label, video: (G,) int64. segments: (G, 2) float64, seconds.
     """
 
@@ -32,9 +32,9 @@ class TruthTable(NamedTuple):
 
 
 class PredictionTable(NamedTuple):
-    """Detections of known classes, one a row, in the order of the file.
+    """Detections of known classes, one per row, in the order of the file.
 
-    label, video: (P,) int64; video is -1 where the ground truth does not know the video.
+    label, video: (P,) int64; video is -1 if the ground truth does not contain it.
     segments: (P, 2) float64, seconds. scores: (P,) float64.
     ignored_labels: class names that the ground truth does not have, sorted.
     """
@@ -100,7 +100,7 @@ def truth_table(
 def prediction_table(layout: Mapping[str, Any], classes: tuple[str, ...], videos: Mapping[str, int]) -> PredictionTable:
     """Read predictions of the given classes.
 
-    Names of videos agree with the ground truth's with or without the prefix `v_`, as published files differ in it.
+    Names of videos agree with the ground truth's with or without the prefix `v_`, as published files differ in this.
 
     Args:
         layout: `{"results": {video: [{"label", "score", "segment"}]}}`.
@@ -134,7 +134,7 @@ def prediction_table(layout: Mapping[str, Any], classes: tuple[str, ...], videos
 
 
 class _Rows:
-    """The rows of all videos one after the other, by column; only to name a broken row are rows walked one by one."""
+    """The rows of all videos, stored by column; rows are visited one by one only to name a broken row."""
 
     def __init__(self, videos: Mapping[str, list[Any]], kind: str) -> None:
         self._videos, self._kind = videos, kind
@@ -146,13 +146,13 @@ class _Rows:
             self._refuse("label")
 
     def label_numbers(self, classes: Sequence[str]) -> IntArray:
-        """(N,) the row's class among `classes`, -1 for another."""
+        """(N,) index of each row's class in `classes`, -1 for other classes."""
         wanted = {name: i for i, name in enumerate(classes)}
         numbers: IntArray = np.array([wanted.get(name, -1) for name in self.classes], dtype=np.int64)[self._label]
         return numbers
 
     def video_numbers(self, numbers: Mapping[str, int]) -> IntArray:
-        """(N,) the number of the row's video."""
+        """(N,) number of each row's video."""
         counts = [len(rows) for rows in self._videos.values()]
         return np.repeat(np.array([numbers[video] for video in self._videos], dtype=np.int64), counts)
 

@@ -14,7 +14,7 @@ BoolArray = NDArray[np.bool_]
 class Matches(NamedTuple):
     """The predictions that overlap an action enough at some threshold, by class, then by rank; all others are wrong.
 
-    label: (M,) int64. rank: (M,) int64, place among all predictions of the class, 1 is the best.
+    label: (M,) int64. rank: (M,) int64, rank among all predictions of the class, 1 is the best.
     is_right: (H, M) bool, true positives at each threshold.
     """
 
@@ -26,9 +26,9 @@ class Matches(NamedTuple):
 def match(truth: TruthTable, predictions: PredictionTable, thresholds: Seconds) -> Matches:
     """Decide which predictions are true positives at each tIoU threshold.
 
-    Within a class and a video, predictions choose in the order of their rank: each takes the action with the highest
-    tIoU that is at least the threshold and that no earlier prediction has taken at this threshold. Of equal tIoU the
-    action that stands later in the file comes first. Where both segments have zero length, their tIoU is 1 if they are
+    Within a class and a video, predictions are matched in order of rank: each takes the action with the highest
+    tIoU that is at least the threshold and that no earlier prediction has taken at this threshold. Among equal tIoU the
+    action that is later in the file is taken. Where both segments have zero length, their tIoU is 1 if they are
     the same instant and 0 if not; in ActivityNet's code it is 0 / 0, which passes every threshold.
 
     Args:
@@ -53,11 +53,11 @@ def match(truth: TruthTable, predictions: PredictionTable, thresholds: Seconds) 
 
 
 def rank_predictions(predictions: PredictionTable) -> IntArray:
-    """Order rows by class, then by falling score; of equal scores the row that stands later in the file comes first.
+    """Order rows by class, then by falling score; among equal scores the later row of the file comes first.
 
     ActivityNet's code sorts with `argsort()[::-1]` (Evaluation/eval_detection.py, compute_average_precision_detection),
-    which leaves the order of equal scores to the sorting network of the machine; a stable sort read backwards is one of
-    its outcomes, and the same everywhere.
+    whose order of equal scores depends on the machine; a stable sort read backwards is one of the possible orders, and
+    the same on every machine.
 
     Returns:
         (P,) int64 rows of `predictions`.
@@ -70,7 +70,7 @@ def rank_predictions(predictions: PredictionTable) -> IntArray:
     for rows in np.split(order, ends[:-1]):
         later_first = rows[::-1]
         falling = -predictions.scores[later_first]
-        ranked = np.argsort(falling)  # several times faster than a stable sort, which only ties need
+        ranked = np.argsort(falling)  # several times faster than a stable sort, which is needed only for ties
         if (np.diff(falling[ranked]) == 0).any():
             ranked = np.argsort(falling, kind="stable")
         rows[:] = later_first[ranked]
@@ -84,7 +84,7 @@ def interpolated_average_precision(is_right: BoolArray, rank: IntArray, n_action
 
     Args:
         is_right: (H, M) bool, predictions of one class, best first.
-        rank: (M,) their places among all predictions of the class, rising, from 1.
+        rank: (M,) their ranks among all predictions of the class, rising, from 1.
         n_actions: actions of the class in the ground truth, >= 1.
 
     Returns:
@@ -99,7 +99,7 @@ def interpolated_average_precision(is_right: BoolArray, rank: IntArray, n_action
 class _Pairs(NamedTuple):
     """Predictions with actions of their class and video, (pairs,) each.
 
-    A prediction's pairs stand together, highest tIoU first; of equal tIoU the later action comes first.
+    A prediction's pairs are adjacent, highest tIoU first; among equal tIoU the later action comes first.
     """
 
     prediction: IntArray
@@ -141,16 +141,16 @@ def _overlapping_pairs(truth: TruthTable, predictions: PredictionTable, least_ti
 
 
 def _settle(pairs: _Pairs, *, n_predictions: int, n_actions: int, threshold: float) -> BoolArray:
-    """Let predictions, numbered in the order in which they choose, take actions; (n_predictions,) bool.
+    """Match predictions, numbered by priority, with actions; return (n_predictions,) bool.
 
-    Choosing in turn has one outcome, and deferred acceptance (Gale and Shapley) reaches it without the turns: every
-    prediction asks for its best action, each action keeps the asker that chooses first, and whoever is turned down or
-    displaced asks for its next one. Rounds are few, as few actions overlap.
+    The result equals matching one by one. Deferred acceptance (Gale and Shapley) computes it for all at once: every
+    prediction asks for its best action, each action keeps the prediction with the lowest number, and every refused
+    or replaced prediction asks for its next action. Few rounds are needed, as few actions overlap.
     """
     enough = np.flatnonzero(pairs.tiou >= threshold)
     owner, action = pairs.prediction[enough], pairs.action[enough]
-    offer = np.flatnonzero(np.diff(owner, prepend=-1))  # (askers,) the pair that each asks for: at first, its best
-    owner = np.append(owner, -1)  # nobody owns what follows the last pair
+    offer = np.flatnonzero(np.diff(owner, prepend=-1))  # (askers,) the pair that each asks for, first its best
+    owner = np.append(owner, -1)  # the entry after the last pair belongs to no prediction
     nobody = n_predictions
     holder = np.full(n_actions, nobody)
     holder_offer = np.zeros(n_actions, dtype=np.int64)

@@ -12,19 +12,19 @@ from stale_edge.evaluation.matching import interpolated_average_precision, match
 ACTIVITYNET_THRESHOLDS: tuple[float, ...] = tuple(np.linspace(0.5, 0.95, 10).tolist())
 """tIoU 0.5, 0.55 ... 0.95, to the bit those of ActivityNet's own code (its 0.9 is 0.8999999999999999)."""
 THUMOS_THRESHOLDS: tuple[float, ...] = (0.3, 0.4, 0.5, 0.6, 0.7)
-"""tIoU at which THUMOS14 is reported."""
+"""tIoU thresholds used for THUMOS14."""
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """How good detections are; every mAP and AP in percent, as papers print it.
+    """Scores of detections; every mAP and AP in percent, as in papers.
 
     average_mAP: mean of `mAP` over the thresholds.
-    mAP: mean over classes of the AP, one a threshold.
+    mAP: mean AP over classes, one per threshold.
     tiou_thresholds: the thresholds.
     per_class: AP averaged over thresholds, by class of the ground truth, sorted by name.
     ignored_labels: labels of predictions that the ground truth does not have (or that `classes` leaves out); their
-        predictions count neither for nor against any class.
+        predictions do not affect any class.
     """
 
     average_mAP: float  # noqa: N815 - the name in published result files
@@ -53,15 +53,15 @@ def mean_average_precision(
 ) -> EvaluationResult:
     """Evaluate detections by the rules of ActivityNet's own code (its Evaluation/eval_detection.py).
 
-    Every class annotated in the subset counts equally, also one without predictions (AP 0). Which videos have
-    predictions changes nothing about the ground truth. A prediction in a video without an action of its class, of
+    Every class annotated in the subset has equal weight, also one without predictions (AP 0). The ground truth does not
+    depend on which videos have predictions. A prediction in a video without an action of its class, of
     another subset or unknown to the ground truth, is a false positive. Predictions of a class that the ground truth
-    does not have are left out and named in the result; ActivityNet's code stops at them.
+    does not have are left out and named in the result; ActivityNet's code fails on them.
 
     Args:
         ground_truth: `{"database": {video: {"subset", "annotations": [{"segment": [s, e], "label"}]}}}`.
         predictions: `{"results": {video: [{"label", "score", "segment": [s, e]}]}}`, the same unit of time; the prefix
-            `v_` of video names may be missing on either side. Of equal scores the later row ranks higher.
+            `v_` of video names may be missing on either side. Among equal scores the later row ranks higher.
         subset: which part of the ground truth; None: all.
         tiou_thresholds: each in (0, 1].
         classes: keep only these labels in ground truth and predictions (open set); None: all.
@@ -85,7 +85,7 @@ def average_precision(
     """Compute the AP of one class at each threshold; rules and layouts as in `mean_average_precision`.
 
     Args:
-        ground_truth, predictions: ActivityNet layouts; rows of other labels are passed over.
+        ground_truth, predictions: ActivityNet layouts; rows of other labels are ignored.
         label: the class, which must be annotated in the subset.
         subset: which part of the ground truth; None: all.
         tiou_thresholds: H thresholds, each in (0, 1].
@@ -104,11 +104,11 @@ def average_precision(
 def evaluate_tables(
     truth: TruthTable, predictions: PredictionTable, tiou_thresholds: Sequence[float]
 ) -> tuple[Seconds, EvaluationResult]:
-    """Evaluate what was read from layouts; see `mean_average_precision` for the rules.
+    """Evaluate tables read from layouts; see `mean_average_precision` for the rules.
 
     Returns:
         ap: (H, K) float64, percent, K classes in the order of `truth.classes`.
-        result: what is made of it.
+        result: mAP and AP computed from `ap`.
 
     Raises:
         ValueError: a threshold is out of range.
