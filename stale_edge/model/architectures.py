@@ -1,7 +1,7 @@
 """The one table of architectures: how each detector is configured, built, trained and decoded.
 
-A further architecture is a file with its settings and network, a file with its objective, and a row here. Where it
-answers in a way that no decode policy reads yet, it needs a policy in `stale_edge.decoding.policies` besides.
+A further architecture is a file with its settings and network, a file with its objective, and a row here. If no
+decode policy reads its outputs yet, it also needs a policy in `stale_edge.decoding.policies`.
 """
 
 from collections.abc import Callable
@@ -59,13 +59,13 @@ class Architecture:
     decode: default of the section `decode`.
     build: makes the network, a `Detector`, with fresh weights from its settings.
     objective: makes the `Objective` from the sections `model` and `loss`.
-    fold: gives a `Detector` for inference that answers alike, with less to compute; the network itself is not changed.
+    fold: gives an equivalent `Detector` for inference with less to compute; the network itself is not changed.
     fold_centred: the same for int8, where features are centred and scaled by given statistics; None: as `fold`.
-    float32: what low precision leaves in float32.
-    space: what the rows of its class bank are: `text`, embeddings of class names, so that classes can be added; or
+    float32: parts that stay in float32 in low precision.
+    space: kind of the rows of its class bank: `text`, embeddings of class names, so that classes can be added; or
         `rows`, weights of a closed vocabulary.
     train: default of the section `train`.
-    complete: fills in what follows from the rest of a config and the number of classes to train on.
+    complete: fills in settings that follow from the rest of a config and the number of classes to train on.
     """
 
     model: type[Any]
@@ -82,7 +82,7 @@ class Architecture:
 
 
 LINEAR_DECODE = RunsConfig(class_threshold=0.05, smoothing=0.03, run_score="mean-contrast", min_score=1e-4)
-"""Chosen on simulated worlds that nothing reports, seeds 10 and 11: a run scores by how it stands out."""
+"""Chosen on simulated worlds that no result uses, seeds 10 and 11: a run scores by its contrast."""
 
 ARCHITECTURES: dict[str, Architecture] = {
     "paper": Architecture(
@@ -123,7 +123,7 @@ def architecture_of(name: str) -> Architecture:
     """Find a row.
 
     Raises:
-        ConfigError: there is none; those that there are, are listed.
+        ConfigError: there is none; the message lists the known ones.
     """
     if name not in ARCHITECTURES:
         raise ConfigError(f"model.architecture must be one of {', '.join(ARCHITECTURES)}; got {name!r}")
@@ -144,7 +144,7 @@ def build_model(config: ModelSettings) -> nn.Module:
 
 
 def build_objective(config: ModelSettings, loss: Any) -> Objective:
-    """Build what a detector is trained with.
+    """Build the objective that a detector is trained with.
 
     Raises:
         ConfigError: no such architecture.

@@ -1,4 +1,4 @@
-"""What features look like: the mean and the spread of each channel."""
+"""Mean and standard deviation of each feature channel."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from stale_edge.segments import FloatArray
 
 @dataclass(frozen=True)
 class FeatureStatistics:
-    """Of features like those that will be detected in: what int8 has to resolve.
+    """Statistics of typical input features, from which int8 gets its ranges.
 
     mean: (C,) float32. deviation: (C,) float32, > 0.
     """

@@ -24,7 +24,7 @@ from stale_edge.version import versions_with
 
 FORMAT = "stale-edge-checkpoint/2"
 _UNSEALED_FORMAT = "stale-edge-checkpoint/1"
-"""Of older checkpoints: their config.json has no digest of its own."""
+"""Format of older checkpoints, whose config.json has no digest of its own."""
 _SEAL = "config_sha256"
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -38,12 +38,12 @@ class Checkpoint:
     """A trained detector with all that is needed to use, export or train it further.
 
     model: the detector, in eval mode, fp32 on the CPU.
-    config: resolved; every default of the run is in it.
+    config: resolved, with every default of the run.
     feature_spec: what features the detector was trained on.
     bank: the training vocabulary, encoded by `text_encoder`; None for an import without classes, see `class_bank`.
     text_encoder: encodes further class names; None where the checkpoint holds none.
     path: the folder.
-    sha256: of its config.json, which names the hash of every other file: one hash for all of it.
+    sha256: hash of config.json, which has the hash of every other file: one hash for the whole checkpoint.
     origin: what it was imported from and what was left behind; None for a checkpoint of this kit's own training.
     """
 
@@ -91,7 +91,7 @@ def write_checkpoint(
     """Write a checkpoint folder so that a kill at any moment leaves the old one or the new one.
 
     Args:
-        path: the folder; a checkpoint that stands there is replaced, anything else is left alone.
+        path: the folder; an existing checkpoint is replaced, anything else is left alone.
         class_bank: the training vocabulary; its fingerprint must be that of `text_encoder`. None: there are no classes
             yet, as after an import that was given none.
         text_encoder: `FreeClassEmbeddings` are kept in the class bank itself.
@@ -218,7 +218,7 @@ def _read(path: Path, *, with_text: bool) -> Checkpoint:
 
 
 def _with_normalization(config: dict[str, Any]) -> dict[str, Any]:
-    """Name what a config from before `model.features` meant: the paper's network centred by the data's mean."""
+    """Add `model.features` to older configs: the paper's network was centred by the data's mean."""
     model = config.get("model")
     if not isinstance(model, dict) or "features" in model or model.get("architecture", "paper") != "paper":
         return config

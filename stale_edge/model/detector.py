@@ -1,4 +1,4 @@
-"""What training, export and measurement rely on, whatever the detector."""
+"""The interface of detectors and objectives that training, export and measurement use."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -21,7 +21,7 @@ class Detector(Protocol):
 
     @property
     def config(self) -> ModelSettings:
-        """What it was built from."""
+        """Settings it was built from."""
         ...
 
     @property
@@ -34,7 +34,7 @@ class Detector(Protocol):
         ...
 
     def undecided(self, outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
-        """Measure how far each hard decision inside the network is from its other side.
+        """Measure how far each hard decision inside the network is from its threshold.
 
         A tiny difference between two computations may flip a decision whose distance is tiny, and with it whatever
         depends on it.
@@ -49,10 +49,10 @@ class Detector(Protocol):
 
 
 class Objective(Protocol):
-    """An `nn.Module` that says what a detector should predict and how far it is from that.
+    """An `nn.Module` that makes a detector's targets and computes its losses.
 
-    Its parameters are trained beside the detector's, and with its buffers (a running normalizer, say) they are part of
-    what a resumed run starts from. Nothing of it is deployed.
+    Its parameters are trained beside the detector's, and with its buffers (for example a running normalizer) they are
+    part of a resumed run's state. Nothing of it is deployed.
     """
 
     terms: tuple[str, ...]
@@ -67,7 +67,7 @@ class Objective(Protocol):
         ...
 
     def inputs(self, targets: Any, n_classes: int) -> tuple[Tensor, ...]:
-        """Give what the detector takes in training beside features and class embeddings; nearly always nothing."""
+        """Give further inputs of the detector in training, beside features and class embeddings; mostly none."""
         ...
 
     def losses(self, outputs: Any, targets: Any) -> dict[str, Tensor]:
@@ -81,7 +81,7 @@ class Objective(Protocol):
 
 @runtime_checkable
 class Crops(Protocol):
-    """An `Objective` of a detector that sees videos at their own rate: it says which part each epoch trains on."""
+    """An `Objective` of a detector that takes videos at their own rate: it draws the part for each epoch."""
 
     def crop(self, targets: Any, generator: torch.Generator) -> tuple[int, Any]:
         """Draw a part of a video: its first snippet, and its targets, whose `n_snippets` is its length."""
@@ -89,7 +89,7 @@ class Crops(Protocol):
 
 
 def as_module(part: Any) -> nn.Module:
-    """Say to the type checker that a detector or objective is a module.
+    """Cast a detector or objective to a module for the type checker.
 
     Raises:
         TypeError: it is none.

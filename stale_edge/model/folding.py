@@ -7,7 +7,7 @@ from stale_edge.model.channel_statistics import FeatureStatistics
 
 
 def fold_detector(model: nn.Module, statistics: FeatureStatistics | None = None) -> nn.Module:
-    """Give a detector that answers as `model` does, with fewer products where its architecture allows it.
+    """Give a detector equivalent to `model`, with fewer products where its architecture allows it.
 
     Args:
         model: detector of this package, in float32; it is not changed, and may share weights with what is returned.

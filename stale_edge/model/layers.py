@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 MASKED_OUT = -1e4
-"""Added to the attention logits of keys that must not be seen; finite in fp16, so that hiding all keys gives no NaN."""
+"""Added to the attention logits of masked keys; finite in fp16, so that hiding all keys gives no NaN."""
 
 NORM_EPS = 1e-6
 """Keeps the direction of a zero vector finite; far below the squared length of any real feature."""
@@ -67,7 +67,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, *, n_heads: int, dropout: float, key
     Args:
         q: (B, N, H) with H a multiple of `n_heads`.
         k, v: (B, M, H).
-        dropout: of the attention weights, 0 outside training.
+        dropout: dropout probability of the attention weights, 0 outside training.
         key_bias: (B, M), added to every query's logit of a key; None: nothing is hidden.
 
     Returns:
@@ -162,7 +162,7 @@ class DecoderLayer(nn.Module):
 
     def forward(self, queries: Tensor, memory: Tensor, key_bias: Tensor | None = None) -> Tensor:
         """Refine queries (1 or B, N, D) by memory (B, M, D), whose keys `key_bias` (B, M) can hide; (B, N, D)."""
-        # Queries that every video shares come in once: their self-attention is computed once, then spread over B.
+        # Queries that all videos share have batch size 1: self-attention is computed once, then broadcast to B.
         queries = queries + self.dropout(self.self_attention(self.self_norm(queries)))
         queries = queries.expand(memory.shape[0], -1, -1)
         queries = queries + self.dropout(self.cross_attention(self.cross_norm(queries), memory, key_bias))

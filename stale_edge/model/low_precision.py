@@ -1,4 +1,4 @@
-"""What of a network low precision leaves in float32, since rounding there changes what is found."""
+"""Parts of a network that stay in float32 in low precision, since rounding there changes detections."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -10,13 +10,13 @@ from stale_edge.config import FeaturesConfig
 from stale_edge.model.layers import l2_normalize
 
 LEAST_VARIANCE = 1e-3
-"""`data-whiten` divides no direction by less than this part of the mean variance: what is below is rounding."""
+"""`data-whiten` divides no direction by less than this part of the mean variance: less is rounding."""
 NO_VARIANCE = 1e-12
 """Features whose variance is a smaller part of their squared mean are equal but for rounding."""
 
 
 class FeatureNormalization(nn.Module):
-    """Take out of features (B, T, C) what says nothing about actions; gives (B, T, C).
+    """Remove from features (B, T, C) what does not depend on actions; gives (B, T, C).
 
     CLIP features share a large common direction and one outlier channel, which would otherwise take most of the range
     that int8 has; what is left of them is mostly the scene of their video. `FeaturesConfig` lists what can be taken

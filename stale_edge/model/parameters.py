@@ -1,4 +1,4 @@
-"""Count parameters, block by block: what a detector uses, and what the public class carries along and never uses."""
+"""Count parameters, block by block: those that a detector uses, and those that the public class never uses."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -27,7 +27,7 @@ AVERAGED = "state_dict_ema"
 
 @dataclass(frozen=True)
 class PublicFile:
-    """What a public checkpoint holds.
+    """The contents of a public checkpoint.
 
     epoch: as saved; None where the file has none.
     tensors: by the public names, the prefix `module.` of `torch.nn.DataParallel` taken off; the moving average of the
@@ -83,7 +83,7 @@ def read_public_file(path: Path | str) -> PublicFile:
 
 
 def _load(path: Path) -> Any:
-    """Call `torch.load` and say in words what its many kinds of errors mean."""
+    """Call `torch.load` and explain its many kinds of errors."""
     with path.open("rb") as file:
         head = file.read(4)
     is_zip, is_pickle = head.startswith(b"PK"), head.startswith(b"\x80")

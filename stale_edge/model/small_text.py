@@ -29,7 +29,7 @@ def small_text_encoder(
             `CLIPTokenizer.from_pretrained` read it.
         dim: D, width of the embeddings.
         hidden_dim: width of the tower, a multiple of `n_heads`.
-        seed: of the weights.
+        seed: seed of the weights.
     """
     from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 

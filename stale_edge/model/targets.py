@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 IGNORED = -100
-"""Label of snippets that no loss looks at; the value that `torch.nn.functional.cross_entropy` skips by default."""
+"""Label of snippets that no loss counts; the value that `torch.nn.functional.cross_entropy` skips by default."""
 
 
 class LabelledSpan(Protocol):
-    """What label assignment needs of an action; `data.annotations.Action` has it."""
+    """The fields of an action that label assignment needs; `data.annotations.Action` has it."""
 
     @property
     def label(self) -> str: ...
@@ -59,10 +59,10 @@ class BatchTargets(NamedTuple):
 def snippet_span(start_s: float, end_s: float, *, duration_s: float, n_snippets: int) -> tuple[int, int]:
     """Turn a segment in seconds into the snippets [start, stop) whose middle lies in it.
 
-    A segment that holds no snippet's middle claims the one snippet nearest to its own middle, so stop > start always.
+    A segment that holds no snippet's middle gets the one snippet nearest to its own middle, so stop > start always.
 
     Args:
-        start_s, end_s: the segment; what reaches out of the video is cut off.
+        start_s, end_s: the segment; the part outside the video is cut off.
         duration_s: length of the video, > 0.
         n_snippets: T, >= 1.
 
@@ -84,7 +84,7 @@ def snippet_span(start_s: float, end_s: float, *, duration_s: float, n_snippets:
 
 
 def is_outside(start_s: float, end_s: float, *, duration_s: float) -> bool:
-    """Say whether nothing of a segment can be seen in the video; THUMOS14 as published has some dozen such actions."""
+    """Say whether a segment lies wholly outside the video; THUMOS14 as published has some dozen such actions."""
     return end_s < 0 or start_s >= duration_s
 
 
@@ -95,7 +95,7 @@ def assign_targets(
 
     Where actions overlap, a snippet belongs to the shorter one, so that none is hidden; an action's mask always spans
     the whole action. Actions of classes outside the vocabulary (the unseen classes of an open-set split) are not
-    background: their snippets are ignored by every loss, or training would teach that unseen actions are nothing.
+    background: every loss ignores their snippets, so that unseen actions are not trained as background.
     Actions that lie outside the video (`is_outside`) have no snippet and are left out.
 
     Args:

@@ -28,8 +28,8 @@ _TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
 class TextEncoder(nn.Module):
     """Encode class names with a CLIP text tower: [SOS] [contexts] [tokens of the name] [EOS] to the embedding at [EOS].
 
-    Names are used as given, or put into `prompt`: nothing is split or renamed here; what a tokenizer does (CLIP's
-    lower-cases) it still does. Every context vector is learnable, the tower's own weights only with `trainable=True`.
+    Names are used as given, or put into `prompt`; only the tokenizer may change them (CLIP's lower-cases).
+    Every context vector is learnable, the tower's own weights only with `trainable=True`.
     Without contexts the embeddings are exactly those of `transformers.CLIPTextModelWithProjection` for the prompts.
 
     Args:
@@ -38,7 +38,7 @@ class TextEncoder(nn.Module):
         n_contexts: number of context vectors, N̂ in the paper, >= 0.
         trainable: whether the tower's weights get gradients.
         prompt: what a name is put into, with `{}` once where it goes; saved with the encoder, so that classes added
-            later read the same.
+            later get the same prompt.
 
     Raises:
         ValueError: tower and tokenizer do not belong together, no room is left beside the contexts, or the prompt has
@@ -174,7 +174,7 @@ class TextEncoder(nn.Module):
 
         if n_contexts == 0:
             return self.tower(input_ids=input_ids, attention_mask=attention_mask).text_embeds  # type: ignore[no-any-return]
-        # transformers offers no way in for ready-made token embeddings; a hook is the one that every version has.
+        # transformers has no argument for token embeddings; a hook works in every version.
         handle = cast(Any, self.tower).get_input_embeddings().register_forward_hook(put_contexts)
         try:
             return self.tower(input_ids=input_ids, attention_mask=attention_mask).text_embeds  # type: ignore[no-any-return]
@@ -249,7 +249,7 @@ def class_bank(encoder: TextEncoder | FreeClassEmbeddings, names: Sequence[str])
     """Encode class names once and for all, as a device keeps them.
 
     Args:
-        encoder: whatever the detector was trained with.
+        encoder: the one that the detector was trained with.
         names: K distinct class names.
 
     Returns:
@@ -276,7 +276,7 @@ def load_tokenizer(source: str | Path) -> Any:
     """
     from transformers import CLIPTokenizer
 
-    # Without its files transformers makes a tokenizer of no words, and says nothing.
+    # Without its files transformers silently makes an empty tokenizer.
     if (folder := Path(source)).is_dir() and not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise CheckpointError(f"no tokenizer in {folder}: none of {', '.join(_TOKENIZER_FILES)} is there")
     try:
@@ -319,9 +319,9 @@ def hash_tensors(tensors: dict[str, Tensor], extra: bytes) -> str:
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keep transformers' own words off the terminal, where the kit's are: progress bars, and lists of unused weights.
+    """Silence the messages of transformers: progress bars, and lists of unused weights.
 
-    Whoever loads weights asks for the missing ones (`output_loading_info`), which it would only warn of.
+    Code that loads weights checks for missing ones itself (`output_loading_info`).
     """
     from transformers.utils import logging
 

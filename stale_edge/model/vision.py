@@ -51,7 +51,7 @@ class VisionTower:
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """Height and width of what the tower takes."""
+        """Height and width of the tower's input."""
         config: Any = self.model.config
         return int(config.image_size), int(config.image_size)
 
@@ -89,7 +89,7 @@ def load_vision_tower(source: str | Path) -> VisionTower:
             vision tower alone or of a whole CLIP.
 
     Raises:
-        CheckpointError: there is none, it cannot be read, or it lacks weights of the tower; what failed is said.
+        CheckpointError: there is none, it cannot be read, or it lacks weights of the tower; the message says which.
     """
     from transformers.image_processing_base import ImageProcessingMixin
 
@@ -124,7 +124,7 @@ def _load_model(source: str) -> tuple[nn.Module, list[str]]:
 
     values, _ = PretrainedConfig.get_config_dict(source)
     config = None
-    if "vision_config" in values:  # a whole CLIP: what it says of the common space holds for its towers
+    if "vision_config" in values:  # a whole CLIP: its settings of the common space hold for its towers
         common = {key: values[key] for key in ("projection_dim",) if key in values}
         config = CLIPVisionConfig(**{**values["vision_config"], **common})
     verbosity = logging.get_verbosity()

@@ -13,7 +13,7 @@ from stale_edge.model.actionformer.padding import greater
 from stale_edge.model.inputs import is_recording
 
 BLOCK = 32
-"""Queries of a block where the window is not wider."""
+"""Number of queries per block, unless the window is wider."""
 OUTSIDE = -1e4
 """Added to the logits of keys beyond the window; finite in float16."""
 
@@ -34,7 +34,7 @@ def band_attention(
     """
     length = q.shape[1]
     block = max(BLOCK, reach)
-    # Two at least, so that a graph recorded for any T need not ask whether there is more than one.
+    # At least two, so that a graph recorded for any T needs no branch for a single block.
     n_blocks = greater((length + block - 1) // block, 2)
     fill = n_blocks * block - length
     head_dim = q.shape[2] // n_heads
@@ -51,7 +51,7 @@ def band_attention(
         logits = logits + _by_distance(relative, block)
     read: Tensor = logits.softmax(dim=-1) @ values  # (B, blocks, heads, block, c)
     rows = read.transpose(2, 3).flatten(3).flatten(1, 2)  # (B, blocks * block, C)
-    if is_recording():  # a slice would ask that the length be less than the rows, which nobody can prove for every T
+    if is_recording():  # a slice needs length < rows, which cannot be proved for every T
         return rows.index_select(1, torch.arange(length, device=rows.device))
     return rows[:, :length]
 

@@ -1,4 +1,4 @@
-"""Random parts of training videos, and what becomes of the actions in them."""
+"""Random parts of training videos, and the actions inside these parts."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from torch import Tensor
 KEPT_SHARE = 0.5
 """An action stays in a crop if at least this share of it lies inside."""
 CROP_RATIO = (0.9, 1.0)
-"""Least and greatest share of a video that fits as a whole."""
+"""Smallest and largest share that is kept of a video that fits as a whole."""
 TRIES = 200
 """Crops drawn until one holds an action; the last one is taken as it is."""
 

@@ -26,7 +26,7 @@ class IdentityNeck(nn.Module):
 
 
 class PyramidNeck(nn.Module):
-    """Add what coarse levels found to the finer ones, then smooth and normalise each: a feature pyramid network."""
+    """Add coarse levels to finer ones, then smooth and normalise each: a feature pyramid network."""
 
     def __init__(self, config: ActionFormerConfig) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class ClassHead(nn.Module):
 
 
 class OffsetHead(nn.Module):
-    """Say how far start and end of a segment lie from every point, in units of its level's stride."""
+    """Predict the distances from every point to start and end of a segment, in units of its level's stride."""
 
     def __init__(self, config: ActionFormerConfig) -> None:
         super().__init__()

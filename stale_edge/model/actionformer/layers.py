@@ -1,4 +1,4 @@
-"""Convolutions, attention and blocks over snippets (B, T, C), as the public ActionFormer has them.
+"""Convolutions, attention and blocks over snippets (B, T, C), as in the public ActionFormer.
 
 Everything that holds many weights is an `nn.Linear`, which every quantizer finds; see `stale_edge.model.layers`.
 """
@@ -11,11 +11,11 @@ from stale_edge.model.actionformer.band import band_attention
 from stale_edge.model.layers import FeedForward, UnfoldedConv1d, attend
 
 LAYER_NORM_EPS = 1e-5
-"""Of every normalisation over channels, as in the public program."""
+"""Epsilon of every normalisation over channels, as in the public program."""
 HIDDEN = -1e4
 """Added to the attention logits of points that must not be read."""
 SCALE_INIT = 1e-4
-"""Where the learned scale of each half of a block starts."""
+"""Initial value of the learned scale of each half of a block."""
 
 
 def channel_norm(dim: int) -> nn.LayerNorm:
@@ -43,7 +43,7 @@ class DepthwiseConvolution(nn.Module):
     """
 
     decayed = ("weight",)
-    """Parameters that weight decay acts on, as on those of every convolution."""
+    """Names of the parameters with weight decay."""
 
     def __init__(self, dim: int, *, stride: int = 1) -> None:
         super().__init__()

@@ -5,9 +5,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 FOCAL_ALPHA = 0.25
-"""Weight of targets that are 1; those that are 0 count 1 - alpha. Lin et al., arXiv:1708.02002, with gamma = 2."""
+"""Weight of targets that are 1; 1 - alpha for those that are 0. Lin et al., arXiv:1708.02002, with gamma = 2."""
 SMALLEST_LENGTH = 1e-8
-"""Least length of a union and of an enclosing segment, in strides."""
+"""Smallest length of a union and of an enclosing segment, in strides."""
 
 
 def focal_loss(logits: Tensor, targets: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from stale_edge.model.actionformer.settings import ActionFormerConfig
 from stale_edge.model.inputs import check_inputs, is_recording
 
 PRIOR = 0.01
-"""Class score of every point before training: few points see an action, and the first losses stay small."""
+"""Class score of every point before training: few points lie in an action, so the first losses stay small."""
 
 
 class ActionFormer(nn.Module):
@@ -50,12 +50,12 @@ class ActionFormer(nn.Module):
         self.class_head.start_at(PRIOR)
 
     def forward(self, features: Tensor, class_embeddings: Tensor, valid: Tensor | None = None) -> PointOutput:
-        """Answer for B videos of T snippets and K classes.
+        """Compute logits and offsets for B videos of T snippets and K classes.
 
         Args:
             features: (B, T, C).
             class_embeddings: (K, 3 D + 1), rows of the last layer; `class_bank()` gives the network's own.
-            valid: (B, T), 1 for snippets, 0 for what fills videos of unequal length up to T; None: all are snippets.
+            valid: (B, T), 1 for snippets, 0 for the filling of shorter videos; None: all are snippets.
 
         Raises:
             ValueError: shapes do not fit, or the video is longer than the table of positions and may not stretch it.
@@ -88,7 +88,7 @@ class ActionFormer(nn.Module):
         )
 
     def undecided(self, outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
-        """Nothing inside the network is decided: (B, 0)."""
+        """The network makes no hard decisions: (B, 0)."""
         return np.empty((len(outputs["class_logits"]), 0))
 
     def class_bank(self) -> Tensor:

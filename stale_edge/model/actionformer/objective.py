@@ -1,4 +1,4 @@
-"""What the points of a pyramid are trained for."""
+"""Targets and losses of the points of a pyramid."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -17,17 +17,17 @@ from stale_edge.model.actionformer.settings import ActionFormerConfig
 from stale_edge.model.targets import LabelledSpan
 
 NORMALIZER_MOMENTUM = 0.9
-"""How much of the normalizer stays in each step."""
+"""Share of the normalizer that stays in each step."""
 LEAST_OFFSET_LOSS = 0.01
-"""Below this the loss of the offsets is not scaled up further, where it is to count as much as that of the classes."""
+"""Below this value the offset loss is not scaled up further; only used if `offset_weight` is None."""
 
 
 class PointTargets(NamedTuple):
     """The targets of B videos.
 
-    classes: (B, P, K), 1 where a point answers for an action of the class.
+    classes: (B, P, K), 1 where a point is assigned an action of the class.
     offsets: (B, P, 2), distances to its start and end in strides; 0 where there is no action.
-    valid: (B, T), 1 for the snippets of a video, 0 for what fills it up.
+    valid: (B, T), 1 for the snippets of a video, 0 for its filling.
     """
 
     classes: Tensor
@@ -110,7 +110,7 @@ class PointObjective(nn.Module):
         classes = targets.classes * (1 - smoothing) + smoothing / (self.model.n_classes + 1)
         per_point = focal_loss(outputs.class_logits.float(), classes).sum(dim=2)
         misfit = distance_iou_loss(outputs.offsets.float(), targets.offsets)
-        # Sums over the batch are wanted, and the mean over videos will be taken.
+        # The loss is a sum over the batch, but the caller takes the mean over videos.
         scale = (len(valid) / self.normalizer).float()
         return {
             "classification": torch.where(valid, per_point, 0.0).sum(dim=1) * scale,
@@ -136,8 +136,8 @@ def grid_places(seconds: Tensor, grid: TimeGrid, *, n_snippets: int) -> Tensor:
 
     Args:
         seconds: any shape, float64.
-        grid: `FrameGrid` or `RelativeGrid` say how.
-        n_snippets: of the video; read by a `RelativeGrid`.
+        grid: a `FrameGrid` or `RelativeGrid`.
+        n_snippets: T of the video; only a `RelativeGrid` uses it.
     """
     if isinstance(grid, FrameGrid):
         return (seconds * grid.fps - 0.5 * grid.num_frames) / grid.stride

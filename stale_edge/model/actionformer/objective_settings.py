@@ -1,4 +1,4 @@
-"""How ActionFormer is trained: what its points answer for, and what the losses count."""
+"""Settings of ActionFormer's targets and losses."""
 
 from dataclasses import dataclass
 
@@ -10,14 +10,14 @@ class PointObjectiveConfig:
     """Targets and losses of the points. The defaults are those of THUMOS14."""
 
     center_radius: float | None = 1.5
-    """A point answers for an action if it lies this near its middle, in strides of its level, > 0; None: anywhere in
-    the action."""
+    """A point is assigned an action if it lies this near its middle, in strides of its level, > 0; None: anywhere
+    in the action."""
     offset_weight: float | None = 1.0
-    """What the loss of the offsets counts, > 0; None: as much as the loss of the classes."""
+    """Weight of the offset loss, > 0; None: it is scaled to the class loss."""
     label_smoothing: float = 0.0
     """Share of each class target that is spread over all classes, in [0, 1)."""
     initial_normalizer: float = 100.0
-    """What the losses are divided by at first, > 0; it moves towards the number of positive points of a batch."""
+    """Initial divisor of the losses, > 0; it moves towards the number of positive points of a batch."""
 
     def __post_init__(self) -> None:
         _require(

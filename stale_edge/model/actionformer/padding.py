@@ -1,4 +1,4 @@
-"""How long a video becomes: the public program's padding where the answers depend on it, and no more than needed.
+"""Padded length of a video: the public program's padding where outputs depend on it, and no more than needed.
 
 A padded snippet is not zero after a normalisation, so the last points of a video depend on *whether* padding follows,
 but not on how much. The public program pads to `max_length`; one spare point on every level is enough.
@@ -19,9 +19,9 @@ def public_length(config: ActionFormerConfig, n_snippets: int) -> int:
 
 
 def padded_length(config: ActionFormerConfig, n_snippets: int) -> int:
-    """Give the shortest length with the answers of the public program, a multiple of `config.unit`.
+    """Give the shortest length with the outputs of the public program, a multiple of `config.unit`.
 
-    With one spare point on every level the answers are those of any longer padding. Where the public program leaves
+    With one spare point on every level the outputs equal those of any longer padding. Where the public program leaves
     less than that, as for a video of exactly `max_length`, its own length is needed.
     """
     spare = (n_snippets + config.unit - 1) // config.unit + 1
@@ -31,7 +31,7 @@ def padded_length(config: ActionFormerConfig, n_snippets: int) -> int:
 def _public_units(config: ActionFormerConfig, n_snippets: int) -> int:
     """Give the public length in points of the coarsest level.
 
-    Lengths are computed in these units so that a recorded graph knows every level's length for a whole number.
+    Lengths are computed in these units so that a recorded graph can tell that every level's length is whole.
     """
     rounded = (n_snippets + config.divisor - 1) // config.divisor * (config.divisor // config.unit)
     return greater(config.max_length // config.unit, rounded)
@@ -55,7 +55,7 @@ def pad(features: Tensor, valid: Tensor | None, length: int) -> tuple[Tensor, Te
     """Pad features (B, T, C) with zeros to (B, length, C).
 
     Args:
-        valid: (B, T), 1 for the snippets of a video, 0 for what fills a batch of videos of unequal length up;
+        valid: (B, T), 1 for the snippets of a video, 0 for the filling of shorter videos in a batch;
             None: all are snippets of the video.
 
     Returns:

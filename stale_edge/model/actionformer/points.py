@@ -1,4 +1,4 @@
-"""Where the points of a pyramid stand, and what each of them should predict."""
+"""The places of a pyramid's points, and the targets of each point."""
 
 from typing import NamedTuple
 
@@ -8,14 +8,14 @@ from torch import Tensor
 from stale_edge.model.actionformer.settings import ActionFormerConfig
 
 SAME_LENGTH = 1e-3
-"""Actions whose lengths differ by no more than this, in snippets, count as equally short: a point answers for all."""
+"""Actions whose lengths differ by no more than this, in snippets, count as equally short: a point gets all of them."""
 
 
 class Points(NamedTuple):
     """Every point of every level, fine to coarse; each (P,) float32, in snippets.
 
-    place: where it stands.
-    least, greatest: the distances to start or end that it answers for.
+    place: its place in the video.
+    least, greatest: range of the distances to start or end that it predicts.
     stride: distance between two points of its level.
     """
 
@@ -38,10 +38,10 @@ def points_of(config: ActionFormerConfig, length: int) -> Points:
 def assign_points(
     points: Points, segments: Tensor, labels: Tensor, *, n_classes: int, center_radius: float | None
 ) -> tuple[Tensor, Tensor]:
-    """Say which action each point answers for: the shortest of those that it lies in and whose size suits its level.
+    """Assign an action to each point: the shortest of those that it lies in and whose size suits its level.
 
     Args:
-        points: P of them.
+        points: P points.
         segments: (N, 2) float32, start and end in snippets, N >= 0.
         labels: (N,) int64, in [0, n_classes).
         n_classes: K.

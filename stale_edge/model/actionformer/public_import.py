@@ -20,7 +20,7 @@ ONE_CLASS = "action"
 
 @dataclass(frozen=True)
 class ActionFormerImport:
-    """What an import made.
+    """The result of an import.
 
     averaged: whether the weights are the moving average that the public program evaluates.
     named: whether the classes have names of a file; else they are numbered.

@@ -24,7 +24,7 @@ _DEFAULTS: Mapping[str, Any] = {
     "use_abs_pe": False,
     "use_rel_pe": False,
 }
-"""What a published configuration leaves out."""
+"""Defaults of settings that a published configuration leaves out."""
 _FIXED: Mapping[str, Any] = {
     "backbone_type": "convTransformer",
     "scale_factor": 2,
@@ -47,23 +47,23 @@ _DECODING: Mapping[str, str] = {
     "voting_thresh": "voting_threshold",
     "max_seg_num": "max_detections",
 }
-"""Public settings of `test_cfg`, and what they are called here."""
+"""Public settings of `test_cfg`, and their names here."""
 _STRIDE_OF_LENGTH = -1
 """A public `feat_stride` that stands for features of one length, whatever the video's duration."""
 _NEEDED = ("input_dim", "num_classes", "max_seq_len", "n_mha_win_size")
 _SECTIONS = ("train_cfg", "test_cfg", "opt", "loader", "dataset")
 _OF_DATA = ("input_dim", "num_classes", "max_seq_len")
-"""What the public files say under `dataset`; a configuration as the program resolves it has them under `model`."""
+"""Keys that public files have under `dataset`, and the program's resolved configuration under `model`."""
 
 
 @dataclass(frozen=True)
 class PublicSettings:
-    """What a public configuration says.
+    """A translated public configuration.
 
-    network: sizes, as `dataset`, `model` and `train_cfg` say.
-    objective: of `train_cfg`.
-    decoding: of `test_cfg`.
-    features: of `dataset`: where the snippets lie in time, as far as it says so.
+    network: sizes, from `dataset`, `model` and `train_cfg`.
+    objective: from `train_cfg`.
+    decoding: from `test_cfg`.
+    features: from `dataset`: where the snippets lie in time, as far as it is given.
     """
 
     network: ActionFormerConfig
@@ -102,7 +102,7 @@ def read_public_settings(values: Mapping[str, Any]) -> PublicSettings:
             program resolves it, with sizes, `train_cfg` and `test_cfg` inside.
 
     Raises:
-        ConfigError: a size is missing, a value cannot be had here, or a key of the model is unknown.
+        ConfigError: a size is missing, a value is not supported here, or a key of the model is unknown.
     """
     whole = _section(values, "model") if "model" in values else values
     training = dict(_section(whole, "train_cfg")) | dict(_section(values, "train_cfg"))

@@ -1,4 +1,4 @@
-"""Weights of the public ActionFormer by name, and where each of them stands in this network."""
+"""Weights of the public ActionFormer by name, and the name of each in this network."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from stale_edge.model.actionformer.settings import ActionFormerConfig
 
 
 class Place(NamedTuple):
-    """One public tensor: its name, its name here, its shape there, and how it becomes ours."""
+    """One public tensor: its name, its name here, its shape there, and how it is converted."""
 
     public: str
     own: str
@@ -44,7 +44,7 @@ def actionformer_from_public(tensors: Mapping[str, Tensor], config: ActionFormer
 
 
 def own_weights(tensors: Mapping[str, Tensor], config: ActionFormerConfig) -> dict[str, Tensor]:
-    """Give those public tensors that there are (weights, gradients, averages) the names and shapes of this network."""
+    """Convert public tensors (weights, gradients, averages) to the names and shapes of this network."""
     weights = {
         place.own: place.convert(tensors[place.public].float())
         for place in public_places(config)

@@ -12,7 +12,7 @@ from stale_edge.config.checks import require
 Ranges = tuple[tuple[float, float], ...]
 
 SIX_RANGES: Ranges = ((0.0, 4.0), (4.0, 8.0), (8.0, 16.0), (16.0, 32.0), (32.0, 64.0), (64.0, 10000.0))
-"""Which distances each of six levels answers for, in snippets."""
+"""Range of distances that each of six levels predicts, in snippets."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class ActionFormerConfig:
     pyramid_dim: int = 512
     """D, width of the pyramid, >= 1, a multiple of `n_heads`."""
     neck_dim: int = 512
-    """Width of the neck's answers, >= 1; `identity` needs `pyramid_dim`."""
+    """Width of the neck's outputs, >= 1; `identity` needs `pyramid_dim`."""
     head_dim: int = 512
     """Width of the hidden layers of both heads, >= 1."""
     n_heads: int = 4
-    """Heads of every attention, >= 1."""
+    """Number of heads of every attention, >= 1."""
     n_embedding_layers: int = 2
     """Convolutions before the pyramid, >= 1."""
     n_stem_blocks: int = 2
@@ -42,7 +42,7 @@ class ActionFormerConfig:
     windows: tuple[int, ...] = (19,) * 6
     """Attention window of each level, in points of that level: odd; 1 or less attends to the whole video."""
     ranges: Ranges = SIX_RANGES
-    """Least and greatest distance, in snippets, that a point of each level answers for; one pair a level."""
+    """Smallest and largest distance, in snippets, that a point of each level predicts; one pair per level."""
     max_length: int = 2304
     """Snippets that a training video is padded to, and the length of the table of positions."""
     absolute_positions: bool = False
@@ -53,13 +53,13 @@ class ActionFormerConfig:
     """Whether videos longer than `max_length` stretch the table of absolute positions; if not they are refused."""
     resampling: Resampling = "none"
     """`none`: videos keep their own rate, and training crops them to `max_length`. `linear`: each is resampled to
-    `train.n_snippets`, as the ActivityNet networks have it."""
+    `train.n_snippets`, as in the ActivityNet networks."""
     neck: Literal["identity", "fpn"] = "identity"
     """`identity`: one normalisation a level. `fpn`: coarse levels are added to finer ones first."""
     dropout: float = 0.0
-    """In the feed-forward networks, in [0, 1), in training alone."""
+    """Dropout probability of the feed-forward networks in training, in [0, 1)."""
     drop_path: float = 0.1
-    """Chance that a video skips one half of a block, in [0, 1), in training alone."""
+    """Probability that a video skips one half of a block in training, in [0, 1)."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -142,7 +142,7 @@ class ActionFormerConfig:
 
     @property
     def divisor(self) -> int:
-        """What the public program makes every length beyond `max_length` a multiple of, in snippets."""
+        """The public program pads lengths beyond `max_length` to a multiple of this, in snippets."""
         windows = enumerate(self.windows)
         widest = max((window // 2 * 2 if window > 1 else 1) << level for level, window in windows)
         return math.lcm(widest, self.unit)

@@ -1,4 +1,4 @@
-"""How ActionFormer is trained where nobody says otherwise, and what its settings leave to the data."""
+"""Default training settings of ActionFormer, and settings that follow from the data."""
 
 from dataclasses import replace
 

@@ -1,1 +1,1 @@
-"""The linear probe: what two linear maps of the features find, and so what any other detector must beat."""
+"""The linear probe: two linear maps of the features, a baseline for every other detector."""

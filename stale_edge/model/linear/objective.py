@@ -1,4 +1,4 @@
-"""What the linear probe is trained with: two cross entropies, snippet by snippet."""
+"""The objective of the linear probe: two cross entropies, snippet by snippet."""
 
 from collections.abc import Mapping, Sequence
 

@@ -16,7 +16,7 @@ from stale_edge.model.normalization import FeatureNormalization
 
 
 class LinearOutput(NamedTuple):
-    """Raw answers for B videos of T snippets and K classes; the first field is deployed.
+    """Raw outputs for B videos of T snippets and K classes; the first field is deployed.
 
     class_logits: (B, K + 1, T), background last; softmax over the rows gives class probability times actionness.
     snippet_logits: (B, K, T), of each snippet by itself, before the video's evidence is mixed in.
@@ -31,7 +31,7 @@ class LinearOutput(NamedTuple):
 class LinearProbe(nn.Module):
     """Find actions by two linear maps of normalised features; any number of snippets, videos and classes.
 
-    The class of a snippet is a cosine in the text space. Most of it is read off the whole video, as the mean of its
+    The class of a snippet is a cosine in the text space. Most of it comes from the whole video, as the mean of its
     snippets weighted by their actionness squared (`LinearConfig.video_weight`), so that when something happens and what
     it is are decided apart. Text embeddings are compared without the mean of the training vocabulary, which they share.
     """

@@ -10,7 +10,7 @@ def double(weight: Tensor) -> Tensor:
 
 
 def split_heads(weight: Tensor, axis: int, n_heads: int) -> Tensor:
-    """Part an axis of a weight into heads and their channels, in double precision."""
+    """Split an axis of a weight into heads and their channels, in double precision."""
     return torch.unflatten(double(weight), axis, (n_heads, -1))
 
 

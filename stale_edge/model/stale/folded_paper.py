@@ -1,11 +1,11 @@
-"""The paper's network with what depends on weights alone worked out, and products moved to where there is less to do.
+"""The paper's network with products of weights precomputed, and other products moved to where they are smaller.
 
 Exact as far as algebra goes; only rounding differs.
 
 - The gain and shift of a LayerNorm that one product reads go into that product, as does the scale of attention logits.
 - A bias of keys adds the same to all logits of a query, so softmax takes it out; attention weights sum to 1, so a bias
   of values comes through whole and joins the output's.
-- The mask queries are few and, until they first read from the video, constant. So it is they that go through the
+- The mask queries are few and, until they first read from the video, constant. So the queries go through the
   projections of keys and values, not T snippets: each head asks with one constant vector a query.
 - Queries, keys and values are three products rather than one that is cut in three: nothing is copied, and static int8
   gives each a scale of its own.
@@ -58,7 +58,7 @@ found again to 98.7, 98.5 and 98.5."""
 
 
 def fold_paper(model: PaperStale) -> PaperStale:
-    """Give a network that answers as `model` does, for inference; `model` is not changed, weights may be shared."""
+    """Give a network equivalent to `model`, for inference; `model` is not changed, weights may be shared."""
     folded = copy.copy(model)
     folded.__dict__["_modules"] = dict(model.__dict__["_modules"])
     temporal = copy.copy(model.temporal)
@@ -79,7 +79,7 @@ def fold_paper(model: PaperStale) -> PaperStale:
 
 
 class Normalize(nn.Module):
-    """`nn.LayerNorm` without gain and shift, which whoever reads it has in its weights."""
+    """`nn.LayerNorm` without gain and shift, which are part of the next layer's weights."""
 
     def __init__(self, norm: nn.LayerNorm) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class FoldedAttention(nn.Module):
 
 
 class FoldedFeedForward(nn.Module):
-    """`FeedForward` on its normalised input."""
+    """`FeedForward` of its normalised input, folded."""
 
     def __init__(self, feedforward: FeedForward, norm: nn.LayerNorm) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ class FoldedFeedForward(nn.Module):
 
 
 class FoldedEncoderLayer(nn.Module):
-    """`EncoderLayer`."""
+    """`EncoderLayer` with folded weights."""
 
     def __init__(self, layer: EncoderLayer) -> None:
         super().__init__()
@@ -184,7 +184,7 @@ class FoldedAdaption(nn.Module):
 
 
 class FoldedQueryMasking(nn.Module):
-    """`QueryMasking`; the part of its queries that comes before they see the video is a constant."""
+    """`QueryMasking`; the queries are constant until they read from the video."""
 
     queries: Tensor
 

@@ -11,7 +11,7 @@ features share a large common part and one coordinate with a mean of 5.5; left i
 that int8 has.
 
 The mask transformer has a single query. Attention of one token to itself is a linear layer; the first layer's query is
-a constant; and with one query it is the query that goes through the projections of keys and values, not T snippets.
+a constant; and the one query goes through the projections of keys and values, not T snippets.
 """
 
 from collections.abc import Mapping

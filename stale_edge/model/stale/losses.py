@@ -32,8 +32,8 @@ def mask_loss(masks: Tensor, targets: Tensor, labels: Tensor, *, dice_weight: fl
     arXiv:1606.04797) has; with both, a perfect mask costs 0. As beta_fg and beta_bg are inverse proportions, each sum
     over T snippets is divided by T, which makes it the mean over the mask's foreground (background) alone.
     A background snippet's target is the empty mask, for which eq. 10 keeps the background sum and a constant dice of 1:
-    that sum is what teaches it to claim nothing, which counts when detections are scored by max-mask.
-    Action snippets and background snippets are averaged apart and added, so neither drowns the other.
+    that sum trains it to stay empty, which matters when detections are scored by max-mask.
+    Action snippets and background snippets are averaged apart and added, so neither dominates.
 
     Args:
         masks: (B, T, T) in [0, 1], row i predicted by snippet i.
@@ -87,7 +87,7 @@ def consistency_loss(
     mask_threshold: float,
     top_snippets: int,
 ) -> Tensor:
-    """Compute eq. 12: one minus the cosine between what the two streams take for foreground.
+    """Compute eq. 12: one minus the cosine between the foreground features of the two streams.
 
     Each stream picks its top scoring snippets among those above its threshold: by the largest class probability, and by
     the largest value of the mask the snippet predicts. The features of the picked snippets are averaged. Which snippets

@@ -18,7 +18,7 @@ from stale_edge.model.targets import BatchTargets, LabelledSpan, VideoTargets, a
 
 
 class StaleObjective(nn.Module):
-    """What STALE should predict, eq. 9 to 12; the projections of eq. 12 are trained with it.
+    """Targets and losses of STALE, eq. 9 to 12; the projections of eq. 12 are trained with it.
 
     Args:
         model: sizes, and whether the detector is given the true foreground (the "GT-Mask" row of Table 4).

@@ -1,4 +1,4 @@
-"""What both networks of STALE return, and what of it is deployed."""
+"""The outputs of both networks of STALE, and which of them are deployed."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class StaleOutput(NamedTuple):
-    """Raw answers for B videos of T snippets and a vocabulary of K classes.
+    """Raw outputs for B videos of T snippets and a vocabulary of K classes.
 
     class_logits: (B, K + 1, T), unnormalised; row K is background.
     masks: (B, T, T) in [0, 1]; row i is the instance mask that snippet i predicts over the whole video.

@@ -96,7 +96,7 @@ class PaperStale(nn.Module):
 def select_foreground(embedding: Tensor, gate: Tensor, background: Tensor) -> Tensor:
     """Keep the direction of foreground snippets and point all others at the background embedding.
 
-    The paper retrieves F_vis with L̂_bin and does not say what stands where L̂_bin is 0. Zeros would make eq. 7 give
+    The paper selects F_vis by L̂_bin and does not say what replaces it where L̂_bin is 0. Zeros would make eq. 7 give
     every class the logit 0 there, a uniform answer that neither eq. 9 nor inference can use; with the background
     embedding eq. 7 calls a gated-off snippet background, which is what it is, and the gate gets a useful gradient.
 
@@ -113,7 +113,7 @@ def select_foreground(embedding: Tensor, gate: Tensor, background: Tensor) -> Te
 
 
 class CrossModalAdaption(nn.Module):
-    """Let the class embeddings look at the foreground of the video, eq. 5 and 6.
+    """Let the class embeddings attend to the foreground of the video, eq. 5 and 6.
 
     Ê_c = T_c(F_lan, F_fg, F_fg), a transformer layer: self-attention among the classes, co-attention to the foreground
     snippets, feed-forward network. F̂_lan = F_lan + α Ê_c with a small learnable α, so that language is kept at first.

@@ -21,11 +21,11 @@ from stale_edge.model.layers import MultiHeadAttention, UnfoldedConv1d, attend, 
 from stale_edge.model.stale.output import StaleOutput
 
 MASK_HEADS, MASK_LAYERS, MASK_FEEDFORWARD = 2, 2, 1
-"""Of the mask transformer, stale_model.py:47-61."""
+"""Heads, layers and hidden width of the mask transformer, stale_model.py:47-61."""
 LOGIT_SCALE = 100.0
-"""What cosines are multiplied by, stale_model.py:114."""
+"""Factor of the cosines, stale_model.py:114."""
 LEAST_FEATURE = 1e-4
-"""Features are clamped from below before they are normalised, stale_model.py:109."""
+"""Lower bound of features before they are normalised, stale_model.py:109."""
 
 
 class ReleaseStale(nn.Module):
@@ -109,13 +109,13 @@ class ReleaseStale(nn.Module):
             length=config.temporal_scale,
         )
         embedding = self.temporal(features)  # (B, T, D)
-        # The convolution's output channels are the snippets that predict, its positions what they predict about.
+        # Output channels of the convolution are the predicting snippets, its positions the predicted ones.
         masks = self.localizer(embedding).transpose(1, 2)  # (B, T, T), row i by snippet i
         gate = release_gate(masks)  # (B, T) of 0 and 1
         return embedding, masks, embedding * gate.unsqueeze(-1)
 
     def _adapt(self, class_embeddings: Tensor, snippets: Tensor) -> Tensor:
-        """Let classes and background look at the kept snippets; (B, K + 1, D).
+        """Let classes and background attend to the kept snippets; (B, K + 1, D).
 
         The text itself is not added again: its factor is 0, stale_model.py:37.
         """

@@ -22,14 +22,14 @@ from stale_edge.model.text import TextEncoder, class_bank, load_tokenizer
 FEATURE_ENCODER = "openai/clip-vit-base-patch32"
 """The CLIP that the public class loads as `txt_model`, stale_model.py:36; features come from its image tower."""
 PROMPT = "a video of action {}"
-"""What the public code puts class names into, stale_model.py:98."""
+"""The public code's prompt for class names, stale_model.py:98."""
 HEAD_WIDTH = 64
 """Width of one head in every CLIP text tower."""
 
 
 @dataclass(frozen=True)
 class ReleaseImport:
-    """What an import made.
+    """The result of an import.
 
     temporal_scale: T that the network is made for.
     classes: names, as they stand in the checkpoint; none if none were given.

@@ -35,14 +35,14 @@ class TemporalEmbedding(nn.Module):
 
 
 def _rename_statistics(_: nn.Module, state: dict[str, Tensor], prefix: str, *_unused: object) -> None:
-    """Read checkpoints whose statistics stood in the embedding itself, before they had a module of their own."""
+    """Read older checkpoints, whose statistics were in the embedding and not in their own module."""
     for name in ("center", "scale"):
         if prefix + name in state:
             state[f"{prefix}normalize.{name}"] = state.pop(prefix + name)
 
 
 class DilatedResidualLayer(nn.Module):
-    """Add to the snippets what a dilated convolution of width 3 and a linear layer make of them."""
+    """Add the output of a dilated convolution of width 3 and a linear layer to the snippets."""
 
     def __init__(self, dim: int, *, dilation: int, dropout: float) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ def _temporal_layers(config: ModelConfig) -> list[nn.Module]:
 
 
 def _start_as_identity(project: nn.Linear) -> None:
-    """Start where CLIP left off.
+    """Initialise the projection as an identity.
 
     Features already lie near their class' text embedding; learning that anew would lose the unseen classes.
     With C != D there is no identity to start from; then the directions are orthogonal.
