@@ -74,7 +74,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "b-ii": {"masking": "none", "temporal": "none"},
     TWO_STAGE: {"masking": "none", "text": TextConfig(encoder="none")},
 }
-"""What a variant changes in the model of the study; each is one training a class split."""
+"""Changes of each variant to the model of the study; each is one training per class split."""
 _GROUND_TRUTH = "ground_truth"
 _ROWS: dict[tuple[str, str], tuple[str, str]] = {
     ("Table 1", "B-I"): (TWO_STAGE, "unseen"),
@@ -97,14 +97,14 @@ _ROWS: dict[tuple[str, str], tuple[str, str]] = {
     ("Table 6", "MS-TCN"): ("temporal-ms-tcn", "unseen"),
     ("Table 6", "Transformer"): (STALE, "unseen"),
 }
-"""Which variant and which of its figures stands for a row of the paper."""
+"""The variant, and the figure of it, for each row of the paper."""
 
 
 class Ablations:
-    """Train every variant on 75 % of the classes, look for the others, and for the seen ones beside them.
+    """Train every variant on 75 % of the classes; evaluate it on the other classes and on the seen ones.
 
     Args:
-        options: of the study.
+        options: options of the study.
         class_splits: folder of the published class lists; None: splits are drawn by the seed.
     """
 
@@ -228,7 +228,7 @@ class Ablations:
             raise ConfigError(f"the ablations are STALE's; model.architecture is {config.model.architecture!r}")
         model = dataclasses.replace(config.model, **changes)
         loss = config.loss
-        if model.masking in ("none", "ground-truth"):  # nothing predicts a foreground that eq. 11 could teach
+        if model.masking in ("none", "ground-truth"):  # no foreground is predicted, so eq. 11 does not apply
             loss = dataclasses.replace(loss, completeness=0.0)
         return dataclasses.replace(config, model=model, loss=loss)
 
@@ -283,9 +283,9 @@ def _figures(result: EvaluationResult) -> dict[str, float]:
 
 
 def _bank(checkpoint: Checkpoint, data_set: DataSet, names: Sequence[str], *, seed: int) -> ClassBank:
-    """Embed classes as the checkpoint does; without a text encoder a class that was not trained on is a random vector.
+    """Embed classes as the checkpoint does; without a text encoder an untrained class is a random vector.
 
-    That is what its free embedding would be: nothing has ever moved it.
+    Its free embedding would also be random, since training never changes it.
     """
     bank = bank_for(checkpoint, names, root=data_set.root)
     missing = [name for name in names if name not in set(bank.names)]

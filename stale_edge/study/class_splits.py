@@ -49,7 +49,7 @@ def published_split(root: Path, *, seen_percent: int, number: int, known: Sequen
 
 
 def random_split(classes: Sequence[str], *, seen_percent: int, number: int, seed: int) -> ClassSplit:
-    """Draw a class split; the same seed and number give the same one, whatever the other numbers are.
+    """Draw a class split; the same seed and number always give the same one.
 
     Raises:
         ValueError: there are fewer than two classes.

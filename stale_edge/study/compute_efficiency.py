@@ -60,8 +60,8 @@ class ComputeEfficiency:
     """Time the public network at the thesis' lengths and seeds, on every device there is; time a training beside it.
 
     Args:
-        options: of the study.
-        peak_tmacs: rate that utilization divides by; None: what matrix products reach here.
+        options: options of the study.
+        peak_tmacs: rate that utilization divides by; None: the measured rate of matrix products.
     """
 
     name = "compute-efficiency"
@@ -246,7 +246,7 @@ def published_rows() -> list[dict[str, Cell]]:
 
 
 def panels(rows: Sequence[Mapping[str, Cell]]) -> list[Panel]:
-    """Draw what Figure 4 a and b draw: time, utilization, work and memory by length."""
+    """Draw Figure 4 a and b: time, utilization, work and memory by length."""
     drawn = []
     for metric, (title, label) in _METRICS.items():
         lines = []

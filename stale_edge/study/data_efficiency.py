@@ -49,7 +49,7 @@ class DataEfficiency:
     """Train on parts of the videos, with every class in each part; evaluate on all validation videos.
 
     Args:
-        options: of the study.
+        options: options of the study.
         scores: file of video-level scores for score enhancement; None: those of the data set.
         percents: parts of the training videos, each in 1 to 100.
     """
@@ -71,7 +71,7 @@ class DataEfficiency:
     def plan(self, progress: Progress) -> list[Run]:
         """List the runs, and write each part of the videos to `out/subsets/`.
 
-        All parts of 100 % are the same videos, so there is one.
+        Every part of 100 % has the same videos, so it is trained once.
         """
         data_set = self._data_set = open_world(self.options, progress)
         self._scores = data_set.scores if self._scores_file is None else read_scores(self._scores_file)
@@ -129,7 +129,7 @@ class DataEfficiency:
         }
 
     def _panels(self, rows: Sequence[Mapping[str, Cell]]) -> list[Panel]:
-        """Draw what Figure 3 draws: the tIoUs with and without score enhancement, and the averages."""
+        """Draw Figure 3: mAP by tIoU with and without score enhancement, and the averages."""
 
         def line(kind: str, column: str, label: str) -> Line:
             own = [row for row in rows if row["enhancement"] == kind]

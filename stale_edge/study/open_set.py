@@ -58,12 +58,12 @@ class _Task(NamedTuple):
 
 
 class OpenSet:
-    """Train on a part of the classes, look for the others.
+    """Train on a part of the classes, evaluate on the others.
 
     All data: one run a class split. About half of the data: five subsets of the first class split, as in the thesis.
 
     Args:
-        options: of the study.
+        options: options of the study.
         scores: file of video-level scores for score enhancement; None: those of the data set.
         class_splits: folder of the published class lists; None: splits are drawn by the seed.
     """

@@ -1,4 +1,4 @@
-"""Detections that know a part of the truth show how much the errors of the other part cost; no model makes them."""
+"""Detections made with a part of the ground truth; they show how much the errors of the other part cost."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -22,7 +22,7 @@ from stale_edge.segments import Detection, FloatArray
 from stale_edge.training import TorchLocalizer
 
 TOP_CLASSES = 2
-"""Classes that a proposal of the two-stage baseline becomes a detection of."""
+"""Number of detections, each of another class, per proposal of the two-stage baseline."""
 
 Detect = Callable[[str, VideoAnnotation], list[Detection]]
 """Gives the detections of one video, by its name and annotation."""
@@ -34,9 +34,9 @@ def evaluate_detections(
     """Detect in every video of a subset that has features and shows one of the classes, and score these classes.
 
     Args:
-        data_set: whose annotations are the truth.
-        detect: asked video by video.
-        classes: looked for and scored.
+        data_set: its annotations are the ground truth.
+        detect: called once per video.
+        classes: classes to detect and score.
         subset: of the annotations.
         progress: called with (stage, done, total).
     """
@@ -90,7 +90,7 @@ def with_true_masks(checkpoint: Checkpoint, data_set: DataSet, bank: ClassBank) 
 
 
 def classified(proposals: Detect, data_set: DataSet, bank: ClassBank) -> Detect:
-    """Let CLIP name proposals, as the two-stage baseline B-I does.
+    """Classify proposals with CLIP, as the two-stage baseline B-I does.
 
     A proposal's feature is the mean of its snippets' directions; its class probabilities are CLIP's, the softmax of
     100 times the cosine. It becomes a detection of each of its two best classes, scored by its own score times theirs.
@@ -98,7 +98,7 @@ def classified(proposals: Detect, data_set: DataSet, bank: ClassBank) -> Detect:
     Args:
         proposals: class-agnostic detections; their labels do not matter.
         data_set: whose features are read, as wide as the embeddings.
-        bank: the class names, encoded by a text encoder that no training has touched.
+        bank: the class names, encoded by an untrained text encoder.
     """
     texts = _directions(bank.embeddings.astype(np.float64))
 
@@ -135,7 +135,7 @@ def true_proposals(classes: Sequence[str]) -> Detect:
 
 
 def predicted_proposals(localizer: TorchLocalizer, data_set: DataSet) -> Detect:
-    """Propose what a detector finds."""
+    """Give the detections of a detector as proposals."""
 
     def detect(video: str, annotation: VideoAnnotation) -> list[Detection]:
         return localizer.detect(data_set.load(video), duration_s=annotation.duration_s)

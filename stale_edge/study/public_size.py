@@ -20,11 +20,11 @@ NEVER_USED_SHAPES: dict[str, tuple[int, ...]] = {
 }
 """stale_model.py:45-93 of sauradip/STALE; the forward pass reads none of them."""
 NOT_IN_CPU_VARIANT = ("proj.", "bn1.", "reduce_mask.", "mask_MLP.")
-"""Of these, what the class that the thesis quantized leaves out (STALE_cpu/stale_model_single_input.py:46-94)."""
+"""Those of them that the class quantized in the thesis lacks (STALE_cpu/stale_model_single_input.py:46-94)."""
 
 
 class PublicSize(NamedTuple):
-    """Parameters of the public class, by what they are for.
+    """Parameters of the public class, by use.
 
     detector: used in every forward pass. text: CLIP's text tower. never: CLIP's image tower and dead layers.
     linear: of all, the weights of linear layers outside `nn.MultiheadAttention`, which torch's dynamic quantization
@@ -42,7 +42,7 @@ class PublicSize(NamedTuple):
         return self.detector + self.text + self.never
 
     def bytes(self, low_width: int) -> int:
-        """Bytes of the weights when a linear layer's number takes `low_width` of them and any other number 4."""
+        """Size of the weights in bytes: `low_width` bytes per weight of a linear layer, 4 bytes per other number."""
         return 4 * (self.all - self.linear) + low_width * self.linear
 
 

@@ -86,14 +86,14 @@ THESIS_CLOSED_SET = (
     ClosedSet("STALE", 100, 8840, True, 19.4, THESIS_TABLE_2),
     ClosedSet("ActionFormer", 100, 9251, True, 35.9, THESIS_TABLE_2),
 )
-"""The curves of Figure 3 are drawn, not printed: these two ends stand in Table 2 beside them."""
+"""The curves of Figure 3 are drawn, not printed; Table 2 prints these two ends."""
 
 THESIS_CLOSED_SET_FINDINGS = (
     "with score enhancement the curves are flat at every tIoU",
     "without it they rise with the amount of data and approach the flat one, but never surpass it",
     "without it 80 % of the data come within 0.5 average mAP of all of them",
 )
-"""Figures of the curves that the text of section 4.2 gives."""
+"""Points of the curves that section 4.2 gives as numbers."""
 
 
 class Trained(NamedTuple):
@@ -114,7 +114,7 @@ THESIS_TRAINED = (Trained("STALE", 170.7, 400.7, 19.4), Trained("ActionFormer", 
 
 
 class GpuPoint(NamedTuple):
-    """What section 4.3 of the thesis prints of the forward pass on a V100S, by video length in snippets.
+    """Figures of the forward pass on a V100S in section 4.3 of the thesis, by video length in snippets.
 
     seconds: of the fp32 forward pass; None: only drawn. utilization: of 8.2 TMACs/s, percent; None: only drawn.
     """
@@ -131,9 +131,9 @@ THESIS_MEMORY_GB = 1.0
 """STALE "consumes less than 1GB of memory", section 4.3."""
 
 THESIS_INT8_SPEEDUP = 2.73
-"""Forward time of fp32 over int8 on one CPU thread, section 4.3; over all lengths, how is not said."""
+"""Forward time of fp32 over int8 on one CPU thread, section 4.3; over all lengths, in a way that is not stated."""
 THESIS_INT8_MEMORY_FACTOR = 2.44
-"""Memory of fp32 over int8, section 4.3; what was weighed is not said."""
+"""Memory of fp32 over int8, section 4.3; the kind of memory is not stated."""
 THESIS_GPU_OVER_INT8 = 14.15
 """Forward time of int8 on the CPU over fp32 on the GPU, section 4.3."""
 THESIS_INT8_ACCURACY_LOSS = 1.0

@@ -1,4 +1,4 @@
-"""How lower precision changes time, size and mAP, and where the factor of the thesis comes from: its Figure 4 c."""
+"""How lower precision changes time, size and mAP, and the source of the thesis' factor: its Figure 4 c."""
 
 import copy
 import dataclasses
@@ -71,7 +71,7 @@ class Quantization:
     """Time every precision at the thesis' lengths on one CPU thread, and fp32 on CUDA where there is one; measure mAP.
 
     Args:
-        options: of the study.
+        options: options of the study.
     """
 
     name = "quantization"
@@ -139,7 +139,7 @@ class Quantization:
                 jobs[row_key("cuda", way, "fp32")] = pytorch_job(
                     variant, self.network, device="cuda", length=length, precision="fp32", seed=seed
                 )
-        # Utilization is the other study's: a given rate leaves out the matrix products.
+        # The other study measures utilization; a given rate skips the matrix products.
         return {"rows": time_jobs(jobs, peak_tmacs=1.0, seed=seed, progress=progress)}
 
     def _accuracy(self, seed: int, *, scratch: Path, progress: Progress) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Tables and curves of the quantization study, out of what its runs measured."""
+"""Tables and curves of the quantization study."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -113,7 +113,7 @@ def _ratios(values: Rows, over: tuple[str, str, str], under: tuple[str, str, str
 
 
 def accuracy_rows(measured: Sequence[Mapping[str, Any]]) -> list[dict[str, Cell]]:
-    """Set average mAP, in percent, beside that of the network in PyTorch fp32."""
+    """Compare average mAP, in percent, with that of the network in PyTorch fp32."""
     rows: list[dict[str, Cell]] = []
     if not measured:
         return rows

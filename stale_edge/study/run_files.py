@@ -1,4 +1,4 @@
-"""One JSON file a run, written atomically: what a study resumes from."""
+"""One JSON file per run, written atomically, so that a study can be resumed."""
 
 import json
 import re
@@ -26,11 +26,11 @@ class RunFiles:
         self.study = study
 
     def path(self, run: Run) -> Path:
-        """Say where a run's file lies."""
+        """Give the path of a run's file."""
         return self.folder / f"{run.key}.json"
 
     def read(self, run: Run) -> FinishedRun | None:
-        """Read a run's result; None when it has to be made: there is no file, or one that is no JSON object.
+        """Read a run's result; None if there is no file, or one that is not a JSON object.
 
         Raises:
             DataError: the file is of another study or of other parameters; the first that differ are named.
@@ -98,7 +98,7 @@ class RunFiles:
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn parameters into what comes back from a file: tuples into lists, integers of dictionaries into strings."""
+    """Convert parameters to the form read from JSON: tuples to lists, integer keys to strings."""
     plain: dict[str, Any] = json.loads(json.dumps(values, allow_nan=False))
     return plain
 

@@ -15,7 +15,7 @@ WORK_FOLDER = "work"
 
 
 def run_study(study: Study, out: Path, *, progress: Progress = silent) -> Summary:
-    """Make a study, going on where an earlier call stopped.
+    """Run a study, continuing where an earlier call stopped.
 
     `out` holds `runs/<key>.json`, one a run, `work/<key>/` of the run that is being made, and in the end `table.md`,
     `summary.json` and the plots. A run whose file is there and was made with the same parameters is not made again.
@@ -23,7 +23,7 @@ def run_study(study: Study, out: Path, *, progress: Progress = silent) -> Summar
     Args:
         study: see `stale_edge.study`.
         out: the folder; an empty one, a new one, or one of an earlier call.
-        progress: called with ("study", runs done, runs, note) and by whatever a run does.
+        progress: called with ("study", runs done, runs, note) and by the steps of a run.
 
     Raises:
         DataError: a file in `out` was made with other settings; nothing is overwritten.
@@ -36,7 +36,7 @@ def run_study(study: Study, out: Path, *, progress: Progress = silent) -> Summar
     runs = tuple(study.plan(progress))
     files = RunFiles(out / RUNS_FOLDER, study=study.name)
     files.require_distinct(runs)
-    # All files are read before anything is made: what does not fit is said at once, not after an hour.
+    # All files are read before any run: a mismatch is reported at once, not after an hour.
     finished = {run.key: done for run in runs if (done := files.read(run)) is not None}
     to_make = [run for run in runs if run.key not in finished]
     spent_s = 0.0

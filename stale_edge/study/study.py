@@ -14,12 +14,12 @@ from stale_edge.report.curves import Panel
 class StudyOptions:
     """Options of a study.
 
-    out: folder of the study; holds what it made, and is resumed from.
+    out: folder of the study's results; an existing one is resumed.
     data: data set folder; None: data are simulated into `out/data`.
     scale: multiplies videos, repeats and epochs, > 0; at 1 a study takes at most half an hour on two cores.
-    full: the protocol of the papers, whatever it takes; `scale` does not matter then.
-    seed: of everything that is drawn, >= 0.
-    videos, repeats: replace what `scale` and `full` say of them, >= 1; None: what they say.
+    full: use the protocol of the papers, however long it takes; `scale` is ignored.
+    seed: seed of all random numbers, >= 0.
+    videos, repeats: numbers in place of those from `scale` and `full`, >= 1; None: those.
     settings: of training, such as `train.epochs=6`, over those that the study chooses.
     """
 
@@ -47,7 +47,7 @@ class StudyOptions:
         return full if self.full else max(at_least, round(default * self.scale))
 
     def n_repeats(self, default: int, full: int) -> int:
-        """Say how often something is repeated: `repeats`, or as `count` says."""
+        """Give the number of repeats: `repeats`, or the result of `count`."""
         return self.repeats or self.count(default, full)
 
 
@@ -68,7 +68,7 @@ class FinishedRun:
     """A run with its result, as read from its file.
 
     result: the JSON values that `execute` gave.
-    seconds: what it took.
+    seconds: duration of the run.
     """
 
     run: Run
@@ -121,8 +121,8 @@ class Plot:
 class Summary:
     """The results of a study.
 
-    features: what its features are, as `describe_features` says it.
-    notes: sentences that a reader must know: what was left out, what cannot be claimed.
+    features: description of its features, from `describe_features`.
+    notes: sentences about what was left out and about limits of the results.
     """
 
     title: str
@@ -158,7 +158,7 @@ class Study(Protocol):
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Sum up repeats.
+    """Compute mean and standard deviation of repeats.
 
     Raises:
         ValueError: there is none.

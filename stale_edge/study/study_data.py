@@ -32,8 +32,8 @@ EPOCHS, FULL_EPOCHS = 10, 15
 def open_world(options: StudyOptions, progress: Progress) -> DataSet:
     """Open the data set of a study; without one, simulate it into `out/data`, once.
 
-    Of a given data set as many videos are taken as would be simulated, so that a scale takes the same time on any; all
-    of them with `full`. What is left out is left out of the annotations alone, and out of training by a list of videos.
+    A given data set is cut to as many videos as would be simulated, so that a scale takes the same time on any data;
+    `full` keeps all. Videos are removed from the annotations in memory, and from training by a list of videos.
 
     Raises:
         DataError: the data set cannot be opened, or `out/data` holds other data than these options ask for.
@@ -86,7 +86,7 @@ def describe_features(data_set: DataSet) -> str:
 
 
 def warn_of_simulation(data_set: DataSet) -> tuple[str, ...]:
-    """Give the note that every summary of simulated features carries."""
+    """Give the note for every summary with simulated features."""
     if not is_simulated(data_set):
         return ()
     return ("Features are simulated: differences between rows can be read, but no figure holds for real video.",)
@@ -100,8 +100,8 @@ def is_simulated(data_set: DataSet) -> bool:
 def training_config(data_set: DataSet, options: StudyOptions) -> Config:
     """Choose the model and the training of a study.
 
-    With `full` those of the STALE paper; else the demo's: small enough for minutes on two cores. Classes are embedded
-    by what lies in the data set; without text encoder and class bank, one free embedding a class is learned.
+    With `full` those of the STALE paper; else the demo's, which take minutes on two cores. The data set's text encoder
+    or class bank embeds the classes; without text encoder and class bank, one free embedding a class is learned.
     Nothing is validated while training: the checkpoint of the last epoch is what a study evaluates, so no epoch is
     chosen on the videos that the study reports.
     """
@@ -134,7 +134,7 @@ def _text(data_set: DataSet) -> tuple[int | None, TextConfig]:
 
 
 def _simulation(root: Path) -> dict[str, object] | None:
-    """Read what `data.simulate` wrote about its data; None: they are not simulated."""
+    """Read the description that `data.simulate` wrote; None: the data are not simulated."""
     path = root / FEATURE_SPEC_FILE
     if not path.is_file():
         return None

@@ -19,14 +19,14 @@ def sample_videos(
 ) -> tuple[str, ...]:
     """Draw a part of the videos, uniformly without replacement, so that every class is represented.
 
-    Videos are drawn in a random order; to the first of them come, for each class that they lack, the next video that
-    shows it. So a small part can be larger than asked for: in the thesis half of the data is 50.2 and 50.5 %.
+    The first videos of a random order are taken; for each class that they lack, the next video that shows it is
+    added. So a small part can be larger than asked for: in the thesis half of the data is 50.2 and 50.5 %.
 
     Args:
-        annotations: of the videos.
-        videos: what is drawn from.
+        annotations: annotations of the videos.
+        videos: names to draw from.
         fraction: part of them, in (0, 1]; 1 gives all.
-        seed: equal ones give the same part.
+        seed: equal seeds give the same part.
         classes: those that must be represented as far as `videos` show them; None: all.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Times of a study: the benchmark's own processes, warm-up and turns, for any set of jobs."""
+"""Measure times for a study, with the processes, warm-up and turns of the benchmark."""
 
 import dataclasses
 import importlib.util
@@ -52,7 +52,7 @@ def chosen_network(options: StudyOptions) -> Network:
 
 
 def describe_network(network: Network) -> str:
-    """Say in a caption's words what was measured."""
+    """Describe the measured network for a caption."""
     if network == FULL_SIZE:
         return (
             "the public network at full size (CLIP ViT-B/32's text tower, 200 classes), random weights, on which time "
@@ -65,7 +65,7 @@ def describe_network(network: Network) -> str:
 
 
 def chosen_devices() -> tuple[Device, ...]:
-    """The CPU, and CUDA where PyTorch sees it."""
+    """The CPU, and CUDA where PyTorch finds it."""
     return find_devices("all")
 
 
@@ -78,7 +78,7 @@ def time_jobs(
         jobs: by name; pinned here, so their `cpus` do not matter.
         peak_tmacs: rate that utilization divides by, in 1e12 multiply-accumulates a second; None: matrix products take
             turns with the jobs, and the fastest of the job's device and precision counts.
-        seed: of the order of turns.
+        seed: seed of the order of turns.
         progress: called with (stage, done, total, note).
         rounds: trials of each job.
 

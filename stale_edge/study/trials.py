@@ -66,7 +66,7 @@ def run_trial(
     """Train a detector and measure it on the validation videos.
 
     Args:
-        data_set: whose annotations may be a part of those in its folder.
+        data_set: its annotations may be a part of those in its folder.
         config: names its training videos, and its classes if they are not all.
         scores: video-level scores for score enhancement; empty: it is not measured.
         classes: those to look for and score; None: all.
@@ -132,7 +132,7 @@ def map_cells(results: Sequence[Mapping[str, Any]], kind: str) -> dict[str, Cell
 
 
 def identity(data_set: DataSet, config: Config) -> dict[str, Any]:
-    """Say what decides a trial's result, without paths: settings, training videos, classes and annotations."""
+    """List what a trial's result depends on, without paths: settings, training videos, classes and annotations."""
     annotations = sorted((video, *entry.actions) for video, entry in data_set.annotations.videos.items())
     without_paths = dataclasses.replace(config, videos="", classes="")
     return {
@@ -143,12 +143,12 @@ def identity(data_set: DataSet, config: Config) -> dict[str, Any]:
 
 
 def scores_identity(scores: Mapping[str, VideoScore]) -> str:
-    """Say how many video-level scores there are, and which."""
+    """Give the number and a fingerprint of video-level scores."""
     return names_identity([f"{video} {score.label} {score.score!r}" for video, score in sorted(scores.items())])
 
 
 def names_identity(names: Sequence[str]) -> str:
-    """Say how many names there are, and which, in a few characters."""
+    """Give the number and a fingerprint of names."""
     return f"{len(names)}, sha256 {_fingerprint(chr(10).join(names))}"
 
 
