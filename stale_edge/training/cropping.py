@@ -25,7 +25,7 @@ class CroppedDataset(Dataset[Item[Any]]):
         channels: C that every feature file must have.
         vocabulary: K class names.
         objective: makes the targets, and draws the parts.
-        grid: says where snippets lie in a video of a duration in seconds.
+        grid: gives the time grid of a video from its duration in seconds.
         seed: seed of the random parts.
 
     Raises:

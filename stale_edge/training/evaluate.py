@@ -122,7 +122,7 @@ def evaluate_checkpoint(
         data: the data set folder.
         split: class names to look for and to score, one a line; None: every class of the data set. Names that the
             checkpoint was not trained on are encoded by its text encoder, or read from the data set's `class_bank.npz`;
-            without `split`, those that neither knows have AP 0, with it they are an error.
+            without `split`, names found in neither have AP 0, with it they are an error.
         scores: video-level scores for score enhancement; None: none are used.
         subset: of the annotations.
         tiou_thresholds: each in (0, 1]; ActivityNet's, or `evaluation.THUMOS_THRESHOLDS`.

@@ -1,6 +1,6 @@
 """A training run's folder, written so that a kill at any moment can be resumed from.
 
-state.pt        everything the next epoch starts from; replaced last and atomically, so it alone says how far a run is;
+state.pt        everything the next epoch starts from; replaced last and atomically, so it alone defines the progress;
                 a line with format and sha256, then what `torch.save` writes
 metrics.jsonl   one line an epoch; lines past the state belong to an epoch that will be run again, and are dropped
 last/, best/    checkpoints; after a kill they may be one epoch ahead of the state, which writes them again

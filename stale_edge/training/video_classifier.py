@@ -1,7 +1,7 @@
 """A video-level classifier of our own: multiple-instance learning with attention over snippets.
 
-It stands in for UntrimmedNets (Wang et al., CVPR 2017), whose soft selection it is: a snippet's attention says how much
-its class scores count for the video. It learns from the classes of whole videos, without any segment.
+It replaces UntrimmedNets (Wang et al., CVPR 2017) and uses its soft selection: a snippet's attention is the weight of
+its class scores in the video. It learns from the classes of whole videos, without any segment.
 """
 
 import json
