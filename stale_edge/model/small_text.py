@@ -21,8 +21,8 @@ def small_text_encoder(
     """Write a random CLIP text tower with a character-level byte-pair vocabulary, and return it without contexts.
 
     A freshly initialised CLIP tower gives nearly the same embedding to every text. This one is spread out and then
-    shifted, so that class names have the pairwise cosine that they have in CLIP's text space. It knows no language:
-    names that are spelled alike are near each other, whatever they mean.
+    shifted, so that class names have the pairwise cosine that they have in CLIP's text space. It has no language:
+    names with similar spelling are near each other, whatever they mean.
 
     Args:
         folder: made if missing; afterwards `CLIPTextModelWithProjection.from_pretrained` and

@@ -49,7 +49,7 @@ _DECODING: Mapping[str, str] = {
 }
 """Public settings of `test_cfg`, and their names here."""
 _STRIDE_OF_LENGTH = -1
-"""A public `feat_stride` that stands for features of one length, whatever the video's duration."""
+"""The public `feat_stride` of features that have one length for every video duration."""
 _NEEDED = ("input_dim", "num_classes", "max_seq_len", "n_mha_win_size")
 _SECTIONS = ("train_cfg", "test_cfg", "opt", "loader", "dataset")
 _OF_DATA = ("input_dim", "num_classes", "max_seq_len")
