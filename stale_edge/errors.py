@@ -25,7 +25,7 @@ def cut(text: str, limit: int = 80) -> str:
 
 
 class StaleEdgeError(Exception):
-    """A file, folder or environment that cannot be used; the message says what, what was got, and what to do."""
+    """A file, folder or environment that cannot be used; the message names it, its problem, and what to do."""
 
     exit_code = 1
 
