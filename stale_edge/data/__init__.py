@@ -1,4 +1,4 @@
-"""Annotations, features, class splits, and the checks that a data set needs before it is trained on."""
+"""Annotations, features, class splits, and the checks of a data set before training."""
 
 from stale_edge.data.annotations import (
     Action,

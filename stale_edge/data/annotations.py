@@ -12,10 +12,10 @@ from stale_edge.errors import DataError, reason, shown
 from stale_edge.paths import MOST_TEXT_BYTES, read_regular
 
 MOST_SECONDS = 1e9
-"""No video is longer: 31 years. What is counted and drawn by the second stays in reach."""
+"""Longest duration allowed, 31 years; it bounds code that counts or draws per second."""
 
 Report = Callable[[str], None]
-"""Takes the reason why something cannot be used; a strict reader raises in it, `check` collects."""
+"""Called with the reason why something cannot be used; a strict reader raises an error, `check` collects reasons."""
 
 
 class Action(NamedTuple):
@@ -28,7 +28,7 @@ class Action(NamedTuple):
 
 @dataclass(frozen=True)
 class VideoAnnotation:
-    """What is known of one video.
+    """The annotation of one video.
 
     duration_s: length in seconds, finite, > 0.
     subset: `training`, `validation` and `testing` in ActivityNet, `train` and `test` in THUMOS14.
@@ -60,7 +60,7 @@ class Annotations:
         """List the videos of a subset in the order of the file.
 
         Raises:
-            ValueError: no video is in it; the message lists the subsets there are.
+            ValueError: no video is in it; the message lists the existing subsets.
         """
         names = tuple(name for name, video in self.videos.items() if video.subset == subset)
         if not names:
@@ -87,10 +87,10 @@ def read_annotations(path: Path, *, durations: Mapping[str, float] | None = None
 
     Args:
         path: JSON file.
-        durations: seconds by video, for files that do not state them; they do not replace a stated one.
+        durations: seconds by video, for files without durations; a duration in the file takes precedence.
 
     Raises:
-        DataError: the file is unreadable, a video stands in it twice, a key is missing, a number is not finite, a
+        DataError: the file is unreadable, a video occurs twice, a key is missing, a number is not finite, a
             duration is not > 0, or a segment is reversed; the message names file, video and annotation.
     """
     path = Path(path)
@@ -109,7 +109,7 @@ def refusing(path: Path) -> Report:
 
 
 def read_json(path: Path, report: Report) -> Any:
-    """Read a JSON file; a key that stands twice in one object is reported, then the last one counts.
+    """Read a JSON file; a key that occurs twice in one object is reported, and its last value is used.
 
     Raises:
         DataError: the file is missing or is not JSON.
@@ -135,9 +135,9 @@ def read_json(path: Path, report: Report) -> Any:
 def parse_database(
     document: Any, report: Report, *, durations: Mapping[str, float] | None = None
 ) -> dict[str, VideoAnnotation]:
-    """Turn a document in ActivityNet's layout into annotations, reporting each thing that cannot be used.
+    """Turn a document in ActivityNet's layout into annotations, reporting each entry that cannot be used.
 
-    What was reported is left out of the result when `report` returns.
+    If `report` returns, reported entries are left out of the result.
     """
     database = document.get("database") if isinstance(document, dict) else None
     if not isinstance(database, dict):
@@ -167,7 +167,7 @@ def parse_database(
 
 
 def finite_number(value: Any) -> float | None:
-    """Read a number, or a string of one; None when it is neither, or not finite."""
+    """Read a number, or a string of one; None if it is neither, or not finite."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:

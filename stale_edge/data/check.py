@@ -1,4 +1,4 @@
-"""Check a whole data set folder and list everything that is wrong with it; nothing is ever written."""
+"""Check a whole data set folder and list all problems; nothing is written."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ SEGMENT_TOLERANCE_S = 0.1
 
 
 class Problem(NamedTuple):
-    """One thing that is wrong: the file, relative to the data set's folder, and the reason."""
+    """One problem: the file, relative to the data set's folder, and the reason."""
 
     file: str
     reason: str
@@ -46,7 +46,7 @@ class _Check:
     problems: dict[Problem, None] = field(default_factory=dict)  # in the order found, each once
 
     def report(self, file: Path | str) -> Report:
-        """Make a report that lists reasons for one file; a path in front of a reason is not said twice."""
+        """Make a report that lists reasons for one file; a path in front of a reason is not repeated."""
         path = self.root / file
         named = path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
 
@@ -57,20 +57,20 @@ class _Check:
 
 
 def check(root: Path, *, progress: Progress = silent) -> list[Problem]:
-    """Read a whole data set folder and list every problem with file and reason; an empty list says that all is well.
+    """Read a whole data set folder and list every problem with file and reason; an empty list means no problem.
 
-    Found are:
+    Problems are:
     - missing parts, unreadable files, broken entries;
-    - features that are missing, unreadable, without annotation, twice there, of a wrong type, shape or width, empty, or
-      not finite;
+    - features that are missing, unreadable, without annotation, present twice, of a wrong type, shape or width, empty,
+      or not finite;
     - durations that are missing or not > 0; segments that are reversed, of zero length, or outside the video by more
-      than `SEGMENT_TOLERANCE_S`; videos, annotations or class names that stand twice;
+      than `SEGMENT_TOLERANCE_S`; videos, annotations or class names that occur twice;
     - videos without an action outside the test subset; subsets of unknown name;
-    - annotated labels that no class list under `splits/`, or not the file's taxonomy, knows; scored labels that neither
-      the lists nor the annotations know; class lists of which nothing is annotated (a list may name further classes).
+    - annotated labels that are in no class list under `splits/` or not in the file's taxonomy; scored labels that are
+      neither in the lists nor annotated; class lists without any annotated class (a list may name further classes).
 
     Args:
-        root: folder as `open_data_set` takes it.
+        root: folder of the data set, as in `open_data_set`.
         progress: called with (stage, done, total) after each video.
 
     Raises:
@@ -141,7 +141,7 @@ def _check_prefixes(videos: Mapping[str, VideoAnnotation], report: Report) -> No
 
 
 def _check_taxonomy(document: Any, videos: Mapping[str, VideoAnnotation], report: Report) -> None:
-    """ActivityNet's own file lists its classes as nodes of a tree."""
+    """Check labels against the taxonomy; ActivityNet's own file lists its classes as nodes of a tree."""
     taxonomy = document.get("taxonomy") if isinstance(document, dict) else None
     nodes = taxonomy if isinstance(taxonomy, list) else []
     known = {node["nodeName"] for node in nodes if isinstance(node, dict) and isinstance(node.get("nodeName"), str)}
@@ -157,7 +157,7 @@ def _report_unknown_labels(videos: Mapping[str, VideoAnnotation], known: set[str
 
 
 def _check_splits(checking: _Check, videos: Mapping[str, VideoAnnotation], annotations_file: Path) -> set[str]:
-    """Check the class lists; returns every label that they or the annotations know."""
+    """Check the class lists; return every label in them or in the annotations."""
     folder = checking.root / SPLITS_FOLDER
     annotated = {action.label for video in videos.values() for action in video.actions}
     named: set[str] = set()

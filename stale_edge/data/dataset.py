@@ -1,4 +1,4 @@
-"""A data set's videos as PyTorch items: resampled features beside whatever the caller makes of the annotations."""
+"""A data set's videos as PyTorch items: resampled features, and targets that the caller makes from the annotations."""
 
 from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
@@ -14,7 +14,7 @@ from stale_edge.data.folder import DataSet
 TargetT = TypeVar("TargetT")
 
 CACHE_BYTES = 2 << 30
-"""Resampled features are kept in memory when all of them fit in this much; ActivityNet at T = 100 just does."""
+"""Largest total size of resampled features kept in memory; ActivityNet at T = 100 just fits."""
 
 
 class Item(NamedTuple, Generic[TargetT]):
@@ -22,7 +22,7 @@ class Item(NamedTuple, Generic[TargetT]):
 
     video: its name.
     features: (T, C) float32, resampled to the data set's T.
-    targets: what `make_targets` gave.
+    targets: result of `make_targets`.
     """
 
     video: str
@@ -33,19 +33,19 @@ class Item(NamedTuple, Generic[TargetT]):
 class SnippetDataset(Dataset[Item[TargetT]], Generic[TargetT]):
     """Read videos of a data set, resampled to one number of snippets.
 
-    Targets are made when the dataset is built, so that a bad annotation stops before any training; features are read
-    when a video is first asked for.
+    Targets are made when the dataset is built, so that a bad annotation fails before training; features are read
+    when a video is first requested.
 
     Args:
         data_set: an open data set folder.
         videos: names of the videos, each in the annotations; their order is the order of the items.
         n_snippets: T, >= 1.
-        channels: C that every feature file must have.
+        channels: C, required of every feature file.
         make_targets: turns a video's annotation into its targets.
-        cache_bytes: features are kept in memory when all of them together are not larger; 0 keeps none.
+        cache_bytes: features are kept in memory if their total size is at most this; 0 keeps none.
 
     Raises:
-        DataError, FeatureContractError: from an item whose features cannot be read; the file is named.
+        DataError, FeatureContractError: the features of an item cannot be read; the file is named.
     """
 
     def __init__(

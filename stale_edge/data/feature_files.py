@@ -1,4 +1,4 @@
-"""Feature files and the one way to resample them, shared by training and deployment."""
+"""Feature files, and their resampling, shared by training and deployment."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from stale_edge.segments import FloatArray, find_video
 
 FEATURE_SUFFIXES = (".npy", ".npz", *hdf5.SUFFIXES, *tar_shards.SUFFIXES, *parquet.SUFFIXES)
 SHARD_SUFFIXES = (*tar_shards.SUFFIXES, *parquet.SUFFIXES)
-"""Files that hold many videos, whatever they are called."""
+"""Suffixes of files that hold many videos, whatever their name."""
 
 _READERS = {suffix: module.read_array for module in (hdf5, tar_shards, parquet) for suffix in module.SUFFIXES}
 _LISTERS = {suffix: module.array_names for module in (tar_shards, parquet) for suffix in module.SUFFIXES}
@@ -26,14 +26,14 @@ def resample(features: NDArray[np.floating], length: int) -> FloatArray:
 
     Snippet i of T covers [i, i + 1) / T of the video; values are interpolated between the centres of snippets and held
     constant before the first centre and after the last. This is `torch.nn.functional.interpolate(mode="linear",
-    align_corners=False)`, what the public code does (stale_lib/stale_dataloader.py, loadFeature), in NumPy alone.
+    align_corners=False)`, as in the public code (stale_lib/stale_dataloader.py, loadFeature), in NumPy alone.
 
     Args:
         features: (T, C) floating, T >= 1, C >= 1.
-        length: snippets wanted, >= 1.
+        length: number of snippets in the result, >= 1.
 
     Returns:
-        (length, C) float32; equal to `features` when T == length, then it may share their memory.
+        (length, C) float32; equal to `features` if T == length, and may then share their memory.
 
     Raises:
         ValueError: length is not a positive integer.
@@ -57,7 +57,7 @@ def resample(features: NDArray[np.floating], length: int) -> FloatArray:
 def read_features(path: Path, array: str | None = None) -> FloatArray:
     """Read the features of one video from a file of `FEATURE_SUFFIXES`; nothing is unpickled.
 
-    An archive with several arrays must hold one called `features` or like the file's stem, else `array` must choose.
+    In a file with several arrays, one must be named `features` or like the file's stem, or `array` must choose one.
 
     Args:
         path: file with (T, C) floating values; float16 and float64 become float32.
@@ -85,10 +85,10 @@ def read_features(path: Path, array: str | None = None) -> FloatArray:
 
 
 def open_features(path: Path, array: str | None = None) -> NDArray[np.floating]:
-    """Open the features of one video without reading them all, for a pass that looks at one window after the other.
+    """Open the features of one video without reading them all, to read one window after the other.
 
-    An `.npy` file becomes a read-only memory map, whose values are checked by whoever reads them. Other formats are
-    read whole, as by `read_features`.
+    An `.npy` file becomes a read-only memory map, whose values the caller must check. Other formats are read
+    whole, as by `read_features`.
 
     Args:
         path: as in `read_features`.
@@ -119,7 +119,7 @@ def _read_array(path: Path, choose: Callable[[Sequence[str]], str]) -> Any:
     try:
         with path.open("rb") as file:
             if not file.read(8).startswith((b"\x93NUMPY", b"PK")):
-                # numpy takes any other content for a pickle, and would advise to load it unsafely.
+                # numpy treats any other content as a pickle, and its message would advise unsafe loading.
                 raise DataError(f"{path}: not a readable feature file: its content is not in a format of numpy")
             file.seek(0)
             content = np.load(file, allow_pickle=False)
@@ -155,12 +155,12 @@ def check_features(features: Any, source: str, *, channels: int | None = None) -
     """Check one video's features and convert them to float32.
 
     Args:
-        features: what was read; must be an array (T, C) of floating type, finite, not empty.
-        source: file or name that messages speak of.
-        channels: the width C they must have; None: any.
+        features: must be an array (T, C) of floating type, finite, not empty.
+        source: file or name used in messages.
+        channels: the required width C; None: any.
 
     Raises:
-        FeatureContractError: naming `source`, what was got and what is allowed.
+        FeatureContractError: a check failed; the message names `source`, the actual and the allowed value.
     """
     _require_feature_array(features, source)
     if channels is not None and features.shape[1] != channels:
@@ -193,18 +193,18 @@ def _require_feature_array(features: Any, source: str) -> None:
 
 
 class FeatureSource(NamedTuple):
-    """Where a video's features lie: a file, and the array inside it (None: the file is the video's own)."""
+    """Place of a video's features: a file, and the array inside it (None: the file holds only this video)."""
 
     path: Path
     array: str | None
 
 
 class FeatureFolder:
-    """The features of a data set: a folder with a file a video, or with HDF5 files or shards that hold many.
+    """The features of a data set: a folder with one file per video, or with HDF5 files or shards of many videos.
 
-    Folders below are read too. Opening lists files and the names inside HDF5 files; features are read by `load`.
-    A file is one video's own when it has one array, or one called `features` or like the file. An HDF5 file
-    otherwise, and an HDF5 file that lies alone in the folder, holds a video under each of its names.
+    Subfolders are read too. Opening lists files and the names inside HDF5 files; features are read by `load`.
+    A file holds one video if it has one array, or an array named `features` or like the file. Any other HDF5 file, and
+    an HDF5 file that is alone in the folder, holds one video under each of its names.
 
     Raises:
         DataError: the folder is missing.
@@ -227,7 +227,7 @@ class FeatureFolder:
 
     @property
     def videos(self) -> tuple[str, ...]:
-        """Names of the videos as the files spell them, sorted."""
+        """Names of the videos as in the files, sorted."""
         return tuple(sorted(self._sources))
 
     def __contains__(self, video: object) -> bool:
@@ -237,11 +237,11 @@ class FeatureFolder:
         return len(self._sources)
 
     def find(self, video: str) -> str | None:
-        """Find the name under which a video's features lie, with or without the prefix `v_`; None: there are none."""
+        """Find the name of a video's features in the files, with or without the prefix `v_`; None: there are none."""
         return find_video(video, self._sources)
 
     def sources(self, video: str) -> tuple[FeatureSource, ...]:
-        """List every place where a video's features lie; more than one is an error of the data set."""
+        """List every place of a video's features; more than one is an error in the data set."""
         name = self.find(video)
         return () if name is None else tuple(self._sources[name])
 
@@ -250,7 +250,7 @@ class FeatureFolder:
 
         Args:
             video: its name, with or without the prefix `v_`.
-            channels: the width C they must have; None: any.
+            channels: the required width C; None: any.
 
         Raises:
             DataError: there are no features, more than one file has them, or the file is unreadable.
@@ -260,7 +260,7 @@ class FeatureFolder:
         return check_features(read_features(*source), str(source.path), channels=channels)
 
     def open(self, video: str) -> NDArray[np.floating]:
-        """Open one video's features without reading them all where the file allows it; see `open_features`.
+        """Open one video's features without reading them all if the file allows it; see `open_features`.
 
         Raises:
             DataError, FeatureContractError: as `load`.
@@ -268,10 +268,10 @@ class FeatureFolder:
         return open_features(*self.source(video))
 
     def source(self, video: str) -> FeatureSource:
-        """Say where one video's features lie.
+        """Return the place of one video's features.
 
         Raises:
-            DataError: nowhere, or in more than one place.
+            DataError: there is none, or more than one.
         """
         sources = self.sources(video)
         if not sources:
@@ -296,7 +296,7 @@ def _videos_of(path: Path, *, alone: bool) -> list[tuple[str, FeatureSource]]:
 
 
 def videos_in_shard(path: Path) -> list[tuple[str, FeatureSource]]:
-    """List the videos of a file of `SHARD_SUFFIXES`; none when it is unreadable, which reading it explains.
+    """List the videos of a file of `SHARD_SUFFIXES`; none if it is unreadable; reading it then raises an error.
 
     Raises:
         MissingExtraError: a Parquet file without pyarrow.

@@ -13,7 +13,7 @@ from stale_edge.segments import FloatArray
 
 
 class FeatureWriter:
-    """A `.npy` file in the making; made by `write_features`."""
+    """A `.npy` file being written; created by `write_features`."""
 
     def __init__(self, temporary: Path, channels: int) -> None:
         self.n_snippets = 0
@@ -25,7 +25,7 @@ class FeatureWriter:
         """Append snippets (n, C).
 
         Raises:
-            ValueError: another width.
+            ValueError: the width is not C.
         """
         if features.ndim != 2 or features.shape[1] != self._channels:
             raise ValueError(f"features must have shape (n, {self._channels}); got {features.shape}")
@@ -41,7 +41,7 @@ class FeatureWriter:
         self._file.close()
 
     def abandon(self) -> None:
-        """Close a file that nobody wants."""
+        """Close an unfinished file."""
         self._file.close()
 
     def _header(self) -> None:
@@ -53,7 +53,7 @@ class FeatureWriter:
 
 @contextlib.contextmanager
 def write_features(path: Path, *, channels: int) -> Iterator[FeatureWriter]:
-    """Write the features of one video to an `.npy` file; when the block raises, or is killed, an old one stays.
+    """Write the features of one video to an `.npy` file; if the block raises or is killed, an existing file stays.
 
     Args:
         path: the file; its folder must exist.

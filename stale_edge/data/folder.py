@@ -1,4 +1,4 @@
-"""The data set folder: annotations, features, and what belongs to them."""
+"""The data set folder: annotations, features, splits, scores and the feature spec."""
 
 import json
 from collections.abc import Mapping
@@ -25,14 +25,14 @@ FEATURE_SPEC_FILE = "feature_spec.json"
 CLASS_BANK_FILE = "class_bank.npz"
 """Embeddings of the class names that no training has touched."""
 TEXT_ENCODER_FOLDER = "text_encoder"
-"""The text encoder that goes with the features, in transformers' format."""
+"""The text encoder that matches the features, in transformers' format."""
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set, opened: annotations in memory, features on disk.
+    """An opened data set: annotations in memory, features on disk.
 
-    scores: video-level scores by annotated video, empty when the data set has none.
+    scores: video-level scores by annotated video, empty if the data set has none.
     """
 
     root: Path
@@ -43,7 +43,7 @@ class DataSet:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Every class that is annotated, sorted."""
+        """All annotated classes, sorted."""
         return self.annotations.classes
 
     @property
@@ -56,7 +56,7 @@ class DataSet:
         """List the annotated videos of a subset, or all, in the order of the annotations.
 
         Raises:
-            ValueError: no video is in the subset; the message lists the subsets there are.
+            ValueError: no video is in the subset; the message lists the existing subsets.
         """
         return tuple(self.annotations.videos) if subset is None else self.annotations.in_subset(subset)
 
@@ -64,15 +64,15 @@ class DataSet:
         """Read the class names of one split file, named as in `splits`.
 
         Raises:
-            DataError: there is no such split, it lies elsewhere, or it is unreadable.
+            DataError: there is no such split, it is outside `splits/`, or it is unreadable.
         """
         return read_split(inside(self.root / SPLITS_FOLDER, name, nested=True))
 
     def load(self, video: str) -> FloatArray:
-        """Read one video's features, (T, C) float32, finite, C as the feature spec says.
+        """Read one video's features, (T, C) float32, finite, C from the feature spec.
 
         Raises:
-            DataError: there are none, more than one file has them, or the file is unreadable.
+            DataError: there are no features, more than one file has them, or the file is unreadable.
             FeatureContractError: they are empty, not floating, not finite, or have another width.
         """
         return self.features.load(video, channels=self.feature_spec.channels)
@@ -139,7 +139,7 @@ def read_public_layout(root: Path, *, features: Path | None = None) -> DataSet:
 
 
 def read_feature_spec(path: Path) -> FeatureSpec:
-    """Read `feature_spec.json`; keys that `FeatureSpec` does not know, such as `simulation`, are passed over.
+    """Read `feature_spec.json`; keys that are not in `FeatureSpec`, such as `simulation`, are ignored.
 
     Raises:
         DataError: the file is unreadable, or a value is of the wrong type or out of range.

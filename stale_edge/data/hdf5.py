@@ -1,4 +1,4 @@
-"""HDF5 files of features; h5py is imported only when one is met."""
+"""HDF5 files of features; h5py is imported only when such a file is opened."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ def array_names(path: Path) -> list[str] | None:
     """List the datasets of a file; a group that holds one dataset, or one called `features`, counts as one.
 
     Returns:
-        Names at the top of the file, sorted; None when the file is unreadable, which `read_array` then explains.
+        Names at the top of the file, sorted; None if the file is unreadable; `read_array` then raises an error.
 
     Raises:
         MissingExtraError: h5py is not installed.

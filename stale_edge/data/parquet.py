@@ -1,6 +1,6 @@
-"""Parquet files of features, a row a video: `video` (string) and `features` (a list of T lists of C numbers).
+"""Parquet files of features, one row per video: `video` (string) and `features` (a list of T lists of C numbers).
 
-pyarrow is imported only when such a file is met.
+pyarrow is imported only when such a file is opened.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ VIDEO, FEATURES = "video", "features"
 
 
 def array_names(path: Path) -> list[str] | None:
-    """List the videos of a file, sorted; None when it is unreadable, which `read_array` then explains.
+    """List the videos of a file, sorted; None if it is unreadable; `read_array` then raises an error.
 
     Raises:
         MissingExtraError: pyarrow is not installed.
@@ -47,7 +47,7 @@ def read_array(path: Path, choose: Callable[[Sequence[str]], str]) -> Any:
         values = snippets.flatten().to_numpy(zero_copy_only=False)
         if n_snippets and len(values) % n_snippets:
             raise ValueError(f"{len(values)} numbers are not {n_snippets} snippets of one width")
-        return np.array(values).reshape(n_snippets, -1)  # a copy: what Arrow lends is read-only
+        return np.array(values).reshape(n_snippets, -1)  # a copy: Arrow's memory is read-only
     except Exception as error:  # Arrow raises many types for a damaged file
         raise DataError(f"{path}: unreadable features of {shown(video)} ({reason(error)})") from error
 
@@ -78,7 +78,7 @@ def _rows(path: Path) -> Mapping[str, tuple[int, int]]:
 
 @lru_cache(maxsize=4096)
 def _index(path: Path, size: int, mtime_ns: int) -> Mapping[str, tuple[int, int]]:
-    """Say in which row group, and which row of it, each video stands; size and time tell states of the file apart."""
+    """Map each video to its row group and its row there; size and time distinguish versions of the file."""
     del size, mtime_ns
     parquet = import_parquet()
     rows: dict[str, tuple[int, int]] = {}

@@ -13,7 +13,7 @@ _FOLDERS = (".", "data/activitynet_annotations", "activitynet_annotations")
 
 
 class PublicLayout(NamedTuple):
-    """Where the files of the public layout lie; `scores` is None when there are none."""
+    """Paths of the files in the public layout; `scores` is None if there are none."""
 
     annotations: Path
     video_info: Path
@@ -41,7 +41,7 @@ def read_public_annotations(annotations: Path, video_info: Path, *, report: Repo
 
     Args:
         annotations, video_info: the two files.
-        report: takes each reason instead of raising; what is wrong is left out then.
+        report: called with each reason instead of raising; wrong entries are then left out.
 
     Raises:
         DataError: as `read_annotations`; or a video of one file is missing in the other.

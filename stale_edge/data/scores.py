@@ -1,4 +1,4 @@
-"""Video-level scores: a video's most likely class as somebody else sees it, for score enhancement."""
+"""Video-level scores for score enhancement: a video's most likely class, from another classifier."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from stale_edge.errors import DataError, shown
 
 
 class VideoScore(NamedTuple):
-    """A video's most likely class as somebody else sees it, for score enhancement; score in [0, 1]."""
+    """A video's most likely class from another classifier, for score enhancement; score in [0, 1]."""
 
     label: str
     score: float
@@ -60,19 +60,19 @@ def write_scores(path: Path, scores: Mapping[str, VideoScore]) -> None:
 
 
 def read_score_array(path: Path, classes: Mapping[int, str], *, video_name: str) -> dict[str, VideoScore]:
-    """Read the scores of UntrimmedNets as they are passed on for THUMOS14: an array, one row a video.
+    """Read the scores of UntrimmedNets in the form used for THUMOS14: an array, one row per video.
 
-    A row is divided by its sum (published rows add two streams of probabilities). Of the columns that have a class,
-    the largest is the video's.
+    A row is divided by its sum (published rows add two streams of probabilities). Among the columns with a class,
+    the largest gives the video's class and score.
 
     Args:
         path: `.npy` file, (videos, columns) floating, nothing negative.
         classes: class names by column, from 0.
-        video_name: name of the video of a row, with the row's number from 1, such as `video_test_{:07d}`.
+        video_name: format of a video's name, given the row's number from 1, such as `video_test_{:07d}`.
 
     Raises:
         DataError: the file is no such array, a column does not exist, or a row is not finite, negative or all zero.
-        ValueError: `video_name` gives no different names for different rows.
+        ValueError: `video_name` gives the same name for different rows.
     """
     path = Path(path)
     try:
@@ -103,10 +103,10 @@ def read_score_array(path: Path, classes: Mapping[int, str], *, video_name: str)
 
 
 def read_columns(path: Path) -> dict[int, str]:
-    """Read which column of a score array is which class.
+    """Read the class names of the columns of a score array.
 
-    Either one name a line, in the order of the columns, or, as THUMOS14's `detclasslist.txt`, the number of the column
-    from 1 before each name.
+    The file has one name per line in the order of the columns or, like THUMOS14's `detclasslist.txt`, the column's
+    number from 1 before each name.
 
     Returns:
         Class names by column, from 0.
@@ -125,6 +125,6 @@ def read_columns(path: Path) -> dict[int, str]:
 
 
 def accuracy(scores: Mapping[str, VideoScore], labels: Mapping[str, Sequence[str]]) -> float | None:
-    """Say for how many videos, in percent, the scored class is one of those annotated; None: no video has both."""
+    """Compute the percentage of videos whose scored class is one of those annotated; None: no video has both."""
     right = [scores[video].label in labels[video] for video in labels if labels[video] and video in scores]
     return 100 * sum(right) / len(right) if right else None

@@ -1,4 +1,4 @@
-"""A data set rewritten so that the features of many videos lie in few files: tar shards or Parquet."""
+"""Rewrite a data set with the features of many videos in few files: tar shards or Parquet."""
 
 import io
 import json
@@ -33,12 +33,12 @@ from stale_edge.segments import FloatArray, find_video
 
 FORMATS = ("tar", "parquet")
 SHARD_BYTES = 256 << 20
-"""A shard is closed when it holds so many bytes of features: large enough to stream, small enough to move."""
+"""A shard is closed when it holds this many bytes of features: large enough to stream, small enough to move."""
 
 
 @dataclass(frozen=True)
 class ShardReport:
-    """What was written. bytes: of the shards."""
+    """Summary of the written data set. bytes: total size of the shards."""
 
     out: Path
     shards: tuple[str, ...]
@@ -51,10 +51,10 @@ class ShardReport:
 
 
 class _Shard(Protocol):
-    """A file in the making."""
+    """A shard being written."""
 
     def add(self, video: str, features: FloatArray, known: dict[str, Any]) -> None:
-        """Append a video: its features (T, C), and its entry of the annotations."""
+        """Append a video: its features (T, C), and its annotation entry."""
         ...
 
 
@@ -66,20 +66,20 @@ def shard_data_set(
     shard_bytes: int = SHARD_BYTES,
     progress: Progress = silent,
 ) -> ShardReport:
-    """Write a data set anew, its features in shards; it is read like the old one. It appears whole or not at all.
+    """Write a copy of a data set with its features in shards; it is read like the original. Write all of it or nothing.
 
-    `tar` is WebDataset's form: of each video `<video>.npy`, (T, C) float32, and `<video>.json`, its annotations.
-    `parquet` has a row a video: `video`, `duration` and `features`, a list of lists of C float32.
+    `tar` is WebDataset's form: for each video `<video>.npy`, (T, C) float32, and `<video>.json`, its annotations.
+    `parquet` has one row per video: `video`, `duration` and `features`, a list of lists of C float32.
 
     Args:
         root: the data set's folder.
         out: folder that does not exist yet, or is empty.
         shard_format: `tar` or `parquet`.
-        shard_bytes: a shard takes no further video after so many bytes of features, >= 1.
+        shard_bytes: a shard is closed after this many bytes of features, >= 1.
         progress: called with (stage, done, total).
 
     Raises:
-        ValueError: another format, or less than a byte.
+        ValueError: an unknown format, or `shard_bytes` < 1.
         DataError: the data set cannot be read, or `out` holds something or cannot be written.
         FeatureContractError: features of a video cannot be used.
         MissingExtraError: `parquet` without pyarrow.
@@ -117,7 +117,7 @@ def _write_shards(
     videos, done = data_set.features.videos, 0
     check_distinct(videos, what="videos")
     for video in videos:
-        inside(folder, video, suffix=".npy")  # whoever unpacks a shard makes a file of this name
+        inside(folder, video, suffix=".npy")  # unpacking a shard creates a file of this name
     while done < len(videos):
         names.append(f"shard-{len(names):06d}.{shard_format}")
         written = 0
@@ -184,7 +184,7 @@ class _ParquetShard:
         snippets = pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), features.shape[1])
         column = pa.ListArray.from_arrays(pa.array([0, len(features)], pa.int32()), snippets)
         duration = pa.array([known.get("duration")], pa.float64())
-        # A row group a video, so that reading one reads no other.
+        # One row group per video, so that each can be read alone.
         self._writer.write_table(pa.table([pa.array([video]), duration, column], schema=self._schema))
 
 

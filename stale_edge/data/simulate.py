@@ -1,4 +1,4 @@
-"""Simulated data sets: a folder like any other, whose features have the statistics of real CLIP features."""
+"""Simulated data sets: ordinary folders whose features have the statistics of real CLIP features."""
 
 import json
 import zlib
@@ -59,13 +59,13 @@ def simulate(
     `splits/test.list` (unseen ones), `scores.json` (video-level classes of a stated accuracy) and `feature_spec.json`,
     whose key `simulation` holds every parameter. Classes have text embeddings: those of `class_bank`, or simulated
     ones, which are then written to `class_bank.npz`. The same arguments give the same bytes; a video's features depend
-    on its own name and annotations, not on which other videos are there.
+    on its own name and annotations, not on the other videos.
 
     Args:
         out: folder to write into; it may hold other files, such as a text encoder, but no data set.
         config: the simulated task; None: the defaults.
         annotations: a file in ActivityNet layout, or a folder in the public STALE layout; its videos, durations and
-            segments are kept as they are. None: videos are invented.
+            segments are kept. None: videos are invented.
         class_bank: embeddings of the class names, `config.channels` wide. It must hold every label of `annotations`;
             without annotations its names are the classes.
         progress: called with ("simulate", videos done, videos).
@@ -112,7 +112,7 @@ def simulate(
         encoder=f"simulated-clip/1 seed {config.seed}", channels=config.channels, fps=config.fps, stride=config.stride
     )
     write_feature_spec(out / FEATURE_SPEC_FILE, spec, extra={"simulation": _documentation(config, bank, invented)})
-    # Last, so that a simulation that was killed is not taken for a data set.
+    # Written last, so that a killed simulation does not look like a data set.
     _write_json(out / ANNOTATIONS_FILE, truth.to_layout())
     return open_data_set(out)
 
@@ -125,7 +125,7 @@ def class_names(config: SimulateConfig, annotations: Path | None = None) -> tupl
         annotations: as in `simulate`; then the names are its labels.
 
     Raises:
-        ValueError: more classes are wanted than there are names.
+        ValueError: the config has more classes than there are names.
         DataError: the annotation file cannot be used.
     """
     if annotations is not None:
@@ -182,7 +182,7 @@ def _invented(names: Sequence[str], unseen: Sequence[str], config: SimulateConfi
         for i in range(count):
             first = int(turns[i % len(names)])
             classes: tuple[int, ...] = (first,)
-            # A second class of the same side of the split, so that no unseen action hides in a training video.
+            # The second class is from the same side of the split, so that training videos contain no unseen action.
             others = [k for k in range(len(names)) if k != first and (names[k] in unseen) == (names[first] in unseen)]
             if others and rng.random() < config.second_class_probability:
                 classes = (first, others[int(rng.integers(len(others)))])
@@ -200,14 +200,14 @@ def _features(
     duration_s = annotation.duration_s
     actions = tuple(Span(index[action.label], action.start_s, action.end_s) for action in annotation.actions)
     timeline = add_distractors(Timeline(duration_s, actions), config, rng, n_classes=len(names))
-    # A snippet is 1 / T of its video everywhere in this kit, so the last one is never a partial one.
+    # A snippet is 1 / T of its video everywhere in this package, so the last one is never partial.
     n_snippets = max(1, round(duration_s * config.fps / config.stride))
     features = model.render(timeline, n_snippets=n_snippets, snippet_s=duration_s / n_snippets, rng=rng)
     return features.astype(np.float16)
 
 
 def _scores(truth: Annotations, names: Sequence[str], config: SimulateConfig) -> dict[str, dict[str, Any]]:
-    """Draw a video-level class for every annotated video, right as often as the config says, surer when right."""
+    """Draw a video-level class per annotated video, correct as often as `config` says; correct ones score higher."""
     scores: dict[str, dict[str, Any]] = {}
     for video, annotation in truth.videos.items():
         labels = [action.label for action in annotation.actions]

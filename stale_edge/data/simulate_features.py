@@ -1,22 +1,22 @@
-"""Simulated CLIP features of a video: what happens in it, put on top of what real frames look like.
+"""Simulated CLIP features of a video: its actions, added to the statistics of real frames.
 
 The constants below were fitted to one real video's CLIP ViT-B/32 frames at 19.62 fps (512 channels): mean norm, outlier
 channel, shared mean direction, contrast between action and background, spectrum and autocorrelation of the residual.
-Everything is said of unit vectors; the norm comes last.
+All values refer to unit vectors; the norm is applied last.
 
 A frame is  norm(t) * unit( shared + scene + action(t) + drift(t) ):
 
 - shared: one vector for all videos, with the outlier channel and a part of the text embeddings' mean;
-- scene: one vector a video, or one a shot (`SimulateConfig.shot_s`), half of whose variance the shots of a video
-  share; part of it goes with the video's classes, so it tells the class but not the time;
+- scene: one vector a video, or one a shot (`SimulateConfig.shot_s`), half of its variance is shared by the
+  shots of a video; part of it depends on the video's classes, so it indicates the class but not the time;
 - action(t): fades in and out with each action; its parts are the class direction, the direction that all actions
   share, and the instance's own. Distractors lack one of the first two;
-- drift(t): camera, light and whatever else moves: slow in few directions, fast in many.
+- drift(t): camera, light and other changes: slow in few directions, fast in many.
 
-A class's visual direction goes with its text direction (embedding minus the mean over classes) at the cosine
-`SimulateConfig.alignment`; this is all that a comparison without training can use. The rest is the modality gap: one
-rotation of the text direction that is the same for all classes, so that training on some classes helps with others, and
-a part of the class's own, which nothing but its videos can tell. The two means differ besides.
+A class's visual direction has the cosine `SimulateConfig.alignment` with its text direction (embedding minus the mean
+over classes); this is all that a comparison without training can use. The rest is the modality gap: one rotation of the
+text direction, the same for all classes, so that training on some classes helps with others, and a part of each class
+that can be learned only from its videos. The visual and text means differ, too.
 """
 
 import numpy as np
@@ -30,17 +30,17 @@ Array = NDArray[np.float64]
 
 MEAN_NORM, NORM_STD = 10.28, 0.21
 OUTLIER, RUNNER_UP = -0.555, 0.166
-"""Means of the outlier channel and of the next, before drift is added and all is scaled; real: -5.54, 1.65 of 10.28."""
+"""Means of the two largest channels before drift and scaling; in the real video -5.54 and 1.65, at norm 10.28."""
 MEAN_DIRECTION = 0.955
 """Norm of the mean of a video's unit vectors."""
 SHARED_NORM, SCENE_NORM = 0.51, 0.60
 """Norms of the shared part besides the outlier channel and of a video's scene; two videos have a cosine near 0.6."""
 TEXT_MEAN_COSINE = 0.2
-"""Cosine between the shared part and the mean text embedding: CLIP's image and text cones hardly meet."""
+"""Cosine between the shared part and the mean text embedding: CLIP's image and text embeddings hardly overlap."""
 ACTION_CONTRAST = 0.21
-"""Norm of what an action adds; drift brings the distance of the real centroids to 0.244."""
+"""Norm of the vector that an action adds; drift brings the distance of the real centroids to 0.244."""
 STRENGTH_STD, WAVER_STD, WAVER_S = 0.2, 0.15, 4.0
-"""Actions differ in strength, and waver while they last; standard deviations of a mean of 1, and seconds."""
+"""Standard deviations of strength between actions and within one (mean 1), and correlation time of the latter in s."""
 DRIFT_NORM = 0.335
 DRIFT_POWER, DRIFT_KNEE = 1.52, 1.0
 """Drift direction k = 1, 2, ... has variance proportional to (k + knee) ** -power."""
@@ -50,11 +50,11 @@ SLOW_S, SLOW_DECAY = 18.3, 1.63
 SLOW_KNEE, FAST_S = 32.0, 0.1
 """Part 1 / (1 + k / SLOW_KNEE) of direction k is slow; the rest has the correlation time FAST_S."""
 NAMEABLE_SHARE = 0.2
-"""Part of the variance of drift and scene in the span of the classes' directions: a background shows things, too."""
+"""Part of the variance of drift and scene in the span of the classes' directions, as backgrounds show objects, too."""
 SHOT_SHARE = 0.5
 """Part of a scene's variance that all shots of a video share; an assumption: the real video is a single shot."""
 CONTEXT_COSINE = 0.5
-"""Cosine between a class's direction and its context's: the pool resembles the swimming."""
+"""Cosine between a class's direction and its context's, such as swimming and a pool."""
 
 
 class FeatureModel:
@@ -101,7 +101,7 @@ class FeatureModel:
         """Simulate the features of one video, one per snippet, each of the frame in the snippet's middle.
 
         Args:
-            timeline: what happens in the video.
+            timeline: events in the video.
             n_snippets: T, >= 1.
             snippet_s: seconds from one snippet to the next, > 0.
             rng: the video's own source of randomness.
@@ -135,7 +135,7 @@ class FeatureModel:
         return np.stack(bases)[np.searchsorted(cuts_s, times_s)]
 
     def _scene(self, timeline: Timeline, rng: np.random.Generator) -> Array:
-        """Draw what a place looks like, a direction: (C,)."""
+        """Draw the direction of a scene: (C,)."""
         share = self.config.context_share if timeline.actions else 0.0
         scene = np.sqrt(1 - share**2) * self._nuisance(1, rng)[0]
         if timeline.actions:
@@ -144,7 +144,7 @@ class FeatureModel:
         return _unit(scene)
 
     def _with_shared(self, scene: Array) -> Array:
-        """Add what all videos share to a scene's direction: (C,)."""
+        """Add the part that all videos share to a scene's direction: (C,)."""
         base = self._shared + SCENE_NORM * scene
         pinned = np.zeros(len(base), dtype=bool)
         pinned[[self._outlier, self._runner_up]] = True
@@ -154,7 +154,7 @@ class FeatureModel:
         return base
 
     def _actions(self, timeline: Timeline, times_s: Array, rng: np.random.Generator) -> Array:
-        """Sum up what actions and distractors add to every snippet: (T, C)."""
+        """Sum the contributions of actions and distractors to every snippet: (T, C)."""
         config = self.config
         own_share = np.sqrt(max(0.0, 1 - config.class_share**2 - config.actionness_share**2))
         motion = config.actionness_share * self.actionness
@@ -185,7 +185,7 @@ class FeatureModel:
         return np.asarray(1 / ((1 + np.exp(-rise)) * (1 + np.exp(-fall))))
 
     def _drift(self, n_snippets: int, snippet_s: float, rng: np.random.Generator) -> Array:
-        """Draw what moves in a video besides actions: (T, C)."""
+        """Draw the drift, all changes in a video besides actions: (T, C)."""
         k = np.arange(1, DRIFT_DIRECTIONS + 1, dtype=np.float64)
         variance = (k + DRIFT_KNEE) ** -DRIFT_POWER
         times_s, slow_part = SLOW_S * k**-SLOW_DECAY, 1 / (1 + k / SLOW_KNEE)
@@ -194,7 +194,7 @@ class FeatureModel:
         return moves @ self._nuisance(DRIFT_DIRECTIONS, rng)
 
     def _nuisance(self, count: int, rng: np.random.Generator) -> Array:
-        """Draw unit directions of things that are no action, partly nameable ones: (count, C)."""
+        """Draw unit directions that are no action, partly in the span of the classes: (count, C)."""
         seen = _unit(rng.standard_normal((count, len(self._nameable))) @ self._nameable)
         other = _unit(rng.standard_normal((count, self.config.channels)))
         return _unit(np.sqrt(NAMEABLE_SHARE) * seen + np.sqrt(1 - NAMEABLE_SHARE) * other)

@@ -1,4 +1,4 @@
-"""Names of simulated classes, and embeddings for them where no text encoder is at hand."""
+"""Names of simulated classes, and embeddings for them if there is no text encoder."""
 
 import zlib
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ import numpy as np
 from stale_edge.bundle.class_bank import ClassBank
 from stale_edge.segments import FloatArray
 
-# One activity a row, each with things it is done to: a name is "verb object". Names that share a word are the
-# confusable neighbours that every real vocabulary has.
+# One activity per row, each with its objects: a name is "verb object". Names that share a word are easy to
+# confuse, as in every real vocabulary.
 _OBJECTS_OF = {
     "folding": ("a towel", "a paper boat", "a map", "clean laundry"),
     "painting": ("a fence", "a ceiling", "a portrait", "a garden bench"),
@@ -73,11 +73,11 @@ def name_pool() -> tuple[str, ...]:
 def simulated_class_bank(names: Sequence[str], *, width: int) -> ClassBank:
     """Make text-like unit embeddings for any names, without a text encoder.
 
-    Simulated, and no CLIP embedding: a large part shared by all names, one Gaussian direction a word (so that names
-    that share a word are near each other) and one for the whole name. Two unrelated names have a cosine of about 0.7.
+    They are not CLIP embeddings: a large part shared by all names, one Gaussian direction per word (so that names that
+    share a word are near each other) and one for the whole name. Two unrelated names have a cosine of about 0.7.
 
     Args:
-        names: K class names; an embedding depends on its name and the width alone.
+        names: K class names; an embedding depends only on its name and the width.
         width: D, >= 1.
 
     Returns:

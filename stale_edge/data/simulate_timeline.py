@@ -1,4 +1,4 @@
-"""When things happen in a simulated video: its actions, and the distractors that only look like them."""
+"""Timeline of a simulated video: its actions, and distractors that resemble actions."""
 
 from dataclasses import dataclass
 
@@ -28,9 +28,9 @@ class Span:
 class Timeline:
     """Everything that happens in one video of `duration_s` seconds.
 
-    actions: what the annotations say.
+    actions: the annotated actions.
     scenes: distractors that show the context of a class without the action.
-    bustle: (start_s, end_s) of distractors in which people move without any class's action.
+    bustle: (start_s, end_s) of distractors with moving people but no class's action.
     """
 
     duration_s: float
@@ -45,7 +45,7 @@ def draw_actions(config: SimulateConfig, rng: np.random.Generator, *, classes: t
     Args:
         config: the simulated task.
         rng: source of randomness.
-        classes: class indices that the actions take in turn, at least one.
+        classes: class indices that the actions use in rotation, at least one.
     """
     span = config.max_duration_s - config.min_duration_s
     duration_s = round(config.min_duration_s + span * rng.beta(*_DURATION_SHAPE), 2)

@@ -1,4 +1,4 @@
-"""Lists in text files: class splits, and which videos to train on."""
+"""Lists in text files: class splits, and videos for training."""
 
 from collections import Counter
 from pathlib import Path
@@ -8,10 +8,10 @@ from stale_edge.paths import MOST_TEXT_BYTES, read_regular
 
 
 def read_split(path: Path) -> tuple[str, ...]:
-    """Read class names, one a line, in the order of the file; empty lines are passed over.
+    """Read class names, one per line, in the order of the file; empty lines are ignored.
 
-    The published lists of ActivityNet and THUMOS14 (75/25 and 50/50) have this form: which classes a model is trained
-    on, and which it first sees when it is asked for them.
+    The published lists of ActivityNet and THUMOS14 (75/25 and 50/50) have this form: seen classes, which a
+    model is trained on, and unseen classes, which are only tested.
 
     Raises:
         DataError: the file is unreadable, names no class, or names one twice.
@@ -20,7 +20,7 @@ def read_split(path: Path) -> tuple[str, ...]:
 
 
 def read_video_list(path: Path) -> tuple[str, ...]:
-    """Read names of videos, one a line, in the order of the file; empty lines are passed over.
+    """Read names of videos, one per line, in the order of the file; empty lines are ignored.
 
     Raises:
         DataError: the file is unreadable, names no video, or names one twice.
@@ -29,7 +29,7 @@ def read_video_list(path: Path) -> tuple[str, ...]:
 
 
 def read_lines(path: Path, *, kind: str, what: str) -> tuple[str, ...]:
-    """Read the lines of a list, all different; `kind` and `what` say in errors what the file and its lines are."""
+    """Read the lines of a list, all different; `kind` and `what` name the file and its lines in errors."""
     try:
         lines = read_regular(path, most=MOST_TEXT_BYTES).decode("utf-8-sig").splitlines()
     except FileNotFoundError as error:

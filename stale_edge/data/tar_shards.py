@@ -1,4 +1,4 @@
-"""Tar shards of features, as WebDataset names them: `<video>.npy`, and beside it anything else of the same name."""
+"""Tar shards of features, in WebDataset's layout: `<video>.npy`, and any other members with the same stem."""
 
 import io
 import tarfile
@@ -18,14 +18,14 @@ _MEMBER = ".npy"
 
 
 class _Place(NamedTuple):
-    """Where a member's bytes lie in the file."""
+    """Position of a member's bytes in the file."""
 
     offset: int
     size: int
 
 
 def array_names(path: Path) -> list[str] | None:
-    """List the videos of a shard, sorted; None when it is unreadable, which `read_array` then explains."""
+    """List the videos of a shard, sorted; None if it is unreadable; `read_array` then raises an error."""
     try:
         return sorted(_places(path))
     except DataError:
@@ -33,7 +33,7 @@ def array_names(path: Path) -> list[str] | None:
 
 
 def read_array(path: Path, choose: Callable[[Sequence[str]], str]) -> Any:
-    """Read the array of the video that `choose` picks; the rest of the shard is passed over.
+    """Read the array of the video that `choose` picks; the rest of the shard is not read.
 
     Raises:
         DataError: the shard or the member is unreadable.
@@ -59,7 +59,7 @@ def _places(path: Path) -> Mapping[str, _Place]:
 
 @lru_cache(maxsize=4096)
 def _index(path: Path, size: int, mtime_ns: int) -> Mapping[str, _Place]:
-    """Read the headers of a shard once; size and time tell one state of the file from another."""
+    """Read the headers of a shard once; size and time distinguish versions of the file."""
     del mtime_ns
     places = {}
     with tarfile.open(path, "r:") as archive:
