@@ -1,4 +1,4 @@
-"""Draw curves side by side: what was measured here, and what was published."""
+"""Draw curves side by side: own measurements and published values."""
 
 import io
 import textwrap
@@ -13,9 +13,9 @@ from stale_edge.errors import MissingExtraError
 class Line:
     """One curve.
 
-    x, y: as many numbers each.
-    spread: standard deviation at each point, drawn as a band; None: none is known.
-    published: drawn dashed and hollow, so that it is not taken for a measurement made here.
+    x, y: numbers, equally many.
+    spread: standard deviation at each point, drawn as a band; None: unknown.
+    published: drawn dashed and hollow, to differ from own measurements.
     """
 
     label: str
@@ -45,7 +45,7 @@ def draw_panels(panels: Sequence[Panel], *, caption: str, kind: Literal["png", "
 
     Raises:
         MissingExtraError: matplotlib is not installed.
-        ValueError: there is no panel, or a line's numbers are not as many as its places.
+        ValueError: there is no panel, or the numbers of x and y differ.
     """
     if not panels:
         raise ValueError("a figure needs at least one panel")
@@ -98,6 +98,6 @@ def draw_panels(panels: Sequence[Panel], *, caption: str, kind: Literal["png", "
 
 
 _CHARACTERS_PER_INCH = 13.5
-"""Of a caption."""
+"""Width of caption text, in characters per inch."""
 _MARKERS = "sD^vo"
-"""Of published curves, which are all of one color."""
+"""Markers of published curves, which all have one color."""

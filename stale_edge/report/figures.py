@@ -8,7 +8,7 @@ from stale_edge.errors import MissingExtraError
 
 
 def loss_terms(record: Mapping[str, Any]) -> list[str]:
-    """Name the terms of the objective in a record of `metrics.jsonl`: what stands between loss and gradient norm."""
+    """Name the terms of the objective in a record of `metrics.jsonl`: the keys between loss and gradient norm."""
     names = list(record)
     return names[names.index("loss") + 1 : names.index("gradient_norm")]
 
@@ -17,8 +17,8 @@ def loss_curve(records: Sequence[Mapping[str, Any]]) -> bytes:
     """Draw the loss and its terms over the epochs, and the validation mAP on an axis of its own.
 
     Args:
-        records: of `metrics.jsonl`, one an epoch, with `epoch`, `loss`, its terms and `gradient_norm` in this order;
-            `average_mAP` (percent) where an epoch was validated.
+        records: of `metrics.jsonl`, one per epoch, with `epoch`, `loss`, its terms and `gradient_norm` in this order;
+            `average_mAP` (percent) if the epoch was validated.
 
     Returns:
         A PNG.
@@ -76,7 +76,7 @@ def latency_curve(results: Mapping[str, Any]) -> bytes:
         results: of a benchmark run, schema `stale-edge-bench/1`.
 
     Returns:
-        A PNG. Shaded: from the fastest call to the 90th percentile.
+        A PNG. The shaded band is from the fastest call to the 90th percentile.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -115,7 +115,7 @@ def latency_curve(results: Mapping[str, Any]) -> bytes:
         time_axes.fill_between(lengths, low, high, color=style["color"], alpha=0.15, linewidth=0)
         if all(row["peak_rss_bytes"] is not None for row in measured):
             memory_axes.plot(lengths, [row["peak_rss_bytes"] / 1e6 for row in measured], **style)
-        # One line a variant, of the first that is measured: others do the same work, or a little less of it.
+        # One line, of the first variant measured: the others do the same work, or slightly less.
         first = next(key for key in lines if key[0] == variant)
         if first == (variant, runtime, precision, device) and all(row["gmacs"] is not None for row in measured):
             work_axes.plot(lengths, [row["gmacs"] for row in measured], label=variant, **style)
@@ -143,7 +143,7 @@ def latency_curve(results: Mapping[str, Any]) -> bytes:
 
 
 _LINES = {"reference": "-", "detector": "-", "localizer": "--", "text": ":", "postprocess": "-."}
-"""Line style by what a row measures."""
+"""Line style by the part that a row measures."""
 
 _COLORS = {"reference": "#222222", "text": "#777777", "postprocess": "#aa8800"}
-"""Color of what has only one form; detector and localizer share one for each runtime, precision and device."""
+"""Color of parts with a single form; detector and localizer share one for each runtime, precision and device."""

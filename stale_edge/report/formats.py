@@ -1,4 +1,4 @@
-"""Detections as files: JSON in ActivityNet's layout, CSV, SubRip subtitles, and one HTML page to look at."""
+"""Detections as files: JSON in ActivityNet's layout, CSV, SubRip subtitles, and one HTML page."""
 
 import csv
 import io
@@ -42,14 +42,14 @@ def to_layout(results: Results) -> dict[str, Any]:
 
 
 def to_json(results: Results, *, durations: Mapping[str, float] | None = None) -> str:  # noqa: ARG001
-    """Write ActivityNet's layout as JSON; `durations` are not part of it. Errors as `to_layout`."""
+    """Write ActivityNet's layout as JSON; `durations` are not used. Errors as `to_layout`."""
     return json.dumps(to_layout(results), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def to_csv(results: Results, *, durations: Mapping[str, float] | None = None) -> str:  # noqa: ARG001
-    """Write one detection a line with the columns of `CSV_COLUMNS`; lines end in CR LF and quoting follows RFC 4180.
+    """Write one detection per line with the columns of `CSV_COLUMNS`; lines end in CR LF and quoting follows RFC 4180.
 
-    Numbers are written in full: reading them back gives the same float. A name that a spreadsheet would take for a
+    Numbers are written in full: reading them back gives the same float. A name that a spreadsheet would read as a
     formula gets an apostrophe in front, as OWASP's page on CSV injection advises. Errors as `to_layout`.
     """
     buffer = io.StringIO(newline="")
@@ -64,14 +64,14 @@ def to_csv(results: Results, *, durations: Mapping[str, float] | None = None) ->
 
 
 def to_srt(results: Results, *, durations: Mapping[str, float] | None = None) -> str:
-    """Write SubRip subtitles of one video, `label (score)`, by time; players show overlapping ones together.
+    """Write SubRip subtitles of one video, `label (score)`, by time; players show overlapping subtitles together.
 
     Times are rounded to milliseconds, and no subtitle is shorter than one. A label cannot break out of its line, and
     its angle brackets cannot be read as markup.
 
     Args:
-        results: of one video; of none the text is empty.
-        durations: subtitles end with the video where its length in seconds is known.
+        results: of one video; without a video the text is empty.
+        durations: subtitles end with the video if its length in seconds is known.
 
     Raises:
         ValueError: more than one video; others as `to_layout`.
@@ -97,12 +97,12 @@ def to_html(
     durations: Mapping[str, float] | None = None,
     views: Mapping[str, VideoView] | None = None,
 ) -> str:
-    """Write one self-contained page with a timeline a video: a lane a class, coloured by score, a threshold slider.
+    """Write one self-contained page: a timeline per video, a lane per class, colour by score, a threshold slider.
 
     Args:
         results: any number of videos.
         durations: lengths of the videos in seconds, > 0; without one, a timeline ends with its last detection.
-        views: the video itself, pictures of it, curves of class scores and annotated actions, where there are any.
+        views: the video itself, pictures of it, curves of class scores and annotated actions, if any.
 
     Raises:
         ValueError: a duration is not finite and > 0; others as `to_layout`.
@@ -118,7 +118,7 @@ def to_html(
 
 
 FORMATTERS: Mapping[str, Formatter] = {"json": to_json, "csv": to_csv, "srt": to_srt, "html": to_html}
-"""What `detect --format` can write."""
+"""Formats of `detect --format`."""
 
 
 def _checked(video: str, detections: Iterable[Detection]) -> list[Detection]:

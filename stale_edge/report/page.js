@@ -1,5 +1,5 @@
 "use strict";
-// The page works without this script: every segment is shown then, and nothing can be clicked.
+// The page works without this script: it then shows every segment, and nothing can be clicked.
 const SAME = 0.5; // tIoU from which a detection has found an annotated action
 
 const slider = document.getElementById("threshold");
@@ -18,7 +18,7 @@ function tiou(a, b) {
   return shared <= 0 ? 0 : shared / (Math.max(a.end, b.end) - Math.min(a.start, b.start));
 }
 
-// Best scores first, each annotated action once: what an evaluation at one threshold counts.
+// Best scores first, each annotated action once, as in an evaluation at one threshold.
 function agreement(detections, truth) {
   const left = new Set(truth);
   let wrong = 0;
@@ -81,7 +81,7 @@ function seek(section, time, play) {
   moveTo(section, time);
   if (!section.video || section.video.hidden) return;
   section.video.currentTime = time;
-  if (play) section.video.play().catch(() => {}); // a browser may forbid it; the picture has moved all the same
+  if (play) section.video.play().catch(() => {}); // a browser may forbid playing; the picture has moved anyway
 }
 
 function moveTo(section, time) {
@@ -101,7 +101,7 @@ function clicked(section, event) {
   } else if (event.target.closest(".track")) seek(section, timeAt(section, event), false);
 }
 
-// One segment of a timeline can be tabbed to; arrows move on from there, in time and from lane to lane.
+// One segment of a timeline can be reached by Tab; arrow keys move from there in time and between lanes.
 function pressed(section, event) {
   const at = event.target.closest(".segment");
   if (!at) return;

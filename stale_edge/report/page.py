@@ -1,4 +1,4 @@
-"""One HTML page with timelines of detections: no file, font or script from elsewhere but the videos it links."""
+"""One HTML page with timelines of detections: self-contained except for the linked videos."""
 
 import base64
 import html
@@ -12,12 +12,12 @@ from stale_edge.report.view import ClassCurves, Thumbnail, Truth, VideoView
 from stale_edge.segments import Detection
 
 SHOWN_AT_FIRST = 8
-"""The threshold starts where about so many detections a video are left; the slider brings the rest."""
+"""Detections per video, about, above the initial threshold; the slider shows the rest."""
 _PICTURES_IN_STRIP = 12
 _CURVE_POINTS = 160
 _MOST_TICKS = 9
 _TABLE = "<details><summary>As a table</summary><table></table></details>\n"
-"""The script fills it when it is opened: every row stands in the page once already, as a segment."""
+"""The script fills it when it is opened, as the page already holds every row as a segment."""
 _TICK_STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800)
 
 
@@ -30,8 +30,8 @@ def timeline_page(
 
     Args:
         results: the detections of each video, finite, 0 <= start_s <= end_s.
-        spans: what each timeline covers, in seconds from 0, > 0.
-        views: what else there is to show of a video; of none of them, None.
+        spans: length of each timeline in seconds, from 0, > 0.
+        views: further data to show of the videos; None: none.
     """
     views = views or {}
     scores = sorted((d.score for detections in results.values() for d in detections), reverse=True)
@@ -58,7 +58,7 @@ def timeline_page(
 
 
 def clock(seconds: float, *, tenths: bool = True) -> str:
-    """Write a time as people read it: `1:02:03.4`, `2:03.4`; without tenths `2:03`."""
+    """Format a time for people: `1:02:03.4`, `2:03.4`; without tenths `2:03`."""
     count = round(seconds * 10)
     minutes, rest = divmod(count, 600)
     hours, minutes = divmod(minutes, 60)
@@ -112,7 +112,7 @@ def _player(source: str, name: str) -> str:
 
 
 def _strip(thumbnails: Sequence[Thumbnail], span: float) -> str:
-    """Lay a few pictures over the timeline, each above its time; the others wait for the pointer."""
+    """Place a few pictures over the timeline, each above its time; the pointer shows the others."""
     if not thumbnails:
         return ""
     cells = min(_PICTURES_IN_STRIP, len(thumbnails))
@@ -143,7 +143,7 @@ def _lanes(
 def _lane(
     label: str, detections: Sequence[Detection], truth: Sequence[Truth], span: float, top: float, curve: str
 ) -> str:
-    """Draw one class; the best segments are drawn last, so that nothing weaker lies on them."""
+    """Draw one class; the best segments are drawn last, so that they are on top."""
     name = html.escape(label)
     marks = "".join(_truth(t, span) for t in truth)
     segments = "".join(_segment(d, span, top) for d in reversed(detections))
@@ -179,7 +179,7 @@ def _truth(t: Truth, span: float) -> str:
 
 
 def _curve_of(label: str, curves: ClassCurves | None) -> str:
-    """Draw a class's scores over time, of many snippets the highest of each group."""
+    """Draw a class's scores over time; many snippets are grouped, each group by its highest score."""
     if curves is None or label not in curves.names:
         return ""
     scores = np.asarray(curves.scores[curves.names.index(label)], dtype=np.float64)
@@ -195,7 +195,7 @@ def _curve_of(label: str, curves: ClassCurves | None) -> str:
 
 def _tick(seconds: float, span: float, *, tenths: bool) -> str:
     place = 100 * seconds / span
-    end = ' class="end"' if place > 97 else ""  # a label in the middle of the last tick would stick out
+    end = ' class="end"' if place > 97 else ""  # a label centred on the last tick would overflow
     return f'<span{end} style="left:{place:.3f}%">{clock(seconds, tenths=tenths)}</span>'
 
 

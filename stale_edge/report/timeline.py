@@ -20,7 +20,7 @@ def timeline(
     Args:
         detections: of one video, in any order.
         duration_s: length of the video in seconds, > 0.
-        ground_truth: (label, start_s, end_s) of every annotated action, may be empty.
+        ground_truth: (label, start_s, end_s) of every annotated action; may be empty.
         title: printed above the lanes.
         min_score: detections below are left out.
 

@@ -1,4 +1,4 @@
-"""What a page can show of one video beside its detections."""
+"""Data of one video that a page can show beside its detections."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ class Thumbnail(NamedTuple):
 
 
 class ClassCurves(NamedTuple):
-    """How sure the network is of each class at each moment.
+    """Scores of the classes over time.
 
     names: of K classes.
-    scores: (K, N) in [0, 1]; column n stands for [n, n + 1) / N of the video.
+    scores: (K, N) in [0, 1]; column n covers [n, n + 1) / N of the video.
     """
 
     names: tuple[str, ...]
@@ -35,12 +35,12 @@ class Truth(NamedTuple):
 
 @dataclass(frozen=True)
 class VideoView:
-    """One video of a page; whatever is left out is not shown.
+    """One video of a page; missing parts are not shown.
 
-    source: where the page finds the video, relative to the page or absolute; it is linked, not embedded.
+    source: address of the video, relative to the page or absolute; it is linked, not embedded.
     thumbnails: by rising time, any number; ten to forty look best.
-    curves: of any classes; those that have a lane are shown.
-    truth: annotated actions; None: unknown, which differs from no actions.
+    curves: of any classes; only those with a lane are shown.
+    truth: annotated actions; None: unknown (not the same as no actions).
     """
 
     source: str | None = None
