@@ -1,4 +1,4 @@
-"""Videos in: pictures by presentation time, CLIP's preprocessing, and snippet features. Torch-free."""
+"""Reading videos: pictures by presentation time, CLIP's preprocessing, and snippet features. Torch-free."""
 
 from stale_edge.video.preprocess import ClipPreprocess
 from stale_edge.video.sampling import (

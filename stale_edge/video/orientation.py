@@ -1,4 +1,4 @@
-"""The display matrix of a video: how its stored pictures are turned and mirrored before anybody sees them."""
+"""The display matrix of a video: how its stored pictures are turned and mirrored for display."""
 
 import math
 from typing import NamedTuple
@@ -8,18 +8,18 @@ from numpy.typing import NDArray
 
 _ONE = 1 << 16
 _RIGHT_ANGLE = 0.02
-"""A matrix this near a multiple of 90 degrees is one; cameras write no others."""
+"""Tolerance of a rotation by a multiple of 90 degrees; cameras write no other rotations."""
 
 
 class Orientation(NamedTuple):
-    """What is done to a stored picture, in this order: swap its axes, mirror left and right, mirror top and bottom."""
+    """Steps applied to a stored picture, in this order: swap its axes, mirror left and right, mirror top and bottom."""
 
     swap_axes: bool = False
     mirror_columns: bool = False
     mirror_rows: bool = False
 
     def apply(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Turn a picture (H, W, 3) as it is to be seen; contiguous."""
+        """Turn a picture (H, W, 3) for display; contiguous."""
         if self.swap_axes:
             picture = picture.swapaxes(0, 1)
         if self.mirror_columns:
@@ -38,7 +38,7 @@ def read_orientation(matrix: bytes) -> Orientation | None:
     The stored point (p, q) is shown at x = a p + c q, y = b p + d q, where the matrix begins a b u c d v.
 
     Returns:
-        What it does to a picture, or None when it turns by anything but a multiple of 90 degrees.
+        The steps for a picture, or None if the rotation is not a multiple of 90 degrees.
     """
     values = np.frombuffer(matrix, dtype=np.int32, count=9).astype(np.float64) / _ONE
     a, b, c, d = (float(values[i]) for i in (0, 1, 3, 4))

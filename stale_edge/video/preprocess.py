@@ -1,4 +1,4 @@
-"""CLIP's image preprocessing in Pillow and NumPy: what transformers' CLIPImageProcessor does, without it."""
+"""CLIP's image preprocessing in Pillow and NumPy, equal to transformers' CLIPImageProcessor."""
 
 import math
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 class ClipPreprocess:
     """The steps from a picture (H, W, 3) uint8 RGB to an encoder's input (3, height, width) float32.
 
-    Resize, crop the middle (black is added where the picture is smaller), rescale, normalise.
+    Resize, crop the middle (with black borders if the picture is smaller), rescale, normalise.
 
     Raises:
         ConfigError: a value is out of range.
@@ -32,12 +32,12 @@ class ClipPreprocess:
     """Resize so that the shorter side has this many pixels, >= 1; None: to `resize_height` and `resize_width`."""
     resize_height: int | None = None
     resize_width: int | None = None
-    """Resize to this, whatever the shape; with neither this nor `shortest_edge`, do not resize."""
+    """Resize to this size, ignoring the aspect ratio; with neither this nor `shortest_edge`, do not resize."""
     resample: int = 3
     """Pillow's filter: 0 nearest, 1 Lanczos, 2 bilinear, 3 bicubic, 4 box, 5 Hamming."""
     crop_height: int | None = 224
     crop_width: int | None = 224
-    """Crop the middle to this; None: do not crop."""
+    """Crop the middle to this size; None: do not crop."""
     rescale_factor: float = 1 / 255
     """Pixels are multiplied by this first."""
     mean: tuple[float, ...] = CLIP_MEAN
@@ -65,7 +65,7 @@ class ClipPreprocess:
 
     @classmethod
     def from_transformers(cls, values: Mapping[str, Any]) -> "ClipPreprocess":
-        """Read what `preprocessor_config.json` says, in the spelling of any version of transformers.
+        """Read the values of `preprocessor_config.json`, with the key names of any version of transformers.
 
         Raises:
             ConfigError: a step that CLIP's processor does not have, or a value out of range.
@@ -101,7 +101,7 @@ class ClipPreprocess:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "ClipPreprocess":
-        """Read what `to_json` wrote; every field must be there.
+        """Read the values of `to_json`; every field must be present.
 
         Raises:
             ConfigError: a field is missing, unknown or out of range.
@@ -112,12 +112,12 @@ class ClipPreprocess:
         return from_dict(cls, values, where="preprocess.")
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values, one key a field."""
+        """Return plain JSON values, one key per field."""
         return to_dict(self)
 
     @property
     def output_size(self) -> tuple[int, int] | None:
-        """Height and width of every output; None where they depend on the picture."""
+        """Height and width of every output; None if they depend on the picture."""
         if self.crop_height is not None and self.crop_width is not None:
             return self.crop_height, self.crop_width
         if self.resize_height is not None and self.resize_width is not None:
@@ -134,7 +134,7 @@ class ClipPreprocess:
             (3, height, width) float32; equal to transformers' within 1e-5.
 
         Raises:
-            ValueError: not such a picture.
+            ValueError: the picture has another shape or type.
         """
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
             raise ValueError(f"a picture must be uint8 of shape (H, W, 3); got {picture.dtype} {picture.shape}")
@@ -146,7 +146,7 @@ class ClipPreprocess:
 
     @cached_property
     def _table(self) -> FloatArray:
-        """What each of the 256 values of a pixel becomes, by channel: (3, 256)."""
+        """Output for each of the 256 pixel values, by channel: (3, 256)."""
         scaled = (np.arange(256) * self.rescale_factor).astype(np.float32)
         mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
         table: FloatArray = (scaled - mean[:, None]) / std[:, None]

@@ -1,4 +1,4 @@
-"""Which picture stands for which moment: sampling on a regular grid of presentation times."""
+"""Sample pictures of a video on a regular grid of presentation times."""
 
 import math
 import warnings
@@ -14,14 +14,14 @@ from stale_edge.video.source import Picture, VideoSource, open_video
 
 
 class VideoWarning(UserWarning):
-    """A video was read only in part, or not as it asks to be."""
+    """A video was read only in part, or not as its file demands."""
 
 
 class Snippet(NamedTuple):
-    """The picture that stands for one step of a video.
+    """The picture that represents one step of a video.
 
     step: i, counted from 0; it covers [i, i + 1) / rate seconds.
-    time_s: its middle, (i + 0.5) / rate, at which the picture is on the screen.
+    time_s: middle of the step, (i + 0.5) / rate, when the picture is on the screen.
     """
 
     step: int
@@ -30,10 +30,10 @@ class Snippet(NamedTuple):
 
 
 def snippet_rate(fps: float, stride: int) -> float:
-    """Compute snippets a second: a snippet is `stride` frames of `fps` frames a second.
+    """Compute snippets per second: a snippet is `stride` frames at `fps` frames per second.
 
     Raises:
-        ValueError: fps is not finite and > 0, or stride not an integer >= 1.
+        ValueError: fps is not finite and > 0, or stride is not an integer >= 1.
     """
     if isinstance(fps, bool) or not math.isfinite(fps) or fps <= 0:
         raise ValueError(f"fps must be a finite number > 0; got {fps!r}")
@@ -43,16 +43,15 @@ def snippet_rate(fps: float, stride: int) -> float:
 
 
 def sample(pictures: Iterable[Picture], rate: float) -> Iterator[Snippet]:
-    """Take, for each step of 1 / rate seconds, the picture that is on the screen in its middle.
+    """Take, for each step of 1 / rate seconds, the picture that is on the screen at its middle.
 
-    The middle is never on the border of two pictures where steps are as long as pictures, so that a video sampled at
-    its own rate gives each picture once; and what is said of a step is said of its middle, not of its beginning. A
-    picture is on the screen from its time until the next one's, however unevenly they come; the first one from the
-    start.
+    If steps are as long as pictures, the middle is never on the border of two pictures, so a video sampled at its own
+    rate gives each picture once. The picture represents the middle of the step, not its start. A picture is on the
+    screen from its time until that of the next one, also at uneven intervals; the first one from the start.
 
     Args:
-        pictures: in rising order of time; one at a time is held.
-        rate: steps a second, > 0.
+        pictures: in rising order of time; only one is held at a time.
+        rate: steps per second, > 0.
     """
     step, shown = 0, None
     for picture in pictures:
@@ -63,12 +62,12 @@ def sample(pictures: Iterable[Picture], rate: float) -> Iterator[Snippet]:
     while shown is not None and (middle := (step + 0.5) / rate) < shown.end_s:
         yield Snippet(step, middle, shown)
         step += 1
-    if step == 0 and shown is not None:  # shorter than half a step: it is one all the same
+    if step == 0 and shown is not None:  # a video shorter than half a step is one step
         yield Snippet(0, 0.5 / rate, shown)
 
 
 def watch_video(progress: Progress, source: VideoSource, name: str) -> Callable[[Snippet], None]:
-    """Make what reports how far a video has been read, called with every snippet.
+    """Make a function that reports how far a video has been read; it is called with every snippet.
 
     Args:
         progress: called with (stage, seconds done, seconds announced, name).
@@ -87,9 +86,9 @@ def read_frames(
     """Read the pictures of a video in constant memory.
 
     Args:
-        path: a video file, or what else `open_video` opens.
-        fps: frames a second to sample; None: every picture at its own time.
-        stride: of those, one every this many, >= 1; see `sample` for which.
+        path: a video file, or any other source that `open_video` opens.
+        fps: frames per second to sample; None: every picture at its own time.
+        stride: take one of this many frames, >= 1; `sample` says which.
         threads: decoding threads, >= 1.
 
     Yields:
@@ -97,10 +96,10 @@ def read_frames(
 
     Raises:
         ValueError: fps or stride is not allowed.
-        DataError: it cannot be read as a video, or not one picture can be decoded.
+        DataError: it cannot be read as a video, or no picture can be decoded.
 
     Warns:
-        VideoWarning: at the end, when the video could be read only in part; what is missing is said.
+        VideoWarning: at the end, if the video could be read only in part; the message says what is missing.
     """
     rate = None if fps is None else snippet_rate(fps, stride)
     with open_video(path, threads=threads) as source:

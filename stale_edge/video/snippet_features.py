@@ -1,4 +1,4 @@
-"""From a video to snippet features: decode, prepare, encode in batches, in constant memory."""
+"""Video to snippet features: decode, prepare, encode in batches, in constant memory."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from stale_edge.video.source import VideoSource, open_video
 
 
 class FrameEncoder(Protocol):
-    """What turns pictures into features; `stale_edge.runtime.VisualEncoder` is one."""
+    """Interface that turns pictures into features; `stale_edge.runtime.VisualEncoder` has it."""
 
     @property
     def embed_dim(self) -> int:
@@ -34,7 +34,7 @@ class FrameEncoder(Protocol):
 
 @dataclass
 class Timings:
-    """Where the time went, in seconds; decoding includes the conversion to RGB, encoding the preprocessing."""
+    """Seconds by stage; decoding includes the conversion to RGB, encoding the preprocessing."""
 
     decode_s: float = 0.0
     encoder_s: float = 0.0
@@ -43,12 +43,12 @@ class Timings:
 class VideoFeatures(NamedTuple):
     """The features of one video.
 
-    features: (T, C) float32, one row a snippet.
-    duration_s: length of what could be read, in seconds.
-    span_s: seconds that the T snippets cover, T * stride / fps: what `Localizer.detect` takes as the duration, so that
-        segments come out in the video's own time. It differs from `duration_s` by less than a snippet.
-    timings: where the time went.
-    notes: what could not be read, one sentence each.
+    features: (T, C) float32, one row per snippet.
+    duration_s: length of the part that could be read, in seconds.
+    span_s: seconds that the T snippets cover, T * stride / fps; pass it to `Localizer.detect` as the duration, so that
+        segments are in the video's own time. It differs from `duration_s` by less than a snippet.
+    timings: seconds by stage.
+    notes: parts that could not be read, one sentence each.
     """
 
     features: FloatArray
@@ -73,14 +73,14 @@ def extract_features(
     Args:
         path: a video file.
         encoder: from `stale_edge.runtime.load_encoder`.
-        fps, stride: a snippet is `stride` frames of `fps` frames a second; `sample` says which picture stands for it.
-        batch: pictures encoded together, >= 1.
+        fps, stride: a snippet is `stride` frames at `fps` frames per second; `sample` says which picture represents it.
+        batch: number of pictures encoded together, >= 1.
         threads: decoding threads, >= 1.
-        on_snippet: is shown every snippet's picture, for example a `ThumbnailStrip.add`.
+        on_snippet: called with every snippet, for example `ThumbnailStrip.add`.
 
     Raises:
         ValueError: fps, stride or batch is not allowed.
-        DataError: it cannot be read as a video, or not one picture can be decoded.
+        DataError: it cannot be read as a video, or no picture can be decoded.
     """
     rate = snippet_rate(fps, stride)
     timings = Timings()
@@ -99,21 +99,21 @@ def snippet_features(
     timings: Timings | None = None,
     on_snippet: Callable[[Snippet], None] | None = None,
 ) -> Iterator[FloatArray]:
-    """Encode a video snippet by snippet, in order; a live source with `batch=1` gives each as soon as it is seen.
+    """Encode a video snippet by snippet, in order; a live source with `batch=1` gives each at once.
 
     Args:
         source: an opened video; it is read to its end.
-        rate: snippets a second, from `snippet_rate`.
-        batch: pictures encoded together, >= 1.
+        rate: snippets per second, from `snippet_rate`.
+        batch: number of pictures encoded together, >= 1.
         timings: seconds are added to it.
-        on_snippet: is shown every snippet before it is encoded; its time counts as decoding.
+        on_snippet: called with every snippet before encoding; its time counts as decoding.
 
     Yields:
         (n, C) float32, 1 <= n <= batch.
 
     Raises:
         ValueError: batch < 1.
-        DataError: not one picture can be decoded.
+        DataError: no picture can be decoded.
     """
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise ValueError(f"batch must be an integer >= 1; got {batch!r}")

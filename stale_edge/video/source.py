@@ -1,4 +1,4 @@
-"""Videos opened with PyAV: pictures by presentation time, and an honest account of what could not be read."""
+"""Videos opened with PyAV: pictures by presentation time, and notes on parts that could not be read."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -18,23 +18,23 @@ VIDEO_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".3gp", ".flv", ".ogv",
     ".wmv", ".asf", ".vob", ".mxf", ".y4m", ".h264", ".hevc",
 )  # fmt: skip
-"""Names that end so are taken for videos; what they are decides what is in them."""
+"""Suffixes of video files; the container format is detected from the content, not from the suffix."""
 
 DEFAULT_FPS = 25.0
-"""Where neither time stamps nor the container say how fast the pictures come, as in raw streams."""
+"""Frames per second if neither time stamps nor the container give it, as in raw streams."""
 LONGEST_GAP_S = 600.0
-"""Where no length is announced, pictures further apart than this are a jump of the clock, not a still scene."""
+"""If the file states no length, a longer gap between pictures is a jump of the clock, not a still scene."""
 CLOCK_JUMP_S = 1.0
-"""A clock that goes back by more than this was set anew; a picture that is less late is left out."""
+"""If time goes back by more than this, the clock was reset; if by less, the picture is left out."""
 SHORT_BY = 0.05
-"""A video that ends before this part of what it announces, and a second, is called truncated."""
+"""A video is truncated if more than this fraction of its stated length, plus one second, is missing."""
 
 
 class Picture:
     """One decoded picture. It is converted to RGB only when asked for, once.
 
-    time_s: when it is shown, in seconds from the start of the video.
-    end_s: when it is no longer shown, as far as the file says; > time_s.
+    time_s: start of display, in seconds from the start of the video.
+    end_s: end of display, as far as the file says; > time_s.
     """
 
     def __init__(self, frame: Any, *, time_s: float, end_s: float, orientation: Orientation, aspect: float) -> None:
@@ -46,16 +46,16 @@ class Picture:
 
     @cached_property
     def rgb(self) -> NDArray[np.uint8]:
-        """The picture as it is to be seen: upright, pixels square, (H, W, 3) uint8."""
+        """The picture for display: upright, pixels square, (H, W, 3) uint8."""
         width = max(1, round(self._frame.width * self._aspect))
         frame = self._frame.reformat(width=width, format="rgb24", threads=1)
         return self._orientation.apply(frame.to_ndarray())
 
 
 class VideoSource:
-    """An opened video; iterate over it once for its pictures in the order in which they are shown.
+    """An opened video; iterate over it once for its pictures in display order.
 
-    Memory does not depend on the length. What cannot be decoded is passed over and counted; `notes` says so afterwards.
+    Memory does not depend on the length. What cannot be decoded is skipped and counted; `notes` reports it.
     Opened by `open_video`; close it, or use it in a `with` block.
     """
 
@@ -67,13 +67,13 @@ class VideoSource:
         context.thread_count = threads
         context.thread_type = "AUTO" if threads > 1 else "NONE"
         self.announced_s: float | None = _announced_s(container, stream)
-        """Length in seconds as the file says, None where it does not."""
+        """Length in seconds stated by the file, or None."""
         self.fps = float(stream.average_rate or stream.guessed_rate or DEFAULT_FPS)
-        """Pictures a second on average, as the file says."""
+        """Average pictures per second stated by the file."""
         self.n_pictures = 0
-        """Pictures given so far."""
+        """Number of pictures returned so far."""
         self.end_s = 0.0
-        """Where the last picture given ends, in seconds; after the iteration, the length of what could be read."""
+        """End of the last picture returned, in seconds; after the iteration, the length of the readable part."""
         self._orientation = UPRIGHT
         self._odd_angle = False
         self._failed_packets = 0
@@ -91,7 +91,7 @@ class VideoSource:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file or device."""
+        """Close the file or device."""
         self._container.close()
 
     def __iter__(self) -> Iterator[Picture]:
@@ -124,7 +124,7 @@ class VideoSource:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was not as it should be, one sentence each; empty for a sound video. Complete after the iteration."""
+        """Problems, one sentence each; empty for an intact video. Complete after the iteration."""
         announced = self.announced_s
         said = []
         if announced is not None and self.end_s < announced * (1 - SHORT_BY) - 1:
@@ -144,7 +144,7 @@ class VideoSource:
         return tuple(said)
 
     def _frames(self) -> Iterator[Any]:
-        """Decode packet by packet, so that a bad one costs itself alone."""
+        """Decode packet by packet, so that a bad packet affects no other."""
         packets = self._container.demux(self._stream)
         while True:
             try:
@@ -162,9 +162,9 @@ class VideoSource:
             yield from frames
 
     def _origin_s(self) -> float | None:
-        """Time stamps count from here, as players count; None: from the first picture.
+        """Find the time stamp that counts as 0, as in players; None: that of the first picture.
 
-        A transport stream starts anywhere. What lies before 0 is sound that only fills a decoder.
+        A transport stream may start at any time. Before 0 there is only sound that fills a decoder.
         """
         start = self._container.start_time
         return None if start is None else max(0.0, float(start) / av.time_base)
@@ -185,7 +185,7 @@ class VideoSource:
 
 
 class Readable(Protocol):
-    """What a video can be read from byte by byte, such as a pipe."""
+    """An object that a video can be read from as bytes, such as a pipe."""
 
     def read(self, size: int, /) -> bytes:
         """Read at most `size` bytes; none at the end."""
@@ -200,19 +200,19 @@ def open_video(
     options: Mapping[str, str] | None = None,
     timeout_s: float | None = None,
 ) -> VideoSource:
-    """Open a video file, or with a string that is no file whatever PyAV opens: a URL, a device, `-` for a pipe.
+    """Open a video file, or a string that PyAV can open: a URL, a device, `-` for a pipe.
 
     Args:
         source: a path, always read as a local file; or a string such as `rtsp://host/stream`, `/dev/video0` (with
             `container_format="v4l2"`) or `-`, standard input; or an object with `read`.
         threads: decoding threads, >= 1.
-        container_format: FFmpeg's name of the format, where it cannot be guessed; None: guess.
+        container_format: FFmpeg's name of the format, if it cannot be guessed; None: guess.
         options: passed on to FFmpeg.
         timeout_s: give up on a silent network source after this many seconds; None: wait.
 
     Raises:
         ValueError: threads < 1.
-        DataError: no such file, not a video, or without a video stream; what it holds is said.
+        DataError: no such file, not a video, or without a video stream; the message lists its streams.
     """
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
         raise ValueError(f"threads must be an integer >= 1; got {threads!r}")
@@ -230,7 +230,7 @@ def open_video(
 
 
 def _target(source: Path | str | Readable, options: dict[str, str]) -> tuple[Any, dict[str, str]]:
-    """Say what FFmpeg opens. A local file may not lead to other places, as a playlist in disguise would."""
+    """Return the target that FFmpeg opens. A local file must not refer to other places, like a disguised playlist."""
     if not isinstance(source, Path | str):
         return source, options
     path = Path(source)
@@ -249,7 +249,7 @@ def _announced_s(container: Any, stream: Any) -> float | None:
 
 
 def _is_cover(stream: Any) -> bool:
-    """Tell the picture on the cover of a sound file from a video."""
+    """Whether a stream is the cover picture of a sound file, not a video."""
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 

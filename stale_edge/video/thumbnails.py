@@ -10,18 +10,18 @@ from stale_edge.video.sampling import Snippet
 HEIGHT = 90
 QUALITY = 70
 MOST = 40
-"""A strip holds from half of this many to this many, when the video has that many snippets."""
+"""Largest number of pictures in a strip; it holds at least half as many if the video has enough snippets."""
 
 
 class StripPicture(NamedTuple):
-    """A small picture and when it was on the screen, in seconds; the bytes of a JPEG file."""
+    """A small picture as the bytes of a JPEG file, and its time in seconds."""
 
     time_s: float
     jpeg: bytes
 
 
 class ThumbnailStrip:
-    """Collects small pictures while a video is read: every one at first, every second one when there are too many."""
+    """Collects small pictures while a video is read: all at first, every second one when there are too many."""
 
     def __init__(self, most: int = MOST) -> None:
         if most < 2:
@@ -31,7 +31,7 @@ class ThumbnailStrip:
         self._kept: list[StripPicture] = []
 
     def add(self, snippet: Snippet) -> None:
-        """Take the next snippet of the video, or leave it out."""
+        """Add the next snippet of the video, or skip it."""
         if snippet.step % self._every:
             return
         if len(self._kept) == self._most:
@@ -43,7 +43,7 @@ class ThumbnailStrip:
 
     @property
     def pictures(self) -> tuple[StripPicture, ...]:
-        """What was kept, by rising time."""
+        """The pictures kept, by rising time."""
         return tuple(self._kept)
 
 
