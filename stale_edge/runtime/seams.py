@@ -60,7 +60,7 @@ class SeamMerger:
         self._config = config
         self._pending = NOTHING
         self._settled = NOTHING
-        self._told = NOTHING.scores
+        self._reported = NOTHING.scores
         self._end = 0.0
         self._seam = 0.0
         self._final_until = -np.inf
@@ -68,7 +68,7 @@ class SeamMerger:
     @property
     def pending(self) -> DecodedArrays:
         """Segments found so far that may still change, best first, with their current scores."""
-        return self._seen(self._pending, told=self._told)[1]
+        return self._seen(self._pending, reported=self._reported)[1]
 
     def add(
         self, found: DecodedArrays, *, start: float, end: float, seam: float, next_start: float | None
@@ -88,13 +88,13 @@ class SeamMerger:
         joined = self._joined(found, start)
         self._end, self._seam = end, seam
         if next_start is None:
-            self._pending, self._told = joined, NOTHING.scores
+            self._pending, self._reported = joined, NOTHING.scores
             return NOTHING
         rows, seen = self._seen(joined)
         final = rows_of(seen, joined.segments[rows, 1] <= next_start)
         self._pending = rows_of(joined, joined.segments[:, 1] > next_start)
         self._final_until = next_start
-        self._told = final.scores
+        self._reported = final.scores
         if self._suppresses:
             self._settled = self._still_decaying(both(self._settled, final), start)
         return final
@@ -125,17 +125,17 @@ class SeamMerger:
         )
 
     def _seen(
-        self, candidates: DecodedArrays, *, told: NDArray[np.float64] = NOTHING.scores
+        self, candidates: DecodedArrays, *, reported: NDArray[np.float64] = NOTHING.scores
     ) -> tuple[IntArray, DecodedArrays]:
         """Rank candidates, decayed if the policy says so.
 
-        `told`: falling scores of the segments that this window has already returned; they count for `max_detections`.
+        `reported`: falling scores of segments that this window has returned; they count for `max_detections`.
         """
         if not self._suppresses:
             order = np.argsort(-candidates.scores, kind="stable")
             return order, rows_of(candidates, order)
         rows, seen = suppressed(candidates, settled=self._settled, config=self._config)
-        rank = np.arange(len(rows)) + np.searchsorted(-told, -seen.scores, side="right")
+        rank = np.arange(len(rows)) + np.searchsorted(-reported, -seen.scores, side="right")
         counts = rank < self._config.max_detections
         return rows[counts], rows_of(seen, counts)
 
