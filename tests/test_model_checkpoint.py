@@ -1,5 +1,6 @@
 """Checkpoints: read back unchanged, or refused with the name of the file."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 import stale_edge.model.checkpoint as checkpoint_module
 from stale_edge import load_checkpoint
 from stale_edge.bundle.manifest import sealed_text
-from stale_edge.config import Config, FeatureSpec, ModelConfig, TextConfig, config_from_dict
+from stale_edge.config import Config, FeatureSpec, ModelConfig, PointsConfig, TextConfig, config_from_dict
 from stale_edge.errors import CheckpointError
 from stale_edge.model import (
     FreeClassEmbeddings,
@@ -251,3 +252,19 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bundle" / "manifest.json").write_text("{}")
     with pytest.raises(CheckpointError, match="it is a bundle"):
         load_checkpoint(tmp_path / "bundle")
+
+
+def test_a_folder_of_another_kind_with_a_config_is_left_alone(tmp_path: Path, encoder: TextEncoder) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "clip"}')
+    with pytest.raises(CheckpointError, match="exists and is no checkpoint"):
+        write(tmp_path, encoder)
+    assert (tmp_path / "config.json").read_text() == '{"model_type": "clip"}'
+
+
+def test_a_part_of_decode_keeps_the_defaults_of_the_architecture() -> None:
+    defaults = ARCHITECTURES["linear"].decode
+    for decode in ({"max_detections": 50}, {"max_detections": 50, "policy": "runs"}):
+        config = config_from_dict({"model": {"architecture": "linear"}, "decode": decode}, ARCHITECTURES)
+        assert config.decode == dataclasses.replace(defaults, max_detections=50)
+    other = config_from_dict({"model": {"architecture": "linear"}, "decode": {"policy": "points"}}, ARCHITECTURES)
+    assert other.decode == PointsConfig()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from stale_edge import Localizer, load_bundle
 from stale_edge.bundle import ClassBank, FeatureContract
-from stale_edge.config import DecodeConfig
+from stale_edge.config import DecodeConfig, FrameGrid, RelativeGrid
 from stale_edge.data import resample
 from stale_edge.decoding import DecodedArrays, paper_proposals
 from stale_edge.errors import FeatureContractError
@@ -164,7 +164,7 @@ def test_what_every_window_sees_right_comes_out_once_and_whole(config, world) ->
     n_snippets, window, overlap, actions = world
     localizer = SeesEverything(actions, config)
     found = detect_windowed(
-        localizer, _clock(n_snippets), duration_s=float(n_snippets), plan=WindowPlan(window, overlap)
+        localizer, _clock(n_snippets), grid=RelativeGrid(float(n_snippets)), plan=WindowPlan(window, overlap)
     ).detections
     assert sorted(found) == sorted(actions)
 
@@ -178,9 +178,16 @@ def test_an_action_up_to_the_end_does_not_end_after_the_video(n_snippets: int) -
     for duration_s in durations[:20]:
         localizer = SeesEverything([Detection("a", 0.5, 1.0, float(n_snippets))], RELEASE)
         (found,) = detect_windowed(
-            localizer, _clock(n_snippets), duration_s=duration_s, plan=WindowPlan(20, 8)
+            localizer, _clock(n_snippets), grid=RelativeGrid(duration_s), plan=WindowPlan(20, 8)
         ).detections
         assert found.end_s == duration_s
+
+
+def test_where_frames_count_windows_do_too() -> None:
+    """A snippet is stride / fps seconds whatever the duration says, and nothing leaves the video."""
+    localizer = SeesEverything([Detection("a", 0.5, 10.0, 25.0), Detection("b", 0.4, 50.0, 90.0)], RELEASE)
+    found = detect_windowed(localizer, _clock(90), grid=FrameGrid(30.0, 6.0, 6.0, 17.0), plan=WindowPlan(40, 20))
+    assert [(d.label, d.start_s, d.end_s) for d in found.detections] == [("a", 2.0, 5.0), ("b", 10.0, 17.0)]
 
 
 @st.composite
@@ -211,7 +218,7 @@ def test_soft_nms_comes_out_as_over_the_whole_video(method, world) -> None:
     config = dataclasses.replace(PAPER, soft_nms=method, tiou_threshold=0.3, max_detections=10_000)
     localizer = SeesEverything(proposals, config)
     found = detect_windowed(
-        localizer, _clock(n_snippets), duration_s=float(n_snippets), plan=WindowPlan(window, overlap)
+        localizer, _clock(n_snippets), grid=RelativeGrid(float(n_snippets)), plan=WindowPlan(window, overlap)
     ).detections
     wanted = oracle.suppressed(proposals, [], config)
     _assert_equal(sorted(found, key=_place), sorted((Detection(*row) for row in wanted), key=_place), rtol=1e-9)

@@ -111,7 +111,7 @@ def write_checkpoint(
         raise ValueError(
             f"the class bank was made by another text encoder ({fingerprint}) than the checkpoint's ({own})"
         )
-    if path.is_file() or (path.is_dir() and any(path.iterdir()) and not (path / CONFIG_FILE).is_file()):
+    if path.is_file() or (path.is_dir() and any(path.iterdir()) and not _is_checkpoint(path)):
         raise CheckpointError(f"{path} exists and is no checkpoint; give a folder that is empty or does not exist yet")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -145,6 +145,15 @@ def write_checkpoint(
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot write the checkpoint {path}: {error}") from error
     return sha256
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Tell a checkpoint from other folders with a config.json, such as those of transformers."""
+    try:
+        description = parse_json((path / CONFIG_FILE).read_text(encoding="utf-8"), CONFIG_FILE)
+    except (OSError, UnicodeDecodeError, BundleError):
+        return False
+    return isinstance(description, dict) and str(description.get("format", "")).startswith("stale-edge-checkpoint/")
 
 
 def read_checkpoint(path: Path | str) -> Checkpoint:

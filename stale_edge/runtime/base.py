@@ -129,11 +129,12 @@ class BaseLocalizer(ABC):
             raise ValueError(f"duration_s must be the video's length in seconds, finite and > 0; got {duration_s!r}")
         check_windows(window, overlap)
         bank = self._bank_for(class_bank)
+        grid = time_grid(self.feature_contract, duration_s=float(duration_s))
         if window is not None:
             return detect_windowed(
                 self,
                 features,
-                duration_s=float(duration_s),
+                grid=grid,
                 plan=WindowPlan.of(window, overlap),
                 class_bank=bank,
                 enhancement=Enhancement(video_label, video_score),
@@ -144,7 +145,7 @@ class BaseLocalizer(ABC):
             detections = decode_outputs(
                 self._decodable(features, bank, watch),
                 class_names=bank.names,
-                grid=time_grid(self.feature_contract, duration_s=float(duration_s)),
+                grid=grid,
                 config=self.decode_config,
                 video_label=video_label,
                 video_score=video_score,
@@ -191,14 +192,14 @@ class BaseLocalizer(ABC):
         with watch.network():
             batch = self._run_for_decoding(values[None], bank.embeddings)
         outputs, decoder = {name: value[0] for name, value in batch.items()}, decoder_of(self.decode_config)
-        if watch.class_scores is not None:
-            watch.class_scores.append(decoder.class_scores(outputs, self.decode_config))
-        for name in decoder.reads:
+        for name in (name for name in (*decoder.reads, *decoder.may_read) if name in outputs):
             if not np.isfinite(outputs[name]).all():
                 raise FeatureContractError(
                     f"the network's {name} are not finite for features of up to {np.abs(values).max():.3g} in size; "
                     "either these are far from what it was trained on, or its training diverged"
                 )
+        if watch.class_scores is not None:
+            watch.class_scores.append(decoder.class_scores(outputs, self.decode_config))
         return outputs
 
     def _bank_for(self, choice: ClassBank | Sequence[str] | None) -> ClassBank:

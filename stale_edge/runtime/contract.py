@@ -69,7 +69,8 @@ def check_feature_spec(contract: FeatureContract, spec: FeatureSpec) -> None:
         differences.append(f"C is {spec.channels}, the contract says {contract.channels}")
     if UNSPECIFIED_ENCODER not in (contract.encoder, spec.encoder) and contract.encoder != spec.encoder:
         differences.append(f"encoder is {spec.encoder!r}, the contract says {contract.encoder!r}")
-    for name, got, wanted in (("fps", spec.fps, contract.fps), ("stride", spec.stride, contract.stride)):
+    for name in ("fps", "stride", "num_frames"):
+        got, wanted = getattr(spec, name), getattr(contract, name)
         if got is not None and wanted is not None and got != wanted:
             differences.append(f"{name} is {got}, the contract says {wanted}")
     if differences:

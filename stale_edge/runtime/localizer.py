@@ -275,7 +275,10 @@ class RecommendedLocalizer(BaseLocalizer):
         pair = self._recommendation.choose(n_snippets)
         with self._choosing:
             if pair not in self._choices:
-                self._choices[pair] = self._open_choice(pair)
+                opened = self._open_choice(pair)
+                if opened.manifest != self._first.manifest:
+                    raise BundleError("the bundle was replaced after it was opened; open it again with load_bundle")
+                self._choices[pair] = opened
             return self._choices[pair]
 
     def _run(self, features: FloatArray, class_embeddings: FloatArray) -> dict[str, FloatArray]:

@@ -10,7 +10,7 @@ from stale_edge.bundle import ClassBank
 from stale_edge.errors import FeatureContractError
 from stale_edge.runtime.contract import checked_features, implied_duration_s
 from stale_edge.runtime.timings import Watch
-from stale_edge.runtime.windows import Window, WindowedPass, WindowPlan
+from stale_edge.runtime.windows import Window, WindowedPass, WindowPlan, inside_video
 from stale_edge.segments import Detection, FloatArray
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class StreamingLocalizer:
             window = self._open_window()
             pending = self._windows.pending
             found = pending if window is None else self._windows.preview(self._features_of(window), window)
-            self._tentative = (self.n_snippets, found)
+            self._tentative = (self.n_snippets, inside_video(found, duration_s=self.time_s))
         return list(self._tentative[1])
 
     def finish(self) -> list[Detection]:
@@ -134,7 +134,8 @@ class StreamingLocalizer:
         self._ended = True
         self._tentative = (self.n_snippets, [])
         last = [] if window is None else self._windows.add(self._features_of(window), window)
-        return sorted(last + self._windows.finish(), key=lambda d: -d.score)
+        found = inside_video(last + self._windows.finish(), duration_s=self.time_s)
+        return sorted(found, key=lambda d: -d.score)
 
     def _open_window(self) -> Window | None:
         """Return the window that would end the stream here; None: a regular window ends here, or no snippet came."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from stale_edge.bundle import ClassBank
-from stale_edge.config import DecodeSettings
+from stale_edge.config import DecodeSettings, FrameGrid, TimeGrid
 from stale_edge.decoding import DecodedArrays, decoder_of
 from stale_edge.decoding.inference import check_enhancement
 from stale_edge.errors import FeatureContractError
@@ -238,11 +238,19 @@ class WindowedPass:
         return self._labels[label]
 
 
+def inside_video(detections: Sequence[Detection], *, duration_s: float) -> list[Detection]:
+    """Cut segments at the ends of the video: points may predict beyond it, and T * (duration_s / T) may round up."""
+    return [
+        d._replace(start_s=min(max(d.start_s, 0.0), duration_s), end_s=min(max(d.end_s, 0.0), duration_s))
+        for d in detections
+    ]
+
+
 def detect_windowed(
     localizer: LooksAtWindows,
     features: Any,
     *,
-    duration_s: float,
+    grid: TimeGrid,
     plan: WindowPlan,
     class_bank: ClassBank | Sequence[str] | None = None,
     enhancement: Enhancement = NO_ENHANCEMENT,
@@ -260,7 +268,7 @@ def detect_windowed(
         localizer: finds candidates in one window as in a video of that length.
         features: (T, C) floating, T >= 1; anything with a shape whose rows can be sliced: an array, a memory map, an
             HDF5 dataset. One window of it is read at a time.
-        duration_s: length of the video in seconds, > 0; snippet t covers [t, t + 1) / T of it.
+        grid: positions of snippets in time; on a `RelativeGrid` snippet t covers [t, t + 1) / T of the video.
         plan: positions of the windows.
         class_bank: as in `Localizer.detect`.
         enhancement: see `WindowedPass`.
@@ -280,7 +288,7 @@ def detect_windowed(
     windows = WindowedPass(
         localizer,
         plan,
-        snippet_s=duration_s / shape[0],
+        snippet_s=grid.stride / grid.fps if isinstance(grid, FrameGrid) else grid.duration_s / shape[0],
         class_bank=class_bank,
         enhancement=enhancement,
         watch=watch,
@@ -289,5 +297,5 @@ def detect_windowed(
     for place in plan.cut(shape[0]):
         found += windows.add(np.asarray(features[place.start : place.end]), place)
     found += windows.finish()
-    within = [d._replace(end_s=min(d.end_s, duration_s)) for d in found]  # T * (duration_s / T) may round up
+    within = inside_video(found, duration_s=grid.duration_s)
     return Measured(sorted(within, key=lambda d: -d.score), watch.timings, watch.class_scores)

@@ -22,6 +22,7 @@ from stale_edge.bundle.files import write_file_atomically
 from stale_edge.config import Config, TrainConfig
 from stale_edge.data.dataset import Item, SnippetDataset
 from stale_edge.data.folder import DataSet, open_data_set
+from stale_edge.decoding import decoder_of
 from stale_edge.errors import ConfigError, TrainingError
 from stale_edge.model import build_model, write_checkpoint
 from stale_edge.model.architectures import architecture_of, build_objective
@@ -100,7 +101,8 @@ class _Run:
         if row.space == "rows":
             self.classes: ClassSource = RowClasses(cast(Any, self.detector))
         else:
-            self.classes = open_class_source(config.model, self.data_set.root, self.plan.vocabulary)
+            _require_readable(config, self.detector)
+        self.classes = open_class_source(config.model, self.data_set.root, self.plan.vocabulary)
         self.objective = build_objective(config.model, config.loss)
         if accelerator.num_processes > 1 and next(iter(as_module(self.objective).buffers()), None) is not None:
             raise ConfigError(
@@ -369,6 +371,21 @@ def _mixed_precision(config: TrainConfig, device: torch.device) -> torch.dtype |
     if config.precision == "fp16" and device.type == "cpu":
         raise ConfigError("train.precision=fp16 needs a CUDA device; on a CPU use fp32 or bf16")
     return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[config.precision]
+
+
+def _require_readable(config: Config, detector: Any) -> None:
+    """Refuse a decode policy that the detector's outputs are not for, before anything is trained.
+
+    Raises:
+        ConfigError: an output that the policy reads is missing.
+    """
+    names = [spec.name for spec in detector.output_specs()]
+    missing = [name for name in decoder_of(config.decode).reads if name not in names]
+    if missing:
+        raise ConfigError(
+            f"decode.policy={config.decode.policy} reads {', '.join(missing)}, which the architecture "
+            f"{config.model.architecture} does not have; its outputs are {', '.join(names)}: leave the policy out"
+        )
 
 
 def _require_finite(terms: Mapping[str, Tensor], batch: Batch, where: str) -> None:
