@@ -36,7 +36,7 @@ class PrecisionWarning(UserWarning):
 
 
 def load_bundle(
-    path: Path | str, *, runtime: str = "onnxruntime", precision: str = "fp32", threads: int = 1
+    path: Path | str, *, runtime: str = "onnxruntime", precision: str = "fp32", threads: int = 1, device: str = "cpu"
 ) -> "Localizer | RecommendedLocalizer":
     """Open a bundle for detection; the files that are used are checked byte by byte first.
 
@@ -49,12 +49,13 @@ def load_bundle(
             file in bf16, and `int8-bf16`, static int8 with all else in bf16. With `auto` it is chosen, so only the
             default is allowed.
         threads: CPU threads, >= 1; one by default, so as not to load all cores.
+        device: `cpu`.
 
     Returns:
         A localizer that many threads may share.
 
     Raises:
-        ValueError: threads < 1, or a precision beside `auto`.
+        ValueError: threads < 1, a precision beside `auto`, or another device.
         BundleError: no bundle, no such runtime or precision in it (those in it are listed), or no recommendation here.
         VerificationError: a file is missing or its bytes changed.
         MissingExtraError: the runtime is not installed.
@@ -62,6 +63,8 @@ def load_bundle(
     Warns:
         PrecisionWarning: fp16, which is slower than fp32 on a CPU.
     """
+    if device != "cpu":
+        raise ValueError(f"device must be 'cpu', the only one that bundles are run on so far; got {device!r}")
     if runtime == AUTO:
         if precision != "fp32":
             raise ValueError(f'runtime="{AUTO}" chooses the precision; got precision={precision!r}: leave it out')
