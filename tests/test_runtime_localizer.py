@@ -489,5 +489,5 @@ def test_data_sets_of_another_kind(localizer) -> None:
 def test_other_devices_are_refused(tmp_path: Path) -> None:
     bundle = tiny.write(tmp_path / "bundle")
     assert load_bundle(bundle, device="cpu").runtime == "onnxruntime"
-    with pytest.raises(ValueError, match="device must be 'cpu'.*got 'cuda'"):
+    with pytest.raises(ValueError, match=r"device must be 'cpu'.*got 'cuda'"):
         load_bundle(bundle, device="cuda")
