@@ -98,11 +98,11 @@ class _Run:
         self.config = config = row.complete(config, len(self.plan.vocabulary))
         set_seed(config.train.seed)  # weights are drawn in this order: detector, classes, objective
         self.detector = build_model(config.model)
+        _require_readable(config, self.detector)
         if row.space == "rows":
             self.classes: ClassSource = RowClasses(cast(Any, self.detector))
         else:
-            _require_readable(config, self.detector)
-        self.classes = open_class_source(config.model, self.data_set.root, self.plan.vocabulary)
+            self.classes = open_class_source(config.model, self.data_set.root, self.plan.vocabulary)
         self.objective = build_objective(config.model, config.loss)
         if accelerator.num_processes > 1 and next(iter(as_module(self.objective).buffers()), None) is not None:
             raise ConfigError(
