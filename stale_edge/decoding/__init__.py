@@ -18,7 +18,7 @@ from stale_edge.decoding.points import (
     points_candidates,
     suppressed_points,
 )
-from stale_edge.decoding.policies import POLICIES, Decoder, decode, decode_outputs, decoder_of
+from stale_edge.decoding.policies import POLICIES, Decoder, decode, decode_outputs, decoder_of, missing_outputs
 from stale_edge.decoding.runs import decode_runs, decode_runs_arrays, runs_candidates
 from stale_edge.decoding.suppression import mask_segments, soft_nms
 
@@ -44,6 +44,7 @@ __all__ = [
     "joined_at_seam",
     "mask_segments",
     "masks_of",
+    "missing_outputs",
     "paper_proposals",
     "points_candidates",
     "release_proposals",

@@ -5,7 +5,7 @@ All policies share the code that follows: windows, streams, joining, suppression
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -168,6 +168,11 @@ POLICIES: Mapping[str, Decoder] = {
 def decoder_of(config: DecodeSettings) -> Decoder:
     """Find the decoder for these settings."""
     return POLICIES[config.policy]
+
+
+def missing_outputs(config: DecodeSettings, names: Collection[str]) -> list[str]:
+    """List the outputs that the policy needs and a detector with outputs of these names does not have."""
+    return [name for name in decoder_of(config).reads if name not in names]
 
 
 def decode_outputs(

@@ -12,7 +12,7 @@ import numpy as np
 from stale_edge.bundle.onnx_graph import Graph
 from stale_edge.bundle.onnx_outputs import MASK_FEATURES, MASK_NETWORKS
 from stale_edge.config import DecodeConfig, DecodeSettings
-from stale_edge.decoding import decoder_of, masks_of, voting_snippets
+from stale_edge.decoding import decoder_of, masks_of, missing_outputs, voting_snippets
 from stale_edge.errors import BundleError
 from stale_edge.segments import FloatArray
 
@@ -34,7 +34,7 @@ def decoded_outputs(file: Path, promised: Collection[str], config: DecodeSetting
         BundleError: the file is not an ONNX model, is cut short, or lacks an output that the policy reads.
     """
     decoder = decoder_of(config)
-    missing = [name for name in decoder.reads if name not in promised]
+    missing = missing_outputs(config, promised)
     if missing:
         raise BundleError(
             f"{file}: the decode policy {config.policy} reads {', '.join(decoder.reads)}; this detector has no "

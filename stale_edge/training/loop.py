@@ -22,7 +22,7 @@ from stale_edge.bundle.files import write_file_atomically
 from stale_edge.config import Config, TrainConfig
 from stale_edge.data.dataset import Item, SnippetDataset
 from stale_edge.data.folder import DataSet, open_data_set
-from stale_edge.decoding import decoder_of
+from stale_edge.decoding import missing_outputs
 from stale_edge.errors import ConfigError, TrainingError
 from stale_edge.model import build_model, write_checkpoint
 from stale_edge.model.architectures import architecture_of, build_objective
@@ -380,7 +380,7 @@ def _require_readable(config: Config, detector: Any) -> None:
         ConfigError: an output that the policy reads is missing.
     """
     names = [spec.name for spec in detector.output_specs()]
-    missing = [name for name in decoder_of(config.decode).reads if name not in names]
+    missing = missing_outputs(config.decode, names)
     if missing:
         raise ConfigError(
             f"decode.policy={config.decode.policy} reads {', '.join(missing)}, which the architecture "

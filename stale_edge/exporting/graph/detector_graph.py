@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from stale_edge.bundle.manifest import TensorSpec, detector_inputs
 from stale_edge.config import DecodeSettings, ModelSettings
 from stale_edge.config.runtimes import Precision
-from stale_edge.decoding import decoder_of
+from stale_edge.decoding import decoder_of, missing_outputs
 from stale_edge.exporting.graph.products import Product
 from stale_edge.model.architectures import architecture_of
 from stale_edge.model.detector import Detector
@@ -74,7 +74,7 @@ def read_outputs(decode: DecodeSettings, outputs: Iterable[TensorSpec]) -> tuple
         ValueError: one that the policy needs is missing.
     """
     decoder, names = decoder_of(decode), [spec.name for spec in outputs]
-    missing = [name for name in decoder.reads if name not in names]
+    missing = missing_outputs(decode, names)
     if missing:
         raise ValueError(
             f"the decode policy {decode.policy} reads {', '.join(decoder.reads)}; this detector has no "
