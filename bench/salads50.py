@@ -40,7 +40,7 @@ from stale_edge.model.architectures import ARCHITECTURES
 from stale_edge.model.checkpoint import read_checkpoint
 from stale_edge.runtime.evaluate import evaluate_localizer
 from stale_edge.training import TorchLocalizer, train
-from stale_edge.training.evaluate import feature_contract
+from stale_edge.training.torch_localizer import feature_contract
 
 N_FOLDS = 5
 THRESHOLDS = (0.1, 0.25, 0.5)

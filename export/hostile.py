@@ -252,7 +252,7 @@ def _decode_settings(writer: _Writer) -> Iterator[Case]:
         for entry in manifest["files"]:
             entry["outputs"] = [output for output in entry["outputs"] if output["name"] != "masks"]
 
-    yield writer.edited("a detector that promises no masks", drop, graph="detector")
+    yield writer.edited("a detector without masks", drop, graph="detector")
 
 
 def _texts(writer: _Writer) -> Iterator[Case]:
@@ -272,7 +272,7 @@ def _class_banks(writer: _Writer) -> Iterator[Case]:
 
 
 def _outputs(writer: _Writer) -> Iterator[Case]:
-    """Replace networks by such whose outputs are not what the manifest promises."""
+    """Replace networks by such whose outputs are not those of the manifest."""
     values = writer.values()
     with np.load(writer.good / CLASS_BANK_NAME) as bank:
         n_classes, width = bank["embeddings"].shape

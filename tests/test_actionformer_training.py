@@ -20,8 +20,8 @@ from stale_edge.model.architectures import ARCHITECTURES, build_objective
 from stale_edge.runtime.contract import time_grid
 from stale_edge.training import evaluate_checkpoint, train
 from stale_edge.training.cropping import CroppedDataset
-from stale_edge.training.evaluate import feature_contract
 from stale_edge.training.run_folder import read_state_file
+from stale_edge.training.torch_localizer import feature_contract
 
 
 @pytest.fixture(autouse=True)

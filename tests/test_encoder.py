@@ -19,7 +19,7 @@ from stale_edge.exporting.encoder import export_encoder
 from stale_edge.exporting.graph import encoder_precision
 from stale_edge.exporting.parity.encoder_parity import compare_encoder, encoder_data, simulated_picture
 from stale_edge.model.vision import load_vision_tower
-from stale_edge.runtime.encoder import load_encoder
+from stale_edge.runtime.visual_encoder import load_encoder
 
 SAME = 1e-4
 """ONNX Runtime and PyTorch add in another order; features here are of size one."""
@@ -293,7 +293,7 @@ def test_encoding_needs_no_torch(exported) -> None:
     script = (
         "import sys\n"
         "for name in ('torch', 'transformers', 'onnx'): sys.modules[name] = None\n"
-        "import numpy as np\nfrom stale_edge.runtime.encoder import load_encoder\n"
+        "import numpy as np\nfrom stale_edge.runtime.visual_encoder import load_encoder\n"
         f"encoder = load_encoder({str(exported.out)!r}, precision='int8')\n"
         "print(encoder.encode(np.zeros((2, 40, 50, 3), np.uint8)).shape)\n"
     )

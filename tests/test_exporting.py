@@ -34,9 +34,9 @@ from stale_edge.exporting import (
     export_detector,
     pipeline,
 )
+from stale_edge.exporting.artifact_formats import DEFAULT_PRECISIONS, ArtifactFormat, find_format, select_formats
 from stale_edge.exporting.calibration import Calibration
 from stale_edge.exporting.decoder.pipeline_graph import pipeline_graph
-from stale_edge.exporting.formats import DEFAULT_PRECISIONS, ArtifactFormat, find_format, select_formats
 from stale_edge.exporting.graph.detector_graph import graph_inputs, output_specs
 from stale_edge.exporting.graph.precision import halve_weights, quantize_columns, quantize_weights
 from stale_edge.exporting.graph.recording import OPSET, check_graph

@@ -9,8 +9,8 @@ import torch
 
 from stale_edge.benchmarking.torch_rows.macs import count_macs
 from stale_edge.config import ModelConfig
+from stale_edge.exporting.artifact_formats import find_format
 from stale_edge.exporting.detector_exporter import DetectorExporter
-from stale_edge.exporting.formats import find_format
 from stale_edge.model import build_model
 from stale_edge.model.channel_statistics import FeatureStatistics
 from stale_edge.model.folding import fold_detector

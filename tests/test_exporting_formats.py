@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 
 from stale_edge.config.runtimes import MANIFEST_RUNTIMES, PRECISIONS, RUNTIMES, Precision
-from stale_edge.exporting.formats import FORMATS, check_arguments, find_format, select_formats
+from stale_edge.exporting.artifact_formats import FORMATS, check_arguments, find_format, select_formats
 
 
 def test_every_format_comes_once_in_each_of_its_precisions() -> None:

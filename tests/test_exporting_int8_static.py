@@ -14,15 +14,15 @@ from onnx import TensorProto, helper, numpy_helper
 
 from stale_edge import load_bundle
 from stale_edge.exporting import export_checkpoint
+from stale_edge.exporting.artifact_formats import DEFAULT_PRECISIONS, find_format
 from stale_edge.exporting.calibration import Calibration, calibrate_on
 from stale_edge.exporting.detector_exporter import DetectorExporter
-from stale_edge.exporting.formats import DEFAULT_PRECISIONS, find_format
 from stale_edge.exporting.graph.static_ranges import Range, measure_ranges, quantize_static
 from stale_edge.exporting.layer_search import SEARCH_BUDGET, search_layers
 from stale_edge.exporting.parity.reference import Reference
 from stale_edge.exporting.parity.videos import validation_data
 from stale_edge.model.checkpoint import read_checkpoint
-from stale_edge.training.evaluate import feature_contract
+from stale_edge.training.torch_localizer import feature_contract
 
 STATIC = find_format("onnx", "int8-static")
 

@@ -15,8 +15,8 @@ from stale_edge.bundle import localizer_inputs, localizer_outputs
 from stale_edge.config import DecodeConfig, ModelConfig
 from stale_edge.decoding import decode_arrays
 from stale_edge.exporting import DetectorExporter
+from stale_edge.exporting.artifact_formats import find_format
 from stale_edge.exporting.decoder.pipeline_graph import pipeline_graph
-from stale_edge.exporting.formats import find_format
 from stale_edge.exporting.graph.recording import OPSET, all_nodes, save_onnx
 from stale_edge.exporting.pipeline import PIPELINE_FILES
 from stale_edge.model import build_model

@@ -18,7 +18,7 @@ from stale_edge.decoding import decode_arrays
 from stale_edge.errors import DataError, FeatureContractError, ParityError
 from stale_edge.evaluation.agreement import count_matched
 from stale_edge.exporting import pipeline
-from stale_edge.exporting.formats import find_format
+from stale_edge.exporting.artifact_formats import find_format
 from stale_edge.exporting.graph.detector_graph import TRACED_BATCH, TRACED_CLASSES, TRACED_LENGTH
 from stale_edge.exporting.parity.compare import Run, compare_with_model
 from stale_edge.exporting.parity.reference import Reference

@@ -22,7 +22,7 @@ from stale_edge.data.feature_writer import write_features
 from stale_edge.errors import BundleError, DataError, FeatureContractError
 from stale_edge.jobs.extraction import FeatureJob, extract_all
 from stale_edge.jobs.inputs import find_videos
-from stale_edge.runtime.encoder import load_encoder
+from stale_edge.runtime.visual_encoder import load_encoder
 from stale_edge.video import extract_features, open_video, sample
 
 

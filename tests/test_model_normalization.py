@@ -17,8 +17,8 @@ from stale_edge.errors import ConfigError, TrainingError
 from stale_edge.exporting.graph.recording import trace_onnx
 from stale_edge.model import build_model, read_checkpoint, write_checkpoint
 from stale_edge.model.normalization import FeatureNormalization
-from stale_edge.training.evaluate import feature_contract
 from stale_edge.training.feature_statistics import fit_normalization
+from stale_edge.training.torch_localizer import feature_contract
 
 RANDOM = np.random.default_rng(0)
 VIDEOS = [RANDOM.normal(5.5, 0.3, (n, 4)) + RANDOM.normal(0, 2.0, 4) for n in (7, 30)]

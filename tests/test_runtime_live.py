@@ -22,7 +22,7 @@ from stale_edge import Localizer, load_bundle
 from stale_edge.bundle import FeatureContract
 from stale_edge.errors import BundleError, DataError, FeatureContractError
 from stale_edge.runtime.live import Incoming, Intake, LiveSource, open_live, watch
-from stale_edge.runtime.videos import VideoReader
+from stale_edge.runtime.video_reader import VideoReader
 
 ROUNDING_S = 1e-9
 """A stream multiplies snippets by seconds, a file divides its duration: the last bits may differ."""

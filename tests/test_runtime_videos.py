@@ -201,7 +201,7 @@ def test_features_need_no_pyav(bundle, tmp_path) -> None:
 
 
 def test_a_contract_without_rates_takes_no_videos(tmp_path) -> None:
-    from stale_edge.runtime.videos import VideoReader
+    from stale_edge.runtime.video_reader import VideoReader
 
     bundle = tiny.write(tmp_path / "bundle")
     contract = read_bundle(bundle).manifest.feature_contract

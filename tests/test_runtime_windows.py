@@ -23,7 +23,7 @@ from stale_edge.errors import FeatureContractError
 from stale_edge.runtime import seams
 from stale_edge.runtime.base import BaseLocalizer
 from stale_edge.runtime.seams import SAME_ACTION, SeamMerger
-from stale_edge.runtime.videos import VideoReader
+from stale_edge.runtime.video_reader import VideoReader
 from stale_edge.runtime.windows import Window, WindowCandidates, WindowedPass, WindowPlan, detect_windowed
 from stale_edge.segments import Detection
 

@@ -21,7 +21,7 @@ from stale_edge.exporting import export_checkpoint
 from stale_edge.model.architectures import ARCHITECTURES, Architecture
 from stale_edge.runtime.evaluate import evaluate_bundle
 from stale_edge.training import train
-from stale_edge.training.result import TrainResult
+from stale_edge.training.train_result import TrainResult
 
 
 def test_it_takes_fewer_than_150_lines() -> None:

@@ -9,7 +9,7 @@ import quirks
 from stale_edge.data import DataSet, read_scores, resample
 from stale_edge.data.folder import SCORES_FILE
 from stale_edge.model.checkpoint import read_checkpoint
-from stale_edge.training.evaluate import TorchLocalizer
+from stale_edge.training.torch_localizer import TorchLocalizer
 
 
 def network_outputs(data: DataSet, checkpoint: Path, *, subset: str = "validation") -> dict[str, Any]:

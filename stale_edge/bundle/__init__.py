@@ -1,7 +1,7 @@
 """The bundle, a folder for devices with manifest, detector files and class bank: read, write, verify. Torch-free."""
 
 from stale_edge.bundle.class_bank import ClassBank
-from stale_edge.bundle.classes import add_classes, list_classes, remove_classes
+from stale_edge.bundle.class_edits import add_classes, list_classes, remove_classes
 from stale_edge.bundle.manifest import (
     CLASS_BANK_NAME,
     FORMAT,

@@ -24,7 +24,7 @@ from stale_edge.config import DecodeSettings
 from stale_edge.errors import BundleError
 
 
-class Promises(TypedDict, total=False):
+class EntryFields(TypedDict, total=False):
     """Fields of `FileEntry`, an entry of the manifest, other than the file's bytes and role."""
 
     runtime: str | None
@@ -36,7 +36,7 @@ class Promises(TypedDict, total=False):
     note: str
 
 
-def describe_file(folder: Path, name: str, *, role: Role, **promises: Unpack[Promises]) -> FileEntry:
+def describe_file(folder: Path, name: str, *, role: Role, **fields: Unpack[EntryFields]) -> FileEntry:
     """Make the manifest's entry of a file in a folder.
 
     Graphs have runtime and precision, inputs and outputs; other files have none of them.
@@ -48,7 +48,7 @@ def describe_file(folder: Path, name: str, *, role: Role, **promises: Unpack[Pro
     path = folder / name
     if not path.is_file():
         raise BundleError(f"{name}: no such file was written into the bundle")
-    return FileEntry(name, sha256_of(path), path.stat().st_size, role, **promises)
+    return FileEntry(name, sha256_of(path), path.stat().st_size, role, **fields)
 
 
 class BundleWriter:
@@ -68,9 +68,9 @@ class BundleWriter:
         self._files.append(entry)
         return entry
 
-    def add_file(self, name: str, *, role: Role, **promises: Unpack[Promises]) -> FileEntry:
+    def add_file(self, name: str, *, role: Role, **fields: Unpack[EntryFields]) -> FileEntry:
         """Add a file in `folder`: `describe_file`, then `add`."""
-        return self.add(describe_file(self.folder, name, role=role, **promises))
+        return self.add(describe_file(self.folder, name, role=role, **fields))
 
     def set_class_bank(self, bank: ClassBank) -> FileEntry:
         """Write the class bank into the bundle."""

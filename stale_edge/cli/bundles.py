@@ -50,7 +50,7 @@ def export(
 ) -> None:
     """Turn a checkpoint into a bundle; a file whose decisions differ is not written (exit code 3)."""
     from stale_edge.exporting import export_checkpoint
-    from stale_edge.exporting.formats import select_formats
+    from stale_edge.exporting.artifact_formats import select_formats
 
     chosen = {"formats": split_names(formats), "precisions": split_names(precisions)}
     try:

@@ -91,7 +91,7 @@ def watch(
     from stale_edge.runtime.live import watch as watch_source
     from stale_edge.runtime.localizer import load_bundle
     from stale_edge.runtime.text_encoder import choose_classes
-    from stale_edge.runtime.videos import VideoReader
+    from stale_edge.runtime.video_reader import VideoReader
 
     if snippet is not None and not 0 < snippet < float("inf"):
         raise typer.BadParameter("must be a finite number of seconds > 0", param_hint="--snippet")

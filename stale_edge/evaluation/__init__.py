@@ -1,6 +1,5 @@
 """Evaluation by ActivityNet's rules: average precision over tIoU thresholds, closed and open set."""
 
-from stale_edge.evaluation.files import parse_thresholds, score_files
 from stale_edge.evaluation.mean_ap import (
     ACTIVITYNET_THRESHOLDS,
     THUMOS_THRESHOLDS,
@@ -8,6 +7,7 @@ from stale_edge.evaluation.mean_ap import (
     average_precision,
     mean_average_precision,
 )
+from stale_edge.evaluation.score_files import parse_thresholds, score_files
 
 __all__ = [
     "ACTIVITYNET_THRESHOLDS",

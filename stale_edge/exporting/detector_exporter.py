@@ -9,8 +9,8 @@ from torch import nn
 
 from stale_edge.config import DecodeSettings
 from stale_edge.config.runtimes import Precision
+from stale_edge.exporting.artifact_formats import ArtifactFormat, check_arguments, find_format
 from stale_edge.exporting.calibration import Calibration
-from stale_edge.exporting.formats import ArtifactFormat, check_arguments, find_format
 from stale_edge.exporting.graph.detector_graph import (
     float32_modules,
     float32_products,

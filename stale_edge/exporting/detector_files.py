@@ -3,9 +3,9 @@
 import torch
 
 from stale_edge.bundle.writer import describe_file
+from stale_edge.exporting.artifact_formats import ArtifactFormat
 from stale_edge.exporting.detector_exporter import DetectorExporter
 from stale_edge.exporting.exported import Exported, Making
-from stale_edge.exporting.formats import ArtifactFormat
 from stale_edge.exporting.graph.detector_graph import float32_modules
 from stale_edge.exporting.layer_search import search_layers
 from stale_edge.exporting.parity.compare import compare_with_model

@@ -37,7 +37,7 @@ from stale_edge.exporting.parity.result import Parity
 from stale_edge.exporting.provenance import machine, versions
 from stale_edge.model.vision import VisionTower, load_vision_tower
 from stale_edge.progress import Progress, silent
-from stale_edge.runtime.encoder import VisualEncoder
+from stale_edge.runtime.visual_encoder import VisualEncoder
 from stale_edge.segments import FloatArray
 
 PRECISIONS = ("fp32", "fp16", "int8")

@@ -13,11 +13,11 @@ from stale_edge.bundle.manifest import Role
 from stale_edge.bundle.onnx_metadata import graph_metadata
 from stale_edge.config import to_dict
 from stale_edge.data import read_split
+from stale_edge.exporting.artifact_formats import DEFAULT_FORMATS, DEFAULT_PRECISIONS, TRITON, select_formats
 from stale_edge.exporting.calibration import calibrate_on
 from stale_edge.exporting.detector_exporter import DetectorExporter
 from stale_edge.exporting.detector_files import make_detectors
 from stale_edge.exporting.exported import Exported, Making
-from stale_edge.exporting.formats import DEFAULT_FORMATS, DEFAULT_PRECISIONS, TRITON, select_formats
 from stale_edge.exporting.parity.reference import Reference
 from stale_edge.exporting.parity.result import parity_table, refuse_failures
 from stale_edge.exporting.parity.videos import ParityData, parity_videos
@@ -28,7 +28,7 @@ from stale_edge.exporting.triton import make_served_models, served_json
 from stale_edge.model.checkpoint import Checkpoint, encode_classes, read_checkpoint
 from stale_edge.model.text import TextEncoder
 from stale_edge.progress import Progress, silent
-from stale_edge.training.evaluate import feature_contract
+from stale_edge.training.torch_localizer import feature_contract
 
 
 @dataclass(frozen=True)

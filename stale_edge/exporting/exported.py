@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stale_edge.bundle import FileEntry
-from stale_edge.exporting.formats import ArtifactFormat
+from stale_edge.exporting.artifact_formats import ArtifactFormat
 from stale_edge.exporting.graph.rewriting import WeightCount
 from stale_edge.exporting.layer_search import LayerReport
 from stale_edge.exporting.parity.reference import Reference

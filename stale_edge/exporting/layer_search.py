@@ -10,9 +10,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from stale_edge.exporting.artifact_formats import ArtifactFormat
 from stale_edge.exporting.calibration import Calibration
 from stale_edge.exporting.detector_exporter import DetectorExporter
-from stale_edge.exporting.formats import ArtifactFormat
 from stale_edge.exporting.graph.products import Product
 from stale_edge.exporting.graph.rewriting import drop_unused
 from stale_edge.exporting.parity.compare import compare_with_model

@@ -10,9 +10,9 @@ from stale_edge.bundle import localizer_inputs, localizer_outputs
 from stale_edge.bundle.writer import describe_file
 from stale_edge.config.runtimes import Precision
 from stale_edge.decoding import DecodedArrays, decoder_of, grid_seconds
+from stale_edge.exporting.artifact_formats import ArtifactFormat
 from stale_edge.exporting.decoder.pipeline_graph import GRAPH_DECODERS, pipeline_graph
 from stale_edge.exporting.exported import Exported, Making
-from stale_edge.exporting.formats import ArtifactFormat
 from stale_edge.exporting.graph.detector_graph import fixed_length
 from stale_edge.exporting.graph.recording import save_onnx
 from stale_edge.exporting.parity.near_ties import outcomes

@@ -17,8 +17,8 @@ from stale_edge.bundle.text_contract import (
     text_encoder_outputs,
 )
 from stale_edge.bundle.writer import describe_file
+from stale_edge.exporting.artifact_formats import ArtifactFormat
 from stale_edge.exporting.exported import Exported, Making
-from stale_edge.exporting.formats import ArtifactFormat
 from stale_edge.exporting.graph.detector_graph import in_eval_mode
 from stale_edge.exporting.graph.recording import record_onnx, save_onnx
 from stale_edge.exporting.graph.rewriting import WeightCount, count_weights

@@ -14,8 +14,8 @@ from onnx import numpy_helper
 from stale_edge.bundle import ClassBank, TensorSpec
 from stale_edge.bundle.writer import describe_file
 from stale_edge.config import ModelSettings
+from stale_edge.exporting.artifact_formats import TRITON_PRECISIONS
 from stale_edge.exporting.exported import Exported, Making
-from stale_edge.exporting.formats import TRITON_PRECISIONS
 from stale_edge.exporting.graph.detector_graph import graph_inputs, output_specs, with_sizes
 from stale_edge.exporting.graph.recording import check_graph, save_onnx
 from stale_edge.exporting.graph.rewriting import drop_unused

@@ -20,7 +20,7 @@ from stale_edge.jobs.journal import ErrorLog, read_record, still_holds, write_re
 from stale_edge.jobs.pool import ERROR, RayPool, Row, run_all
 from stale_edge.paths import check_distinct, inside
 from stale_edge.progress import Progress, silent
-from stale_edge.runtime.encoder import load_encoder
+from stale_edge.runtime.visual_encoder import load_encoder
 from stale_edge.video import Timings, open_video, snippet_features, snippet_rate, watch_video
 
 RECORDS_FOLDER = "sources"

@@ -14,7 +14,7 @@ from stale_edge.runtime.detect_inputs import Input, find_inputs
 from stale_edge.runtime.localizer import load_bundle
 from stale_edge.runtime.text_encoder import choose_classes
 from stale_edge.runtime.timings import StageTimings
-from stale_edge.runtime.videos import VideoReader
+from stale_edge.runtime.video_reader import VideoReader
 from stale_edge.runtime.views import class_curves, link_to
 from stale_edge.runtime.windows import WindowPlan, check_windows
 from stale_edge.segments import Detection, FloatArray, find_video

@@ -55,7 +55,7 @@ from stale_edge.study.study_data import describe_features, open_world, training_
 from stale_edge.study.subsets import write_names
 from stale_edge.study.trials import identity, names_identity, training_videos, validation_subset
 from stale_edge.training import TorchLocalizer, train
-from stale_edge.training.classes import bank_for
+from stale_edge.training.class_sources import bank_for
 
 SEEN_PERCENT = 75
 N_SPLITS, FULL_N_SPLITS = 2, 10

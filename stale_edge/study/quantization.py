@@ -61,8 +61,8 @@ from stale_edge.study.timing import (
 )
 from stale_edge.study.trials import identity, training_videos, validation_subset
 from stale_edge.training import TorchLocalizer, train
-from stale_edge.training.classes import bank_for
-from stale_edge.training.evaluate import feature_contract
+from stale_edge.training.class_sources import bank_for
+from stale_edge.training.torch_localizer import feature_contract
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 

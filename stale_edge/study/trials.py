@@ -17,7 +17,7 @@ from stale_edge.runtime.evaluate import evaluate_localizer
 from stale_edge.segments import find_video
 from stale_edge.study.study import Cell, Column, spread
 from stale_edge.training import TorchLocalizer, train
-from stale_edge.training.classes import bank_for
+from stale_edge.training.class_sources import bank_for
 from stale_edge.training.plan import VALIDATION_SUBSETS
 from stale_edge.training.video_classifier import training_list
 

@@ -34,16 +34,16 @@ from stale_edge.runtime.contract import time_grid
 from stale_edge.runtime.evaluate import evaluate_localizer
 from stale_edge.training.averaging import WeightAverage
 from stale_edge.training.batches import Batch, collate, epoch_batches, mix_seed, share_of
-from stale_edge.training.classes import BankedClasses, ClassSource, bank_of, encoder_of, open_class_source
+from stale_edge.training.class_sources import BankedClasses, ClassSource, bank_of, encoder_of, open_class_source
 from stale_edge.training.cropping import CroppedDataset
 from stale_edge.training.decay import decay_groups
-from stale_edge.training.evaluate import TorchLocalizer, feature_contract
 from stale_edge.training.feature_statistics import fit_normalization
 from stale_edge.training.plan import TrainingPlan, plan_training
-from stale_edge.training.result import TrainResult
 from stale_edge.training.run_folder import RunFolder, RunState
 from stale_edge.training.schedule import warmup_cosine
 from stale_edge.training.step import TrainingModel
+from stale_edge.training.torch_localizer import TorchLocalizer, feature_contract
+from stale_edge.training.train_result import TrainResult
 
 ADAM_EPS = 1e-6
 """Added to Adam's denominator. Some gradients are zero up to rounding (a key's bias shifts every logit of a softmax

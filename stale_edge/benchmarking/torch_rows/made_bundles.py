@@ -13,9 +13,9 @@ from stale_edge.benchmarking.torch_rows.detectors import build_detector
 from stale_edge.bundle import ClassBank, FeatureContract, graph_metadata, write_bundle
 from stale_edge.config import FeatureSpec
 from stale_edge.config.runtimes import PRECISIONS, RUNTIMES, file_for
+from stale_edge.exporting.artifact_formats import find_format
 from stale_edge.exporting.calibration import Calibration
 from stale_edge.exporting.detector_exporter import DetectorExporter
-from stale_edge.exporting.formats import find_format
 from stale_edge.exporting.graph.detector_graph import fixed_length, model_config
 from stale_edge.model.architectures import architecture_of
 from stale_edge.progress import Progress

@@ -15,9 +15,9 @@ from stale_edge.model.checkpoint import read_checkpoint
 from stale_edge.model.small_text import small_text_encoder
 from stale_edge.progress import Progress
 from stale_edge.training import train
-from stale_edge.training.evaluate import feature_contract
 from stale_edge.training.simulated_data import simulate_with_encoder
 from stale_edge.training.small_config import FIXED_PROMPTS, SMALL_TRAINING
+from stale_edge.training.torch_localizer import feature_contract
 
 CHANNELS = 128
 """C and D; this and the numbers below are those of the demo."""

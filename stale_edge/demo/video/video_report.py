@@ -7,7 +7,7 @@ from typing import Any
 
 from stale_edge.demo.report import artifact_row
 from stale_edge.demo.video.actions import COLOURS, MANNERS, SEEN, SHAPES, UNSEEN, captioned_actors
-from stale_edge.demo.video.figures import action_sheet, clip_curve, film_timeline
+from stale_edge.demo.video.pictures import action_sheet, clip_curve, film_timeline
 from stale_edge.demo.video.video_outcome import SetResult, VideoOutcome
 from stale_edge.demo.video.video_world import VIDEOS_FOLDER
 from stale_edge.errors import MissingExtraError

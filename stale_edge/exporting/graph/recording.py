@@ -148,7 +148,7 @@ def check_graph(proto: onnx.ModelProto, *, inputs: Sequence[TensorSpec], outputs
     if outside:
         problems.append(f"weights outside the file: {', '.join(outside)}")
     if problems:
-        raise ParityError(f"the exported graph is not what a bundle promises: {'; '.join(problems)}")
+        raise ParityError(f"the exported graph is not what a bundle needs: {'; '.join(problems)}")
 
 
 def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stale_edge.model.actionformer.padding import greater
-from stale_edge.model.inputs import is_recording
+from stale_edge.model.input_checks import is_recording
 
 BLOCK = 32
 """Number of queries per block, unless the window is wider."""

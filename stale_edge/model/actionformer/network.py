@@ -17,7 +17,7 @@ from stale_edge.model.actionformer.output import PointOutput
 from stale_edge.model.actionformer.padding import pad, padded_length
 from stale_edge.model.actionformer.positions import AbsolutePositions
 from stale_edge.model.actionformer.settings import ActionFormerConfig
-from stale_edge.model.inputs import check_inputs, is_recording
+from stale_edge.model.input_checks import check_inputs, is_recording
 
 PRIOR = 0.01
 """Class score of every point before training: few points lie in an action, so the first losses stay small."""

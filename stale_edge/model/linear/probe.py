@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stale_edge.bundle.manifest import TensorSpec
 from stale_edge.config import LengthRule, LinearConfig
-from stale_edge.model.inputs import check_inputs
+from stale_edge.model.input_checks import check_inputs
 from stale_edge.model.layers import l2_normalize
 from stale_edge.model.normalization import FeatureNormalization
 

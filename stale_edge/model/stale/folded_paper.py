@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stale_edge.model.inputs import is_recording
+from stale_edge.model.input_checks import is_recording
 from stale_edge.model.layers import (
     MASKED_OUT,
     DecoderLayer,

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from stale_edge.bundle.manifest import TensorSpec, mask_detector_outputs
 from stale_edge.config import LengthRule
 from stale_edge.model.channel_statistics import FeatureStatistics
-from stale_edge.model.inputs import check_inputs
+from stale_edge.model.input_checks import check_inputs
 from stale_edge.model.layers import attend, l2_normalize
 from stale_edge.model.low_precision import KeptFloat32
 from stale_edge.model.stale.folded_linear import linear, split_heads

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from stale_edge.config import ModelConfig
-from stale_edge.model.inputs import is_recording
+from stale_edge.model.input_checks import is_recording
 from stale_edge.model.layers import UnfoldedConv1d
 
 POSITION_SCALE = 8.0

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from stale_edge.bundle.manifest import TensorSpec, mask_detector_outputs
 from stale_edge.config import LengthRule, ModelConfig
-from stale_edge.model.inputs import check_inputs
+from stale_edge.model.input_checks import check_inputs
 from stale_edge.model.layers import MASKED_OUT, DecoderLayer, l2_normalize
 from stale_edge.model.stale.mask_head import MaskHead
 from stale_edge.model.stale.masking import ForegroundGate, build_masking

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from stale_edge.bundle.manifest import TensorSpec, mask_detector_outputs
 from stale_edge.config import LengthRule, ModelConfig
-from stale_edge.model.inputs import check_inputs
+from stale_edge.model.input_checks import check_inputs
 from stale_edge.model.layers import MultiHeadAttention, UnfoldedConv1d, attend, l2_normalize
 from stale_edge.model.stale.output import StaleOutput
 

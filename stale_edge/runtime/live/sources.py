@@ -16,7 +16,7 @@ from stale_edge.runtime.contract import check_spec_near, checked_features, impli
 from stale_edge.segments import FloatArray
 
 if TYPE_CHECKING:
-    from stale_edge.runtime.videos import VideoReader
+    from stale_edge.runtime.video_reader import VideoReader
 
 PIPE = "-"
 _NPY_MAGIC = b"\x93NUMPY"

@@ -13,9 +13,9 @@ from stale_edge.progress import Progress, silent
 from stale_edge.report.view import Thumbnail
 from stale_edge.runtime.base import BaseLocalizer
 from stale_edge.runtime.contract import check_feature_spec
-from stale_edge.runtime.encoder import VisualEncoder, load_encoder
 from stale_edge.runtime.streaming import StreamingLocalizer
 from stale_edge.runtime.timings import Measured, StageTimings, Watch
+from stale_edge.runtime.visual_encoder import VisualEncoder, load_encoder
 from stale_edge.segments import Detection, FloatArray
 
 if TYPE_CHECKING:

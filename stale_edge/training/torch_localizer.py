@@ -17,7 +17,7 @@ from stale_edge.runtime.base import BaseLocalizer
 from stale_edge.runtime.contract import check_feature_spec
 from stale_edge.runtime.evaluate import EvaluationReport, evaluate_localizer
 from stale_edge.segments import FloatArray
-from stale_edge.training.classes import bank_for
+from stale_edge.training.class_sources import bank_for
 
 
 class TorchLocalizer(BaseLocalizer):

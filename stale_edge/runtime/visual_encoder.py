@@ -68,9 +68,9 @@ class VisualEncoder:
         self._session = open_session(file, threads=threads)
         taken = [(value.name, list(value.shape[1:])) for value in self._session.get_inputs()]
         given = [(value.name, list(value.shape[1:])) for value in self._session.get_outputs()]
-        promised = [("pixel_values", [3, *manifest.image_size])], [("image_embeds", [manifest.embed_dim])]
-        if (taken, given) != promised:
-            raise BundleError(f"{file}: it takes {taken} and gives {given}; the manifest promises {promised}")
+        stated = [("pixel_values", [3, *manifest.image_size])], [("image_embeds", [manifest.embed_dim])]
+        if (taken, given) != stated:
+            raise BundleError(f"{file}: it takes {taken} and gives {given}; the manifest says {stated}")
 
     @property
     def embed_dim(self) -> int:
