@@ -167,8 +167,28 @@ def test_a_shared_type_is_defined_once() -> None:
     assert homes == {"Precision": ["config/runtimes.py"], "Progress": ["progress.py"], "Worker": ["jobs/pool.py"]}
 
 
+# Functions that a program calls with keywords of its own; all others take a value that has a name.
+PUBLIC = {"decode", "evaluate_bundle", "evaluate_checkpoint", "evaluate_localizer", "export_checkpoint", "soft_nms"}
+
+
+def test_functions_have_fewer_than_eight_parameters() -> None:
+    wrong = [
+        f"{path.relative_to(PACKAGE)}: {node.name}"
+        for path in _files()
+        if path.parent.name != "cli"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name not in PUBLIC
+        if len([*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]) - _is_method(node) >= 8
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def _is_method(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    return bool(node.args.args) and node.args.args[0].arg in ("self", "cls")
+
+
 def test_names_are_no_metaphors() -> None:
-    words = ("contestant", "subject", "judge")
+    words = ("contestant", "judge", "promise", "subject", "verdict", "yardstick")
     wrong = [
         f"{path.relative_to(PACKAGE)}: {node.name}"
         for path in _files()

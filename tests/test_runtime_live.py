@@ -21,7 +21,7 @@ import vision_encoder
 from stale_edge import Localizer, load_bundle
 from stale_edge.bundle import FeatureContract
 from stale_edge.errors import BundleError, DataError, FeatureContractError
-from stale_edge.runtime.live import Incoming, Intake, LiveSource, open_live, watch
+from stale_edge.runtime.live import Incoming, Intake, LiveSource, WatchSettings, open_live, watch
 from stale_edge.runtime.video_reader import VideoReader
 
 ROUNDING_S = 1e-9
@@ -88,7 +88,7 @@ def _assert_same(found, wanted) -> None:
 
 
 def test_the_events_of_a_source_that_keeps_up(localizer) -> None:
-    events = list(watch(localizer, _source(), window=20, intake=Given(range(70))))
+    events = list(watch(localizer, _source(), WatchSettings(window=20), intake=Given(range(70))))
     assert events[0] == {
         "event": "start",
         "source": "here",
@@ -113,8 +113,10 @@ def test_the_events_of_a_source_that_keeps_up(localizer) -> None:
 
 
 def test_what_scores_less_is_not_told(localizer) -> None:
-    every = list(watch(localizer, _source(), window=20, intake=Given(range(70))))
-    some = list(watch(localizer, _source(), window=20, min_score=0.5, tentative=False, intake=Given(range(70))))
+    every = list(watch(localizer, _source(), WatchSettings(window=20), intake=Given(range(70))))
+    some = list(
+        watch(localizer, _source(), WatchSettings(window=20, min_score=0.5, tentative=False), intake=Given(range(70)))
+    )
     assert _finals(some) == [row for row in _finals(every) if row[1] >= 0.5]
     assert 0 < len(_finals(some)) < len(_finals(every))
     assert _of(some, "tentative") == []
@@ -125,7 +127,7 @@ def test_a_short_gap_is_held_by_the_features_before_it(localizer) -> None:
     held = x.copy()
     held[30:37] = x[29]
     steps = [*range(30), *range(37, 60)]
-    events = list(watch(localizer, _source(), window=20, intake=Given(steps)))
+    events = list(watch(localizer, _source(), WatchSettings(window=20), intake=Given(steps)))
     _assert_same(_finals(events), localizer.detect(held, duration_s=12.0, window=20))
     (gap,) = _of(events, "skipped")
     assert gap == {
@@ -144,7 +146,7 @@ def test_after_a_gap_of_a_window_or_at_the_start_a_new_stream_begins(localizer, 
     x = tiny.features(1000)
     middle = first + 30 if gap >= 20 else first
     steps = [*range(first, middle), *range(middle + gap, middle + gap + 40)]
-    events = list(watch(localizer, _source(), window=20, intake=Given(steps)))
+    events = list(watch(localizer, _source(), WatchSettings(window=20), intake=Given(steps)))
     wanted = []
     for start, stop in ((first, middle), (middle + gap, middle + gap + 40)):
         if start < stop:
@@ -155,7 +157,7 @@ def test_after_a_gap_of_a_window_or_at_the_start_a_new_stream_begins(localizer, 
 
 def test_being_late_is_said_once_a_window_and_nothing_tentative_is_asked_for(localizer) -> None:
     late = Given(range(50), late=lambda step: 0.5 * step, n_waiting=3)
-    events = list(watch(localizer, _source(), window=20, waiting=4, intake=late))
+    events = list(watch(localizer, _source(), WatchSettings(window=20, waiting=4), intake=late))
     said = _of(events, "behind")
     assert [event["behind_s"] for event in said] == [1.0, 11.0, 21.0]  # later than 4 snippets of 0.2 s
     assert _of(events, "tentative") == []
@@ -172,7 +174,7 @@ def test_a_source_that_breaks_tells_first_what_was_final(localizer) -> None:
     source = LiveSource("here", 0.2, snippets(), close=lambda: closed.append(True))
     events: list[dict] = []
     with pytest.raises(DataError, match="unplugged"):
-        events.extend(watch(localizer, source, window=20, speed=0))
+        events.extend(watch(localizer, source, WatchSettings(window=20, speed=0)))
     _assert_same(_finals(events), localizer.detect(tiny.features(1000)[:45], duration_s=9.0, window=20))
     assert events[-1]["event"] == "end"
     assert closed == [True]
@@ -184,14 +186,14 @@ def test_it_can_be_left_early_and_stopped(localizer) -> None:
         for step in itertools.count():
             yield Incoming(step, lambda step=step: x[step % 1000])
 
-    for event in watch(localizer, LiveSource("here", 0.2, endless()), window=20, speed=0):
+    for event in watch(localizer, LiveSource("here", 0.2, endless()), WatchSettings(window=20, speed=0)):
         if event["event"] == "final":
             break
     stop = threading.Event()
-    assert list(watch(localizer, _counted(3), window=20, speed=0, stop=stop))[-1]["event"] == "end"
+    assert list(watch(localizer, _counted(3), WatchSettings(window=20, speed=0), stop=stop))[-1]["event"] == "end"
     assert not stop.is_set(), "one source that ends stops no other"
     events = []
-    for event in watch(localizer, LiveSource("here", 0.2, endless()), window=20, speed=0, stop=stop):
+    for event in watch(localizer, LiveSource("here", 0.2, endless()), WatchSettings(window=20, speed=0), stop=stop):
         events.append(event)
         if len(events) == 50:
             stop.set()
@@ -203,7 +205,7 @@ def test_it_can_be_left_early_and_stopped(localizer) -> None:
 )
 def test_arguments_that_cannot_be(localizer, options) -> None:
     with pytest.raises(ValueError, match="must be"):
-        list(watch(localizer, _source(), **{"window": 20, **options}))
+        list(watch(localizer, _source(), WatchSettings(**{"window": 20, **options})))
 
 
 # --- the intake ------------------------------------------------------------------------------------------------------
@@ -263,7 +265,7 @@ def test_a_feature_file_and_a_pipe_of_rows_give_the_same(bundle, localizer, tmp_
     for source, pipe in ((str(path), None), ("-", _piped(_npy(x)))):
         opened = open_live(source, _reader(bundle), pipe=pipe)
         assert (opened.snippet_s, opened.is_pipe) == (0.2, source == "-")
-        _assert_same(_finals(watch(localizer, opened, window=20, speed=0)), wanted)
+        _assert_same(_finals(watch(localizer, opened, WatchSettings(window=20, speed=0))), wanted)
 
 
 def test_a_pipe_of_rows_ends_when_it_ends_whatever_its_header_says(bundle) -> None:
@@ -300,7 +302,7 @@ def test_videos_by_every_way_give_the_segments_of_the_file(bundle, encoder, loca
     for source, pipe in ((str(path), None), ("-", _piped(path.read_bytes()))):
         opened = open_live(source, reader, pipe=pipe)
         assert opened.is_pipe == (source == "-")
-        events = list(watch(localizer, opened, window=20, speed=0))
+        events = list(watch(localizer, opened, WatchSettings(window=20, speed=0)))
         _assert_same(_finals(events), wanted.detections)
         assert events[-1]["snippets"] == 60
         assert events[-1]["notes"] == []
@@ -309,7 +311,7 @@ def test_videos_by_every_way_give_the_segments_of_the_file(bundle, encoder, loca
 def test_a_device_is_opened_as_pyav_opens_it(bundle, encoder, localizer) -> None:
     """FFmpeg's virtual input device replaces a camera."""
     opened = open_live("testsrc=duration=3:size=64x48:rate=10", _reader(bundle, encoder), input_format="lavfi")
-    events = list(watch(localizer, opened, window=10, speed=0))
+    events = list(watch(localizer, opened, WatchSettings(window=10, speed=0)))
     assert events[-1]["snippets"] == 15
     assert _finals(events)
 
@@ -321,9 +323,11 @@ def test_a_network_stream_is_opened_by_its_address(bundle, encoder, localizer, t
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         opened = open_live(f"http://127.0.0.1:{server.server_port}/v.mkv", _reader(bundle, encoder))
-        found = _finals(watch(localizer, opened, window=20, speed=0))
+        found = _finals(watch(localizer, opened, WatchSettings(window=20, speed=0)))
         server.shutdown()
-    assert found == _finals(watch(localizer, open_live(str(path), _reader(bundle, encoder)), window=20, speed=0))
+    assert found == _finals(
+        watch(localizer, open_live(str(path), _reader(bundle, encoder)), WatchSettings(window=20, speed=0))
+    )
     assert found
 
 

@@ -87,7 +87,7 @@ def watch(
     Ctrl-C ends the stream in order: tentative segments become final.
     """
     from stale_edge.runtime.detect import class_list
-    from stale_edge.runtime.live import open_live
+    from stale_edge.runtime.live import WatchSettings, open_live
     from stale_edge.runtime.live import watch as watch_source
     from stale_edge.runtime.localizer import load_bundle
     from stale_edge.runtime.text_encoder import choose_classes
@@ -114,21 +114,18 @@ def watch(
         input_format=input_format,
         pipe=cast("Peekable", sys.stdin.buffer) if source == "-" else None,
     )
+    settings = WatchSettings(
+        window=snippets,
+        overlap=overlap,
+        class_bank=bank,
+        tentative=tentative,
+        min_score=min_score,
+        waiting=waiting,
+        skip=skip,
+        speed=speed,
+    )
     with _stop_on_signals() as stop:
-        events = watch_source(
-            localizer,
-            opened,
-            window=snippets,
-            overlap=overlap,
-            class_bank=bank,
-            tentative=tentative,
-            min_score=min_score,
-            waiting=waiting,
-            skip=skip,
-            speed=speed,
-            stop=stop,
-        )
-        for event in events:
+        for event in watch_source(localizer, opened, settings, stop=stop):
             sys.stdout.write(json.dumps(event, ensure_ascii=False, allow_nan=False) + "\n")
             sys.stdout.flush()
 

@@ -12,7 +12,14 @@ from stale_edge.config import DecodeSettings
 from stale_edge.errors import ClassBankError, FeatureContractError
 from stale_edge.runtime.contract import checked_features, first_snippet, time_grid
 from stale_edge.runtime.timings import Measured, Watch
-from stale_edge.runtime.windows import Enhancement, WindowCandidates, WindowPlan, check_windows, detect_windowed
+from stale_edge.runtime.windows import (
+    NO_ENHANCEMENT,
+    Enhancement,
+    WindowCandidates,
+    WindowPlan,
+    check_windows,
+    detect_windowed,
+)
 from stale_edge.segments import Detection, FloatArray
 
 
@@ -73,13 +80,17 @@ class BaseLocalizer(ABC):
         window: int | None = None,
         overlap: int | None = None,
     ) -> list[Detection]:
-        """Find the actions in one video; same as `measure`, without the timings."""
+        """Find the actions in one video; same as `measure`, without the timings.
+
+        Args:
+            features, duration_s, class_bank, window, overlap: as in `measure`.
+            video_label, video_score: a video-level class and its score in [0, 1] for score enhancement, both or none.
+        """
         return self.measure(
             features,
             duration_s=duration_s,
             class_bank=class_bank,
-            video_label=video_label,
-            video_score=video_score,
+            enhancement=Enhancement(video_label, video_score),
             window=window,
             overlap=overlap,
         ).detections
@@ -90,8 +101,7 @@ class BaseLocalizer(ABC):
         *,
         duration_s: float,
         class_bank: ClassBank | Sequence[str] | None = None,
-        video_label: str | None = None,
-        video_score: float | None = None,
+        enhancement: Enhancement = NO_ENHANCEMENT,
         window: int | None = None,
         overlap: int | None = None,
         keep_scores: bool = False,
@@ -108,7 +118,7 @@ class BaseLocalizer(ABC):
             duration_s: length of the video in seconds, finite, > 0; snippet t covers [t, t + 1) / T of it.
             class_bank: the classes to look for: a bank of the same text encoder, or names in the localizer's own bank;
                 None: that whole bank.
-            video_label, video_score: a video-level class and its score in [0, 1] for score enhancement, both or none.
+            enhancement: a video-level class and its score in [0, 1], which raises the scores of its segments.
             window: snippets per window, >= 2; `features` may then be a memory map, which is read one window at a time.
                 None: the whole video at once.
             overlap: snippets that two windows share, from 1 to half a window; None: half a window.
@@ -121,7 +131,7 @@ class BaseLocalizer(ABC):
         Raises:
             FeatureContractError: (a ValueError) the features do not fit, or are so large that the network overflows.
             ClassBankError: (a ValueError) an unknown name, or embeddings of another text encoder.
-            ValueError: the duration, video_label, video_score, window or overlap is not allowed.
+            ValueError: the duration, enhancement, window or overlap is not allowed.
         """
         from stale_edge.decoding import decode_outputs
 
@@ -137,7 +147,7 @@ class BaseLocalizer(ABC):
                 grid=grid,
                 plan=WindowPlan.of(window, overlap),
                 class_bank=bank,
-                enhancement=Enhancement(video_label, video_score),
+                enhancement=enhancement,
                 keep_scores=keep_scores,
             )
         watch = Watch(class_scores=[] if keep_scores else None)
@@ -147,8 +157,8 @@ class BaseLocalizer(ABC):
                 class_names=bank.names,
                 grid=grid,
                 config=self.decode_config,
-                video_label=video_label,
-                video_score=video_score,
+                video_label=enhancement.label,
+                video_score=enhancement.score,
             )
         return Measured(detections, watch.timings, watch.class_scores)
 

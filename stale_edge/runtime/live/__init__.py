@@ -2,6 +2,6 @@
 
 from stale_edge.runtime.live.intake import Intake
 from stale_edge.runtime.live.sources import Incoming, LiveSource, open_live
-from stale_edge.runtime.live.watch import watch
+from stale_edge.runtime.live.watch import WatchSettings, watch
 
-__all__ = ["Incoming", "Intake", "LiveSource", "open_live", "watch"]
+__all__ = ["Incoming", "Intake", "LiveSource", "WatchSettings", "open_live", "watch"]

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,38 +21,59 @@ DEFAULT_WAITING = 8
 Event = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class WatchSettings:
+    """How a live source is watched.
+
+    window, overlap: in snippets, as in `Localizer.detect`.
+    class_bank: as in `Localizer.detect`.
+    tentative: also report segments that may still change.
+    min_score: segments that score less are not reported, in [0, 1].
+    waiting: number of snippets that may wait, >= 1.
+    skip: whether snippets are skipped; False: the source waits; None: False for pipes and at speed 0, else True.
+    speed: multiple of real time at which a file is read, by presentation time; 0: as fast as possible.
+
+    Raises:
+        ValueError: min_score, waiting or speed is not allowed.
+    """
+
+    window: int
+    overlap: int | None = None
+    class_bank: ClassBank | Sequence[str] | None = None
+    tentative: bool = True
+    min_score: float = 0.0
+    waiting: int = DEFAULT_WAITING
+    skip: bool | None = None
+    speed: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_score <= 1:
+            raise ValueError(f"min_score must be in [0, 1]; got {self.min_score}")
+        if self.waiting < 1:
+            raise ValueError(f"waiting must be at least 1 snippet; got {self.waiting}")
+        if not 0 <= self.speed < float("inf"):
+            raise ValueError(f"speed must be a finite number >= 0; got {self.speed}")
+
+
 def watch(
     localizer: BaseLocalizer,
     source: LiveSource,
+    settings: WatchSettings,
     *,
-    window: int,
-    overlap: int | None = None,
-    class_bank: ClassBank | Sequence[str] | None = None,
-    tentative: bool = True,
-    min_score: float = 0.0,
-    waiting: int = DEFAULT_WAITING,
-    skip: bool | None = None,
-    speed: float = 1.0,
     stop: threading.Event | None = None,
     intake: Callable[..., Intake] = Intake,
 ) -> Iterator[Event]:
     """Detect actions in a live source.
 
-    If detection is too slow, at most `waiting` snippets wait. When another comes, the oldest is skipped: it is not
-    encoded, and the features of the one before it replace its own, so that times stay right. If a whole window or more
-    is missing, the segments before it are ended and a new stream begins after it. Tentative segments are computed only
-    when no snippet waits.
+    If detection is too slow, at most `settings.waiting` snippets wait. When another comes, the oldest is skipped: it
+    is not encoded, and the features of the one before it replace its own, so that times stay right. If a whole window
+    or more is missing, the segments before it are ended and a new stream begins after it. Tentative segments are
+    computed only when no snippet waits.
 
     Args:
         localizer: detects in one window.
         source: from `open_live`; it is closed at the end.
-        window, overlap: in snippets, as in `Localizer.detect`.
-        class_bank: as in `Localizer.detect`.
-        tentative: also report segments that may still change.
-        min_score: segments that score less are not reported, in [0, 1].
-        waiting: number of snippets that may wait, >= 1.
-        skip: whether snippets are skipped; False: the source waits; None: False for pipes and at speed 0, else True.
-        speed: multiple of real time at which a file is read, by presentation time; 0: as fast as possible.
+        settings: windows, classes, and what happens when detection is too slow.
         stop: once it is set, the source counts as ended.
         intake: makes the intake; tests pass one with their own clock.
 
@@ -64,26 +86,19 @@ def watch(
         `{"event": "end", ...}`, the last event. Times are seconds of the source.
 
     Raises:
-        ValueError: window, overlap, min_score, waiting or speed is not allowed.
+        ValueError: window or overlap is not allowed.
         DataError, FeatureContractError: the source failed; segments final by then have been reported.
     """
-    if not 0 <= min_score <= 1:
-        raise ValueError(f"min_score must be in [0, 1]; got {min_score}")
-    if waiting < 1:
-        raise ValueError(f"waiting must be at least 1 snippet; got {waiting}")
-    if not 0 <= speed < float("inf"):
-        raise ValueError(f"speed must be a finite number >= 0; got {speed}")
-    if skip is None:
-        skip = not source.is_pipe and speed > 0
-    paced = 0.0 if source.is_pipe else speed
-    queue = intake(source, size=waiting, skip=skip, speed=paced, stop=stop)
-    events = _Events(localizer, source, window=window, overlap=overlap, class_bank=class_bank, min_score=min_score)
+    skip = settings.skip if settings.skip is not None else not source.is_pipe and settings.speed > 0
+    paced = 0.0 if source.is_pipe else settings.speed
+    queue = intake(source, size=settings.waiting, skip=skip, speed=paced, stop=stop)
+    events = _Events(localizer, source, settings)
     try:
-        yield events.start(waiting=waiting, skip=skip, speed=paced)
+        yield events.start(skip=skip, speed=paced)
         try:
             for item in queue:
-                yield from events.take(item, behind_s=queue.behind_s(item.step), patience=waiting)
-                if tentative and queue.n_waiting == 0:
+                yield from events.take(item, behind_s=queue.behind_s(item.step))
+                if settings.tentative and queue.n_waiting == 0:
                     yield from events.tentative()
         except StaleEdgeError:
             yield from events.end()
@@ -96,35 +111,30 @@ def watch(
 class _Events:
     """Turns snippets into events; remembers what was reported."""
 
-    def __init__(
-        self,
-        localizer: BaseLocalizer,
-        source: LiveSource,
-        *,
-        window: int,
-        overlap: int | None,
-        class_bank: ClassBank | Sequence[str] | None,
-        min_score: float,
-    ) -> None:
+    def __init__(self, localizer: BaseLocalizer, source: LiveSource, settings: WatchSettings) -> None:
         self._source = source
-        self._min_score = min_score
+        self._settings = settings
         self._new_stream: Callable[[], StreamingLocalizer] = lambda: StreamingLocalizer(
-            localizer, window=window, overlap=overlap, snippet_s=source.snippet_s, class_bank=class_bank
+            localizer,
+            window=settings.window,
+            overlap=settings.overlap,
+            snippet_s=source.snippet_s,
+            class_bank=settings.class_bank,
         )
         self._stream = self._new_stream()
         self._first = 0  # the snippet at which this stream began
         self._next = 0
         self._last: FloatArray | None = None
-        self._told: list[Event] = []
+        self._reported: list[Event] = []
         self._n_final = 0
         self._n_skipped = 0
-        self._said_behind_at = -window
+        self._said_behind_at = -settings.window
 
     @property
     def _time_s(self) -> float:
         return self._next * self._source.snippet_s
 
-    def start(self, *, waiting: int, skip: bool, speed: float) -> Event:
+    def start(self, *, skip: bool, speed: float) -> Event:
         plan = self._stream.plan
         return {
             "event": "start",
@@ -134,11 +144,11 @@ class _Events:
             "overlap": plan.overlap,
             "final_within_s": self._stream.delay_s,
             "speed": speed,
-            "waiting": waiting,
+            "waiting": self._settings.waiting,
             "skip": skip,
         }
 
-    def take(self, item: Incoming, *, behind_s: float, patience: int) -> Iterator[Event]:
+    def take(self, item: Incoming, *, behind_s: float) -> Iterator[Event]:
         """Take the next snippet that was not skipped."""
         if item.step > self._next:
             yield from self._skip_to(item.step)
@@ -147,7 +157,7 @@ class _Events:
         self._last, self._next = features, item.step + 1
         yield from self._final(final)
         if (
-            behind_s > patience * self._source.snippet_s
+            behind_s > self._settings.waiting * self._source.snippet_s
             and item.step >= self._said_behind_at + self._stream.plan.window
         ):
             self._said_behind_at = item.step
@@ -155,9 +165,9 @@ class _Events:
 
     def tentative(self) -> Iterator[Event]:
         """Report the segments that may still change, if they differ from the last report."""
-        segments = [self._segment(d) for d in self._stream.tentative() if d.score >= self._min_score]
-        if segments != self._told:
-            self._told = segments
+        segments = [self._segment(d) for d in self._stream.tentative() if d.score >= self._settings.min_score]
+        if segments != self._reported:
+            self._reported = segments
             yield {"event": "tentative", "time_s": self._time_s, "segments": segments}
 
     def end(self) -> Iterator[Event]:
@@ -185,7 +195,7 @@ class _Events:
 
     def _final(self, detections: Sequence[Detection]) -> Iterator[Event]:
         for detection in detections:
-            if detection.score >= self._min_score:
+            if detection.score >= self._settings.min_score:
                 self._n_final += 1
                 yield {"event": "final", "time_s": self._time_s, **self._segment(detection)}
 
