@@ -8,7 +8,8 @@ from torch import Tensor
 from stale_edge.model.actionformer import ActionFormerConfig
 from stale_edge.model.actionformer.band import band_attention
 from stale_edge.model.actionformer.heads import PyramidNeck
-from stale_edge.model.actionformer.layers import HIDDEN, DepthwiseConvolution, DropPath, halved_maximum
+from stale_edge.model.actionformer.layers import HIDDEN, DropPath
+from stale_edge.model.pyramid.layers import DepthwiseConvolution, halved_maximum
 
 TOLERANCE = 1e-5
 

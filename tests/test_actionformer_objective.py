@@ -14,12 +14,13 @@ from stale_edge.config import FrameGrid, RelativeGrid
 from stale_edge.decoding import grid_seconds
 from stale_edge.errors import ConfigError
 from stale_edge.model.actionformer import ActionFormer
-from stale_edge.model.actionformer.crops import TRIES, VideoSegments, cut_segments, random_crop
-from stale_edge.model.actionformer.objective import PointObjective, grid_places
+from stale_edge.model.actionformer.objective import PointObjective
 from stale_edge.model.actionformer.objective_settings import PointObjectiveConfig
-from stale_edge.model.actionformer.points import assign_points, points_of
 from stale_edge.model.actionformer.public_settings import read_public_settings
 from stale_edge.model.actionformer.public_weights import actionformer_from_public, own_weights, public_places
+from stale_edge.model.pyramid.crops import TRIES, VideoSegments, cut_segments, random_crop
+from stale_edge.model.pyramid.points import assign_points, points_of
+from stale_edge.model.pyramid.segments import grid_places
 from stale_edge.training.averaging import WeightAverage
 from stale_edge.training.decay import decay_groups
 from stale_edge.training.schedule import warmup_cosine
@@ -80,7 +81,7 @@ class Case:
 @pytest.mark.parametrize("name", CASES)
 def test_targets_are_those_of_the_public_program(golden: Path, name: str) -> None:
     case = Case(golden, name)
-    points = points_of(case.model.config, 64)
+    points = points_of(case.model.config.ranges, 64)
     np.testing.assert_array_equal(torch.stack(points, dim=1), case.arrays["points"])
     np.testing.assert_array_equal(case.targets.classes, case.arrays["class_targets"])
     positive = case.arrays["class_targets"].sum(axis=2) > 0
@@ -255,7 +256,7 @@ def test_a_distance_on_a_border_belongs_to_two_levels(
     golden: Path, segment: tuple[float, float], n_levels: int
 ) -> None:
     config = Case(golden, "thumos").model.config
-    points = points_of(config, 64)
+    points = points_of(config.ranges, 64)
     classes, _ = assign_points(points, torch.tensor([segment]), torch.tensor([1]), n_classes=3, center_radius=None)
     middle = classes[points.place == 24][:, 1]
     assert int(middle.sum()) == n_levels

@@ -15,8 +15,8 @@ from stale_edge.data import open_data_set, write_feature_spec
 from stale_edge.errors import ConfigError, TrainingError
 from stale_edge.model import read_checkpoint
 from stale_edge.model.actionformer import ActionFormer
-from stale_edge.model.actionformer.crops import VideoSegments
 from stale_edge.model.architectures import ARCHITECTURES, build_objective
+from stale_edge.model.pyramid.crops import VideoSegments
 from stale_edge.runtime.contract import time_grid
 from stale_edge.training import evaluate_checkpoint, train
 from stale_edge.training.cropping import CroppedDataset

@@ -5,7 +5,7 @@ Zhang, Wu, Li: ActionFormer, ECCV 2022, arXiv:2202.07925. Written from a specifi
 """
 
 from stale_edge.model.actionformer.network import ActionFormer
-from stale_edge.model.actionformer.output import PointOutput
 from stale_edge.model.actionformer.settings import NAMED_SETTINGS, ActionFormerConfig
+from stale_edge.model.pyramid.output import PointOutput
 
 __all__ = ["NAMED_SETTINGS", "ActionFormer", "ActionFormerConfig", "PointOutput"]

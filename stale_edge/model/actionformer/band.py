@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stale_edge.model.actionformer.padding import greater
 from stale_edge.model.input_checks import is_recording
+from stale_edge.model.pyramid.padding import greater
 
 BLOCK = 32
 """Number of queries per block, unless the window is wider."""

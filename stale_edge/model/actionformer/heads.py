@@ -7,9 +7,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from stale_edge.model.actionformer.layers import ConvolutionLayer, DepthwiseConvolution, channel_norm
+from stale_edge.model.actionformer.layers import ConvolutionLayer
 from stale_edge.model.actionformer.settings import ActionFormerConfig
 from stale_edge.model.layers import UnfoldedConv1d, unfold
+from stale_edge.model.pyramid.layers import DepthwiseConvolution, channel_norm
 
 
 class IdentityNeck(nn.Module):

@@ -13,11 +13,12 @@ from stale_edge.bundle.manifest import TensorSpec
 from stale_edge.config import LengthRule
 from stale_edge.model.actionformer.heads import ClassHead, IdentityNeck, OffsetHead, PyramidNeck
 from stale_edge.model.actionformer.layers import Block, ConvolutionLayer, LocalAttention
-from stale_edge.model.actionformer.output import PointOutput
-from stale_edge.model.actionformer.padding import pad, padded_length
+from stale_edge.model.actionformer.padding import padded_length
 from stale_edge.model.actionformer.positions import AbsolutePositions
 from stale_edge.model.actionformer.settings import ActionFormerConfig
 from stale_edge.model.input_checks import check_inputs, is_recording
+from stale_edge.model.pyramid.output import PointOutput
+from stale_edge.model.pyramid.padding import pad
 
 PRIOR = 0.01
 """Class score of every point before training: few points lie in an action, so the first losses stay small."""

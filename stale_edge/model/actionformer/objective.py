@@ -6,14 +6,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from stale_edge.config import FrameGrid, TimeGrid
-from stale_edge.model.actionformer.crops import VideoSegments, random_crop
-from stale_edge.model.actionformer.losses import distance_iou_loss, focal_loss
+from stale_edge.config import TimeGrid
 from stale_edge.model.actionformer.objective_settings import PointObjectiveConfig
-from stale_edge.model.actionformer.output import PointOutput
 from stale_edge.model.actionformer.padding import padded_length
-from stale_edge.model.actionformer.points import assign_points, points_of
 from stale_edge.model.actionformer.settings import ActionFormerConfig
+from stale_edge.model.pyramid.crops import VideoSegments, random_crop
+from stale_edge.model.pyramid.losses import distance_iou_loss, focal_loss
+from stale_edge.model.pyramid.output import PointOutput
+from stale_edge.model.pyramid.points import assign_points, points_of
+from stale_edge.model.pyramid.segments import video_segments
 from stale_edge.model.targets import LabelledSpan
 
 NORMALIZER_MOMENTUM = 0.9
@@ -59,13 +60,7 @@ class PointObjective(nn.Module):
         self, actions: Sequence[LabelledSpan], *, vocabulary: Sequence[str], grid: TimeGrid, n_snippets: int
     ) -> VideoSegments:
         """Put the actions of one video on its grid of snippets; those of other classes are left out."""
-        rows = {name: row for row, name in enumerate(vocabulary)}
-        known = [action for action in actions if action.label in rows]
-        seconds = torch.tensor([[a.start_s, a.end_s] for a in known], dtype=torch.float64).reshape(-1, 2)
-        labels = torch.tensor([rows[action.label] for action in known], dtype=torch.int64)
-        places = grid_places(seconds, grid, n_snippets=n_snippets).float()
-        margin = 0.5 * grid.num_frames / grid.stride if isinstance(grid, FrameGrid) else 0.0
-        return VideoSegments(places, labels, n_snippets, margin)
+        return video_segments(actions, vocabulary=vocabulary, grid=grid, n_snippets=n_snippets)
 
     def crop(self, targets: VideoSegments, generator: torch.Generator) -> tuple[int, VideoSegments]:
         """Draw a part of a video, of at most `max_length` snippets."""
@@ -74,7 +69,7 @@ class PointObjective(nn.Module):
     def stack(self, targets: Sequence[VideoSegments]) -> PointTargets:
         """Assign the points of B videos, each filled up to the longest."""
         n_snippets = max(video.n_snippets for video in targets)
-        points = points_of(self.model, padded_length(self.model, n_snippets))
+        points = points_of(self.model.ranges, padded_length(self.model, n_snippets))
         assigned = [
             assign_points(
                 points,
@@ -129,16 +124,3 @@ class PointObjective(nn.Module):
     def _count(self, positive: Tensor) -> None:
         n_positive = positive.sum().clamp(min=1).to(self.normalizer)
         self.normalizer.mul_(NORMALIZER_MOMENTUM).add_((1 - NORMALIZER_MOMENTUM) * n_positive)
-
-
-def grid_places(seconds: Tensor, grid: TimeGrid, *, n_snippets: int) -> Tensor:
-    """Convert seconds to snippets of a grid: the inverse of `decoding.grid_seconds`, without its limits.
-
-    Args:
-        seconds: any shape, float64.
-        grid: a `FrameGrid` or `RelativeGrid`.
-        n_snippets: T of the video; only a `RelativeGrid` uses it.
-    """
-    if isinstance(grid, FrameGrid):
-        return (seconds * grid.fps - 0.5 * grid.num_frames) / grid.stride
-    return seconds / grid.duration_s * n_snippets

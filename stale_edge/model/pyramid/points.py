@@ -1,11 +1,10 @@
 """The places of a pyramid's points, and the targets of each point."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-from stale_edge.model.actionformer.settings import ActionFormerConfig
 
 SAME_LENGTH = 1e-3
 """Actions whose lengths differ by no more than this, in snippets, count as equally short: a point gets all of them."""
@@ -25,10 +24,10 @@ class Points(NamedTuple):
     stride: Tensor
 
 
-def points_of(config: ActionFormerConfig, length: int) -> Points:
-    """Place the points for a padded length, a multiple of `config.unit`."""
+def points_of(ranges: Sequence[tuple[float, float]], length: int) -> Points:
+    """Place the points of levels with these ranges for a padded length, a multiple of the coarsest level's stride."""
     levels = []
-    for level, (least, greatest) in enumerate(config.ranges):
+    for level, (least, greatest) in enumerate(ranges):
         place = torch.arange(0, length, 1 << level, dtype=torch.float32)
         rest = torch.tensor([least, greatest, float(1 << level)]).expand(len(place), 3)
         levels.append(torch.cat([place[:, None], rest], dim=1))

@@ -1,0 +1,1 @@
+"""What detectors of points on a pyramid of time scales share: levels, points, targets, losses."""
