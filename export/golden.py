@@ -30,7 +30,8 @@ from stale_edge import decode, load_bundle
 from stale_edge.benchmarking.network_sizes import FULL_SIZE
 from stale_edge.benchmarking.torch_rows.made_bundles import make_bundle
 from stale_edge.bundle import ClassBank, localizer_inputs, localizer_outputs, read_bundle, write_bundle
-from stale_edge.bundle.manifest import CLASS_BANK_NAME, FORMAT_1, Manifest
+from stale_edge.bundle.feature_contract import FORMAT_1
+from stale_edge.bundle.manifest import CLASS_BANK_NAME, Manifest
 from stale_edge.bundle.onnx_metadata import FEATURE_CONTRACT_KEY, FORMAT_KEY, copy_with_metadata, read_onnx_metadata
 from stale_edge.bundle.writer import replaced
 from stale_edge.config import Config, DecodeConfig, FeatureSpec, ModelConfig, TrainConfig, to_dict

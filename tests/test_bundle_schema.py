@@ -14,7 +14,8 @@ from test_bundle_manifest import BAD
 
 import stale_edge.bundle
 from stale_edge.bundle import verify_bundle
-from stale_edge.bundle.manifest import FeatureContract, FileEntry, Manifest, Role
+from stale_edge.bundle.feature_contract import FeatureContract
+from stale_edge.bundle.manifest import FileEntry, Manifest, Role
 from stale_edge.config import DecodeConfig, PointsConfig, RunsConfig
 from stale_edge.errors import BundleError, VerificationError
 

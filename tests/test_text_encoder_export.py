@@ -16,8 +16,8 @@ import tiny
 import torch
 
 from stale_edge.bundle import ClassBank, FeatureContract, add_classes, read_bundle, verify_bundle, write_bundle
+from stale_edge.bundle.feature_contract import FORMAT_1
 from stale_edge.bundle.files import sha256_of
-from stale_edge.bundle.manifest import FORMAT_1
 from stale_edge.bundle.onnx_metadata import FORMAT_KEY, copy_with_metadata, read_onnx_metadata
 from stale_edge.bundle.text_contract import TEXT_KEY
 from stale_edge.config import Config, DecodeConfig, SimulateConfig, TextConfig, TrainConfig

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from stale_edge.bundle import FeatureContract
-from stale_edge.bundle.manifest import FORMAT, FORMAT_1
+from stale_edge.bundle.feature_contract import FORMAT, FORMAT_1
 from stale_edge.config import DecodeConfig, from_dict
 from stale_edge.data import resample
 from stale_edge.decoding.policies import decode_outputs

@@ -2,12 +2,10 @@
 
 from stale_edge.bundle.class_bank import ClassBank
 from stale_edge.bundle.class_edits import add_classes, list_classes, remove_classes
+from stale_edge.bundle.feature_contract import FORMAT, FORMAT_1, FeatureContract
 from stale_edge.bundle.manifest import (
     CLASS_BANK_NAME,
-    FORMAT,
-    FORMAT_1,
     MANIFEST_NAME,
-    FeatureContract,
     FileEntry,
     Manifest,
     TensorSpec,

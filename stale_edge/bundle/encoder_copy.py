@@ -4,7 +4,8 @@ import shutil
 from pathlib import Path
 
 from stale_edge.bundle.encoder_folder import ENCODER_FOLDER, EncoderBundle, contract_problems, verify_encoder
-from stale_edge.bundle.manifest import MANIFEST_NAME, FeatureContract
+from stale_edge.bundle.feature_contract import FeatureContract
+from stale_edge.bundle.manifest import MANIFEST_NAME
 from stale_edge.bundle.writer import BundleWriter
 from stale_edge.errors import FeatureContractError
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from stale_edge.bundle.feature_contract import FeatureContract
 from stale_edge.bundle.files import (
     file_problem,
     folder_beside,
@@ -19,7 +20,6 @@ from stale_edge.bundle.files import (
 from stale_edge.bundle.json_fields import Json, exact_keys, integer_of, list_of, parse_json, string_of, table_of
 from stale_edge.bundle.manifest import (
     MANIFEST_NAME,
-    FeatureContract,
     FileEntry,
     Manifest,
     TensorSpec,

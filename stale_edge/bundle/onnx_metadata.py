@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from stale_edge.bundle.manifest import FORMAT, FeatureContract
+from stale_edge.bundle.feature_contract import FORMAT, FeatureContract
 from stale_edge.bundle.protobuf import field, fields
 from stale_edge.config import DecodeSettings, to_dict
 from stale_edge.errors import BundleError

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stale_edge.bundle.class_bank import ClassBank
+from stale_edge.bundle.feature_contract import FORMAT, FORMAT_1
 from stale_edge.bundle.json_fields import exact_keys, integer_of, parse_json, string_of, table_of
-from stale_edge.bundle.manifest import FORMAT, FORMAT_1, Manifest, TensorSpec
+from stale_edge.bundle.manifest import Manifest, TensorSpec
 from stale_edge.bundle.onnx_metadata import FORMAT_KEY, read_onnx_metadata
 from stale_edge.errors import BundleError, shown
 

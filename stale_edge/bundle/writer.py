@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from stale_edge.bundle.class_bank import ClassBank
+from stale_edge.bundle.feature_contract import FeatureContract
 from stale_edge.bundle.files import folder_beside, replace_folder, sha256_of, sync_file, sync_folder
 from stale_edge.bundle.generations import in_one_generation
 from stale_edge.bundle.manifest import (
     CLASS_BANK_NAME,
     MANIFEST_NAME,
-    FeatureContract,
     FileEntry,
     Manifest,
     Role,

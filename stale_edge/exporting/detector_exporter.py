@@ -8,7 +8,7 @@ import onnx
 from torch import nn
 
 from stale_edge.config import DecodeSettings
-from stale_edge.config.runtimes import Precision
+from stale_edge.config.runtimes import PRECISIONS, NumberType, Precision
 from stale_edge.exporting.artifact_formats import ArtifactFormat, check_arguments, find_format
 from stale_edge.exporting.calibration import Calibration
 from stale_edge.exporting.graph.detector_graph import (
@@ -36,11 +36,10 @@ from stale_edge.model.architectures import architecture_of
 from stale_edge.model.channel_statistics import FeatureStatistics
 from stale_edge.model.folding import fold_detector
 
-_ONNX_TYPES = {
+_ONNX_TYPES: dict[NumberType, int] = {
     "fp32": onnx.TensorProto.FLOAT,
     "fp16": onnx.TensorProto.FLOAT16,
     "int8": onnx.TensorProto.INT8,
-    "int8-static": onnx.TensorProto.INT8,
 }
 
 
@@ -103,7 +102,7 @@ class DetectorExporter:
         graph = self.lowered(row.precision, nodes)
         check_graph(graph, inputs=self.inputs, outputs=self.outputs)
         save_onnx(graph, path, metadata=metadata)
-        return count_weights(onnx.load(path).graph, _ONNX_TYPES[row.precision])
+        return count_weights(onnx.load(path).graph, _ONNX_TYPES[PRECISIONS[row.precision].products])
 
     def float32_graph(self, precision: Precision) -> onnx.ModelProto:
         """Return the float32 graph that a precision is made from."""
@@ -148,7 +147,7 @@ class DetectorExporter:
         return measure_ranges(self.float32_graph("int8-static"), self.calibration.feeds())
 
     def _model(self, precision: Precision) -> nn.Module:
-        return self._int8_model if precision in ("int8", "int8-static") else self.model
+        return self._int8_model if PRECISIONS[precision].products == "int8" else self.model
 
     def _kept_modules(self, precision: Precision, names: Sequence[str] | None) -> tuple[str, ...]:
         return float32_modules(self._model(precision), precision) if names is None else tuple(names)

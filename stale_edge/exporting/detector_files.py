@@ -3,6 +3,7 @@
 import torch
 
 from stale_edge.bundle.writer import describe_file
+from stale_edge.config.runtimes import PRECISIONS
 from stale_edge.exporting.artifact_formats import ArtifactFormat
 from stale_edge.exporting.detector_exporter import DetectorExporter
 from stale_edge.exporting.exported import Exported, Making
@@ -48,7 +49,7 @@ def _make_detector(job: Making, exporter: DetectorExporter, row: ArtifactFormat,
         precision=row.precision,
         inputs=exporter.inputs,
         outputs=exporter.outputs,
-        weights_quantized=weights.numbers_low if row.precision in ("int8", "int8-static") else None,
+        weights_quantized=weights.numbers_low if PRECISIONS[row.precision].products == "int8" else None,
         weights_total=weights.numbers,
         note=row.note,
     )

@@ -12,6 +12,7 @@ from stale_edge.bundle.encoder_folder import ENCODER_FOLDER, EncoderBundle
 from stale_edge.bundle.manifest import Role
 from stale_edge.bundle.onnx_metadata import graph_metadata
 from stale_edge.config import to_dict
+from stale_edge.config.runtimes import PRECISIONS
 from stale_edge.data import read_split
 from stale_edge.exporting.artifact_formats import DEFAULT_FORMATS, DEFAULT_PRECISIONS, TRITON, select_formats
 from stale_edge.exporting.calibration import calibrate_on
@@ -171,7 +172,7 @@ def export_checkpoint(
         where = None if data is None else Path(data)
         videos = parity_videos(where, loaded.model, contract=contract, bank=bank, progress=progress)
         reference = Reference(loaded.model, bank=bank, data=videos, decode_config=config.decode, progress=progress)
-        rounds = any(row.precision in ("int8", "int8-static") for row in rows)
+        rounds = any(PRECISIONS[row.precision].products == "int8" for row in rows)
         calibration = calibrate_on(where, videos, contract=contract, bank=bank) if rounds else None
         exporter = DetectorExporter(loaded.model, calibration=calibration, decode=config.decode)
         job = Making(writer.folder, rows, metadata, reference, progress)
