@@ -71,7 +71,12 @@ class Objective(Protocol):
         ...
 
     def losses(self, outputs: Any, targets: Any) -> dict[str, Tensor]:
-        """Compute every term, each (B,) float32, unweighted."""
+        """Compute every term, each (B,) float32, unweighted.
+
+        Args:
+            outputs: what the detector's `logits` returns, where it has this method; else what `forward` does.
+            targets: of the same videos.
+        """
         ...
 
     def total(self, terms: Mapping[str, Tensor]) -> Tensor:

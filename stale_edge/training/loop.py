@@ -134,7 +134,8 @@ class _Run:
         self.optimizer = _optimizer(model, self.parameters, config.train)
         if self.state is not None:
             self.optimizer.load_state_dict(self.state.optimizer)
-            self.scaler.load_state_dict(self.state.scaler)
+            if self.state.scaler:  # empty where the run so far had none, for example on a CPU
+                self.scaler.load_state_dict(self.state.scaler)
         self.model = model
         self.replicated = accelerator.prepare_model(model)
         self.validates = (
@@ -167,28 +168,33 @@ class _Run:
             best_epoch=best_epoch,
             average_mAP=best_value,
             records=tuple(records),
-            notes=(*self.plan.notes, *self._notes()),
+            notes=(*self.plan.notes, *self._notes(records)),
             leads=self.leads,
         )
 
     def _train_epoch(self, epoch: int) -> dict[str, Any]:
         """Run one epoch; gives the means over its videos."""
         started = time.perf_counter()
-        # One seed for all processes: `GlobalBatchDropout` counts on it, and parameters are equal everywhere anyway.
-        set_seed(mix_seed(self.config.train.seed, epoch) % (1 << 32))
+        set_seed(self._dropout_seed(epoch))
         self.replicated.train()
         names = self.objective.terms
         sums = torch.zeros(len(names) + 1, dtype=torch.float64)
         norms: list[float] = []
+        n_skipped = 0
         n_videos, n_epochs = len(self.plan.videos), self.config.train.epochs
         for step, batch in enumerate(self._batches(epoch)):
             rate = self._set_learning_rate(epoch, step)
             terms, losses, norm = self._step(batch, where=f"epoch {epoch}, step {step + 1}")
             counted = torch.tensor([weight > 0 for weight in batch.share.weights])
             sums += torch.stack([values.detach().cpu().double()[counted].sum() for values in (*terms.values(), losses)])
-            norms.append(norm)
+            if math.isfinite(norm):
+                norms.append(norm)
+            else:
+                n_skipped += 1
             done = min((step + 1) * self.config.train.batch_size, n_videos)
             note = f"epoch {epoch}/{n_epochs}  {_describe(terms, losses)}"
+            if n_skipped:
+                note += f"  {n_skipped} steps skipped"
             self.progress("train", (epoch - 1) * n_videos + done, n_epochs * n_videos, note)
         means = (
             cast(Tensor, self.accelerator.reduce(sums.to(self.accelerator.device, torch.float32))) / n_videos
@@ -197,11 +203,25 @@ class _Run:
             "epoch": epoch,
             "loss": means[-1],
             **dict(zip(names, means[:-1], strict=True)),
-            "gradient_norm": sum(norms) / len(norms),
+            "gradient_norm": sum(norms) / len(norms) if norms else None,
+            "skipped_steps": n_skipped,
             "learning_rate": rate,
             "videos": n_videos,
             "seconds": round(time.perf_counter() - started, 3),
         }
+
+    def _dropout_seed(self, epoch: int) -> int:
+        """Seed of an epoch's dropout: one for all processes where it is drawn for the global batch, else one for each.
+
+        Weights are equal in all processes anyway.
+        """
+        seed = mix_seed(self.config.train.seed, epoch) % (1 << 32)
+        rank = 0 if self._draws_for_all() else self.accelerator.process_index
+        return mix_seed(seed, rank) % (1 << 32) if rank else seed
+
+    def _draws_for_all(self) -> bool:
+        """Say whether dropout is drawn for the whole global batch: fused CUDA kernels have streams of their own."""
+        return self.accelerator.num_processes > 1 and self.accelerator.device.type == "cpu"
 
     def _batches(self, epoch: int) -> Iterator[Batch]:
         """Read this process' part of every global batch of an epoch."""
@@ -222,8 +242,7 @@ class _Run:
 
     def _step(self, batch: Batch, *, where: str) -> tuple[dict[str, Tensor], Tensor, float]:
         device, n_processes = self.accelerator.device, self.accelerator.num_processes
-        # On a CPU dropout is drawn for the whole global batch; fused CUDA kernels have streams of their own.
-        share = batch.share if n_processes > 1 and device.type == "cpu" else None
+        share = batch.share if self._draws_for_all() else None
         terms: dict[str, Tensor] = self.replicated(batch.features.to(device), batch.targets.to(device), share)
         losses = self.objective.total(terms)  # (B,)
         _require_finite(terms, batch, where)
@@ -235,11 +254,11 @@ class _Run:
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.config.train.gradient_clip))
         if not math.isfinite(norm) and not self.scaler.is_enabled():
             raise TrainingError(f"{where}: the gradient is not finite ({norm}); batch: {_listed(batch.videos)}")
-        self.scaler.step(self.optimizer)
+        self.scaler.step(self.optimizer)  # skipped where the gradient is not finite
         self.scaler.update()
-        if self.model.average is not None:
+        if self.model.average is not None and math.isfinite(norm):
             self.model.average.update(self.detector)
-        return terms, losses, norm if math.isfinite(norm) else 0.0
+        return terms, losses, norm
 
     def _set_learning_rate(self, epoch: int, step: int) -> float:
         """Set the learning rate of a step of an epoch, and give it."""
@@ -306,8 +325,14 @@ class _Run:
             )
         )
 
-    def _notes(self) -> list[str]:
+    def _notes(self, records: list[dict[str, Any]]) -> list[str]:
         notes = []
+        n_skipped = sum(record.get("skipped_steps", 0) for record in records)
+        if n_skipped:
+            notes.append(
+                f"{n_skipped} steps were skipped, since their gradients overflowed in fp16; some at the start are usual, "
+                "many mean: use train.precision=bf16 or fp32"
+            )
         if self.plan.validation_subset is None:
             notes.append("nothing was validated on, so `best` is `last`")
         elif not self.config.train.validate_every:

@@ -16,7 +16,7 @@ class TrainingModel(nn.Module):
     """Turn a batch into its loss terms; what is replicated over processes, optimized and saved in a run's state.
 
     Args:
-        detector: a `Detector`.
+        detector: a `Detector`; where it has `logits`, the losses read those in place of the outputs of `forward`.
         classes: `forward() -> (K, D)`, the embeddings of the vocabulary; called once a step.
         objective: an `Objective`.
         average: of the detector's weights; kept here so that it is part of a run's state.
@@ -52,5 +52,6 @@ class TrainingModel(nn.Module):
         dropout = GlobalBatchDropout(share.rows, batch_size=share.batch_size) if share is not None else nullcontext()
         with mixed, dropout:
             embeddings = self.classes()  # (K, D)
-            outputs = self.detector(features, embeddings, *self.objective.inputs(targets, len(embeddings)))
+            run = getattr(self.detector, "logits", self.detector)
+            outputs = run(features, embeddings, *self.objective.inputs(targets, len(embeddings)))
         return self.objective.losses(outputs, targets)

@@ -25,7 +25,7 @@ def classification_loss(class_logits: Tensor, labels: Tensor) -> Tensor:
     return _mean_where(losses, labels != IGNORED)
 
 
-def mask_loss(masks: Tensor, targets: Tensor, labels: Tensor, *, dice_weight: float) -> Tensor:
+def mask_loss(mask_logits: Tensor, targets: Tensor, labels: Tensor, *, dice_weight: float) -> Tensor:
     """Compute the weighted cross entropy plus dice of eq. 10 for each predicted mask, averaged over a video's snippets.
 
     The printed equation lacks the minus before both sums and the factor 2 that its reference for the dice loss (V-Net,
@@ -36,7 +36,7 @@ def mask_loss(masks: Tensor, targets: Tensor, labels: Tensor, *, dice_weight: fl
     Action snippets and background snippets are averaged apart and added, so neither dominates.
 
     Args:
-        masks: (B, T, T) in [0, 1], row i predicted by snippet i.
+        mask_logits: (B, T, T), the masks before their sigmoid; row i predicted by snippet i.
         targets: (B, T, T) of 0 and 1.
         labels: (B, T) int64; rows of `IGNORED` snippets do not count.
         dice_weight: lambda_2, >= 0.
@@ -44,8 +44,9 @@ def mask_loss(masks: Tensor, targets: Tensor, labels: Tensor, *, dice_weight: fl
     Returns:
         (B,) float32.
     """
-    predicted = masks.float()
-    entropy = _binary_cross_entropy(predicted, targets)  # (B, T, T)
+    logits = mask_logits.float()
+    predicted = logits.sigmoid()
+    entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")  # (B, T, T)
     inside = targets.sum(dim=2)  # (B, T), snippets inside row i's action
     outside = targets.shape[2] - inside
     foreground_part = (entropy * targets).sum(dim=2) / inside.clamp(min=1)
@@ -58,14 +59,14 @@ def mask_loss(masks: Tensor, targets: Tensor, labels: Tensor, *, dice_weight: fl
     return _mean_where(action, action_rows) + _mean_where(background_part, empty_rows)
 
 
-def completeness_loss(foreground: Tensor, targets: BatchTargets, *, n_classes: int) -> Tensor:
+def completeness_loss(foreground_logits: Tensor, targets: BatchTargets, *, n_classes: int) -> Tensor:
     """Compute the binary cross entropy of eq. 11 between the foreground mask and the true one.
 
     The equation prints log(g) * L for its second part, which is infinite wherever g is 0; the text beside it says
     binary cross entropy, and that is what is computed.
 
     Args:
-        foreground: (B, T) in [0, 1], the mask before it is binarised.
+        foreground_logits: (B, T), the foreground before its sigmoid.
         targets: whose classes below K are foreground.
         n_classes: K.
 
@@ -73,13 +74,13 @@ def completeness_loss(foreground: Tensor, targets: BatchTargets, *, n_classes: i
         (B,) float32, averaged over a video's snippets.
     """
     truth = targets.foreground(n_classes)
-    losses = _binary_cross_entropy(foreground.float(), truth)
+    losses = F.binary_cross_entropy_with_logits(foreground_logits.float(), truth, reduction="none")
     return _mean_where(losses, targets.labels != IGNORED)
 
 
 def consistency_loss(
     class_logits: Tensor,
-    masks: Tensor,
+    mask_logits: Tensor,
     class_features: Tensor,
     mask_features: Tensor,
     *,
@@ -96,7 +97,7 @@ def consistency_loss(
 
     Args:
         class_logits: (B, K+1, T), background last.
-        masks: (B, T, T) in [0, 1].
+        mask_logits: (B, T, T), the masks before their sigmoid.
         class_features, mask_features: (B, T, D), E_p and E_m.
         class_threshold, mask_threshold: theta_c and theta_m, in [0, 1).
         top_snippets: k, >= 1.
@@ -106,7 +107,7 @@ def consistency_loss(
     """
     with torch.no_grad():
         class_scores = class_logits.float().softmax(dim=1)[:, :-1].amax(dim=1)  # (B, T)
-        mask_scores = masks.float().amax(dim=2)  # (B, T)
+        mask_scores = mask_logits.float().sigmoid().amax(dim=2)  # (B, T)
     by_class, some_by_class = _top_mean(class_features.float(), class_scores, class_threshold, top_snippets)
     by_mask, some_by_mask = _top_mean(mask_features.float(), mask_scores, mask_threshold, top_snippets)
     distance = 1 - F.cosine_similarity(by_class, by_mask, dim=1)
@@ -128,13 +129,6 @@ class ConsistencyProjection(nn.Module):
         """Project the embedding (B, T, D) into E_p and E_m, both (B, T, D)."""
         channels_first = embedding.transpose(1, 2)
         return self.classes(channels_first).transpose(1, 2), self.masks(channels_first).transpose(1, 2)
-
-
-def _binary_cross_entropy(predicted: Tensor, targets: Tensor) -> Tensor:
-    """Compute it elementwise; NaN gives NaN, where PyTorch's own raises on a CPU and aborts the process on a GPU."""
-    is_nan = predicted.isnan()
-    losses = F.binary_cross_entropy(predicted.masked_fill(is_nan, 0.5), targets, reduction="none")
-    return torch.where(is_nan, predicted, losses)
 
 
 def _mean_where(values: Tensor, counted: Tensor) -> Tensor:

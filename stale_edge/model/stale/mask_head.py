@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from stale_edge.config import ModelConfig
 from stale_edge.model.input_checks import is_recording
 from stale_edge.model.layers import UnfoldedConv1d
+from stale_edge.model.stale.output import full_precision
 
 POSITION_SCALE = 8.0
 """Positions run over this range along a video, so that weights of ordinary size can place a boundary."""
@@ -54,6 +55,10 @@ class MaskHead(nn.Module):
         Returns:
             (B, R, T) in [0, 1].
         """
+        return torch.sigmoid(self.logits(embedding, rows))
+
+    def logits(self, embedding: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Predict masks before their sigmoid, (B, R, T), at least float32."""
         base = self.base(embedding)  # (B, T, width)
         position = positions(embedding)  # (T, 1)
         ones = torch.ones_like(base[..., :1])
@@ -62,12 +67,12 @@ class MaskHead(nn.Module):
         if rows is not None:
             weights, position = weights[:, rows], position[rows]
         if is_recording() or torch.is_grad_enabled():
-            return self._masks(inputs, weights, position)
+            return self._mask_logits(inputs, weights, position)
         per_chunk = max(1, CHUNK_ELEMENTS // (inputs.shape[0] * inputs.shape[2] * self.width))
         chunks = zip(torch.split(weights, per_chunk, dim=1), torch.split(position, per_chunk), strict=True)
-        return torch.cat([self._masks(inputs, chunk, place) for chunk, place in chunks], dim=1)
+        return torch.cat([self._mask_logits(inputs, chunk, place) for chunk, place in chunks], dim=1)
 
-    def _masks(self, inputs: Tensor, weights: Tensor, position: Tensor) -> Tensor:
+    def _mask_logits(self, inputs: Tensor, weights: Tensor, position: Tensor) -> Tensor:
         """Apply R tiny networks, `weights` (B, R, -1) of snippets at `position` (R, 1), along the video; (B, R, T)."""
         width = self.width
         w1, slope, b1, w2, b2, w3, b3 = torch.split(weights, self.sizes, dim=-1)
@@ -78,8 +83,7 @@ class MaskHead(nn.Module):
         )  # (B, R, width, width + 2)
         hidden = torch.unflatten(torch.relu(first.flatten(1, 2) @ inputs), 1, (-1, width))  # (B, R, width, T)
         hidden = torch.relu(torch.unflatten(w2, -1, (width, width)) @ hidden + b2.unsqueeze(-1))
-        logits = (w3.unsqueeze(-2) @ hidden).squeeze(-2) + b3  # (B, R, T)
-        return torch.sigmoid(logits)
+        return full_precision((w3.unsqueeze(-2) @ hidden).squeeze(-2) + b3)  # (B, R, T)
 
 
 def positions(embedding: Tensor) -> Tensor:

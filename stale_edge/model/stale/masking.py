@@ -1,15 +1,29 @@
 """Class agnostic representation masking, eq. 3 and 4 of the STALE paper, the alternatives of Table 4, and the gate."""
 
 import math
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from stale_edge.config import ModelConfig
 from stale_edge.model.layers import DecoderLayer, UnfoldedConv1d
+from stale_edge.model.stale.output import LARGEST_LOGIT, full_precision
 
 OPEN_AT_START = 1.0
 """Initial logit of the foreground: every snippet passes at first, so that the classifier learns from the start."""
+
+
+class Masking(Protocol):
+    """Predicts the foreground (B, T) of embeddings (B, T, D)."""
+
+    def __call__(self, embedding: Tensor) -> Tensor:
+        """Predict it in [0, 1]."""
+        ...
+
+    def logits(self, embedding: Tensor) -> Tensor:
+        """Predict it before the sigmoid, at least float32; training reads this."""
+        ...
 
 
 class QueryMasking(nn.Module):
@@ -38,12 +52,17 @@ class QueryMasking(nn.Module):
         self.scale = 1.0 / math.sqrt(dim)
 
     def forward(self, embedding: Tensor) -> Tensor:
+        return torch.sigmoid(self.logits(embedding))
+
+    def logits(self, embedding: Tensor) -> Tensor:
+        """Predict the foreground before the sigmoid of eq. 4, (B, T), at least float32."""
         queries = self.queries  # (1, N_z, D)
         for layer in self.decoder:
             queries = layer(queries, embedding)  # (B, N_z, D)
         mask_embeddings = self.mask_projection(self.norm(queries)) * self.scale  # B_q, (B, N_z, D)
-        query_masks = torch.sigmoid(embedding @ mask_embeddings.transpose(1, 2))  # L_q, (B, T, N_z), eq. 3
-        return torch.sigmoid(self.query_weights(query_masks)).squeeze(-1)  # L̂, (B, T), eq. 4
+        query_logits = full_precision(embedding @ mask_embeddings.transpose(1, 2))
+        query_masks = torch.sigmoid(query_logits)  # L_q, (B, T, N_z), eq. 3
+        return full_precision(self.query_weights(query_masks)).squeeze(-1)  # L̂ before its sigmoid, (B, T), eq. 4
 
 
 class ConvolutionMasking(nn.Module):
@@ -56,7 +75,11 @@ class ConvolutionMasking(nn.Module):
         nn.init.constant_(self.out.linear.bias, OPEN_AT_START)
 
     def forward(self, embedding: Tensor) -> Tensor:
-        return torch.sigmoid(self.out(torch.relu(self.hidden(embedding)))).squeeze(-1)
+        return torch.sigmoid(self.logits(embedding))
+
+    def logits(self, embedding: Tensor) -> Tensor:
+        """Predict the foreground before its sigmoid, (B, T), at least float32."""
+        return full_precision(self.out(torch.relu(self.hidden(embedding)))).squeeze(-1)
 
 
 class NoMasking(nn.Module):
@@ -64,6 +87,10 @@ class NoMasking(nn.Module):
 
     def forward(self, embedding: Tensor) -> Tensor:
         return torch.ones_like(embedding[..., 0])
+
+    def logits(self, embedding: Tensor) -> Tensor:
+        """Give the logits of ones, (B, T), at least float32."""
+        return full_precision(torch.full_like(embedding[..., 0], LARGEST_LOGIT))
 
 
 def build_masking(config: ModelConfig) -> nn.Module:

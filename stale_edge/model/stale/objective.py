@@ -13,7 +13,7 @@ from stale_edge.model.stale.losses import (
     consistency_loss,
     mask_loss,
 )
-from stale_edge.model.stale.output import StaleOutput
+from stale_edge.model.stale.output import StaleLogits
 from stale_edge.model.targets import BatchTargets, LabelledSpan, VideoTargets, assign_targets, stack_targets
 
 
@@ -47,22 +47,24 @@ class StaleObjective(nn.Module):
         """Give the true foreground (B, T) where the detector is built to take it."""
         return (targets.foreground(n_classes),) if self.given_foreground else ()
 
-    def losses(self, outputs: StaleOutput, targets: BatchTargets) -> dict[str, Tensor]:
+    def losses(self, outputs: StaleLogits, targets: BatchTargets) -> dict[str, Tensor]:
         """Compute eq. 9 to 12 for every video, each (B,) float32, unweighted.
 
         Args:
-            outputs: of the model, before the gate is applied: `foreground` is the soft mask.
+            outputs: of the model's `logits`.
             targets: of the same videos.
         """
         config = self.config
         class_features, mask_features = self.projection(outputs.embedding.float())  # E_p, E_m, both (B, T, D)
         return {
             "classification": classification_loss(outputs.class_logits, targets.labels),
-            "mask": mask_loss(outputs.masks, targets.masks, targets.labels, dice_weight=config.dice),
-            "completeness": completeness_loss(outputs.foreground, targets, n_classes=outputs.class_logits.shape[1] - 1),
+            "mask": mask_loss(outputs.mask_logits, targets.masks, targets.labels, dice_weight=config.dice),
+            "completeness": completeness_loss(
+                outputs.foreground_logits, targets, n_classes=outputs.class_logits.shape[1] - 1
+            ),
             "consistency": consistency_loss(
                 outputs.class_logits,
-                outputs.masks,
+                outputs.mask_logits,
                 class_features,
                 mask_features,
                 class_threshold=config.class_threshold,

@@ -14,8 +14,8 @@ from stale_edge.config import LengthRule, ModelConfig
 from stale_edge.model.input_checks import check_inputs
 from stale_edge.model.layers import MASKED_OUT, DecoderLayer, l2_normalize
 from stale_edge.model.stale.mask_head import MaskHead
-from stale_edge.model.stale.masking import ForegroundGate, build_masking
-from stale_edge.model.stale.output import StaleOutput
+from stale_edge.model.stale.masking import ForegroundGate, Masking, build_masking
+from stale_edge.model.stale.output import StaleLogits, StaleOutput, logits_of
 from stale_edge.model.stale.temporal import TemporalEmbedding
 
 LOWEST_TEMPERATURE = 0.01
@@ -58,19 +58,35 @@ class PaperStale(nn.Module):
         Raises:
             ValueError: a shape does not fit, or `foreground` is missing or must not be given.
         """
-        check_inputs(features, class_embeddings, channels=self.config.feature_channels, dim=self.config.embed_dim)
-        self._check_foreground(foreground)
-        embedding = self.temporal(features)  # eq. 1: F_vis, (B, T, D)
-        background = l2_normalize(self.background)  # (1, D)
-        text = torch.cat([l2_normalize(class_embeddings), background])  # eq. 2: F_lan, (K + 1, D)
+        embedding = self._embed(features, class_embeddings, foreground)
         if foreground is None:
             foreground = self.masking(embedding)  # eq. 3, 4: L̂, (B, T)
+        class_logits = self._classify(embedding, class_embeddings, foreground)
+        masks = self.localizer(embedding)  # eq. 8: M, (B, T, T), row i by snippet i
+        return StaleOutput(class_logits, masks, foreground, embedding)
+
+    def logits(self, features: Tensor, class_embeddings: Tensor, foreground: Tensor | None = None) -> StaleLogits:
+        """Compute what `forward` does, before the sigmoids of masks and foreground; training reads these."""
+        embedding = self._embed(features, class_embeddings, foreground)
+        given = None if foreground is None else logits_of(foreground)
+        logits = cast(Masking, self.masking).logits(embedding) if given is None else given
+        class_logits = self._classify(embedding, class_embeddings, torch.sigmoid(logits))
+        return StaleLogits(class_logits, self.localizer.logits(embedding), logits, embedding)
+
+    def _embed(self, features: Tensor, class_embeddings: Tensor, foreground: Tensor | None) -> Tensor:
+        """Check the inputs; embed the snippets, eq. 1: F_vis, (B, T, D)."""
+        check_inputs(features, class_embeddings, channels=self.config.feature_channels, dim=self.config.embed_dim)
+        self._check_foreground(foreground)
+        return cast(Tensor, self.temporal(features))
+
+    def _classify(self, embedding: Tensor, class_embeddings: Tensor, foreground: Tensor) -> Tensor:
+        """Score every class at every snippet of a foreground (B, T), eq. 2 and 5 to 7; (B, K + 1, T)."""
+        background = l2_normalize(self.background)  # (1, D)
+        text = torch.cat([l2_normalize(class_embeddings), background])  # eq. 2: F_lan, (K + 1, D)
         gate = self.gate(foreground)  # L̂_bin, (B, T) of 0 and 1
         snippets = select_foreground(embedding, gate, background)  # F_fg, (B, T, D)
         text = self.adaption(text, snippets, gate)  # eq. 5, 6: F̂_lan, (B, K + 1, D)
-        class_logits = self.classifier(text, snippets)  # eq. 7: P, (B, K + 1, T)
-        masks = self.localizer(embedding)  # eq. 8: M, (B, T, T), row i by snippet i
-        return StaleOutput(class_logits, masks, foreground, embedding)
+        return cast(Tensor, self.classifier(text, snippets))  # eq. 7: P, (B, K + 1, T)
 
     @property
     def length_rule(self) -> LengthRule:

@@ -18,7 +18,7 @@ from stale_edge.bundle.manifest import TensorSpec, mask_detector_outputs
 from stale_edge.config import LengthRule, ModelConfig
 from stale_edge.model.input_checks import check_inputs
 from stale_edge.model.layers import MultiHeadAttention, UnfoldedConv1d, attend, l2_normalize
-from stale_edge.model.stale.output import StaleOutput
+from stale_edge.model.stale.output import StaleLogits, StaleOutput, full_precision
 
 MASK_HEADS, MASK_LAYERS, MASK_FEEDFORWARD = 2, 2, 1
 """Heads, layers and hidden width of the mask transformer, stale_model.py:47-61."""
@@ -72,11 +72,16 @@ class ReleaseStale(nn.Module):
         Raises:
             ValueError: a shape does not fit.
         """
-        embedding, masks, snippets = self._localize(features, class_embeddings)
-        foreground = self.masking(features, embedding)  # (B, T)
+        class_logits, mask_logits, foreground_logits, embedding = self.logits(features, class_embeddings)
+        return StaleOutput(class_logits, torch.sigmoid(mask_logits), torch.sigmoid(foreground_logits), embedding)
+
+    def logits(self, features: Tensor, class_embeddings: Tensor) -> StaleLogits:
+        """Compute what `forward` does, before the sigmoids of masks and foreground; training reads these."""
+        embedding, mask_logits, snippets = self._localize(features, class_embeddings)
+        foreground_logits = self.masking.logits(features, embedding)  # (B, T)
         text = self._adapt(class_embeddings, snippets)  # (B, K + 1, D)
         class_logits = (l2_normalize(text) * LOGIT_SCALE) @ directions(snippets).transpose(1, 2)  # (B, K + 1, T)
-        return StaleOutput(class_logits, masks, foreground, embedding)
+        return StaleLogits(class_logits, mask_logits, foreground_logits, embedding)
 
     @property
     def length_rule(self) -> LengthRule:
@@ -99,7 +104,7 @@ class ReleaseStale(nn.Module):
         return (l2_normalize(text) @ video.unsqueeze(-1)).squeeze(-1) * LOGIT_SCALE
 
     def _localize(self, features: Tensor, class_embeddings: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Embed the snippets, predict their masks, and keep the features of foreground snippets, all else 0."""
+        """Embed the snippets, predict the logits of their masks, and keep foreground snippets, all else 0."""
         config = self.config
         check_inputs(
             features,
@@ -110,9 +115,9 @@ class ReleaseStale(nn.Module):
         )
         embedding = self.temporal(features)  # (B, T, D)
         # Output channels of the convolution are the predicting snippets, its positions the predicted ones.
-        masks = self.localizer(embedding).transpose(1, 2)  # (B, T, T), row i by snippet i
-        gate = release_gate(masks)  # (B, T) of 0 and 1
-        return embedding, masks, embedding * gate.unsqueeze(-1)
+        mask_logits = full_precision(self.localizer[:-1](embedding)).transpose(1, 2)  # (B, T, T), row i by snippet i
+        gate = release_gate(torch.sigmoid(mask_logits))  # (B, T) of 0 and 1
+        return embedding, mask_logits, embedding * gate.unsqueeze(-1)
 
     def _adapt(self, class_embeddings: Tensor, snippets: Tensor) -> Tensor:
         """Let classes and background attend to the kept snippets; (B, K + 1, D).
@@ -186,6 +191,10 @@ class MaskTransformer(nn.Module):
         )
 
     def forward(self, features: Tensor, embedding: Tensor) -> Tensor:
+        return torch.sigmoid(self.logits(features, embedding))
+
+    def logits(self, features: Tensor, embedding: Tensor) -> Tensor:
+        """Predict the foreground before its sigmoid, (B, T), at least float32."""
         memory = self.project(features)  # (B, T, D)
         for layer in self.encoder:
             memory = layer(memory, self.position)
@@ -194,7 +203,7 @@ class MaskTransformer(nn.Module):
         for layer in self.decoder:
             target = layer(target, memory, self.query, self.position)
         mask_embedding = self.mask_projection(self.decoder_norm(target))  # (B, 1, D)
-        return torch.sigmoid(embedding @ mask_embedding.transpose(1, 2)).squeeze(-1)
+        return full_precision(embedding @ mask_embedding.transpose(1, 2)).squeeze(-1)
 
 
 class PositionedAttention(nn.Module):
