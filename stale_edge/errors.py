@@ -62,6 +62,10 @@ class MissingExtraError(StaleEdgeError, ImportError):
     """An optional dependency is not installed; the message names the extra that brings it."""
 
 
+class DeviceError(StaleEdgeError):
+    """A GPU was asked for, and there is none that can be used."""
+
+
 class VerificationError(BundleError):
     """A bundle's bytes are not what its manifest says."""
 

@@ -21,7 +21,7 @@ SUPPORTED: dict[Device, tuple[Combination, ...]] = {
         *(
             (name, precision)
             for name, runtime in RUNTIMES.items()
-            if name in get_args(BenchRuntime)
+            if name in get_args(BenchRuntime) and (device == "cpu" or runtime.format == "torchscript")
             for precision in (runtime.precisions if device == "cpu" else runtime.on_cuda)
         ),
     )

@@ -31,6 +31,7 @@ _EXTRAS = {
     **dict.fromkeys(("onnx", "onnxscript"), "export"),
     **dict.fromkeys(("matplotlib", "jinja2"), "report"),
     **dict.fromkeys(("av", "PIL"), "video"),
+    "onnxruntime": "cpu",
     "ray": "ray",
     "pyarrow": "parquet",
     "tokenizers": "text",

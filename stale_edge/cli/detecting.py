@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stale_edge.cli.devices import DeviceName, DeviceOption, print_providers
 from stale_edge.cli.many import ManyInputsCommand, RayOption, WorkersOption, ray_pool
 from stale_edge.cli.output import console, progress_bar, table, write_bytes, write_json
 from stale_edge.cli.windows import OverlapOption, WindowOption, check_window_options
@@ -61,6 +62,7 @@ def detect(
         str, typer.Option(help="fp32, fp16, bf16, int8, int8-static, int8-bf16, if bundle and runtime have it.")
     ] = "fp32",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    device: DeviceOption = DeviceName.cpu,
     window: WindowOption = None,
     overlap: OverlapOption = None,
     encoder: Annotated[
@@ -108,6 +110,7 @@ def detect(
         overlap=overlap,
         encoder=encoder,
         encoder_precision=encoder_precision,
+        device=device.value,
     )
     output = OutputSettings(output_format.value, page=out, truth=truth)
     with progress_bar() as progress:
@@ -119,6 +122,7 @@ def detect(
             pool = ray_pool(ray, scratch=results, workers=workers, threads=threads)
             run = detect_many(settings, inputs, results, output=output, pool=pool, progress=progress)
     _report(bundle, run, timings)
+    print_providers(device, run.providers)
     if out is None:
         typer.echo(run.text, nl=False)
     else:
@@ -146,4 +150,4 @@ def _report(bundle: Path, run: "DetectionRun", timings: Path | None) -> None:
         console(Path("-")).print(table(f"{total.video_s:.1f} s of video", ["stage", "s", "times real time"], rows))
     if timings is not None:
         videos = {video: one.to_json() for video, one in run.timings.items()}
-        write_json({"videos": videos, "total": total.to_json()}, timings)
+        write_json({"videos": videos, "total": total.to_json(), "providers": list(run.providers)}, timings)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from stale_edge.cli.devices import DeviceName, DeviceOption, print_providers
 from stale_edge.cli.many import ManyInputsCommand, RayOption, WorkersOption, ray_pool
 from stale_edge.cli.output import JsonOption, console, progress_bar, table, write_json
 from stale_edge.config import ExtractConfig
@@ -39,6 +40,7 @@ def features(
     batch: Annotated[int, typer.Option(min=1, help="Number of pictures encoded at once.")] = ExtractConfig.batch,
     precision: Annotated[str, typer.Option(help="fp32, fp16 or int8, if the encoder has it.")] = "fp32",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    device: DeviceOption = DeviceName.cpu,
     ray: RayOption = None,
     workers: WorkersOption = 2,
     json_path: JsonOption = None,
@@ -50,7 +52,14 @@ def features(
         raise typer.BadParameter("must be a finite number > 0", param_hint="--fps")
     own_fps, own_stride = default_sampling(encoder)
     job = FeatureJob(
-        encoder, out, fps or own_fps, stride or own_stride, precision=precision, batch=batch, threads=threads
+        encoder,
+        out,
+        fps or own_fps,
+        stride or own_stride,
+        precision=precision,
+        batch=batch,
+        threads=threads,
+        device=device.value,
     )
     with progress_bar() as progress:
         report = extract_all(
@@ -76,6 +85,7 @@ def features(
         f"{out}: {len(report.extracted)} extracted, {len(report.unchanged)} unchanged, {len(report.errors)} failed",
         markup=False,
     )
+    print_providers(device, (record["provider"] for record in report.extracted.values()))
     for video, record in report.extracted.items():
         for note in record["notes"]:
             typer.echo(f"warning: {video}: {note}", err=True)

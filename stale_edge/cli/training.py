@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stale_edge.cli.devices import DeviceName, DeviceOption, print_providers
 from stale_edge.cli.output import JsonOption, TiouOption, console, progress_bar, table, thresholds, write_json
 from stale_edge.cli.windows import OverlapOption, WindowOption, check_window_options
 
@@ -68,6 +69,7 @@ def evaluate(
     tiou: TiouOption = "0.5:0.95:0.05",
     window: WindowOption = None,
     overlap: OverlapOption = None,
+    device: DeviceOption = DeviceName.cpu,
     predictions: Annotated[Path | None, typer.Option(help="Also write the detections to this file.")] = None,
     linear: Annotated[
         Path | None,
@@ -88,6 +90,7 @@ def evaluate(
             "window": window,
             "overlap": overlap,
             "progress": progress,
+            "device": device.value,
         }
         report = _evaluator(model)(model, **settings)
         probe = None if linear is None else _evaluator(linear)(linear, **settings).result
@@ -101,6 +104,7 @@ def evaluate(
         for i, threshold in enumerate(report.result.tiou_thresholds)
     ]
     rows.append(["average", *(f"{result.average_mAP:.2f}" if result else "-" for _, result in ladder)])
+    print_providers(device, [report.provider])
     out = console(json_path)
     out.print(table("", ["tIoU", *(name for name, _ in ladder)], rows))
     if probe is not None and report.result.average_mAP <= probe.average_mAP:

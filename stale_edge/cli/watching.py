@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from stale_edge.cli.devices import DeviceName, DeviceOption, print_providers
 from stale_edge.cli.windows import OverlapOption, check_window_options
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def watch(
     precision: Annotated[str, typer.Option(help="Precision of the detector: fp32, fp16 or int8.")] = "fp32",
     encoder_precision: Annotated[str, typer.Option(help="Precision of the encoder: fp32, fp16 or int8.")] = "fp32",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    device: DeviceOption = DeviceName.cpu,
 ) -> None:
     """Detect actions while they happen: JSON lines with tentative segments at once, and final segments once.
 
@@ -97,7 +99,8 @@ def watch(
         raise typer.BadParameter("must be a finite number of seconds > 0", param_hint="--snippet")
     if speed == float("inf"):
         raise typer.BadParameter("must be finite; 0 is as fast as it comes", param_hint="--speed")
-    localizer = load_bundle(bundle, runtime=runtime, precision=precision, threads=threads)
+    localizer = load_bundle(bundle, runtime=runtime, precision=precision, threads=threads, device=device.value)
+    print_providers(device, [localizer.provider])
     contract = localizer.feature_contract
     snippets = window or contract.resample_to or 100
     check_window_options(snippets, overlap)
@@ -106,7 +109,9 @@ def watch(
         if classes is None
         else choose_classes(bundle, localizer.class_bank, class_list(classes))[0]
     )
-    reader = VideoReader(bundle, contract, encoder=encoder, precision=encoder_precision, threads=threads)
+    reader = VideoReader(
+        bundle, contract, encoder=encoder, precision=encoder_precision, threads=threads, device=device.value
+    )
     opened = open_live(
         source,
         reader,

@@ -48,11 +48,11 @@ class Runtime:
     precisions: tuple[Precision, ...]
     """Precisions on the CPU."""
     on_cuda: tuple[Precision, ...] = ()
-    """Precisions on a CUDA device, where only `bench` runs files."""
+    """Precisions on a GPU."""
 
 
 RUNTIMES: Mapping[str, Runtime] = {
-    "onnxruntime": Runtime("onnx", ("fp32", "fp16", "int8", "int8-static")),
+    "onnxruntime": Runtime("onnx", ("fp32", "fp16", "int8", "int8-static"), on_cuda=("fp32", "fp16")),
     "openvino": Runtime("onnx", ("fp32", "bf16", "int8-static", "int8-bf16")),
     "torchscript": Runtime("torchscript", ("fp32", "fp16", "int8"), on_cuda=("fp32", "fp16")),
     "torch-export": Runtime("pt2", ("fp32",)),

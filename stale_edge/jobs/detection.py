@@ -115,6 +115,7 @@ class DetectWorker:
             "span_s": found.span_s,
             "timings": asdict(found.timings),
             "notes": list(found.notes),
+            "provider": found.provider,
             "detections": [[d.label, float(d.score), float(d.start_s), float(d.end_s)] for d in found.detections],
         }
         write_record(_file(self._results, item.video), _state_of(item.path), record)
@@ -160,6 +161,7 @@ def _found(record: dict[str, Any] | None) -> Found | None:
             float(values["span_s"]),
             StageTimings(**values["timings"]),
             tuple(map(str, values["notes"])),
+            provider=str(values.get("provider", "")),
         )
     except (KeyError, TypeError, ValueError):
         return None

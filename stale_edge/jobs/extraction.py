@@ -38,6 +38,7 @@ class FeatureJob:
     precision: str = "fp32"
     batch: int = ExtractConfig.batch
     threads: int = 1
+    device: str = "cpu"
 
     @property
     def features(self) -> Path:
@@ -54,7 +55,7 @@ class FeatureJob:
 class ExtractionReport:
     """Result of a run.
 
-    extracted: record of each extracted video: `n_snippets`, `duration_s`, `decode_s`, `encoder_s`, `notes`.
+    extracted: record of each extracted video: `n_snippets`, `duration_s`, `decode_s`, `encoder_s`, `notes`, `provider`.
     unchanged: videos that were done before and have not changed since.
     errors: one line for every video that could not be used; `errors.jsonl` has them too.
     """
@@ -174,7 +175,7 @@ class FeatureWorker:
         self._job = job
         self._progress = progress
         self._identity = identity
-        self._encoder = load_encoder(job.encoder, precision=job.precision, threads=job.threads)
+        self._encoder = load_encoder(job.encoder, precision=job.precision, threads=job.threads, device=job.device)
 
     def __call__(self, row: Row) -> Row:
         """Write a video's features and its record; returns the record."""
@@ -201,6 +202,7 @@ class FeatureWorker:
             "decode_s": timings.decode_s,
             "encoder_s": timings.encoder_s,
             "notes": list(opened.notes),
+            "provider": self._encoder.provider,
         }
         write_record(inside(job.records, row["video"], suffix=".json"), state, record)
         return record

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from stale_edge.bundle import TensorSpec
 from stale_edge.config.runtimes import file_for
+from stale_edge.runtime.devices import checked_device
 from stale_edge.runtime.onnxruntime_backend import OnnxRuntimeBackend
 from stale_edge.runtime.openvino_backend import OpenVinoBackend
 from stale_edge.runtime.torch_export_backend import TorchExportBackend
@@ -19,11 +20,13 @@ class Backend(Protocol):
     inputs, outputs: its tensors, as the file itself says; None where the format does not say. A file opened with fixed
         class embeddings may take no `class_embeddings` any more.
     metadata: the file's own key-value pairs (`metadata_props` of ONNX), else empty.
+    provider: what computes, for example ONNX Runtime's `CUDAExecutionProvider`.
     """
 
     inputs: tuple[TensorSpec, ...] | None
     outputs: tuple[TensorSpec, ...] | None
     metadata: Mapping[str, str]
+    provider: str
 
     def run(self, features: FloatArray, class_embeddings: FloatArray) -> dict[str, FloatArray]:
         """Run (B, T, C) features and (K, D) class embeddings, both float32, through the detector."""
@@ -39,6 +42,7 @@ class _OpensFile(Protocol):
         threads: int,
         outputs: Sequence[str] | None,
         class_embeddings: FloatArray | None,
+        device: str,
     ) -> Backend: ...
 
 
@@ -60,6 +64,7 @@ def open_backend(
     outputs: Sequence[str] | None = None,
     class_embeddings: FloatArray | None = None,
     names: Sequence[str] | None = None,
+    device: str = "cpu",
 ) -> Backend:
     """Open a detector file with a runtime of this package.
 
@@ -73,17 +78,26 @@ def open_backend(
         class_embeddings: (K, D) float32 of every later call; what depends on them alone is computed now, where the
             runtime allows it. None: they may differ from call to call.
         names: all outputs of the file in its order, for formats that do not name them; None: STALE's.
+        device: as in `load_bundle`.
 
     Raises:
-        ValueError: threads < 1.
-        BundleError: the runtime is unknown or does not run this precision, or the runtime cannot read the file.
+        ValueError: threads < 1, or no such device.
+        BundleError: the runtime is unknown or does not run this precision on this device, or cannot read the file.
+        DeviceError: a GPU is asked for and cannot be used.
         MissingExtraError: the runtime is not installed.
     """
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
         raise ValueError(f"threads must be an integer >= 1; got {threads!r}")
     file_for(runtime, precision)
-    opens = _OPENERS[runtime]
-    opened = opens(Path(path), precision=precision, threads=threads, outputs=outputs, class_embeddings=class_embeddings)
+    device = checked_device(device, runtime=runtime, precision=precision)
+    opened = _OPENERS[runtime](
+        Path(path),
+        precision=precision,
+        threads=threads,
+        outputs=outputs,
+        class_embeddings=class_embeddings,
+        device=device,
+    )
     if names is not None and isinstance(opened, TorchScriptBackend):
         opened.names = tuple(names)
     return opened

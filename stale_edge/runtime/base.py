@@ -41,6 +41,11 @@ class BaseLocalizer(ABC):
     def decode_config(self) -> DecodeSettings:
         """How the network's outputs become detections."""
 
+    @property
+    def provider(self) -> str:
+        """What computes the network: a provider of ONNX Runtime, or another runtime's device; empty: not known."""
+        return ""
+
     @abstractmethod
     def _run(self, features: FloatArray, class_embeddings: FloatArray) -> dict[str, FloatArray]:
         """Run the network on checked features (B, T, C) and embeddings (K, D); outputs by name, with the axis B."""

@@ -1,7 +1,7 @@
 """Turn features or videos into the text of a file of detections, for `stale-edge detect`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from stale_edge.data import Annotations, read_annotations, read_split
@@ -31,7 +31,7 @@ class DetectSettings:
     classes: names to look for, from the bundle's class bank or any that its text encoder reads; None: the whole bank.
     duration_s: length in seconds, > 0, of every video that is given as features; None: from its data set's
         annotations, else T * stride / fps of the bundle's feature contract.
-    runtime, precision, threads: as in `load_bundle`.
+    runtime, precision, threads, device: as in `load_bundle`.
     window, overlap: as in `Localizer.detect`; with a window, `.npy` files and videos are read window by window.
     encoder: visual encoder for videos; None: the bundle's.
     encoder_precision: as in `load_encoder`.
@@ -47,6 +47,7 @@ class DetectSettings:
     overlap: int | None = None
     encoder: Path | None = None
     encoder_precision: str = "fp32"
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class Found:
     span_s: seconds that its snippets cover; segments lie in [0, span_s].
     notes: parts of it that could not be read.
     thumbnails, curves: for a page, if requested.
+    provider: what computed the detector, as `Localizer.provider`; empty: not recorded.
     """
 
     video: str
@@ -86,6 +88,7 @@ class Found:
     notes: tuple[str, ...] = ()
     thumbnails: tuple[Thumbnail, ...] = ()
     curves: ClassCurves | None = None
+    provider: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ class DetectionRun:
     timings: seconds by stage, for each video.
     has_videos: whether a video was among the inputs, and not only features.
     notes: parts that could not be read, by video; only videos that have such parts.
+    providers: what computed the detector, as `Localizer.provider`; without repetition.
     """
 
     text: str
@@ -106,6 +110,7 @@ class DetectionRun:
     timings: Mapping[str, StageTimings] = field(default_factory=dict)
     has_videos: bool = False
     notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    providers: tuple[str, ...] = ()
 
     @property
     def total(self) -> StageTimings:
@@ -131,7 +136,11 @@ class Detector:
     def __init__(self, settings: DetectSettings, *, for_page: bool = False) -> None:
         check_windows(settings.window, settings.overlap)
         self.localizer = load_bundle(
-            settings.bundle, runtime=settings.runtime, precision=settings.precision, threads=settings.threads
+            settings.bundle,
+            runtime=settings.runtime,
+            precision=settings.precision,
+            threads=settings.threads,
+            device=settings.device,
         )
         self.bank = self.localizer.class_bank
         self.encoded: tuple[str, ...] = ()
@@ -145,6 +154,7 @@ class Detector:
             encoder=settings.encoder,
             precision=settings.encoder_precision,
             threads=settings.threads,
+            device=settings.device,
         )
 
     def open_encoder(self) -> None:
@@ -175,7 +185,7 @@ class Detector:
         except (OSError, MemoryError) as error:
             raise DataError(f"{item.source}: {item.video} cannot be read: {reason(error)}") from error
         found.timings.video_s = found.span_s
-        return found
+        return replace(found, provider=self.localizer.provider)
 
     def _in_video(self, item: Input, progress: Progress) -> Found:
         settings = self._settings
@@ -303,6 +313,7 @@ def summarize(
         {one.video: one.timings for one in found},
         any(item.is_video for item in items),
         {one.video: one.notes for one in found if one.notes},
+        tuple(dict.fromkeys(one.provider for one in found if one.provider)),
     )
 
 

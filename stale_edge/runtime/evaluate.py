@@ -1,7 +1,7 @@
 """Evaluation of any detector: mAP by ActivityNet's rules, with the training-free baseline beside it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class EvaluationReport:
     n_videos: number of videos requested, including those in `missing_features`.
     missing_features: videos without a feature file; they have no detections, and their actions count as missed.
     unknown_classes: annotated classes that were evaluated but are not in the vocabulary; their AP is 0.
+    provider: what computed a bundle's detector, as `Localizer.provider`; empty for a checkpoint.
     """
 
     result: EvaluationResult
@@ -40,6 +41,7 @@ class EvaluationReport:
     n_videos: int
     missing_features: tuple[str, ...]
     unknown_classes: tuple[str, ...]
+    provider: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that `evaluate` writes: the keys of `score`, the baseline, and what was left out."""
@@ -50,6 +52,7 @@ class EvaluationReport:
             "n_videos": self.n_videos,
             "missing_features": list(self.missing_features),
             "unknown_classes": list(self.unknown_classes),
+            **({"provider": self.provider} if self.provider else {}),
         }
 
 
@@ -139,6 +142,7 @@ def evaluate_bundle(
     runtime: str = "onnxruntime",
     precision: str = "fp32",
     threads: int = 1,
+    device: str = "cpu",
     window: int | None = None,
     overlap: int | None = None,
     progress: Progress = silent,
@@ -153,17 +157,17 @@ def evaluate_bundle(
         scores: video-level scores for score enhancement; None: none are used.
         subset: of the annotations.
         tiou_thresholds: each in (0, 1]; ActivityNet's, or `evaluation.THUMOS_THRESHOLDS`.
-        runtime, precision, threads: as in `load_bundle`.
+        runtime, precision, threads, device: as in `load_bundle`.
         window, overlap: as in `Localizer.detect`; None: whole videos.
         progress: called with (stage, done, total).
 
     Raises:
         StaleEdgeError: the bundle or the data set cannot be read, or they do not match.
     """
-    localizer = load_bundle(path, runtime=runtime, precision=precision, threads=threads)
+    localizer = load_bundle(path, runtime=runtime, precision=precision, threads=threads, device=device)
     data_set = open_data_set(data)
     check_feature_spec(localizer.feature_contract, data_set.feature_spec)
-    return evaluate_localizer(
+    report = evaluate_localizer(
         localizer,
         data_set,
         classes=None if split is None else choose_classes(path, localizer.class_bank, read_split(split))[0],
@@ -174,6 +178,7 @@ def evaluate_bundle(
         overlap=overlap,
         progress=progress,
     )
+    return replace(report, provider=localizer.provider)
 
 
 def _videos(data_set: DataSet, subset: str, classes: Sequence[str] | None) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from stale_edge.errors import BundleError, InferenceError, StaleEdgeError, reaso
 from stale_edge.runtime.backends import Backend, open_backend
 from stale_edge.runtime.base import BaseLocalizer
 from stale_edge.runtime.decoded_outputs import complete_masks, decoded_outputs
+from stale_edge.runtime.devices import checked_device
 from stale_edge.runtime.recommendation import AUTO, Recommendation, read_recommendation
 from stale_edge.segments import FloatArray
 
@@ -49,13 +50,15 @@ def load_bundle(
             file in bf16, and `int8-bf16`, static int8 with all else in bf16. With `auto` it is chosen, so only the
             default is allowed.
         threads: CPU threads, >= 1; one by default, so as not to load all cores.
-        device: `cpu`.
+        device: `cpu`; `cuda`, an NVIDIA GPU through ONNX Runtime or PyTorch; `tensorrt`, ONNX Runtime's TensorRT;
+            `auto`, a GPU where one can be used, else the CPU. `Localizer.provider` names what is used.
 
     Returns:
         A localizer that many threads may share.
 
     Raises:
-        ValueError: threads < 1, a precision beside `auto`, or another device.
+        ValueError: threads < 1, no such device, or a precision or device beside runtime `auto`.
+        DeviceError: a GPU is asked for and cannot be used.
         BundleError: no bundle, no such runtime or precision in it (those in it are listed), or no recommendation here.
         VerificationError: a file is missing or its bytes changed.
         MissingExtraError: the runtime is not installed.
@@ -63,21 +66,22 @@ def load_bundle(
     Warns:
         PrecisionWarning: fp16, which is slower than fp32 on a CPU.
     """
-    if device != "cpu":
-        raise ValueError(f"device must be 'cpu', the only one that bundles are run on so far; got {device!r}")
     if runtime == AUTO:
+        if device != "cpu":
+            raise ValueError(f'runtime="{AUTO}" is measured on the CPU; got device={device!r}: leave one of them out')
         if precision != "fp32":
             raise ValueError(f'runtime="{AUTO}" chooses the precision; got precision={precision!r}: leave it out')
         return _load_recommended(Path(path), threads=threads)
-    localizer = in_one_generation(path, lambda: _load(Path(path), runtime, precision, threads))
-    if precision == "fp16":
+    localizer = in_one_generation(path, lambda: _load(Path(path), runtime, precision, threads, device))
+    if precision == "fp16" and not localizer.on_gpu:
         name, note = localizer._entry.path, localizer.note or _FP16_NOTE
         warnings.warn(f"{name}: {note}", PrecisionWarning, stacklevel=2)
     return localizer
 
 
-def _load(path: Path, runtime: str, precision: str, threads: int) -> "Localizer":
+def _load(path: Path, runtime: str, precision: str, threads: int, device: str = "cpu") -> "Localizer":
     files, stored = file_for(runtime, precision)
+    checked_device(device, runtime=runtime, precision=precision)
     bundle = read_bundle(path)
     entry = bundle.detector(runtime=files, precision=stored)
     file, names = bundle.checked_path(entry), [spec.name for spec in entry.outputs]
@@ -94,6 +98,7 @@ def _load(path: Path, runtime: str, precision: str, threads: int) -> "Localizer"
             outputs=outputs,
             class_embeddings=classes,
             names=names,
+            device=device,
         )
 
     return Localizer(
@@ -198,6 +203,16 @@ class Localizer(BaseLocalizer):
         return self._runtime
 
     @property
+    def provider(self) -> str:
+        """What computes: a provider of ONNX Runtime, such as `CUDAExecutionProvider`, or another runtime's device."""
+        return self._decoding.provider
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the network runs on a GPU."""
+        return "cpu" not in self.provider.lower()
+
+    @property
     def note(self) -> str:
         """The exporter's note on this file, for example that it is slower on a CPU; may be empty."""
         return self._entry.note
@@ -267,6 +282,11 @@ class RecommendedLocalizer(BaseLocalizer):
     def manifest(self) -> Manifest:
         """Everything the bundle says of itself."""
         return self._first.manifest
+
+    @property
+    def provider(self) -> str:
+        """What computes the first choice, on the CPU."""
+        return self._first.provider
 
     @property
     def note(self) -> str:

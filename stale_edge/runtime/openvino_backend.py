@@ -28,6 +28,8 @@ _DTYPES = {"f32": "float32", "f16": "float16", "f64": "float64"}
 class OpenVinoBackend:
     """One compiled model, with one request per calling thread."""
 
+    provider = "OpenVINO CPU"
+
     def __init__(
         self,
         path: Path,
@@ -36,7 +38,9 @@ class OpenVinoBackend:
         threads: int,
         outputs: Sequence[str] | None,
         class_embeddings: FloatArray | None,
+        device: str = "cpu",
     ) -> None:
+        del device  # only the CPU (`config.runtimes`)
         try:
             openvino: Any = importlib.import_module("openvino")
         except ImportError as error:

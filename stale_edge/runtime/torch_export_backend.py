@@ -12,5 +12,6 @@ class TorchExportBackend(TorchScriptBackend):
     RUNTIME = "torch-export"
 
     @staticmethod
-    def _load(torch: Any, path: Path) -> Any:
+    def _load(torch: Any, path: Path, device: str) -> Any:
+        del device  # only the CPU (`config.runtimes`)
         return torch.export.load(str(path)).module()

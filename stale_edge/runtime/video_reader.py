@@ -48,7 +48,7 @@ class VideoReader:
     """Reads videos by a bundle's feature contract; the encoder is opened for the first video.
 
     encoder: an encoder folder; None: the one in the bundle.
-    precision, threads: as in `load_encoder`.
+    precision, threads, device: as in `load_encoder`.
     """
 
     bundle: Path
@@ -56,6 +56,7 @@ class VideoReader:
     encoder: Path | None = None
     precision: str = "fp32"
     threads: int = 1
+    device: str = "cpu"
 
     @cached_property
     def opened(self) -> VisualEncoder:
@@ -72,7 +73,9 @@ class VideoReader:
                 "export the bundle with --encoder"
             )
         fps, stride = self.sampling
-        encoder = load_encoder(self.encoder or self.bundle, precision=self.precision, threads=self.threads)
+        encoder = load_encoder(
+            self.encoder or self.bundle, precision=self.precision, threads=self.threads, device=self.device
+        )
         check_feature_spec(self.contract, encoder.feature_spec(fps=fps, stride=stride))
         return encoder
 

@@ -9,23 +9,28 @@ from stale_edge.bundle.encoder_folder import EncoderManifest, find_encoder
 from stale_edge.bundle.generations import in_one_generation
 from stale_edge.config import FeatureSpec
 from stale_edge.errors import BundleError, ConfigError, FeatureContractError
+from stale_edge.runtime.devices import checked_device
 from stale_edge.runtime.onnx_session import open_session
 from stale_edge.segments import FloatArray
 
 
-def load_encoder(path: Path | str, *, precision: str = "fp32", threads: int = 1) -> "VisualEncoder":
+def load_encoder(
+    path: Path | str, *, precision: str = "fp32", threads: int = 1, device: str = "cpu"
+) -> "VisualEncoder":
     """Open a visual encoder; the file that is used is checked byte by byte first.
 
     Args:
         path: an encoder folder, or a bundle that holds one.
         precision: `fp32`, `fp16` or `int8`, as far as the encoder has it.
         threads: CPU threads, >= 1.
+        device: as in `load_bundle`.
 
     Returns:
         An encoder that many threads may share.
 
     Raises:
-        ValueError: threads < 1.
+        ValueError: threads < 1, or no such device.
+        DeviceError: a GPU is asked for and cannot be used.
         BundleError: there is no encoder, or not in this precision (those available are listed).
         VerificationError: a file is missing or its bytes changed.
         ModuleNotFoundError: Pillow, which the extra `video` brings, is not installed.
@@ -33,9 +38,12 @@ def load_encoder(path: Path | str, *, precision: str = "fp32", threads: int = 1)
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
         raise ValueError(f"threads must be an integer >= 1; got {threads!r}")
 
+    device = checked_device(device, runtime="onnxruntime", precision=precision)
+
     def load() -> "VisualEncoder":
         bundle = find_encoder(path)
-        return VisualEncoder(bundle.manifest, bundle.checked_path(precision), precision=precision, threads=threads)
+        file = bundle.checked_path(precision)
+        return VisualEncoder(bundle.manifest, file, precision=precision, threads=threads, device=device)
 
     return in_one_generation(path, load)
 
@@ -51,7 +59,9 @@ class VisualEncoder:
         BundleError: the file or the preprocessing differs from the manifest.
     """
 
-    def __init__(self, manifest: EncoderManifest, file: Path, *, precision: str, threads: int = 1) -> None:
+    def __init__(
+        self, manifest: EncoderManifest, file: Path, *, precision: str, threads: int = 1, device: str = "cpu"
+    ) -> None:
         from stale_edge.video.preprocess import ClipPreprocess
 
         try:
@@ -65,7 +75,8 @@ class VisualEncoder:
             )
         self.manifest = manifest
         self.precision = precision
-        self._session = open_session(file, threads=threads)
+        self._session = open_session(file, threads=threads, device=device)
+        self.provider = str(self._session.get_providers()[0])
         taken = [(value.name, list(value.shape[1:])) for value in self._session.get_inputs()]
         given = [(value.name, list(value.shape[1:])) for value in self._session.get_outputs()]
         stated = [("pixel_values", [3, *manifest.image_size])], [("image_embeds", [manifest.embed_dim])]

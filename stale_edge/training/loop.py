@@ -221,7 +221,7 @@ class _Run:
 
     def _draws_for_all(self) -> bool:
         """Say whether dropout is drawn for the whole global batch: fused CUDA kernels have streams of their own."""
-        return self.accelerator.num_processes > 1 and self.accelerator.device.type == "cpu"
+        return bool(self.accelerator.num_processes > 1 and self.accelerator.device.type == "cpu")
 
     def _batches(self, epoch: int) -> Iterator[Batch]:
         """Read this process' part of every global batch of an epoch."""
@@ -330,8 +330,8 @@ class _Run:
         n_skipped = sum(record.get("skipped_steps", 0) for record in records)
         if n_skipped:
             notes.append(
-                f"{n_skipped} steps were skipped, since their gradients overflowed in fp16; some at the start are usual, "
-                "many mean: use train.precision=bf16 or fp32"
+                f"{n_skipped} steps were skipped, since their gradients overflowed in fp16; some at the start are "
+                "usual, many mean: use train.precision=bf16 or fp32"
             )
         if self.plan.validation_subset is None:
             notes.append("nothing was validated on, so `best` is `last`")

@@ -1,6 +1,7 @@
 """Evaluation of detectors that are PyTorch modules."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,14 @@ import torch
 from stale_edge.bundle import ClassBank, FeatureContract
 from stale_edge.config import Config, DecodeSettings, FeatureSpec
 from stale_edge.data import open_data_set, read_scores, read_split
+from stale_edge.errors import DeviceError
 from stale_edge.evaluation import ACTIVITYNET_THRESHOLDS
 from stale_edge.model.checkpoint import Checkpoint, read_checkpoint
 from stale_edge.model.detector import Detector, as_module
 from stale_edge.progress import Progress, silent
 from stale_edge.runtime.base import BaseLocalizer
 from stale_edge.runtime.contract import check_feature_spec
+from stale_edge.runtime.devices import torch_device
 from stale_edge.runtime.evaluate import EvaluationReport, evaluate_localizer
 from stale_edge.segments import FloatArray
 from stale_edge.training.class_sources import bank_for
@@ -70,6 +73,11 @@ class TorchLocalizer(BaseLocalizer):
         """How its outputs become detections."""
         return self._decode_config
 
+    @property
+    def provider(self) -> str:
+        """PyTorch's device."""
+        return f"PyTorch {self._device.type}"
+
     def _run(self, features: FloatArray, class_embeddings: FloatArray) -> dict[str, FloatArray]:
         module, device = as_module(self._detector), self._device
         was_training = module.training
@@ -111,6 +119,7 @@ def evaluate_checkpoint(
     scores: Path | None = None,
     subset: str = "validation",
     tiou_thresholds: Sequence[float] = ACTIVITYNET_THRESHOLDS,
+    device: str = "cpu",
     window: int | None = None,
     overlap: int | None = None,
     progress: Progress = silent,
@@ -126,19 +135,25 @@ def evaluate_checkpoint(
         scores: video-level scores for score enhancement; None: none are used.
         subset: of the annotations.
         tiou_thresholds: each in (0, 1]; ActivityNet's, or `evaluation.THUMOS_THRESHOLDS`.
+        device: `cpu`; `cuda`; `auto`, a GPU where PyTorch sees one.
         window, overlap: as in `Localizer.detect`; None: whole videos.
         progress: called with (stage, done, total).
 
     Raises:
         DataError, CheckpointError, ClassBankError, FeatureContractError: something cannot be read or does not fit.
+        DeviceError: PyTorch sees no GPU, or does not have such a device.
     """
+    if device == "tensorrt":
+        raise DeviceError("device tensorrt runs bundles; a checkpoint runs in PyTorch: use cuda, or export it")
     checkpoint, data_set = read_checkpoint(path), open_data_set(data)
     contract = feature_contract(checkpoint.config, checkpoint.feature_spec)
     check_feature_spec(contract, data_set.feature_spec)
     classes = None if split is None else read_split(split)
     bank = bank_for(checkpoint, data_set.class_names if classes is None else classes, root=data_set.root)
-    return evaluate_localizer(
-        TorchLocalizer.of(checkpoint, class_bank=bank),
+    localizer = TorchLocalizer.of(checkpoint, class_bank=bank)
+    checkpoint.model.to(torch_device(torch, device))
+    report = evaluate_localizer(
+        localizer,
         data_set,
         classes=classes,
         subset=subset,
@@ -148,3 +163,4 @@ def evaluate_checkpoint(
         overlap=overlap,
         progress=progress,
     )
+    return replace(report, provider=localizer.provider)

@@ -114,6 +114,7 @@ class _Events:
     def __init__(self, localizer: BaseLocalizer, source: LiveSource, settings: WatchSettings) -> None:
         self._source = source
         self._settings = settings
+        self._provider = localizer.provider
         self._new_stream: Callable[[], StreamingLocalizer] = lambda: StreamingLocalizer(
             localizer,
             window=settings.window,
@@ -146,6 +147,7 @@ class _Events:
             "speed": speed,
             "waiting": self._settings.waiting,
             "skip": skip,
+            "provider": self._provider,
         }
 
     def take(self, item: Incoming, *, behind_s: float) -> Iterator[Event]:
