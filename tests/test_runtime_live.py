@@ -99,6 +99,7 @@ def test_the_events_of_a_source_that_keeps_up(localizer) -> None:
         "speed": 1.0,
         "waiting": 8,
         "skip": True,
+        "provider": "CPUExecutionProvider",
     }
     wanted = localizer.detect(tiny.features(1000)[:70], duration_s=14.0, window=20)
     _assert_same(_finals(events), wanted)

@@ -10,6 +10,7 @@ from stale_edge.config import DecodeConfig, DecodeSettings
 from stale_edge.config.runtimes import file_for
 from stale_edge.runtime.backends import open_backend
 from stale_edge.runtime.decoded_outputs import complete_masks, decoded_outputs
+from stale_edge.runtime.devices import Processor
 from stale_edge.segments import FloatArray
 
 
@@ -35,7 +36,7 @@ class DeployedDetector:
             file,
             runtime=job.runtime,
             precision=job.precision,
-            threads=job.threads,
+            processor=Processor(job.threads),
             outputs=decoded_outputs(file, [spec.name for spec in entry.outputs], self._decode),
             class_embeddings=bundle.class_bank.embeddings,
         )

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from stale_edge.bundle import TensorSpec
 from stale_edge.config.runtimes import file_for
-from stale_edge.runtime.devices import checked_device
+from stale_edge.runtime.devices import ONE_THREAD, Processor, checked_device
 from stale_edge.runtime.onnxruntime_backend import OnnxRuntimeBackend
 from stale_edge.runtime.openvino_backend import OpenVinoBackend
 from stale_edge.runtime.torch_export_backend import TorchExportBackend
@@ -60,25 +60,22 @@ def open_backend(
     *,
     runtime: str,
     precision: str = "fp32",
-    threads: int = 1,
+    processor: Processor = ONE_THREAD,
     outputs: Sequence[str] | None = None,
     class_embeddings: FloatArray | None = None,
     names: Sequence[str] | None = None,
-    device: str = "cpu",
 ) -> Backend:
     """Open a detector file with a runtime of this package.
 
     Args:
         path: the file that `config.runtimes.file_for` names, in its precision.
         runtime, precision: as in `config.runtimes.RUNTIMES`.
-        threads: CPU threads inside an operator, >= 1. Opening a TorchScript file sets
-            torch's thread count for the whole process.
+        processor: device and CPU threads. Opening a TorchScript file sets torch's thread count for the whole process.
         outputs: names of the outputs that will be read; parts that only other outputs need are not loaded, where the
             runtime allows it. None: all.
         class_embeddings: (K, D) float32 of every later call; what depends on them alone is computed now, where the
             runtime allows it. None: they may differ from call to call.
         names: all outputs of the file in its order, for formats that do not name them; None: STALE's.
-        device: as in `load_bundle`.
 
     Raises:
         ValueError: threads < 1, or no such device.
@@ -86,10 +83,11 @@ def open_backend(
         DeviceError: a GPU is asked for and cannot be used.
         MissingExtraError: the runtime is not installed.
     """
+    threads = processor.threads
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
         raise ValueError(f"threads must be an integer >= 1; got {threads!r}")
     file_for(runtime, precision)
-    device = checked_device(device, runtime=runtime, precision=precision)
+    device = checked_device(processor.device, runtime=runtime, precision=precision)
     opened = _OPENERS[runtime](
         Path(path),
         precision=precision,

@@ -1,6 +1,6 @@
 """Where a network runs: the CPU, or a GPU through ONNX Runtime's providers or PyTorch."""
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from stale_edge.config.runtimes import RUNTIMES
 from stale_edge.errors import BundleError, DeviceError, MissingExtraError, shown
@@ -8,6 +8,19 @@ from stale_edge.errors import BundleError, DeviceError, MissingExtraError, shown
 Device = Literal["cpu", "cuda", "tensorrt", "auto"]
 DEVICES: tuple[str, ...] = get_args(Device)
 
+
+class Processor(NamedTuple):
+    """What a network runs on.
+
+    threads: CPU threads inside an operator, >= 1.
+    device: one of `DEVICES`.
+    """
+
+    threads: int = 1
+    device: str = "cpu"
+
+
+ONE_THREAD = Processor()
 CPU_PROVIDER = "CPUExecutionProvider"
 PROVIDERS = {
     "cpu": (CPU_PROVIDER,),

@@ -25,7 +25,7 @@ from stale_edge.errors import BundleError, InferenceError, StaleEdgeError, reaso
 from stale_edge.runtime.backends import Backend, open_backend
 from stale_edge.runtime.base import BaseLocalizer
 from stale_edge.runtime.decoded_outputs import complete_masks, decoded_outputs
-from stale_edge.runtime.devices import checked_device
+from stale_edge.runtime.devices import Processor, checked_device
 from stale_edge.runtime.recommendation import AUTO, Recommendation, read_recommendation
 from stale_edge.segments import FloatArray
 
@@ -72,16 +72,16 @@ def load_bundle(
         if precision != "fp32":
             raise ValueError(f'runtime="{AUTO}" chooses the precision; got precision={precision!r}: leave it out')
         return _load_recommended(Path(path), threads=threads)
-    localizer = in_one_generation(path, lambda: _load(Path(path), runtime, precision, threads, device))
+    localizer = in_one_generation(path, lambda: _load(Path(path), runtime, precision, Processor(threads, device)))
     if precision == "fp16" and not localizer.on_gpu:
         name, note = localizer._entry.path, localizer.note or _FP16_NOTE
         warnings.warn(f"{name}: {note}", PrecisionWarning, stacklevel=2)
     return localizer
 
 
-def _load(path: Path, runtime: str, precision: str, threads: int, device: str = "cpu") -> "Localizer":
+def _load(path: Path, runtime: str, precision: str, processor: Processor) -> "Localizer":
     files, stored = file_for(runtime, precision)
-    checked_device(device, runtime=runtime, precision=precision)
+    checked_device(processor.device, runtime=runtime, precision=precision)
     bundle = read_bundle(path)
     entry = bundle.detector(runtime=files, precision=stored)
     file, names = bundle.checked_path(entry), [spec.name for spec in entry.outputs]
@@ -94,11 +94,10 @@ def _load(path: Path, runtime: str, precision: str, threads: int, device: str = 
             path,
             runtime=runtime,
             precision=precision,
-            threads=threads,
+            processor=processor,
             outputs=outputs,
             class_embeddings=classes,
             names=names,
-            device=device,
         )
 
     return Localizer(
@@ -315,7 +314,7 @@ def _load_recommended(path: Path, *, threads: int) -> RecommendedLocalizer:
     recommendation = read_recommendation(read_bundle(path), threads=threads)
 
     def open_choice(pair: tuple[str, str]) -> Localizer:
-        return in_one_generation(path, lambda: _load(path, *pair, threads))
+        return in_one_generation(path, lambda: _load(path, *pair, Processor(threads)))
 
     return RecommendedLocalizer(recommendation, open_choice)
 
