@@ -27,7 +27,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     config = ActionFormerConfig(
         n_classes=3, feature_channels=12, pyramid_dim=16, neck_dim=16, head_dim=16, n_heads=2, n_stem_blocks=1,
-        windows=(5, 3), ranges=((0.0, 4.0), (4.0, 1e4)), max_length=24,
+        windows=(5, 3), ranges=((0.0, 4.0), (4.0, 1e4)), max_length=24, absolute_positions=True,
     )  # fmt: skip
     model = ActionFormer(config).eval()
     with torch.no_grad():

@@ -8,25 +8,28 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from stale_edge.benchmarking import compare_results, machine_line, parse_lengths, read_results, table_rows
 from stale_edge.benchmarking import cpus as cpus_module
 from stale_edge.benchmarking.benchmark import find_devices
 from stale_edge.benchmarking.cpus import choose_cpus, cpus_near
 from stale_edge.benchmarking.jobs import calls_per_trial, is_stable, needs_refresh
-from stale_edge.benchmarking.network_sizes import FULL_SIZE, FULL_SIZES, TextTower
+from stale_edge.benchmarking.network_sizes import FULL_SIZE, TextTower, full_size, network_of_settings, read_network
 from stale_edge.benchmarking.rates import Product, Rates, plan_products
 from stale_edge.benchmarking.rounds import MeasuredProcess, run_rounds
 from stale_edge.benchmarking.row_plan import ON_REQUEST, SUPPORTED, plan_rows, turns
 from stale_edge.benchmarking.statistics import median_interval, percentile, summarize
-from stale_edge.benchmarking.synthetic import plausible_outputs
+from stale_edge.benchmarking.synthetic import plausible_outputs, random_features
 from stale_edge.benchmarking.table import COLUMNS, format_megabytes, format_ratio, format_seconds
 from stale_edge.benchmarking.target import network_target
+from stale_edge.benchmarking.torch_rows.counts import detector_macs
+from stale_edge.benchmarking.torch_rows.detectors import build_detector
+from stale_edge.benchmarking.torch_rows.thesis_reference import build_reference
 from stale_edge.benchmarking.torch_rows.trained_network import describe, training_config
 from stale_edge.config import (
     BenchConfig,
     DecodeConfig,
-    ModelConfig,
     PointsConfig,
     RelativeGrid,
     RunsConfig,
@@ -36,6 +39,7 @@ from stale_edge.config import (
 from stale_edge.decoding.policies import decode_outputs
 from stale_edge.errors import ConfigError, StaleEdgeError
 from stale_edge.machine import machine_card
+from stale_edge.model.architectures import ARCHITECTURES, SMALL_CHANNELS
 from stale_edge.version import installed_versions
 
 
@@ -481,18 +485,49 @@ def test_latency_curve_is_a_picture() -> None:
         latency_curve(results | {"rows": []})
 
 
-def test_either_architecture_has_a_full_size() -> None:
-    pytest.importorskip("torch", reason="a network without a bundle is made with it")
-    for architecture, network in FULL_SIZES.items():
-        assert network.model == ModelConfig(architecture=architecture)
-        assert (network.n_classes, network.text) == (FULL_SIZE.n_classes, FULL_SIZE.text)
-        title = f"a full-size {architecture} network with random weights and 200 classes"
-        assert network_target(network).title == title
-    paper = FULL_SIZES["paper"]
-    assert paper.at(300) is paper, "one network takes any number of snippets"
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_architecture_has_a_full_size_that_survives_json(architecture: str) -> None:
+    network = full_size(architecture)
+    assert network.model.architecture == architecture
+    assert network.has_reference
+    assert (network.text is None) == (ARCHITECTURES[architecture].space == "rows")
+    assert read_network(json.loads(json.dumps(to_dict(network)))) == network
+    assert network.at(300).model.length_rule.fixed in (None, 300)
 
 
-def test_decisions_are_judged_on_the_architecture_that_is_timed() -> None:
-    for architecture in FULL_SIZES:
+def test_published_sizes_are_named() -> None:
+    assert full_size("release") == FULL_SIZE
+    assert network_target().title == "a full-size release network with random weights and 200 classes"
+    anet = full_size("actionformer", "activitynet-i3d")
+    assert (anet.n_classes, full_size("actionformer").n_classes) == (1, 20)
+    assert network_target(anet).title == "the actionformer network activitynet-i3d with random weights and 1 classes"
+    with pytest.raises(ConfigError, match=r"must be one of thumos-i3d, .*; got 'small'"):
+        full_size("actionformer", "small")
+    with pytest.raises(ConfigError, match=r"model.architecture must be one of paper, release, .*; got 'dense'"):
+        full_size("dense")
+
+
+@pytest.mark.parametrize("architecture", [name for name, row in ARCHITECTURES.items() if row.small])
+def test_the_public_form_gives_the_same_outputs_and_is_what_the_reference_runs(architecture: str) -> None:
+    row = ARCHITECTURES[architecture]
+    network = network_of_settings(row.small, 3, None).at(50)
+    model = build_detector(network, seed=0)
+    features = torch.from_numpy(random_features(50, SMALL_CHANNELS, seed=0))[None]
+    classes = torch.from_numpy(random_features(3, network.model.embed_dim, seed=1))
+    with torch.no_grad():
+        expected, found = model(features, classes), row.public_form(model)(features, classes)
+        assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(found, expected, strict=True))
+        if row.space == "rows":
+            forward, _ = build_reference(network, seed=0)
+            assert torch.allclose(forward(features)[0], expected[0], atol=1e-5)
+            assert detector_macs(network, 50, folded=False) > 2 * detector_macs(network, 50)  # padded to 256
+
+
+def test_decisions_are_compared_on_the_architecture_that_is_timed() -> None:
+    for architecture, row in ARCHITECTURES.items():
+        if row.small is None:
+            with pytest.raises(ConfigError, match=f"none of the architecture {architecture}: train and export one"):
+                training_config(architecture, seed=0)
+            continue
         assert f"with a {architecture} network" in describe(architecture)
         assert training_config(architecture, seed=0).model.architecture == architecture

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import files
 from pathlib import Path
 from types import ModuleType
@@ -22,8 +23,10 @@ import torch
 from google.protobuf import json_format, text_format
 
 from stale_edge import load_bundle
-from stale_edge.bundle import TensorSpec, add_classes, verify_bundle
-from stale_edge.config import ModelConfig
+from stale_edge.benchmarking.synthetic import plausible_outputs
+from stale_edge.bundle import FeatureContract, TensorSpec, add_classes, graph_metadata, verify_bundle
+from stale_edge.config import DecodeConfig, ModelConfig, PointsConfig, RelativeGrid, RunsConfig, to_dict
+from stale_edge.decoding.policies import POLICIES, decode_outputs
 from stale_edge.errors import BundleError, ParityError
 from stale_edge.exporting import export_checkpoint, triton
 from stale_edge.exporting.triton import config_text, served_inputs, served_outputs
@@ -169,6 +172,12 @@ class _Server(http.server.BaseHTTPRequestHandler):
     repository: Path
     config: dict[str, Any]
 
+    def run(self, model: str, names: list[str], features: np.ndarray) -> list[np.ndarray]:
+        session = onnxruntime.InferenceSession(
+            str(self.repository / model / "1" / "model.onnx"), providers=["CPUExecutionProvider"]
+        )
+        return session.run(names, {"features": features})
+
     def do_GET(self) -> None:
         self._answer(json.dumps(self.config).encode())
 
@@ -180,11 +189,8 @@ class _Server(http.server.BaseHTTPRequestHandler):
         assert given["parameters"]["binary_data_size"] == len(body) - length
         features = np.frombuffer(body[length:], np.float32).reshape(given["shape"])
         model = self.path.split("/")[3]
-        session = onnxruntime.InferenceSession(
-            str(self.repository / model / "1" / "model.onnx"), providers=["CPUExecutionProvider"]
-        )
         names = [output["name"] for output in header["outputs"]][::-1]  # in an order of the server's own
-        tensors = session.run(names, {"features": features})
+        tensors = self.run(model, names, features)
         outputs = [
             {"name": name, "datatype": "FP32", "shape": array.shape, "parameters": {"binary_data_size": array.nbytes}}
             for name, array in zip(names, tensors, strict=True)
@@ -209,11 +215,17 @@ def server(bundle: Path, schema: ModuleType) -> Iterator[str]:
     text = (bundle / "triton" / "stale-edge-fp32" / "config.pbtxt").read_text(encoding="utf-8")
     config = json_format.MessageToDict(parsed(schema, text), preserving_proto_field_name=True)
     handler = type("Handler", (_Server,), {"repository": bundle / "triton", "config": config})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        thread = threading.Thread(target=running.serve_forever)
+    with running(handler) as url:
+        yield url
+
+
+@contextmanager
+def running(handler: type[_Server]) -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{running.server_port}"
-        running.shutdown()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
         thread.join()
 
 
@@ -252,6 +264,70 @@ def test_the_client_refuses_in_one_line(
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.startswith(f"localize: {said}")
     assert result.stderr.count("\n") == 1
+
+
+class _FixedOutputs(_Server):
+    """Give the same outputs to every video."""
+
+    outputs: dict[str, np.ndarray]
+
+    def run(self, model: str, names: list[str], features: np.ndarray) -> list[np.ndarray]:
+        del model, features
+        return [self.outputs[name][None] for name in names]
+
+
+def served(schema: ModuleType, decode: dict[str, Any], outputs: dict[str, np.ndarray], names: list[str]) -> Any:
+    contract = FeatureContract("any", 4, None, None, None, "none")
+    metadata = graph_metadata(
+        architecture="any", feature_contract=contract, decode=DecodeConfig(), class_names=names
+    ) | {"stale_edge.decode": json.dumps(decode)}
+    specs = [TensorSpec(name, "float32", ("B", *array.shape)) for name, array in outputs.items()]
+    inputs = [TensorSpec("features", "float32", ("B", "T", 4))]
+    text = config_text("m", inputs=inputs, outputs=specs, metadata=metadata)
+    config = json_format.MessageToDict(parsed(schema, text), preserving_proto_field_name=True)
+    return running(type("Handler", (_FixedOutputs,), {"config": config, "outputs": outputs}))
+
+
+@pytest.mark.parametrize(
+    "settings", [DecodeConfig(policy="paper"), DecodeConfig(policy="release"), PointsConfig(), RunsConfig()],
+    ids=lambda settings: settings.policy,
+)  # fmt: skip
+def test_the_client_decodes_every_policy(schema: ModuleType, tmp_path: Path, settings: Any) -> None:
+    names, length = ["run", "jump"], 120
+    outputs = plausible_outputs(settings, n_classes=2, length=length, seed=0)
+    np.save(tmp_path / "video.npy", np.ones((length, 4), np.float32))
+    with served(schema, to_dict(settings), outputs, names) as url:
+        result = client(url, str(tmp_path / "video.npy"), "--duration", "60")
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)["results"]["video"]
+    wanted = decode_outputs(outputs, class_names=names, grid=RelativeGrid(60.0), config=settings)
+    assert [(row["label"], row["segment"]) for row in found] == [(w.label, [w.start_s, w.end_s]) for w in wanted]
+    assert wanted
+
+
+def test_the_client_lists_what_it_decodes_when_it_refuses(schema: ModuleType, tmp_path: Path) -> None:
+    np.save(tmp_path / "video.npy", np.ones((5, 4), np.float32))
+    outputs = {"class_logits": np.zeros((3, 5), np.float32)}
+    for decode, said in (
+        ({"policy": "guess"}, "decode.policy is 'guess'; this program decodes paper, release, "),
+        (to_dict(PointsConfig()), "decode.policy points reads offsets, valid; "),
+    ):
+        with served(schema, decode, outputs, ["run", "jump"]) as url:
+            result = client(url, str(tmp_path / "video.npy"), "--duration", "10")
+        assert (result.returncode, result.stdout) == (1, "")
+        assert result.stderr.startswith(f"localize: {said}")
+        assert result.stderr.count("\n") == 1
+
+
+def test_a_point_detector_is_served_with_open_axes(schema: ModuleType) -> None:
+    outputs = (
+        TensorSpec("class_logits", "float32", ("B", "P", "K")),
+        TensorSpec("offsets", "float32", ("B", "P", 2)),
+        TensorSpec("valid", "float32", ("B", "P")),
+    )
+    specs = served_outputs(outputs, decoded=POLICIES["points"].reads, n_classes=7)
+    message = parsed(schema, config_text("m", inputs=[], outputs=specs, metadata={}))
+    assert [list(tensor.dims) for tensor in message.output] == [[-1, 7], [-1, 2], [-1]]
 
 
 def test_the_client_without_a_server_says_so(tmp_path: Path) -> None:

@@ -16,22 +16,20 @@ import numpy as np
 
 from stale_edge.bundle import FeatureContract
 from stale_edge.bundle.feature_contract import FORMAT, FORMAT_1
-from stale_edge.config import DecodeConfig, from_dict
+from stale_edge.config import DecodeSettings
+from stale_edge.config.plain import from_plain
 from stale_edge.data import resample
-from stale_edge.decoding.policies import decode_outputs
+from stale_edge.decoding import decoder_of
+from stale_edge.decoding.policies import POLICIES, decode_outputs
 from stale_edge.runtime import checked_features
 from stale_edge.runtime.contract import time_grid
 
-POLICIES = ("paper", "release")
-TENSORS = ("class_logits", "masks")
-"""What these policies read."""
-
 
 def described(url):
-    """Read what the served model says of itself: contract, class names, decode settings."""
+    """Read what the served model says of itself: contract, class names, decode settings, and the outputs they read."""
     with urllib.request.urlopen(f"{url}/config") as answer:
-        parameters = json.load(answer).get("parameters", {})
-    said = {key: value["string_value"] for key, value in parameters.items()}
+        config = json.load(answer)
+    said = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
     if said.get("stale_edge.format") not in (FORMAT, FORMAT_1):
         got = said.get("stale_edge.format")
         raise ValueError(f"{url} is of format {got!r:.80}; this program reads {FORMAT} and {FORMAT_1}")
@@ -40,17 +38,24 @@ def described(url):
     if decode_settings.get("policy") not in POLICIES:
         got = decode_settings.get("policy")
         raise ValueError(f"decode.policy is {got!r:.80}; this program decodes {', '.join(POLICIES)}")
-    settings = from_dict(DecodeConfig, decode_settings)
-    return contract, json.loads(said["stale_edge.class_names"]), settings
+    settings, served = from_plain(DecodeSettings, decode_settings, "decode"), [one["name"] for one in config["output"]]
+    decoder = decoder_of(settings)
+    missing = [name for name in decoder.reads if name not in served]
+    if missing:
+        raise ValueError(
+            f"decode.policy {settings.policy} reads {', '.join(missing)}; {url} serves {', '.join(served)}"
+        )
+    names = [name for name in (*decoder.reads, *decoder.may_read) if name in served]
+    return contract, json.loads(said["stale_edge.class_names"]), settings, names
 
 
-def infer(url, features):
-    """Run (1, T, C) float32 through the server, tensors as raw bytes behind the JSON header."""
+def infer(url, features, names):
+    """Run (1, T, C) float32 through the server, tensors as raw bytes behind the JSON header; gives outputs by name."""
     given = features.tobytes()
     tensor = {"name": "features", "shape": features.shape, "datatype": "FP32"}
     header = {
         "inputs": [{**tensor, "parameters": {"binary_data_size": len(given)}}],
-        "outputs": [{"name": name, "parameters": {"binary_data": True}} for name in TENSORS],
+        "outputs": [{"name": name, "parameters": {"binary_data": True}} for name in names],
     }
     head = json.dumps(header).encode()
     request = urllib.request.Request(f"{url}/infer", head + given)
@@ -63,23 +68,22 @@ def infer(url, features):
         end = start + output["parameters"]["binary_data_size"]
         found[output["name"]] = np.frombuffer(content[start:end], np.float32).reshape(output["shape"])
         start = end
-    return tuple(found[name][0] for name in TENSORS)
+    return {name: found[name][0] for name in names}
 
 
 def main(server, model, path, duration_s):
     if not (math.isfinite(duration_s) and duration_s > 0):
         raise ValueError(f"the duration must be a finite number of seconds > 0; got {duration_s}")
     url = f"{server.rstrip('/')}/v2/models/{model}"
-    contract, names, settings = described(url)
+    contract, names, settings, read = described(url)
     features = np.load(path, allow_pickle=False)
     values = checked_features(features, contract, any_length=contract.resampling == "linear")
     if values.ndim != 2:
         raise ValueError(f"one video is asked for, features (T, C); got shape {values.shape}")
     if contract.resample_to is not None:
         values = resample(values, contract.resample_to)
-    class_logits, masks = infer(url, values[None])
+    outputs = infer(url, values[None], read)
     grid = time_grid(contract, duration_s=duration_s)
-    outputs = {"class_logits": class_logits, "masks": masks}
     rows = decode_outputs(outputs, class_names=names, grid=grid, config=settings)
     found = [{"label": row.label, "score": row.score, "segment": [row.start_s, row.end_s]} for row in rows]
     print(json.dumps({"version": "1.3", "results": {path.stem: found}, "external_data": {}}, ensure_ascii=False))

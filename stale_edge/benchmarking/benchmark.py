@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from stale_edge.benchmarking.cpus import choose_cpus, load_average
-from stale_edge.benchmarking.extras import has_torch, needs_extra
+from stale_edge.benchmarking.extras import NEEDS_TORCH, has_torch, needs_extra
 from stale_edge.benchmarking.jobs import Job
 from stale_edge.benchmarking.network_sizes import FULL_SIZE, Network
 from stale_edge.benchmarking.peers import Peer, built_peers, plan_peers
@@ -211,10 +211,7 @@ class _Run:
         with tempfile.TemporaryDirectory(prefix="stale-edge-bench-") as folder:
             path = Path(folder) / "bundle"
             if artifacts or any(plan.runtime == "core" for plan in plans):
-                with needs_extra(
-                    "without a bundle, bench exports a network first, which needs torch, onnx and onnxscript: name a "
-                    'bundle, or pip install "stale-edge[train,export]"'
-                ):
+                with needs_extra(NEEDS_TORCH):
                     from stale_edge.benchmarking.torch_rows.made_bundles import make_bundle
                 make_bundle(path, network, list(artifacts), seed=self.config.seed, progress=self.progress)
             yield path
@@ -250,8 +247,9 @@ def _macs(target: Target, plans: Sequence[RowPlan], length: int) -> Mapping[str,
         counts[work] = detector_macs(target.network, at, whole=bool(whole))
     if target.network.text is not None and {"reference", "text"} & variants:
         counts["text"] = text_macs(target.network.text, target.n_classes)
-    if "reference" in variants and "text" in counts:
-        counts["reference"] = counts["text"] + detector_macs(target.network, length, folded=False)
+    if "reference" in variants:
+        again = counts["text"] if target.network.text_per_video else 0
+        counts["reference"] = again + detector_macs(target.network, length, folded=False)
     return counts
 
 

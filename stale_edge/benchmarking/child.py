@@ -10,9 +10,8 @@ from typing import Any, TextIO
 
 from stale_edge.benchmarking.batched_calls import Batches
 from stale_edge.benchmarking.cpus import cpus_near, peak_rss_bytes, pin_all_threads
-from stale_edge.benchmarking.jobs import WARM_UP_CALLS, WARM_UP_SECONDS, Job, Workload, is_stable
+from stale_edge.benchmarking.jobs import WARM_UP_CALLS, WARM_UP_SECONDS, Job, Workload, is_stable, read_job
 from stale_edge.benchmarking.workloads import build_workload
-from stale_edge.config import from_dict
 from stale_edge.errors import StaleEdgeError
 
 Timer = Callable[[Callable[[], object]], float]
@@ -25,7 +24,7 @@ def serve(questions: TextIO, answers: TextIO) -> None:
         answers.write(json.dumps(values) + "\n")
         answers.flush()
 
-    job = from_dict(Job, json.loads(questions.readline()))
+    job = read_job(json.loads(questions.readline()))
     if job.cpus:
         # By default OpenVINO binds callers to the CPUs that it found when it was loaded, the same in all processes.
         pin_all_threads(job.cpus if job.runtime == "openvino" else cpus_near(job.cpus))

@@ -6,6 +6,11 @@ from collections.abc import Iterator
 
 from stale_edge.errors import MissingExtraError
 
+NEEDS_TORCH = (
+    "a network without a bundle, and every PyTorch row, needs torch, which is not installed: name a bundle, or "
+    'pip install "stale-edge[train,export]"'
+)
+
 
 def has_torch() -> bool:
     """Check whether torch is installed, without importing it."""

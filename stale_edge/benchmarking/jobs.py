@@ -14,11 +14,11 @@ The process answers each line with one line: `{"error": text}`, or the answer in
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
-from stale_edge.benchmarking.network_sizes import Network
-from stale_edge.config import Precision
+from stale_edge.benchmarking.network_sizes import Network, read_network
+from stale_edge.config import Precision, from_dict
 
 WARM_UP_WINDOW = 3
 WARM_UP_SPREAD = 0.05
@@ -68,6 +68,12 @@ class Job:
     """Output folder of PyTorch's compilers."""
     artifact: str = ""
     """File of AOTInductor: written in `compile`, run in `detector`."""
+
+
+def read_job(values: Mapping[str, Any]) -> Job:
+    """Read a job from the plain values that `to_dict` makes of it; only a job with a network imports torch."""
+    job, network = from_dict(Job, {**values, "network": None}), values["network"]
+    return job if network is None else replace(job, network=read_network(network))
 
 
 @dataclass(frozen=True)

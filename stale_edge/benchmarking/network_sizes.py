@@ -1,10 +1,13 @@
-"""Sizes of the measured network; time does not depend on the values of weights."""
+"""The measured network: any row of the table of architectures; time does not depend on the values of weights."""
 
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from stale_edge.config import ModelConfig
+from stale_edge.benchmarking.extras import NEEDS_TORCH, needs_extra
+from stale_edge.config import Config, ModelConfig, ModelSettings, from_dict
+from stale_edge.errors import ConfigError, shown
 
 
 @dataclass(frozen=True)
@@ -39,26 +42,66 @@ class TextTower:
 
 @dataclass(frozen=True)
 class Network:
-    """A detector and the text tower that embeds its classes."""
+    """A detector of any architecture, and the text tower that embeds its classes."""
 
-    model: ModelConfig
+    model: ModelSettings
     n_classes: int
     """K, without background."""
     text: TextTower | None = field(default_factory=TextTower)
-    """Sizes of the text tower; None: unknown, so no reference can be measured."""
+    """Sizes of the text tower; None: classes are rows of the network, or the tower is not known."""
+    text_per_video: bool = True
+    """Whether the public program embeds the class names again for every video, so that the reference does too."""
 
     def at(self, length: int) -> "Network":
-        """Return the network for videos of `length` snippets; the `release` architecture has a fixed length."""
+        """Return the network for videos of `length` snippets; one of a fixed length is made for it."""
         if self.model.length_rule.fixed is None:
             return self
-        return dataclasses.replace(self, model=dataclasses.replace(self.model, temporal_scale=length))
+        settings: Any = self.model
+        return dataclasses.replace(self, model=dataclasses.replace(settings, temporal_scale=length))
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether all parts of the reference are known."""
+        return self.text is not None or not self.text_per_video
 
 
 FULL_SIZE = Network(model=ModelConfig(architecture="release"), n_classes=200)
 """The network timed in the thesis: that of the public code, CLIP ViT-B/32's text tower, 200 ActivityNet prompts."""
 
-FULL_SIZES: Mapping[str, Network] = {
-    "release": FULL_SIZE,
-    "paper": Network(model=ModelConfig(architecture="paper"), n_classes=200),
-}
-"""Architecture -> its full size, with the same text tower and prompts."""
+
+def full_size(architecture: str, size: str | None = None) -> Network:
+    """Choose a published network of any row of the table of architectures.
+
+    Args:
+        architecture: its name.
+        size: one of the row's named sizes; None: the first, or the defaults of its settings.
+
+    Raises:
+        MissingExtraError: torch is not installed.
+        ConfigError: no such architecture or size; the message lists those there are.
+    """
+    with needs_extra(NEEDS_TORCH):
+        from stale_edge.model.architectures import architecture_of
+    row = architecture_of(architecture)
+    if size is not None and size not in row.sizes:
+        known = f"one of {', '.join(row.sizes)}" if row.sizes else "left out: there is one size"
+        raise ConfigError(f"--size for the architecture {architecture} must be {known}; got {shown(size)}")
+    named = size or next(iter(row.sizes), None)
+    settings = row.model(architecture=architecture) if named is None else row.sizes[named]
+    return network_of_settings(settings, getattr(settings, "n_classes", 0) or FULL_SIZE.n_classes)
+
+
+def network_of_settings(settings: Any, n_classes: int, text: TextTower | None = FULL_SIZE.text) -> Network:
+    """Put the settings of a network and the sizes of its text tower together; closed vocabularies have no tower."""
+    from stale_edge.model.architectures import architecture_of
+
+    row = architecture_of(settings.architecture)
+    complete = row.complete(Config(settings, row.train, row.loss(), row.decode), n_classes)
+    return Network(complete.model, n_classes, text if row.space == "text" else None, row.embeds_classes_per_video)
+
+
+def read_network(values: Mapping[str, Any]) -> Network:
+    """Read a network from the plain values that `to_dict` makes of it."""
+    from stale_edge.model.architectures import architecture_of
+
+    return from_dict(Network, values, sections={"model": architecture_of(values["model"]["architecture"]).model})

@@ -60,9 +60,15 @@ def describe_protocol(
 def _about_reference(config: BenchConfig, target: Target) -> str:
     if "reference" not in config.variants:
         return "not measured: not asked for"
-    if target.no_reference or target.network is None or target.network.text is None:
+    network = target.network
+    if network is None or not network.has_reference:
         return f"not measured: {target.no_reference}"
-    text = target.network.text
+    if network.text is None or not network.text_per_video:
+        return (
+            f"PyTorch eager fp32 in inference mode, as the public program of {network.model.architecture} runs it: "
+            "the same weights, layer by layer, every video padded as there"
+        )
+    text = network.text
     return (
         f"PyTorch eager fp32 in inference mode; in each forward pass a CLIP text tower ({text.layers} layers of width "
         f"{text.width}, {text.heads} heads) embeds {target.n_classes} prompts padded to the longest, {text.n_tokens} "

@@ -2,15 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
-from stale_edge.benchmarking.extras import has_torch
-from stale_edge.benchmarking.network_sizes import FULL_SIZE, FULL_SIZES, Network, TextTower
+from stale_edge.benchmarking.extras import NEEDS_TORCH, has_torch
+from stale_edge.benchmarking.network_sizes import FULL_SIZE, Network, TextTower, full_size, network_of_settings
 from stale_edge.benchmarking.row_plan import SUPPORTED, Combination
 from stale_edge.bundle import ClassBank, Manifest, read_bundle
-from stale_edge.config import Config, ModelConfig, StaleArchitecture, config_from_dict
+from stale_edge.config import config_from_dict
 from stale_edge.config.runtimes import RUNTIMES, file_for
-from stale_edge.errors import BundleError, ConfigError, StaleEdgeError
+from stale_edge.errors import BundleError, ConfigError, MissingExtraError, shown
 
 DEFAULT_LENGTHS = (100, 200)
 
@@ -73,16 +72,27 @@ def network_target(network: Network = FULL_SIZE) -> Target:
     """Measure a network of given sizes with random weights.
 
     Raises:
-        StaleEdgeError: torch is not installed.
+        MissingExtraError: torch is not installed.
     """
     if not has_torch():
-        raise StaleEdgeError(
-            "without a bundle, bench makes a network with PyTorch, which is not installed: name a bundle, "
-            'or pip install "stale-edge[train,export]"'
-        )
-    size = "full-size " if network in FULL_SIZES.values() else ""
-    title = f"a {size}{network.model.architecture} network with random weights and {network.n_classes} classes"
-    return Target(title, network, network.n_classes, no_reference="" if network.text else "no text tower is known")
+        raise MissingExtraError(NEEDS_TORCH)
+    return Target(
+        f"{describe_size(network)} with random weights and {network.n_classes} classes", network, network.n_classes
+    )
+
+
+def describe_size(network: Network) -> str:
+    """Name a network's architecture and, where it is a published one, its size."""
+    from stale_edge.model.architectures import architecture_of
+
+    settings = network.model
+    row = architecture_of(settings.architecture)
+    published = {name: full_size(settings.architecture, name) for name in row.sizes}
+    name = next((name for name, one in published.items() if one == network), None)
+    if name is not None:
+        return f"the {settings.architecture} network {name}"
+    size = "full-size " if network == full_size(settings.architecture) else ""
+    return f"a {size}{settings.architecture} network"
 
 
 def bundle_target(path: Path, *, text_encoder: Path | None = None) -> Target:
@@ -91,59 +101,52 @@ def bundle_target(path: Path, *, text_encoder: Path | None = None) -> Target:
     Args:
         path: the bundle.
         text_encoder: folder of the text encoder that made the class bank; the reference has its sizes. None: a bundle
-            with D = 512 is assumed to come from CLIP's ViT-B; others get no reference.
+            with D = 512 is assumed to come from CLIP's ViT-B; others get no reference that embeds classes.
 
     Raises:
         BundleError: not a bundle.
         CheckpointError: `text_encoder` is not one.
     """
     bundle = read_bundle(path)
-    manifest, bank = bundle.manifest, bundle.class_bank
     network, reason = None, "torch is not installed; a reference is a PyTorch network"
     if has_torch():
-        network, reason = network_of(manifest, bank, text_encoder=text_encoder)
-    return Target(f"the bundle {path.name}", network, len(bank), path, manifest, no_reference=reason)
+        network, reason = network_of(bundle.manifest, bundle.class_bank, text_encoder=text_encoder)
+    return Target(f"the bundle {path.name}", network, len(bundle.class_bank), path, bundle.manifest, reason)
 
 
 def network_of(manifest: Manifest, bank: ClassBank, *, text_encoder: Path | None) -> tuple[Network | None, str]:
     """Read the network that a bundle was made from.
 
     Returns:
-        network: with its text tower if that is known; None: the manifest does not name it.
+        network: with its text tower if that is known; None: the manifest does not name it, or it is no row here.
         reason: why no reference can be measured; empty: it can.
 
     Raises:
         BundleError: the manifest's config has another version.
         CheckpointError: `text_encoder` is not one.
     """
-    if manifest.architecture not in get_args(StaleArchitecture):
-        return None, f"the reference row is STALE's; this bundle's architecture is {manifest.architecture}"
-    config = _config_of(manifest)
-    if config is None or not isinstance(config.model, ModelConfig):
-        return None, "the bundle's manifest does not hold the config it was made from"
-    if config.model.text.encoder == "none":
-        tower, reason = None, "the bundle's class embeddings were learnt freely, no text encoder made them"
-    elif text_encoder is not None:
-        from stale_edge.benchmarking.torch_rows.text_tower import text_tower_of
-
-        tower, reason = text_tower_of(text_encoder, bank, n_contexts=config.model.text.n_contexts), ""
-    else:
-        tower = TextTower() if bank.width == TextTower().embed_dim else None
-        reason = "" if tower else f"the text encoder of this bundle (D = {bank.width}) is not known"
-    return Network(config.model, len(bank), tower), reason
-
-
-def _config_of(manifest: Manifest) -> Config | None:
-    values = manifest.provenance.get("config")
-    if not isinstance(values, dict):
-        return None
-    if not has_torch():
-        return None
     from stale_edge.model.architectures import ARCHITECTURES
 
+    values = manifest.provenance.get("config")
+    if not isinstance(values, dict):
+        return None, "the bundle's manifest does not hold the config it was made from"
+    if manifest.architecture not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        return None, f"the bundle's architecture {shown(manifest.architecture)} is none of those known here: {known}"
     try:
-        return config_from_dict(values, ARCHITECTURES)
+        model = config_from_dict(values, ARCHITECTURES).model
     except ConfigError as error:
         raise BundleError(
             f"the config in the bundle's manifest is of another version of stale-edge: {error}"
         ) from error
+    tower, reason = None, "the bundle's class embeddings were learnt freely, no text encoder made them"
+    if model.text.encoder != "none":
+        if text_encoder is not None and bank.space == "text":
+            from stale_edge.benchmarking.torch_rows.text_tower import text_tower_of
+
+            tower = text_tower_of(text_encoder, bank, n_contexts=model.text.n_contexts)
+        elif bank.width == TextTower().embed_dim:
+            tower = TextTower()
+        reason = f"the text encoder of this bundle (D = {bank.width}) is not known"
+    network = network_of_settings(model, len(bank), tower)
+    return network, "" if network.has_reference else reason

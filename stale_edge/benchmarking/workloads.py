@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stale_edge.benchmarking.deployed_detector import DeployedDetector
-from stale_edge.benchmarking.extras import needs_extra
+from stale_edge.benchmarking.extras import NEEDS_TORCH, needs_extra
 from stale_edge.benchmarking.jobs import Job, Workload
 from stale_edge.benchmarking.synthetic import SNIPPET_S, plausible_outputs, random_features
 from stale_edge.bundle import read_bundle
@@ -17,8 +17,6 @@ from stale_edge.config import RelativeGrid
 from stale_edge.config.runtimes import file_for
 from stale_edge.decoding.policies import decode_outputs
 from stale_edge.runtime import load_bundle
-
-_NEEDS_TORCH = "PyTorch rows need torch: pip install stale-edge[train]"
 
 
 def build_workload(job: Job) -> Workload:
@@ -34,7 +32,7 @@ def build_workload(job: Job) -> Workload:
     if job.scratch:
         # Read when torch is imported: output folder of the compilers; one thread, so no extra processes.
         os.environ |= {"TORCHINDUCTOR_CACHE_DIR": job.scratch, "TORCHINDUCTOR_COMPILE_THREADS": "1"}
-        with needs_extra(_NEEDS_TORCH):
+        with needs_extra(NEEDS_TORCH):
             from stale_edge.benchmarking.torch_rows.compiled import compiled_workload
         return compiled_workload(job)
     if job.runtime == "pytorch":
@@ -43,7 +41,7 @@ def build_workload(job: Job) -> Workload:
 
 
 def _pytorch(job: Job) -> Workload:
-    with needs_extra(_NEEDS_TORCH):
+    with needs_extra(NEEDS_TORCH):
         if job.variant == "reference":
             from stale_edge.benchmarking.torch_rows.thesis_reference import reference_workload as build
         elif job.variant == "text":
@@ -63,7 +61,7 @@ def _bundle(job: Job) -> Workload:
     entry = bundle.detector(runtime=files, precision=stored)
     features = random_features(job.length, bundle.manifest.feature_contract.channels, seed=job.seed)
     if job.device == "cuda":
-        with needs_extra(_NEEDS_TORCH):
+        with needs_extra(NEEDS_TORCH):
             from stale_edge.benchmarking.torch_rows.cuda import torchscript_call
         return Workload(torchscript_call(bundle.checked_path(entry), bundle.class_bank, features), entry.bytes)
     localizer = load_bundle(bundle.path, runtime=job.runtime, precision=job.precision, threads=job.threads)
@@ -92,7 +90,7 @@ def _matrix_product(job: Job) -> Workload:
         return Workload(_onnx_product(job, left, right), None)
     if job.runtime == "openvino":
         return Workload(_openvino_product(job, left, right), None)
-    with needs_extra(_NEEDS_TORCH):
+    with needs_extra(NEEDS_TORCH):
         from stale_edge.benchmarking.torch_rows.eager import product_call
     return Workload(product_call(job, left, right), None)
 

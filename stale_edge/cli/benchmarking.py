@@ -17,13 +17,6 @@ class Device(StrEnum):
     all = "all"
 
 
-class Network(StrEnum):
-    """Architecture whose full size is measured."""
-
-    release = "release"
-    paper = "paper"
-
-
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
     app.command(
@@ -35,7 +28,11 @@ def bench(
     device: Annotated[Device, typer.Option(help="cpu, cuda, or all that this machine has.")],
     bundle: Annotated[Path | None, typer.Argument(help="Bundle; without one, a full-size network.")] = None,
     architecture: Annotated[
-        Network | None, typer.Option(help="Without a bundle: the full-size network to measure; default: release.")
+        str | None,
+        typer.Option(help="Without a bundle: measure the full size of this architecture; default: release."),
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(help="One of an architecture's published sizes, such as activitynet-i3d.")
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads, pinned.")] = 1,
     lengths: Annotated[
@@ -82,7 +79,7 @@ def bench(
 ) -> None:
     """Measure time, memory and MACs per video length, each row in a process of its own, in turns."""
     from stale_edge.benchmarking import compare_results, parse_lengths, read_results, run_benchmark
-    from stale_edge.benchmarking.network_sizes import FULL_SIZES
+    from stale_edge.benchmarking.network_sizes import FULL_SIZE, full_size
     from stale_edge.benchmarking.recommend import (
         COLUMNS as RECOMMENDED,
     )
@@ -110,7 +107,9 @@ def bench(
     }
     if architecture is not None and bundle is not None:
         raise typer.BadParameter("a bundle has its own; leave one of the two out", param_hint="--architecture")
-    network = FULL_SIZES[(architecture or Network.release).value]
+    if size is not None and architecture is None:
+        raise typer.BadParameter("is one of an architecture's sizes: name it by --architecture", param_hint="--size")
+    network = FULL_SIZE if architecture is None else full_size(architecture, size)
     if data is not None and not recommend:
         raise typer.BadParameter("is read by --recommend alone", param_hint="--data")
     try:

@@ -4,8 +4,8 @@ A further architecture is a file with its settings and network, a file with its 
 decode policy reads its outputs yet, it also needs a policy in `stale_edge.decoding.policies`.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
@@ -22,12 +22,16 @@ from stale_edge.config import (
     ModelSettings,
     PointsConfig,
     RunsConfig,
+    StaleArchitecture,
+    TextConfig,
     TrainConfig,
 )
 from stale_edge.errors import ConfigError
-from stale_edge.model.actionformer import ActionFormer, ActionFormerConfig
+from stale_edge.model.actionformer import NAMED_SETTINGS, ActionFormer, ActionFormerConfig
 from stale_edge.model.actionformer.objective import PointObjective
 from stale_edge.model.actionformer.objective_settings import PointObjectiveConfig
+from stale_edge.model.actionformer.public_padding import PublicPadding
+from stale_edge.model.actionformer.settings import SMALL_SETTINGS
 from stale_edge.model.actionformer.training_settings import TRAINING, completed
 from stale_edge.model.channel_statistics import FeatureStatistics
 from stale_edge.model.detector import Objective, as_module
@@ -66,6 +70,11 @@ class Architecture:
         `rows`, weights of a closed vocabulary.
     train: default of the section `train`.
     complete: fills in settings that follow from the rest of a config and the number of classes to train on.
+    sizes: published networks by name, as settings of the section `model`; the first one is the default of the
+        benchmark. Empty: the defaults of `model`.
+    small: settings for a trial on features of `SMALL_CHANNELS` channels; None: there are none.
+    public_form: gives the network as its public program runs it, the reference of time; the weights are shared.
+    embeds_classes_per_video: whether the public program embeds the class names again for every video.
     """
 
     model: type[Any]
@@ -79,6 +88,21 @@ class Architecture:
     space: Space = "text"
     train: TrainConfig = field(default_factory=TrainConfig)
     complete: Callable[[Config, int], Config] = _as_it_is
+    sizes: Mapping[str, Any] = field(default_factory=dict)
+    small: Any = None
+    public_form: Callable[[Any], nn.Module] = _unfolded
+    embeds_classes_per_video: bool = False
+
+
+SMALL_CHANNELS = 128
+"""C of the features of a trial, and D where classes are embedded as text."""
+
+
+def _small_stale(architecture: StaleArchitecture) -> ModelConfig:
+    """Keep the sizes but the widths; learned contexts do not help a small text encoder with random weights."""
+    return ModelConfig(
+        architecture, SMALL_CHANNELS, embed_dim=SMALL_CHANNELS, temporal_scale=100, text=TextConfig(n_contexts=0)
+    )
 
 
 LINEAR_DECODE = RunsConfig(class_threshold=0.05, smoothing=0.03, run_score="mean-contrast", min_score=1e-4)
@@ -86,7 +110,15 @@ LINEAR_DECODE = RunsConfig(class_threshold=0.05, smoothing=0.03, run_score="mean
 
 ARCHITECTURES: dict[str, Architecture] = {
     "paper": Architecture(
-        ModelConfig, LossConfig, DecodeConfig(), PaperStale, StaleObjective, fold=fold_paper, float32=PAPER_FLOAT32
+        ModelConfig,
+        LossConfig,
+        DecodeConfig(),
+        PaperStale,
+        StaleObjective,
+        fold=fold_paper,
+        float32=PAPER_FLOAT32,
+        small=_small_stale("paper"),
+        embeds_classes_per_video=True,
     ),
     "release": Architecture(
         ModelConfig,
@@ -97,6 +129,8 @@ ARCHITECTURES: dict[str, Architecture] = {
         fold=FoldedRelease,
         fold_centred=FoldedRelease,
         float32=RELEASE_FLOAT32,
+        small=_small_stale("release"),
+        embeds_classes_per_video=True,
     ),
     "linear": Architecture(
         LinearConfig,
@@ -105,6 +139,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         LinearProbe,
         LinearObjective,
         train=TrainConfig(learning_rate=3e-3, batch_size=16),
+        small=LinearConfig(feature_channels=SMALL_CHANNELS, embed_dim=SMALL_CHANNELS, text=TextConfig(n_contexts=0)),
     ),
     "actionformer": Architecture(
         ActionFormerConfig,
@@ -115,6 +150,9 @@ ARCHITECTURES: dict[str, Architecture] = {
         space="rows",
         train=TRAINING,
         complete=completed,
+        sizes=NAMED_SETTINGS,
+        small=replace(SMALL_SETTINGS, feature_channels=SMALL_CHANNELS),
+        public_form=PublicPadding,
     ),
 }
 

@@ -12,6 +12,7 @@ from stale_edge.benchmarking.torch_rows.for_decoding import ForDecoding, read_ou
 from stale_edge.benchmarking.torch_rows.macs import count_macs
 from stale_edge.benchmarking.torch_rows.text_tower import build_text_tower
 from stale_edge.config import DecodeConfig
+from stale_edge.model.architectures import architecture_of
 from stale_edge.model.detector import Detector
 from stale_edge.model.folding import fold_detector
 from stale_edge.model.stale.folded_paper import FoldedMaskHead
@@ -23,7 +24,7 @@ def detector_macs(network: Network, length: int, *, folded: bool = True, whole: 
     Args:
         network: sizes of the detector.
         length: T in snippets.
-        folded: count the exported detector; False: the trained one.
+        folded: count the exported detector; False: the network as its public program runs it.
         whole: count all outputs; False: count the work of `detect` for a video, which needs no foreground, computes
             values of the classes alone in advance, and makes only those of the paper's masks that decoding may read.
     """
@@ -31,8 +32,7 @@ def detector_macs(network: Network, length: int, *, folded: bool = True, whole: 
     model = build_detector(network, seed=0)
     detector = cast(Detector, model)
     reads, outputs = read_outputs(detector), [spec.name for spec in detector.output_specs()]
-    if folded:
-        model = fold_detector(model)
+    model = fold_detector(model) if folded else architecture_of(network.model.architecture).public_form(model)
     classes = torch.ones(network.n_classes, network.model.embed_dim)
     videos = torch.zeros(2, length, network.model.feature_channels)
     if whole:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from torch import nn
@@ -11,13 +12,14 @@ from stale_edge.benchmarking.network_sizes import Network
 from stale_edge.benchmarking.synthetic import random_features
 from stale_edge.benchmarking.torch_rows.detectors import build_detector
 from stale_edge.bundle import ClassBank, FeatureContract, graph_metadata, write_bundle
-from stale_edge.config import FeatureSpec
+from stale_edge.config import Config, FeatureSpec
 from stale_edge.config.runtimes import PRECISIONS, RUNTIMES, file_for
 from stale_edge.exporting.artifact_formats import find_format
 from stale_edge.exporting.calibration import Calibration
 from stale_edge.exporting.detector_exporter import DetectorExporter
 from stale_edge.exporting.graph.detector_graph import fixed_length, model_config
 from stale_edge.model.architectures import architecture_of
+from stale_edge.model.rows import HasRows, row_bank
 from stale_edge.progress import Progress
 
 CALIBRATION_VIDEOS = 2
@@ -33,7 +35,7 @@ def make_bundle(
 
     Args:
         path: the bundle's folder; must not exist.
-        network: the network; for `release`, made for the length to measure.
+        network: the network; one of a fixed length is made for the length to measure.
         artifacts: (runtime, precision) to export; a bundle cannot be empty, so none means ONNX in fp32.
         seed: seed of weights and class bank.
         progress: called with (stage, done, total, note).
@@ -41,12 +43,12 @@ def make_bundle(
     model = build_detector(network, seed=seed)
     length, channels = fixed_length(network.model), network.model.feature_channels
     spec = FeatureSpec(encoder="random numbers", channels=channels)
-    generator = np.random.default_rng(seed)
-    bank = ClassBank(
-        tuple(f"class {k}" for k in range(network.n_classes)),
-        generator.standard_normal((network.n_classes, network.model.embed_dim), dtype=np.float32),
-        "random numbers",
-    )
+    names = tuple(f"class {k}" for k in range(network.n_classes))
+    if architecture_of(network.model.architecture).space == "rows":
+        bank = row_bank(cast(HasRows, model), names)
+    else:
+        rows = np.random.default_rng(seed).standard_normal((len(names), network.model.embed_dim), dtype=np.float32)
+        bank = ClassBank(names, rows, "random numbers")
     videos = tuple(random_features(length or 200, channels, seed=seed + 1 + i) for i in range(CALIBRATION_VIDEOS))
     deployed = Deployed(
         model,
@@ -82,9 +84,9 @@ def write_unchecked(
         stage: name of the stage for `progress`.
         progress: called with (stage, done, total, note).
     """
-
     config = model_config(deployed.model)
-    decode = architecture_of(config.architecture).decode
+    row = architecture_of(config.architecture)
+    decode = row.complete(Config(config, row.train, row.loss(), row.decode), len(deployed.bank)).decode
     metadata = graph_metadata(
         architecture=config.architecture,
         feature_contract=deployed.contract,
@@ -96,10 +98,10 @@ def write_unchecked(
     with write_bundle(path) as writer:
         for done, (runtime, precision) in enumerate(files):
             progress(stage, done, len(files), f"{runtime} {precision}")
-            row = find_format(RUNTIMES[runtime].format, precision)
-            weights = exporter.write(row, writer.folder / row.file_name, metadata=metadata)
+            made = find_format(RUNTIMES[runtime].format, precision)
+            weights = exporter.write(made, writer.folder / made.file_name, metadata=metadata)
             writer.add_file(
-                row.file_name,
+                made.file_name,
                 role="detector",
                 runtime=runtime,
                 precision=precision,
@@ -107,7 +109,7 @@ def write_unchecked(
                 outputs=exporter.outputs,
                 weights_quantized=weights.numbers_low if PRECISIONS[precision].products == "int8" else None,
                 weights_total=weights.numbers,
-                note=row.note,
+                note=made.note,
             )
         writer.set_class_bank(deployed.bank)
         writer.commit(

@@ -8,12 +8,14 @@ rather too fast than too slow. The public benchmark is one cold call with gradie
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from stale_edge.benchmarking.jobs import Job, Workload
 from stale_edge.benchmarking.network_sizes import Network
+from stale_edge.benchmarking.synthetic import random_features
 from stale_edge.benchmarking.torch_rows.detectors import (
     build_detector,
     call_of,
@@ -25,6 +27,7 @@ from stale_edge.benchmarking.torch_rows.detectors import (
 )
 from stale_edge.benchmarking.torch_rows.text_tower import build_text_tower
 from stale_edge.config import Precision
+from stale_edge.model.architectures import architecture_of
 
 _NOT_LINEAR_IN_PUBLIC = (
     "localizer.",
@@ -40,7 +43,7 @@ _NOT_LINEAR_IN_PUBLIC = (
 
 
 def reference_workload(job: Job) -> Workload:
-    """Run the text tower and the detector, as the public code does for each video."""
+    """Run what the public program runs for each video."""
     set_threads(job.threads)
     network = network_of(job)
     forward, n_bytes = build_reference(network, seed=job.seed, device=job.device, precision=job.precision)
@@ -62,7 +65,7 @@ def text_workload(job: Job) -> Workload:
 def build_reference(
     network: Network, *, seed: int, device: str = "cpu", precision: Precision = "fp32"
 ) -> tuple[Callable[[Tensor], object], int]:
-    """Combine text tower and detector as the public code does.
+    """Combine text tower and detector as the public program does.
 
     Args:
         network: sizes of both.
@@ -71,25 +74,30 @@ def build_reference(
         precision: fp16 and int8 are made as in the thesis, by `quantize_as_thesis`, on the CPU only.
 
     Returns:
-        forward: maps features (B, T, C) on `device` to the detector's output; encodes every class prompt in each call.
+        forward: maps features (B, T, C) on `device` to the detector's output. Where the public program does, it encodes
+            every class prompt in each call; else it reads random class embeddings.
         model_bytes: bytes of the weights of both.
 
     Raises:
         ValueError: the network's text tower is not known.
     """
-    if network.text is None:
+    if not network.has_reference:
         raise ValueError("a reference needs the sizes of the text tower; this network has none")
-    detector = build_detector(network, seed=seed).to(device)
+    trained = build_detector(network, seed=seed).to(device)
+    detector = architecture_of(network.model.architecture).public_form(trained)
+    n_bytes = quantize_as_thesis(trained, precision)
+    if network.text is None or not network.text_per_video:
+        classes = torch.from_numpy(random_features(network.n_classes, network.model.embed_dim, seed=seed + 1))
+        return partial(detector, class_embeddings=classes.to(device)), n_bytes
     tower, prompts = build_text_tower(network.text, network.n_classes, seed=seed)
     tower = tower.to(device)
     token_ids, attention_mask = (tensor.to(device) for tensor in prompts)
-    n_bytes = sum(quantize_as_thesis(module, precision) for module in (detector, tower))
 
     def forward(features: Tensor) -> object:
         with written_out_attention():
             return detector(features, tower(token_ids, attention_mask))
 
-    return forward, n_bytes
+    return forward, n_bytes + quantize_as_thesis(tower, precision)
 
 
 def quantize_as_thesis(module: nn.Module, precision: Precision) -> int:

@@ -7,35 +7,36 @@ from pathlib import Path
 import numpy as np
 
 from stale_edge.benchmarking.torch_rows.made_bundles import Deployed, write_unchecked
-from stale_edge.config import Config, ModelConfig, SimulateConfig, StaleArchitecture, TrainConfig
+from stale_edge.config import Config, SimulateConfig, TrainConfig
 from stale_edge.data import DataSet, resample
 from stale_edge.data.folder import TEXT_ENCODER_FOLDER
+from stale_edge.errors import ConfigError
 from stale_edge.exporting.calibration import Calibration
+from stale_edge.model.architectures import SMALL_CHANNELS, architecture_of
 from stale_edge.model.checkpoint import read_checkpoint
 from stale_edge.model.small_text import small_text_encoder
 from stale_edge.progress import Progress
 from stale_edge.training import train
 from stale_edge.training.simulated_data import simulate_with_encoder
-from stale_edge.training.small_config import FIXED_PROMPTS, SMALL_TRAINING
+from stale_edge.training.small_config import SMALL_TRAINING
 from stale_edge.training.torch_localizer import feature_contract
 
-CHANNELS = 128
-"""C and D; this and the numbers below are those of the demo."""
 N_VIDEOS, N_CLASSES, EPOCHS, LENGTH = 800, 40, 10, 100
+"""The numbers of the demo."""
 CALIBRATION_VIDEOS = 32
 
 
-def describe(architecture: StaleArchitecture) -> str:
+def describe(architecture: str) -> str:
     """Describe the network and the videos that detections are compared on."""
     return (
-        f"the validation videos of {N_VIDEOS} simulated ones, with a {architecture} network of width {CHANNELS} "
+        f"the validation videos of {N_VIDEOS} simulated ones, with a {architecture} network of width {SMALL_CHANNELS} "
         f"trained on the others for {EPOCHS} epochs, T = {LENGTH}, {N_CLASSES} classes; the same products in float32 "
         "as in the network that is timed"
     )
 
 
 def make_trained_bundle(
-    folder: Path, pairs: Sequence[tuple[str, str]], *, architecture: StaleArchitecture, seed: int, progress: Progress
+    folder: Path, pairs: Sequence[tuple[str, str]], *, architecture: str, seed: int, progress: Progress
 ) -> Path:
     """Simulate data in `folder/data`, train on it, and write `folder/bundle`; one to three minutes on one core.
 
@@ -54,11 +55,11 @@ def make_trained_bundle(
         progress(f"network to compare decisions on: {stage}", done, total, note)
 
     data = folder / "data"
-    small_text_encoder(data / TEXT_ENCODER_FOLDER, dim=CHANNELS, seed=seed)
+    small_text_encoder(data / TEXT_ENCODER_FOLDER, dim=SMALL_CHANNELS, seed=seed)
     data_set = simulate_with_encoder(
         data,
         text_encoder=str(data / TEXT_ENCODER_FOLDER),
-        config=SimulateConfig(n_videos=N_VIDEOS, n_classes=N_CLASSES, channels=CHANNELS, seed=seed),
+        config=SimulateConfig(n_videos=N_VIDEOS, n_classes=N_CLASSES, channels=SMALL_CHANNELS, seed=seed),
         progress=report,
     )
     checkpoint = read_checkpoint(train(training_config(architecture, seed), data, folder / "run", progress=report).last)
@@ -77,25 +78,29 @@ def make_trained_bundle(
     return folder / "bundle"
 
 
-def training_config(architecture: StaleArchitecture, seed: int) -> Config:
-    """Choose a small network of an architecture and its training, without validation during training."""
-    return Config(
-        model=ModelConfig(
-            architecture=architecture,
-            feature_channels=CHANNELS,
-            embed_dim=CHANNELS,
-            temporal_scale=LENGTH,
-            text=FIXED_PROMPTS,
-        ),
-        train=dataclasses.replace(
-            SMALL_TRAINING,
-            epochs=EPOCHS,
-            weight_decay=TrainConfig().weight_decay,
-            n_snippets=LENGTH,
-            seed=seed,
-            device="cpu",
-        ),
+def training_config(architecture: str, seed: int) -> Config:
+    """Choose a small network of an architecture and its training, without validation during training.
+
+    Raises:
+        ConfigError: the architecture has no small network.
+    """
+    row = architecture_of(architecture)
+    if row.small is None:
+        raise ConfigError(
+            f"--recommend without a bundle trains a small network, and there is none of the architecture "
+            f"{architecture}: train and export one, and name its bundle"
+        )
+    train = SMALL_TRAINING if row.train == TrainConfig() else row.train
+    train = dataclasses.replace(
+        train,
+        epochs=EPOCHS,
+        weight_decay=row.train.weight_decay,
+        validate_every=0,
+        n_snippets=LENGTH,
+        seed=seed,
+        device="cpu",
     )
+    return Config(row.small, train, row.loss(), row.decode)
 
 
 def _training_videos(data_set: DataSet) -> tuple[np.ndarray, ...]:

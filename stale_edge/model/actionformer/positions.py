@@ -32,7 +32,7 @@ class AbsolutePositions(nn.Module):
         last = self.config.max_length - 1
         places = torch.arange(length, device=self.table.device, dtype=torch.float32)
         # Middles of equal cells, held at the first and last row: linear interpolation with align_corners = False.
-        places = ((places + 0.5) * (self.config.max_length / stretched) - 0.5).clamp(0.0, last)
+        places = ((places + 0.5) * (self.config.max_length / stretched) - 0.5).clamp(0.0, float(last))
         lower = places.floor()
         share = (places - lower)[:, None]
         rows = lower.long()

@@ -176,3 +176,6 @@ NAMED_SETTINGS: Mapping[str, ActionFormerConfig] = MappingProxyType(
     }
 )
 """The published networks: 29,251,612, 8,123,145 and 6,943,497 parameters."""
+
+SMALL_SETTINGS = ActionFormerConfig(pyramid_dim=64, neck_dim=64, head_dim=64, windows=(9,) * 6, max_length=256)
+"""A network that trains in a minute or two on a CPU, for trials."""
