@@ -168,6 +168,22 @@ def encoder_metadata(fingerprint: str, preprocess: Json) -> dict[str, str]:
     }
 
 
+def engine_problem(manifest: EncoderManifest, runtime: str, precision: str) -> str:
+    """Describe why a runtime and precision failed the parity check at export; empty if it passed or was not compared.
+
+    Raises:
+        BundleError: the parity report is malformed.
+    """
+    for i, item in enumerate(list_of(manifest.parity.get("engines", []), "parity.engines")):
+        engine = table_of(item, f"parity.engines[{i}]")
+        if (engine.get("runtime"), engine.get("precision")) == (runtime, precision) and engine.get("passed") is False:
+            return (
+                f"the encoder in {runtime} {precision} gave other features than its tower when it was exported "
+                f"({'; '.join(map(str, engine.get('failures', [])))}); use another precision"
+            )
+    return ""
+
+
 def read_encoder(path: Path | str) -> EncoderBundle:
     """Read an encoder folder's manifest; its files are checked when they are opened.
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from stale_edge.bundle.json_fields import Json
-from stale_edge.config import FeatureSpec, Resampling, to_dict
+from stale_edge.config import FeatureSpec, Preprocessing, Resampling, to_dict
 from stale_edge.errors import ConfigError
 
 FORMAT = "stale-edge-bundle/2"
@@ -34,9 +34,13 @@ class FeatureContract:
     """Number of frames that one feature is computed from, >= 1; None: unspecified."""
     normalize: str = "none"
     """First step of the network on features; informative only, since it is inside the graph."""
+    preprocessing: Preprocessing = "exact"
+    """How pictures were prepared for the encoder; written only where it is not `exact`."""
 
     def __post_init__(self) -> None:
-        FeatureSpec(self.encoder, self.channels, self.fps, self.stride)  # checks its rules
+        FeatureSpec(
+            self.encoder, self.channels, self.fps, self.stride, preprocessing=self.preprocessing
+        )  # checks its rules
         if self.length is not None and self.length < 1:
             raise ConfigError(f"feature_contract.length must be an integer >= 1 or null; got {self.length}")
         if self.num_frames is not None and self.num_frames < 1:
@@ -76,14 +80,20 @@ class FeatureContract:
             resample_to,
             num_frames=spec.num_frames,
             normalize=normalize,
+            preprocessing=spec.preprocessing,
         )
 
     def to_json(self, format: str = FORMAT) -> Json:
         """Plain JSON values, one key per field of the format."""
-        return {key: value for key, value in to_dict(self).items() if key in contract_keys(format)}
+        keys = contract_keys(format) + (() if self.preprocessing == "exact" else OPTIONAL_KEYS)
+        return {key: value for key, value in to_dict(self).items() if key in keys}
+
+
+OPTIONAL_KEYS = ("preprocessing",)
+"""Keys that a feature contract has only where they differ from their default, so that older readers refuse those."""
 
 
 def contract_keys(format: str) -> tuple[str, ...]:
-    """List the keys of a feature contract in a format."""
+    """List the keys that every feature contract has in a format."""
     later = ("num_frames", "normalize") if format == FORMAT_1 else ()
-    return tuple(key for key in FeatureContract.__dataclass_fields__ if key not in later)
+    return tuple(key for key in FeatureContract.__dataclass_fields__ if key not in (*later, *OPTIONAL_KEYS))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from stale_edge.bundle.feature_contract import FORMAT, FORMAT_1, FeatureContract, contract_keys
+from stale_edge.bundle.feature_contract import FORMAT, FORMAT_1, OPTIONAL_KEYS, FeatureContract, contract_keys
 from stale_edge.bundle.json_fields import Json, exact_keys, integer_of, list_of, parse_json, string_of, table_of
 from stale_edge.config import (
     DecodeConfig,
@@ -159,7 +159,8 @@ class Manifest:
             raise BundleError(f"architecture must be one of {FORMAT_1_ARCHITECTURES}; got {shown(architecture)}")
         try:
             contract_table = table_of(table["feature_contract"], "feature_contract")
-            exact_keys(contract_table, contract_keys(format), "feature_contract")
+            given = tuple(key for key in OPTIONAL_KEYS if key in contract_table)
+            exact_keys(contract_table, contract_keys(format) + given, "feature_contract")
             contract = from_dict(FeatureContract, contract_table, where="feature_contract.")
             settings = DecodeConfig if format == FORMAT_1 else DecodeSettings
             decode: DecodeSettings = from_plain(settings, table_of(table["decode"], "decode"), "decode")

@@ -2,16 +2,24 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from stale_edge.cli.devices import DeviceName, DeviceOption, print_providers
+from stale_edge.cli.encoding import (
+    EncoderPrecisionOption,
+    EncoderRuntimeOption,
+    PreprocessingOption,
+    SkipSimilarOption,
+    check_encoding_options,
+)
 from stale_edge.cli.many import ManyInputsCommand, RayOption, WorkersOption, ray_pool
 from stale_edge.cli.output import console, progress_bar, table, write_bytes, write_json
 from stale_edge.cli.windows import OverlapOption, WindowOption, check_window_options
 
 if TYPE_CHECKING:
+    from stale_edge.config import Preprocessing
     from stale_edge.runtime.detect import DetectionRun
 
 
@@ -68,7 +76,10 @@ def detect(
     encoder: Annotated[
         Path | None, typer.Option(help="Visual encoder folder for videos; default: the bundle's own.")
     ] = None,
-    encoder_precision: Annotated[str, typer.Option(help="fp32, fp16 or int8, if the encoder has it.")] = "fp32",
+    encoder_precision: EncoderPrecisionOption = "fp32",
+    encoder_runtime: EncoderRuntimeOption = "onnxruntime",
+    preprocessing: PreprocessingOption = None,
+    skip_similar: SkipSimilarOption = None,
     truth: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Annotations (ActivityNet's layout) that html shows next to the detections."),
@@ -99,6 +110,7 @@ def detect(
     if ray is not None and results is None:
         raise typer.BadParameter("needs --results DIR, where what was done stays", param_hint="--ray")
     check_window_options(window, overlap)
+    check_encoding_options(preprocessing, skip_similar)
     settings = DetectSettings(
         bundle,
         classes=None if classes is None else class_list(classes),
@@ -111,6 +123,9 @@ def detect(
         encoder=encoder,
         encoder_precision=encoder_precision,
         device=device.value,
+        encoder_runtime=encoder_runtime,
+        preprocessing=cast("Preprocessing | None", preprocessing),
+        skip_similar=skip_similar,
     )
     output = OutputSettings(output_format.value, page=out, truth=truth)
     with progress_bar() as progress:
@@ -147,7 +162,10 @@ def _report(bundle: Path, run: "DetectionRun", timings: Path | None) -> None:
         for stage, seconds in spent.items():
             times = total.times_real_time(seconds)
             rows.append([stage, f"{seconds:.3f}", "-" if times is None else f"{times:.1f}x"])
-        console(Path("-")).print(table(f"{total.video_s:.1f} s of video", ["stage", "s", "times real time"], rows))
+        frames = f", {total.frames_encoded} of {total.frames_sampled} pictures encoded"
+        console(Path("-")).print(
+            table(f"{total.video_s:.1f} s of video{frames}", ["stage", "s", "times real time"], rows)
+        )
     if timings is not None:
         videos = {video: one.to_json() for video, one in run.timings.items()}
         write_json({"videos": videos, "total": total.to_json(), "providers": list(run.providers)}, timings)

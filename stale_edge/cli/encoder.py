@@ -31,7 +31,9 @@ def export(
         str, typer.Option("--from", metavar="NAME_OR_DIR", help="CLIP by hub name, or a local folder in that format.")
     ],
     out: Annotated[Path, typer.Option(help="Encoder folder to write.")],
-    precisions: Annotated[str, typer.Option(help="Comma-separated: fp32, fp16, int8.")] = "fp32,fp16,int8",
+    precisions: Annotated[
+        str, typer.Option(help="Comma-separated: fp32, fp16, int8, int8-static; with OpenVINO also bf16, int8-bf16.")
+    ] = "fp32,fp16,int8,int8-static",
     classes: Annotated[
         Path | None,
         typer.Option(help="Class bank (.npz) whose classes must stay distinct; default: random directions."),

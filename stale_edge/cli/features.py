@@ -1,14 +1,24 @@
 """`stale-edge features`: videos → a data set folder of snippet features, resumable."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from stale_edge.cli.devices import DeviceName, DeviceOption, print_providers
+from stale_edge.cli.encoding import (
+    EncoderPrecisionOption,
+    EncoderRuntimeOption,
+    PreprocessingOption,
+    SkipSimilarOption,
+    check_encoding_options,
+)
 from stale_edge.cli.many import ManyInputsCommand, RayOption, WorkersOption, ray_pool
 from stale_edge.cli.output import JsonOption, console, progress_bar, table, write_json
 from stale_edge.config import ExtractConfig
+
+if TYPE_CHECKING:
+    from stale_edge.config import Preprocessing
 
 
 def register(app: typer.Typer) -> None:
@@ -38,7 +48,10 @@ def features(
         ),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Number of pictures encoded at once.")] = ExtractConfig.batch,
-    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8, if the encoder has it.")] = "fp32",
+    precision: EncoderPrecisionOption = "fp32",
+    encoder_runtime: EncoderRuntimeOption = "onnxruntime",
+    preprocessing: PreprocessingOption = None,
+    skip_similar: SkipSimilarOption = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     device: DeviceOption = DeviceName.cpu,
     ray: RayOption = None,
@@ -46,10 +59,11 @@ def features(
     json_path: JsonOption = None,
 ) -> None:
     """Extract CLIP features of videos. Finished videos are skipped; after a kill only the current one is repeated."""
-    from stale_edge.jobs.extraction import FeatureJob, default_sampling, extract_all
+    from stale_edge.jobs.extraction import FeatureJob, default_preprocessing, default_sampling, extract_all
 
     if fps is not None and not 0 < fps < float("inf"):
         raise typer.BadParameter("must be a finite number > 0", param_hint="--fps")
+    check_encoding_options(preprocessing, skip_similar)
     own_fps, own_stride = default_sampling(encoder)
     job = FeatureJob(
         encoder,
@@ -60,6 +74,9 @@ def features(
         batch=batch,
         threads=threads,
         device=device.value,
+        runtime=encoder_runtime,
+        preprocessing=default_preprocessing(encoder) if preprocessing is None else cast("Preprocessing", preprocessing),
+        skip_similar=skip_similar,
     )
     with progress_bar() as progress:
         report = extract_all(
@@ -72,6 +89,7 @@ def features(
             [
                 video,
                 str(record["n_snippets"]),
+                str(record["n_encoded"]),
                 f"{record['duration_s']:.1f}",
                 f"{record['decode_s']:.2f}",
                 f"{record['encoder_s']:.2f}",
@@ -79,7 +97,7 @@ def features(
             ]
             for video, record in report.extracted.items()
         ]
-        columns = ["video", "snippets", "length s", "decode s", "encoder s", "times real time"]
+        columns = ["video", "snippets", "encoded", "length s", "decode s", "encoder s", "times real time"]
         shown.print(table("", columns, rows))
     shown.print(
         f"{out}: {len(report.extracted)} extracted, {len(report.unchanged)} unchanged, {len(report.errors)} failed",

@@ -6,15 +6,24 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from stale_edge.cli.devices import DeviceName, DeviceOption, print_providers
+from stale_edge.cli.encoding import (
+    EncoderPrecisionOption,
+    EncoderRuntimeOption,
+    PreprocessingOption,
+    SkipSimilarOption,
+    check_encoding_options,
+)
 from stale_edge.cli.windows import OverlapOption, check_window_options
 
 if TYPE_CHECKING:
+    from stale_edge.config import Preprocessing
     from stale_edge.runtime.live.sources import Peekable
 
 
@@ -80,7 +89,10 @@ def watch(
     ] = None,
     runtime: Annotated[str, typer.Option(help="Runtime of the detector, as in detect.")] = "onnxruntime",
     precision: Annotated[str, typer.Option(help="Precision of the detector: fp32, fp16 or int8.")] = "fp32",
-    encoder_precision: Annotated[str, typer.Option(help="Precision of the encoder: fp32, fp16 or int8.")] = "fp32",
+    encoder_precision: EncoderPrecisionOption = "fp32",
+    encoder_runtime: EncoderRuntimeOption = "onnxruntime",
+    preprocessing: PreprocessingOption = None,
+    skip_similar: SkipSimilarOption = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     device: DeviceOption = DeviceName.cpu,
 ) -> None:
@@ -109,8 +121,19 @@ def watch(
         if classes is None
         else choose_classes(bundle, localizer.class_bank, class_list(classes))[0]
     )
+    check_encoding_options(preprocessing, skip_similar)
+    if preprocessing is not None:
+        contract = replace(contract, preprocessing=cast("Preprocessing", preprocessing))
     reader = VideoReader(
-        bundle, contract, encoder=encoder, precision=encoder_precision, threads=threads, device=device.value
+        bundle,
+        contract,
+        encoder=encoder,
+        precision=encoder_precision,
+        threads=threads,
+        runtime=encoder_runtime,
+        skip_similar=skip_similar,
+        live=True,
+        device=device.value,
     )
     opened = open_live(
         source,

@@ -5,7 +5,14 @@ Only the command line reads files into configs (`load_config`); functions take p
 
 from stale_edge.config.bench import BenchConfig, BenchDevice, BenchRuntime, BenchVariant
 from stale_edge.config.decoding import DecodeConfig, Policy, Regions, SoftNMSMethod
-from stale_edge.config.feature_spec import ExtractConfig, FeaturesConfig, FeatureSpec, Normalize, Resampling
+from stale_edge.config.feature_spec import (
+    ExtractConfig,
+    FeaturesConfig,
+    FeatureSpec,
+    Normalize,
+    Preprocessing,
+    Resampling,
+)
 from stale_edge.config.linear import LinearConfig, LinearLossConfig
 from stale_edge.config.model import LengthRule, ModelConfig, ModelSettings, StaleArchitecture, TextConfig
 from stale_edge.config.plain import from_dict, from_plain, to_dict
@@ -41,6 +48,7 @@ __all__ = [
     "PointsSuppression",
     "Policy",
     "Precision",
+    "Preprocessing",
     "Regions",
     "RelativeGrid",
     "Resampling",

@@ -1,11 +1,13 @@
 """What features are, and how they are computed from videos."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from stale_edge.config.checks import require
 
 Resampling = Literal["linear", "none"]
+Preprocessing = Literal["exact", "fast"]
+"""`exact`: as transformers prepares pictures. `fast`: the video decoder scales, without the codec's loop filter."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,11 @@ class FeatureSpec:
     """Frames per snippet, >= 1; None: unspecified."""
     num_frames: int | None = None
     """Number of frames that one feature was computed from, >= 1; None: unspecified."""
+    preprocessing: Preprocessing = "exact"
+    """How pictures were prepared; a network trained on features of one way refuses those of the other."""
+    skip_similar: float | None = None
+    """Largest change of a picture, as a share of the range of brightness in (0, 1), at which the last encoded picture's
+    features stand for it; None: every picture was encoded."""
 
     def __post_init__(self) -> None:
         require(self.channels >= 1, "feature_spec.channels", self.channels, "an integer >= 1")
@@ -32,6 +39,18 @@ class FeatureSpec:
         for name in ("stride", "num_frames"):
             value = getattr(self, name)
             require(value is None or value >= 1, f"feature_spec.{name}", value, "an integer >= 1")
+        require(
+            self.preprocessing in get_args(Preprocessing),
+            "feature_spec.preprocessing",
+            self.preprocessing,
+            "exact or fast",
+        )
+        require(
+            self.skip_similar is None or 0 < self.skip_similar < 1,
+            "feature_spec.skip_similar",
+            self.skip_similar,
+            "a number in (0, 1), or nothing",
+        )
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A CLIP vision tower -> an encoder folder: ONNX in fp32, fp16 and int8; each file is compared with the tower."""
+"""A vision tower -> an encoder folder: ONNX files, each compared with the tower as devices run them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,10 +18,13 @@ from stale_edge.bundle.encoder_folder import (
     write_encoder,
 )
 from stale_edge.bundle.writer import describe_file
+from stale_edge.config.runtimes import PRECISIONS as NUMBERS
 from stale_edge.errors import ParityError
+from stale_edge.exporting.compared_engines import ComparedEngine, compare_engines
 from stale_edge.exporting.exported import Exported
+from stale_edge.exporting.graph.channel_balance import balance_channels
 from stale_edge.exporting.graph.detector_graph import in_eval_mode
-from stale_edge.exporting.graph.encoder_precision import quantize_encoder
+from stale_edge.exporting.graph.encoder_precision import StaticQuantizer, quantize_encoder
 from stale_edge.exporting.graph.precision import halve_weights
 from stale_edge.exporting.graph.recording import record_onnx, save_onnx
 from stale_edge.exporting.graph.rewriting import count_weights
@@ -37,13 +40,21 @@ from stale_edge.exporting.parity.result import Parity
 from stale_edge.exporting.provenance import machine, versions
 from stale_edge.model.vision import VisionTower, load_vision_tower
 from stale_edge.progress import Progress, silent
+from stale_edge.runtime.encoder_engines import EncoderRun
 from stale_edge.runtime.visual_encoder import VisualEncoder
 from stale_edge.segments import FloatArray
 
-PRECISIONS = ("fp32", "fp16", "int8")
-_LOW_TYPE = {"fp32": onnx.TensorProto.FLOAT, "fp16": onnx.TensorProto.FLOAT16, "int8": onnx.TensorProto.INT8}
+PRECISIONS = ("fp32", "fp16", "int8", "int8-static", "bf16", "int8-bf16")
+"""The last two have no file of their own: OpenVINO runs those of fp32 and int8-static so."""
+_LOW_TYPE = {
+    "fp32": onnx.TensorProto.FLOAT,
+    "fp16": onnx.TensorProto.FLOAT16,
+    "int8": onnx.TensorProto.INT8,
+    "int8-static": onnx.TensorProto.INT8,
+}
 _NOTES = {
     "fp32": "",
+    "int8-static": "int8 with the ranges of activations measured at export; fastest in OpenVINO",
     "fp16": "fp16 saves size and is for GPUs; on a CPU it is no faster than fp32",
     "int8": "int8 activations are scaled per call, so a picture's feature depends a little on its batch",
 }
@@ -71,6 +82,8 @@ class EncoderReport:
     manifest: EncoderManifest
     data: EncoderData
     files: tuple[Exported, ...]
+    engines: tuple[ComparedEngine, ...] = ()
+    """OpenVINO's runs of these files."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -92,6 +105,7 @@ class EncoderReport:
             "image_size": list(self.manifest.image_size),
             "judged_on": {"pictures": self.data.pictures, "classes": self.data.classes},
             "files": files,
+            "engines": [engine.to_json() for engine in self.engines],
         }
 
     def summary(self) -> str:
@@ -107,6 +121,7 @@ class EncoderReport:
             n_kept = len(file.kept_float32)
             low += f"; {n_kept} products stay in float32, int8 would harm them most" if n_kept else ""
             lines += [f"  {encoder_parity_text(file.parity)}", f"    {file.entry.bytes / 1e6:.1f} MB{low}"]
+        lines += [f"  {engine.to_text()}" for engine in self.engines]
         return "\n".join(lines)
 
 
@@ -124,7 +139,8 @@ def export_encoder(
     Args:
         source: as in `load_vision_tower`, or the tower that it returned.
         out: the encoder's folder.
-        precisions: `fp32`, `fp16`, `int8`.
+        precisions: some of `PRECISIONS`. OpenVINO, where it is installed, is compared in each of them that it runs; one
+            that fails there is named in the manifest, and `load_encoder` refuses it.
         bank: the likeliest of its classes is compared for each picture; None: random directions replace classes.
         video: source of the compared pictures; None: they are simulated.
         progress: called with (stage, done, total).
@@ -142,20 +158,25 @@ def export_encoder(
     tower = source if isinstance(source, VisionTower) else load_vision_tower(source)
     metadata = encoder_metadata(tower.fingerprint(), tower.preprocess.to_json())
     data = encoder_data(tower.preprocess, embed_dim=tower.embed_dim, video=video, bank=bank)
+    stored = tuple(dict.fromkeys(NUMBERS[precision].file for precision in chosen))
     with write_encoder(out) as folder, in_eval_mode(tower.model):
         progress("record the graph", 0, 1)
         plain = _record(tower)
         progress("record the graph", 1, 1)
         wanted = tower.embed(data.pixels)
         files: list[Exported] = []
-        for done, precision in enumerate(chosen):
-            progress("export", done, len(chosen))
+        for done, precision in enumerate(stored):
+            progress("export", done, len(stored))
             made, kept = _in_precision(plain, precision, data, wanted, progress)
             name = f"encoder-{precision}.onnx"
             save_onnx(made, folder / name, metadata=metadata, graph_name="visual_encoder")
             files.append(_compared_file(tower, data, wanted, folder / name, precision=precision, kept=kept))
-        progress("export", len(chosen), len(chosen))
+        progress("export", len(stored), len(stored))
         _refuse_failures([file.parity for file in files], data)
+        entries = {str(file.entry.precision): file.entry for file in files}
+        engines = compare_engines(
+            _manifest(tower, list(entries.values())), folder, chosen, data, wanted, progress=progress
+        )
         manifest = _manifest(
             tower,
             [file.entry for file in files],
@@ -163,6 +184,7 @@ def export_encoder(
                 "pictures": data.pictures,
                 "classes": data.classes,
                 "files": {file.entry.path: encoder_parity_json(file.parity) for file in files},
+                "engines": [engine.to_json() for engine in engines],
             },
             provenance={
                 "source": tower.name,
@@ -172,7 +194,7 @@ def export_encoder(
             },
         )
         (folder / MANIFEST_NAME).write_text(manifest.to_text(), encoding="utf-8")
-    return EncoderReport(Path(out), manifest, data, tuple(files))
+    return EncoderReport(Path(out), manifest, data, tuple(files), engines)
 
 
 def _manifest(tower: VisionTower, files: Sequence[FileEntry], **findings: dict[str, Any]) -> EncoderManifest:
@@ -200,11 +222,11 @@ def _compared_file(
         precision=precision,
         inputs=encoder_inputs(tower.image_size),
         outputs=encoder_outputs(tower.embed_dim),
-        weights_quantized=weights.numbers_low if precision == "int8" else None,
+        weights_quantized=weights.numbers_low if precision in ("int8", "int8-static") else None,
         weights_total=weights.numbers,
         note=_NOTES[precision],
     )
-    run = VisualEncoder(_manifest(tower, [entry]), path, precision=precision).embed
+    run = VisualEncoder(_manifest(tower, [entry]), path, EncoderRun(precision=precision)).embed
     parity = compare_encoder(data, wanted, run, file=path.name, precision=precision)
     return Exported(entry, parity, weights=weights, kept_float32=kept)
 
@@ -226,9 +248,18 @@ def _in_precision(
     """Make the graph of a precision; returns it with the names of products left in float32."""
     if precision == "fp16":
         return halve_weights(proto), ()
-    if precision == "int8":
-        # The search uses every second picture; the parity check uses all.
-        made = quantize_encoder(proto, data.pixels[::2], wanted[::2], min_cosine=MIN_COSINE["int8"], progress=progress)
+    if precision in ("int8", "int8-static"):
+        # The search and the ranges use every second picture; the parity check uses all.
+        pixels = data.pixels[::2]
+        balanced = balance_channels(proto, pixels)
+        made = quantize_encoder(
+            balanced,
+            pixels,
+            wanted[::2],
+            min_cosine=MIN_COSINE[precision],
+            quantizer=StaticQuantizer(balanced, pixels) if precision == "int8-static" else None,
+            progress=progress,
+        )
         return made.proto, made.kept
     return proto, ()
 

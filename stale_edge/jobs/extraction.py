@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stale_edge.bundle import read_bundle
+from stale_edge.bundle import FeatureContract, read_bundle
 from stale_edge.bundle.encoder_folder import ENCODER_FOLDER, find_encoder
 from stale_edge.bundle.locks import sweep
-from stale_edge.config import ExtractConfig, FeatureSpec, to_dict
+from stale_edge.config import ExtractConfig, FeatureSpec, Preprocessing, to_dict
 from stale_edge.data import read_feature_spec, write_feature_spec
 from stale_edge.data.feature_writer import write_features
 from stale_edge.data.folder import FEATURE_SPEC_FILE, FEATURES_FOLDER
@@ -21,7 +21,7 @@ from stale_edge.jobs.pool import ERROR, RayPool, Row, run_all
 from stale_edge.paths import check_distinct, inside
 from stale_edge.progress import Progress, silent
 from stale_edge.runtime.visual_encoder import load_encoder
-from stale_edge.video import Timings, open_video, snippet_features, snippet_rate, watch_video
+from stale_edge.video import FrameSettings, Timings, open_sampled, snippet_features, snippet_rate, watch_video
 
 RECORDS_FOLDER = "sources"
 """Subfolder with one record per video about the source of its features."""
@@ -29,7 +29,10 @@ RECORDS_FOLDER = "sources"
 
 @dataclass(frozen=True)
 class FeatureJob:
-    """Settings of an extraction: those that affect the features' values, and those that affect speed."""
+    """Settings of an extraction: those that affect the features' values, and those that affect speed.
+
+    precision, runtime: as in `load_encoder`. preprocessing, skip_similar, batch: as in `FrameSettings`.
+    """
 
     encoder: Path
     out: Path
@@ -39,6 +42,14 @@ class FeatureJob:
     batch: int = ExtractConfig.batch
     threads: int = 1
     device: str = "cpu"
+    runtime: str = "onnxruntime"
+    preprocessing: Preprocessing = "exact"
+    skip_similar: float | None = None
+
+    @property
+    def frames(self) -> FrameSettings:
+        """How pictures become features."""
+        return FrameSettings(self.batch, self.threads, self.preprocessing, self.skip_similar)
 
     @property
     def features(self) -> Path:
@@ -55,7 +66,8 @@ class FeatureJob:
 class ExtractionReport:
     """Result of a run.
 
-    extracted: record of each extracted video: `n_snippets`, `duration_s`, `decode_s`, `encoder_s`, `notes`, `provider`.
+    extracted: record of each extracted video: `n_snippets`, `n_encoded`, `duration_s`, `decode_s`, `encoder_s`,
+        `notes`, `provider`.
     unchanged: videos that were done before and have not changed since.
     errors: one line for every video that could not be used; `errors.jsonl` has them too.
     """
@@ -104,8 +116,7 @@ def extract_all(
         inputs = [path.absolute() for path in inputs]
         job = replace(job, encoder=job.encoder.absolute(), out=job.out.absolute())
     snippet_rate(job.fps, job.stride)
-    if job.batch < 1:
-        raise ValueError(f"batch must be an integer >= 1; got {job.batch!r}")
+    _ = job.frames  # checks its rules
     videos = find_videos(inputs)
     check_distinct((item.video for item in videos), what="videos")
     spec, identity = prepare(job)
@@ -130,11 +141,20 @@ def extract_all(
 
 def default_sampling(encoder: Path) -> tuple[float, int]:
     """Choose fps and stride: from the feature contract if the encoder is in a bundle, else from `ExtractConfig`."""
-    if (encoder / ENCODER_FOLDER).is_dir():
-        contract = read_bundle(encoder).manifest.feature_contract
-        if contract.fps is not None and contract.stride is not None:
-            return contract.fps, contract.stride
+    contract = _contract(encoder)
+    if contract is not None and contract.fps is not None and contract.stride is not None:
+        return contract.fps, contract.stride
     return ExtractConfig.fps, ExtractConfig.stride
+
+
+def default_preprocessing(encoder: Path) -> Preprocessing:
+    """Choose how pictures are prepared: as the feature contract says if the encoder is in a bundle, else exactly."""
+    contract = _contract(encoder)
+    return FeatureSpec.preprocessing if contract is None else contract.preprocessing
+
+
+def _contract(encoder: Path) -> FeatureContract | None:
+    return read_bundle(encoder).manifest.feature_contract if (encoder / ENCODER_FOLDER).is_dir() else None
 
 
 def prepare(job: FeatureJob) -> tuple[FeatureSpec, Row]:
@@ -144,7 +164,14 @@ def prepare(job: FeatureJob) -> tuple[FeatureSpec, Row]:
         The spec, and the values that a record must have so that its features are those of this job.
     """
     manifest = find_encoder(job.encoder).manifest
-    spec = FeatureSpec(manifest.fingerprint, manifest.embed_dim, float(job.fps), job.stride)
+    spec = FeatureSpec(
+        manifest.fingerprint,
+        manifest.embed_dim,
+        float(job.fps),
+        job.stride,
+        preprocessing=job.preprocessing,
+        skip_similar=job.skip_similar,
+    )
     path = job.out / FEATURE_SPEC_FILE
     try:
         for folder in (job.features, job.records):
@@ -165,6 +192,9 @@ def prepare(job: FeatureJob) -> tuple[FeatureSpec, Row]:
     else:
         write_feature_spec(path, spec, extra={"encoder_name": manifest.name})
     identity = {"encoder": spec.encoder, "precision": job.precision, "fps": spec.fps, "stride": spec.stride}
+    # Left out where they are as before there was a choice, so that older records still hold.
+    later = {"runtime": job.runtime, "preprocessing": job.preprocessing, "skip_similar": job.skip_similar}
+    identity |= {name: value for name, value in later.items() if value != getattr(FeatureJob, name)}
     return spec, identity
 
 
@@ -175,7 +205,9 @@ class FeatureWorker:
         self._job = job
         self._progress = progress
         self._identity = identity
-        self._encoder = load_encoder(job.encoder, precision=job.precision, threads=job.threads, device=job.device)
+        self._encoder = load_encoder(
+            job.encoder, precision=job.precision, runtime=job.runtime, at_once=job.threads, device=job.device
+        )
 
     def __call__(self, row: Row) -> Row:
         """Write a video's features and its record; returns the record."""
@@ -184,12 +216,12 @@ class FeatureWorker:
         rate, timings = snippet_rate(job.fps, job.stride), Timings()
         target = inside(job.features, row["video"], suffix=".npy")
         with (
-            open_video(source, threads=job.threads) as opened,
+            open_sampled(source, job.frames, rate=rate) as opened,
             write_features(target, channels=self._encoder.embed_dim) as writer,
         ):
             look = watch_video(self._progress, opened, row["video"])
             for block in snippet_features(
-                opened, self._encoder, rate=rate, batch=job.batch, timings=timings, on_snippet=look
+                opened, self._encoder, rate=rate, settings=job.frames, timings=timings, on_snippet=look
             ):
                 writer.add(block)
         record = {
@@ -197,10 +229,11 @@ class FeatureWorker:
             "path": row["path"],
             **self._identity,
             "n_snippets": writer.n_snippets,
+            "n_encoded": timings.n_encoded,
             "duration_s": opened.end_s,
             "span_s": writer.n_snippets / rate,
             "decode_s": timings.decode_s,
-            "encoder_s": timings.encoder_s,
+            "encoder_s": timings.preprocess_s + timings.encoder_s,
             "notes": list(opened.notes),
             "provider": self._encoder.provider,
         }

@@ -62,7 +62,7 @@ def check_feature_spec(contract: FeatureContract, spec: FeatureSpec) -> None:
     """Refuse a data set whose features are of another kind than the detector's; unspecified fields pass.
 
     Raises:
-        FeatureContractError: another encoder, width, frame rate or stride; all differences are named.
+        FeatureContractError: another encoder, width, frame rate, stride or preprocessing; all differences are named.
     """
     differences = []
     if contract.channels != spec.channels:
@@ -73,6 +73,8 @@ def check_feature_spec(contract: FeatureContract, spec: FeatureSpec) -> None:
         got, wanted = getattr(spec, name), getattr(contract, name)
         if got is not None and wanted is not None and got != wanted:
             differences.append(f"{name} is {got}, the contract says {wanted}")
+    if contract.preprocessing != spec.preprocessing:
+        differences.append(f"preprocessing is {spec.preprocessing}, the contract says {contract.preprocessing}")
     if differences:
         raise FeatureContractError(f"these features are not what the model was trained on: {'; '.join(differences)}")
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from stale_edge.config import Preprocessing
 from stale_edge.data import Annotations, read_annotations, read_split
 from stale_edge.errors import DataError, FeatureContractError, StaleEdgeError, reason
 from stale_edge.progress import Progress, silent
@@ -34,7 +35,9 @@ class DetectSettings:
     runtime, precision, threads, device: as in `load_bundle`.
     window, overlap: as in `Localizer.detect`; with a window, `.npy` files and videos are read window by window.
     encoder: visual encoder for videos; None: the bundle's.
-    encoder_precision: as in `load_encoder`.
+    encoder_precision, encoder_runtime: precision and runtime as in `load_encoder`.
+    preprocessing: how pictures are prepared, and the only way accepted of features; None: as the contract says.
+    skip_similar: as in `FrameSettings`; None: every picture is encoded.
     """
 
     bundle: Path
@@ -48,6 +51,9 @@ class DetectSettings:
     encoder: Path | None = None
     encoder_precision: str = "fp32"
     device: str = "cpu"
+    encoder_runtime: str = "onnxruntime"
+    preprocessing: Preprocessing | None = None
+    skip_similar: float | None = None
 
 
 @dataclass(frozen=True)
@@ -148,13 +154,18 @@ class Detector:
             self.bank, self.encoded = choose_classes(settings.bundle, self.bank, settings.classes)
         self._settings = settings
         self._for_page = for_page
+        self._contract = self.localizer.feature_contract
+        if settings.preprocessing is not None:
+            self._contract = replace(self._contract, preprocessing=settings.preprocessing)
         self._reader = VideoReader(
             settings.bundle,
-            self.localizer.feature_contract,
+            self._contract,
             encoder=settings.encoder,
             precision=settings.encoder_precision,
             threads=settings.threads,
             device=settings.device,
+            runtime=settings.encoder_runtime,
+            skip_similar=settings.skip_similar,
         )
 
     def open_encoder(self) -> None:
@@ -202,7 +213,7 @@ class Detector:
         return Found(item.video, found.detections, found.span_s, found.timings, found.notes, found.thumbnails, curves)
 
     def _in_features(self, item: Input) -> Found:
-        settings, contract = self._settings, self.localizer.feature_contract
+        settings, contract = self._settings, self._contract
         check_spec_near(contract, item.source)
         features = item.features(lazily=settings.window is not None)
         seconds = settings.duration_s if settings.duration_s is not None else item.duration_s

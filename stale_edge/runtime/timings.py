@@ -22,6 +22,10 @@ class StageTimings:
     encoder_s: float = 0.0
     detector_s: float = 0.0
     postprocess_s: float = 0.0
+    frames_sampled: int = 0
+    """Number of snippets of videos."""
+    frames_encoded: int = 0
+    """Number of pictures that the visual encoder was given; fewer than snippets with `skip_similar`."""
 
     STAGES = ("decode", "encoder", "detector", "postprocess")
 
@@ -43,6 +47,8 @@ class StageTimings:
         self.video_s += other.video_s
         for stage in self.STAGES:
             setattr(self, f"{stage}_s", self.seconds(stage) + other.seconds(stage))
+        self.frames_sampled += other.frames_sampled
+        self.frames_encoded += other.frames_encoded
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values: seconds, and times real time, by stage and in total."""
@@ -50,6 +56,8 @@ class StageTimings:
         return {
             "video_s": self.video_s,
             "seconds": spent,
+            "frames_sampled": self.frames_sampled,
+            "frames_encoded": self.frames_encoded,
             "times_real_time": {stage: self.times_real_time(seconds) for stage, seconds in spent.items()},
         }
 

@@ -48,7 +48,11 @@ class VideoReader:
     """Reads videos by a bundle's feature contract; the encoder is opened for the first video.
 
     encoder: an encoder folder; None: the one in the bundle.
-    precision, threads, device: as in `load_encoder`.
+    contract: the bundle's; its `preprocessing` says how pictures are prepared.
+    precision, runtime, device: as in `load_encoder`.
+    threads: CPU threads, >= 1. A file's pictures are encoded by as many threads at once; a live picture by all.
+    skip_similar: as in `FrameSettings`.
+    live: pictures come one by one, and each is wanted at once.
     """
 
     bundle: Path
@@ -57,6 +61,9 @@ class VideoReader:
     precision: str = "fp32"
     threads: int = 1
     device: str = "cpu"
+    runtime: str = "onnxruntime"
+    skip_similar: float | None = None
+    live: bool = False
 
     @cached_property
     def opened(self) -> VisualEncoder:
@@ -74,9 +81,15 @@ class VideoReader:
             )
         fps, stride = self.sampling
         encoder = load_encoder(
-            self.encoder or self.bundle, precision=self.precision, threads=self.threads, device=self.device
+            self.encoder or self.bundle,
+            precision=self.precision,
+            threads=self.threads if self.live else 1,
+            runtime=self.runtime,
+            at_once=1 if self.live else self.threads,
+            device=self.device,
         )
-        check_feature_spec(self.contract, encoder.feature_spec(fps=fps, stride=stride))
+        way = self.contract.preprocessing
+        check_feature_spec(self.contract, encoder.feature_spec(fps=fps, stride=stride, preprocessing=way))
         return encoder
 
     @property
@@ -117,12 +130,15 @@ class VideoReader:
         Raises:
             StaleEdgeError: there is no encoder, or the file cannot be read as a video.
         """
-        from stale_edge.video import ThumbnailStrip, Timings, open_video, snippet_features, watch_video
+        from stale_edge.video import FrameSettings, ThumbnailStrip, Timings, open_sampled, snippet_features, watch_video
 
         encoder, (fps, stride), spent = self.opened, self.sampling, Timings()
         strip = ThumbnailStrip()
+        settings = FrameSettings(
+            workers=self.threads, preprocessing=self.contract.preprocessing, skip_similar=self.skip_similar
+        )
         found: list[Detection] = []
-        with open_video(path, threads=self.threads) as source:
+        with open_sampled(path, settings, rate=fps / stride) as source:
             watch = watch_video(progress, source, path.stem)
 
             def look(snippet: "Snippet") -> None:
@@ -130,7 +146,9 @@ class VideoReader:
                     strip.add(snippet)
                 watch(snippet)
 
-            blocks = snippet_features(source, encoder, rate=fps / stride, timings=spent, on_snippet=look)
+            blocks = snippet_features(
+                source, encoder, rate=fps / stride, settings=settings, timings=spent, on_snippet=look
+            )
             if window is None:
                 features = np.concatenate(list(blocks))
                 n_snippets, span_s = len(features), len(features) * stride / fps
@@ -147,6 +165,7 @@ class VideoReader:
                 n_snippets, span_s = stream.n_snippets, stream.n_snippets * stride / fps
             notes = source.notes
         timings = measured.timings
-        timings.decode_s, timings.encoder_s = spent.decode_s, spent.encoder_s
+        timings.decode_s, timings.encoder_s = spent.decode_s, spent.preprocess_s + spent.encoder_s
+        timings.frames_sampled, timings.frames_encoded = n_snippets, spent.n_encoded
         pictures = tuple(Thumbnail(*one) for one in strip.pictures)
         return VideoFindings(measured.detections, n_snippets, span_s, notes, timings, pictures, measured.class_scores)

@@ -9,7 +9,17 @@ from stale_edge.video.sampling import (
     snippet_rate,
     watch_video,
 )
-from stale_edge.video.snippet_features import FrameEncoder, Timings, VideoFeatures, extract_features, snippet_features
+from stale_edge.video.similar import SimilarPictures
+from stale_edge.video.snippet_features import (
+    FrameEncoder,
+    FrameSettings,
+    Timings,
+    VideoFeatures,
+    extract_features,
+    open_sampled,
+    prepare_fast,
+    snippet_features,
+)
 from stale_edge.video.source import VIDEO_SUFFIXES, Picture, VideoSource, open_video
 from stale_edge.video.thumbnails import StripPicture, ThumbnailStrip
 
@@ -17,7 +27,9 @@ __all__ = [
     "VIDEO_SUFFIXES",
     "ClipPreprocess",
     "FrameEncoder",
+    "FrameSettings",
     "Picture",
+    "SimilarPictures",
     "Snippet",
     "StripPicture",
     "ThumbnailStrip",
@@ -26,7 +38,9 @@ __all__ = [
     "VideoSource",
     "VideoWarning",
     "extract_features",
+    "open_sampled",
     "open_video",
+    "prepare_fast",
     "read_frames",
     "sample",
     "snippet_features",

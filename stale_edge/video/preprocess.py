@@ -138,7 +138,21 @@ class ClipPreprocess:
         """
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
             raise ValueError(f"a picture must be uint8 of shape (H, W, 3); got {picture.dtype} {picture.shape}")
-        pixels = self._cropped(self._resized(picture))
+        return self.finish(self._resized(picture))
+
+    def resized_shape(self, height: int, width: int) -> tuple[int, int]:
+        """Give height and width to which a picture is resized, before it is cropped."""
+        if self.shortest_edge is not None:
+            short, long = min(height, width), max(height, width)
+            other = int(self.shortest_edge * long / short)
+            return (other, self.shortest_edge) if width <= height else (self.shortest_edge, other)
+        if self.resize_height is not None and self.resize_width is not None:
+            return self.resize_height, self.resize_width
+        return height, width
+
+    def finish(self, resized: NDArray[np.uint8]) -> FloatArray:
+        """Crop and normalise a picture (H, W, 3) uint8 that has its `resized_shape`; gives (3, height, width)."""
+        pixels = self._cropped(resized)
         prepared = np.empty((3, *pixels.shape[:2]), dtype=np.float32)
         for channel, values in enumerate(self._table):
             np.take(values, pixels[:, :, channel], out=prepared[channel])
@@ -153,14 +167,8 @@ class ClipPreprocess:
         return table
 
     def _resized(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        height, width = picture.shape[:2]
-        if self.shortest_edge is not None:
-            short, long = min(height, width), max(height, width)
-            other = int(self.shortest_edge * long / short)
-            target = (other, self.shortest_edge) if width <= height else (self.shortest_edge, other)
-        elif self.resize_height is not None and self.resize_width is not None:
-            target = (self.resize_height, self.resize_width)
-        else:
+        target = self.resized_shape(*picture.shape[:2])
+        if self.shortest_edge is None and self.resize_height is None:
             return picture
         image = Image.fromarray(picture).resize((target[1], target[0]), resample=Image.Resampling(self.resample))
         return np.asarray(image)

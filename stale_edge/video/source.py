@@ -30,6 +30,10 @@ SHORT_BY = 0.05
 """A video is truncated if more than this fraction of its stated length, plus one second, is missing."""
 
 
+_NEAR = 0.05
+"""A picture is decoded if it is this near to a sampled moment, in steps: packets' times are rounded."""
+
+
 class Picture:
     """One decoded picture. It is converted to RGB only when asked for, once.
 
@@ -51,6 +55,24 @@ class Picture:
         frame = self._frame.reformat(width=width, format="rgb24", threads=1)
         return self._orientation.apply(frame.to_ndarray())
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the picture for display."""
+        height, width = self._frame.height, max(1, round(self._frame.width * self._aspect))
+        return (width, height) if self._orientation.swap_axes else (height, width)
+
+    def scaled(self, height: int, width: int, *, interpolation: str) -> NDArray[np.uint8]:
+        """Scale the picture for display with FFmpeg's scaler, while it converts to RGB: (height, width, 3) uint8.
+
+        Args:
+            interpolation: FFmpeg's name, such as `BICUBIC`.
+        """
+        stored = (width, height) if self._orientation.swap_axes else (height, width)
+        frame = self._frame.reformat(
+            width=stored[1], height=stored[0], format="rgb24", interpolation=interpolation, threads=1
+        )
+        return self._orientation.apply(frame.to_ndarray())
+
 
 class VideoSource:
     """An opened video; iterate over it once for its pictures in display order.
@@ -59,13 +81,17 @@ class VideoSource:
     Opened by `open_video`; close it, or use it in a `with` block.
     """
 
-    def __init__(self, container: Any, stream: Any, name: str, *, threads: int) -> None:
+    def __init__(self, container: Any, stream: Any, name: str, *, threads: int, only_at: float | None = None) -> None:
         self.name = name
+        self._only_at = only_at
+        self._skipped_end_s = 0.0
         self._container = container
         self._stream = stream
         context = stream.codec_context
         context.thread_count = threads
         context.thread_type = "AUTO" if threads > 1 else "NONE"
+        if only_at is not None:
+            context.options = {"skip_loop_filter": "all"}
         self.announced_s: float | None = _announced_s(container, stream)
         """Length in seconds stated by the file, or None."""
         self.fps = float(stream.average_rate or stream.guessed_rate or DEFAULT_FPS)
@@ -118,6 +144,7 @@ class VideoSource:
             yield Picture(
                 frame, time_s=time_s, end_s=self.end_s, orientation=self._orientation_of(frame), aspect=aspect
             )
+        self.end_s = max(self.end_s, self._skipped_end_s)
         if self.n_pictures == 0:
             reason = self._broken_off or "no picture in it can be decoded"
             raise DataError(f"{self.name}: {reason}; packets that failed: {self._failed_packets}")
@@ -154,12 +181,30 @@ class VideoSource:
             except (av.FFmpegError, OSError) as error:
                 self._broken_off = f"reading stopped at {self.end_s:.2f} s: {_reason(error)}"
                 return
+            if self._only_at is not None:
+                self._stream.codec_context.skip_frame = "NONREF" if self._is_not_sampled(packet) else "DEFAULT"
             try:
                 frames = packet.decode()
             except (av.FFmpegError, OSError):
                 self._failed_packets += 1
                 continue
             yield from frames
+
+    def _is_not_sampled(self, packet: Any) -> bool:
+        """Whether a packet's picture is on the screen at no sampled moment, so that it may be left out.
+
+        FFmpeg leaves it out only if no other picture is computed from it. Where times are uncertain, nothing is.
+        """
+        origin = self._origin_s()
+        if origin is None or self._jumps or packet.pts is None or not packet.duration or packet.time_base is None:
+            return False
+        rate = self._only_at or 0.0
+        start = (float(packet.pts * packet.time_base) - origin) * rate - 0.5
+        end = start + float(packet.duration * packet.time_base) * rate
+        if math.floor(end + _NEAR) >= math.ceil(start - _NEAR):
+            return False
+        self._skipped_end_s = max(self._skipped_end_s, (end + 0.5) / rate)
+        return True
 
     def _origin_s(self) -> float | None:
         """Find the time stamp that counts as 0, as in players; None: that of the first picture.
@@ -199,6 +244,7 @@ def open_video(
     container_format: str | None = None,
     options: Mapping[str, str] | None = None,
     timeout_s: float | None = None,
+    only_at: float | None = None,
 ) -> VideoSource:
     """Open a video file, or a string that PyAV can open: a URL, a device, `-` for a pipe.
 
@@ -209,6 +255,8 @@ def open_video(
         container_format: FFmpeg's name of the format, if it cannot be guessed; None: guess.
         options: passed on to FFmpeg.
         timeout_s: give up on a silent network source after this many seconds; None: wait.
+        only_at: the pictures are sampled at this rate (`sample`), and looked at when small: others are not decoded
+            where that is possible, and the codec's loop filter is left out; None: every picture, as the codec says.
 
     Raises:
         ValueError: threads < 1.
@@ -226,7 +274,7 @@ def open_video(
         held = ", ".join(_said(s) for s in container.streams) or "nothing"
         container.close()
         raise DataError(f"{source}: there is no video in it to decode; it holds {held}")
-    return VideoSource(container, stream, str(source), threads=threads)
+    return VideoSource(container, stream, str(source), threads=threads, only_at=only_at)
 
 
 def _target(source: Path | str | Readable, options: dict[str, str]) -> tuple[Any, dict[str, str]]:

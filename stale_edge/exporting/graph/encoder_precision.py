@@ -1,12 +1,13 @@
-"""int8 of a visual encoder, with as few products left in float32 as the parity check needs.
+"""int8 of a visual encoder, dynamic or static, with as few products left in float32 as the parity check needs.
 
-CLIP's towers have a few channels with very large activations, so one scale for all channels rounds coarsely. The int8
-error in the output of each product is measured on pictures. The worst products stay in float32, as many as the
-features' directions need.
+CLIP's towers have a few channels with very large activations, so one scale for all channels rounds coarsely. Channels
+after a LayerNorm are balanced first (`channel_balance`). The int8 error in the output of each product is measured on
+pictures. The worst products stay in float32, as many as the features' directions need.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import onnx
@@ -15,6 +16,7 @@ from onnx import numpy_helper
 
 from stale_edge.exporting.graph.precision import quantize_columns, quantize_weights
 from stale_edge.exporting.graph.rewriting import weights
+from stale_edge.exporting.graph.static_ranges import PRODUCTS, Range, measure_ranges, quantize_static
 from stale_edge.progress import Progress, silent
 from stale_edge.runtime.onnx_session import open_session
 from stale_edge.segments import FloatArray
@@ -33,12 +35,43 @@ class QuantizedEncoder:
     kept: tuple[str, ...]
 
 
+class Quantizer(Protocol):
+    """Makes an int8 graph of a float32 graph; the named nodes stay in float32."""
+
+    def __call__(self, proto: onnx.ModelProto, *, keep_nodes: Collection[str] = ()) -> onnx.ModelProto:
+        """Quantize a graph, which is not changed."""
+        ...
+
+
+class StaticQuantizer:
+    """Quantizes products with weights to static int8; products of two activations stay in float32.
+
+    In a ViT-B/16 the products of attention are 4 % of the arithmetic, and its softmax needs their precision.
+
+    Args:
+        proto: float32 graph.
+        pixels: (N, 3, height, width) prepared pictures that ranges are measured on.
+    """
+
+    def __init__(self, proto: onnx.ModelProto, pixels: FloatArray) -> None:
+        self.ranges: dict[str, Range] = measure_ranges(
+            proto, ({"pixel_values": pixels[i : i + 1]} for i in range(len(pixels)))
+        )
+
+    def __call__(self, proto: onnx.ModelProto, *, keep_nodes: Collection[str] = ()) -> onnx.ModelProto:
+        """Quantize a graph that has the operands measured before."""
+        weighted = {name for name, _, _ in _products(proto)}
+        inner = {node.name for node in proto.graph.node if node.op_type in PRODUCTS} - weighted
+        return quantize_static(proto, self.ranges, keep_nodes={*keep_nodes, *inner})
+
+
 def quantize_encoder(
     proto: onnx.ModelProto,
     pixels: FloatArray,
     wanted: FloatArray,
     *,
     min_cosine: float,
+    quantizer: Quantizer | None = None,
     progress: Progress = silent,
 ) -> QuantizedEncoder:
     """Quantize an encoder's graph; products stay in float32 only where the features' directions need it.
@@ -50,9 +83,11 @@ def quantize_encoder(
         pixels, wanted: (N, 3, height, width) prepared pictures to try on, and (N, C) their features in float32.
         min_cosine: smallest cosine allowed on any picture. If no try reaches it, the last one is returned, and the
             parity check refuses it.
+        quantizer: None: dynamic int8.
         progress: called with (stage, done, total).
     """
-    made = quantize_weights(proto)
+    quantize: Quantizer = quantizer or quantize_weights
+    made = quantize(proto)
     if _least_cosine(made, pixels, wanted) >= min_cosine:
         return QuantizedEncoder(made, ())
     by_harm = sorted(product_errors(proto, pixels[:_PICTURES]).items(), key=lambda item: -item[1])
@@ -61,7 +96,7 @@ def quantize_encoder(
         n_kept = min(n_kept, most)
         kept = tuple(name for name, _ in by_harm[:n_kept])
         progress("int8: leave products in float32", n_kept, most)
-        made = quantize_weights(proto, keep_nodes=kept)
+        made = quantize(proto, keep_nodes=kept)
         if n_kept == most or _least_cosine(made, pixels, wanted) >= min_cosine:
             return QuantizedEncoder(made, kept)
         n_kept *= 2

@@ -14,7 +14,14 @@ from stale_edge.exporting.parity.result import Budget, Parity
 from stale_edge.segments import FloatArray
 from stale_edge.video import ClipPreprocess, open_video, sample
 
-MIN_COSINE: Mapping[str, float] = {"fp32": 0.9999, "fp16": 0.9999, "int8": 0.995}
+MIN_COSINE: Mapping[str, float] = {
+    "fp32": 0.9999,
+    "fp16": 0.9999,
+    "bf16": 0.999,
+    "int8": 0.995,
+    "int8-static": 0.995,
+    "int8-bf16": 0.995,
+}
 """Smallest cosine allowed between a feature of the tower and the file's, on any picture; nothing else is limited."""
 
 FEATURES = "image_embeds"

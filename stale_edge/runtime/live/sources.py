@@ -113,14 +113,25 @@ def open_live(
 
 
 def _open_video(opened: Any, reader: "VideoReader", *, input_format: str | None) -> LiveSource:
-    from stale_edge.video import Snippet, open_video, sample, snippet_rate
+    from stale_edge.video import SimilarPictures, Snippet, open_video, prepare_fast, sample, snippet_rate
 
     encoder = reader.opened
     rate = snippet_rate(*reader.sampling)
-    video = open_video(opened, threads=reader.threads, container_format=input_format)
+    fast = reader.contract.preprocessing == "fast"
+    video = open_video(opened, threads=reader.threads, container_format=input_format, only_at=rate if fast else None)
+    similar = None if reader.skip_similar is None else SimilarPictures(encoder.preprocess, reader.skip_similar)
+    last: FloatArray | None = None
+
+    def features(snippet: Snippet) -> FloatArray:
+        nonlocal last
+        picture = snippet.picture
+        pixels = prepare_fast(picture, encoder.preprocess) if fast else encoder.preprocess(picture.rgb)
+        if last is None or similar is None or similar.is_new(pixels):
+            last = encoder.embed(pixels[None])[0]
+        return last
 
     def encoded(snippet: Snippet) -> Incoming:
-        return Incoming(snippet.step, lambda: encoder.embed(encoder.preprocess(snippet.picture.rgb)[None])[0])
+        return Incoming(snippet.step, lambda: features(snippet))
 
     return LiveSource(
         video.name,
