@@ -186,7 +186,9 @@ std::vector<Detection> suppress_points(const Labelled& given, const PointsParame
   std::vector<Detection> detections;
   if (!parameters.suppress) {
     for (const std::size_t row : rows) detections.push_back(detection_of(row, proposals.scores[row]));
-    return detections;
+    return in_order(detections, [](const Detection& a, const Detection& b) {
+      return a.score != b.score ? a.score > b.score : a.label < b.label;
+    });
   }
   const auto label_of = [&](std::size_t row) { return parameters.multiclass ? proposals.labels[row] : 0; };
   rows = in_order(rows, [&](std::size_t a, std::size_t b) { return label_of(a) < label_of(b); });

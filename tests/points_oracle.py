@@ -66,7 +66,7 @@ def hard(rows, config):
 def suppressed(rows, config):
     """[(label, score, start, end), ...] after suppression, best first."""
     if config.soft_nms == "none":
-        return rows
+        return sorted(rows, key=lambda row: (-row[1], row[0]))
     rule = {"gaussian": soft, "hard": hard}[config.soft_nms]
     if config.multiclass:
         groups = [[row for row in rows if row[0] == k] for k in sorted({row[0] for row in rows})]

@@ -26,7 +26,7 @@ class PointsConfig:
     multiclass: bool = True
     """True: every class is suppressed by itself. False: all classes together, then voting."""
     soft_nms: PointsSuppression = "gaussian"
-    """Rule of Bodla et al., arXiv:1704.04503; `none`: every proposal is a detection, by level and falling score."""
+    """Rule of Bodla et al., arXiv:1704.04503; `none`: every proposal is a detection."""
     sigma: float = 0.5
     """Width of the Gaussian rule, in tIoU, > 0."""
     tiou_threshold: float = 0.1

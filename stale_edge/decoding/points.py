@@ -37,7 +37,7 @@ def decode_points(
         config: settings; None: the defaults of `PointsConfig`.
 
     Returns:
-        Detections, best first (with `soft_nms` "none": by level), within [0, duration_s].
+        Detections, best first, within [0, duration_s]; among equal scores as in `suppressed_points`.
 
     Raises:
         ValueError: shapes disagree, a number is not finite or out of its range (the row is named), or `class_names`
@@ -138,7 +138,7 @@ def suppressed_points(candidates: DecodedArrays, *, config: PointsConfig | None 
         config: settings; None: the defaults of `PointsConfig`.
 
     Returns:
-        Best first; with `soft_nms` "none" the unchanged candidates.
+        Best first; with `soft_nms` "none" all candidates; among equal scores the lower label, then the earlier row.
 
     Raises:
         ValueError: a number is not finite, an end precedes its start, or a score is negative; the row is named.

@@ -43,17 +43,22 @@ def points_decoder(g: GraphBuilder, class_logits: str, offsets: str, valid: str,
     """
     proposals = _proposals(g, class_logits, offsets, valid, config)
     if config.soft_nms == "none":
-        kept = _Candidates(*(g.slice(value, 0, -1, axis=0) for value in proposals))
+        sorted_rows = _sorted(g, _sorted(g, proposals, "labels", largest=0), "scores", largest=1)
+        kept = _Candidates(*(g.slice(value, 0, -1, axis=0) for value in sorted_rows))  # the placeholder is last
         return Decoded(kept.starts, kept.ends, kept.labels, kept.scores)
-    candidates = proposals
-    if config.multiclass:  # TopK keeps the order of equal values
-        _, order = g.ops("TopK", proposals.labels, g.dim(proposals.labels, 0), n_outputs=2, largest=0)
-        candidates = _Candidates(*(g.op("Gather", value, order) for value in proposals))
+    candidates = _sorted(g, proposals, "labels", largest=0) if config.multiclass else proposals
     picks, scores = _suppressed(g, candidates, config)
     starts, ends, labels = (g.op("Gather", value, picks) for value in candidates[:3])
     if not config.multiclass and config.voting_threshold > 0:
         starts, ends = _voted(g, starts, ends, proposals, config.voting_threshold)
     return Decoded(starts, ends, labels, scores)
+
+
+def _sorted(g: GraphBuilder, rows: _Candidates, column: str, *, largest: int) -> _Candidates:
+    """Sort rows by one column, falling (`largest` 1) or rising (0); TopK keeps the order of equal values."""
+    by = getattr(rows, column)
+    _, order = g.ops("TopK", by, g.dim(by, 0), n_outputs=2, largest=largest)
+    return _Candidates(*(g.op("Gather", value, order) for value in rows))
 
 
 def level_lengths(g: GraphBuilder, n_points: str, *, n_levels: int) -> str:
