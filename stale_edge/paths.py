@@ -18,9 +18,13 @@ MOST_MANIFEST_BYTES = 1 << 26
 MOST_INFLATED_BYTES = 1 << 26
 """Unpacked size in bytes that is allowed for every archive member, at any compression ratio."""
 
-_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
+_DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³]) *([.:].*)?", re.IGNORECASE)
 """Names that Windows gives to devices, whatever they end in."""
 _DRIVE = re.compile(r"[A-Za-z]:")
+_ON_WINDOWS = os.name == "nt"
+_ARCHIVE_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_ARCHIVE_VERSION = 45
+"""Newest version of the zip format whose members are read: the one with members of more than 4 GiB."""
 
 
 def inside(
@@ -40,7 +44,7 @@ def inside(
 
     Raises:
         error: the name is empty, absolute or climbs, has a drive letter, a backslash or a control character, is the
-            name of a device, ends in a dot or a space, or a link leads out of the folder.
+            name of a device, ends in a dot or a space, or a link leads out of the folder; on Windows, it has a colon.
     """
     problem = name_problem(f"{name}{suffix}" if name else "", nested=nested)
     if problem:
@@ -60,6 +64,8 @@ def name_problem(name: str, *, nested: bool = False) -> str:
         return "has a control character, or bytes that are no text"
     if "\\" in name or _DRIVE.match(name):
         return "has a drive letter or a backslash"
+    if _ON_WINDOWS and ":" in name:
+        return "has a colon, after which Windows reads the name of a stream inside another file"
     if name.startswith("/"):
         return "is absolute"
     for part in name.split("/"):
@@ -117,17 +123,27 @@ def read_regular(path: Path, *, most: int) -> bytes:
         return file.read(most + 1)[:most]
 
 
-def check_inflation(archive: zipfile.ZipFile) -> None:
-    """Refuse a zip archive whose members grow out of proportion when they are unpacked.
+def check_members(archive: zipfile.ZipFile) -> None:
+    """Refuse a zip archive with members that none of our writers make, or that grow out of proportion when unpacked.
 
     Features compress to a third, a file of zeros to a thousandth.
 
     Raises:
-        ValueError: a member has more than `MOST_INFLATED_BYTES` and more than 100 times its size in the archive.
+        ValueError: a member is encrypted, is packed by another method than deflate, needs a newer zip format, or has
+            more than `MOST_INFLATED_BYTES` and more than 100 times its size in the archive.
     """
     for member in archive.infolist():
+        name = shown(member.filename)
+        if member.flag_bits & 1:
+            raise ValueError(f"{name} is encrypted; write it without a password")
+        if member.compress_type not in _ARCHIVE_METHODS:
+            raise ValueError(
+                f"{name} is packed by zip method {member.compress_type}; 0 (stored) and 8 (deflate) are read"
+            )
+        if member.extract_version > _ARCHIVE_VERSION:
+            raise ValueError(f"{name} needs zip {member.extract_version / 10}; up to {_ARCHIVE_VERSION / 10} is read")
         if member.file_size > max(MOST_INFLATED_BYTES, 100 * member.compress_size):
             raise ValueError(
-                f"{shown(member.filename)} has {member.file_size:,} bytes, packed into {member.compress_size:,}; "
+                f"{name} has {member.file_size:,} bytes, packed into {member.compress_size:,}; "
                 f"beyond {MOST_INFLATED_BYTES:,} bytes at most 100 times the packed size is unpacked"
             )

@@ -170,8 +170,10 @@ def test_leftovers_of_the_dead_are_swept_and_those_of_the_living_are_not(bundle:
         path.mkdir()
         (path / "file").touch()
     os.utime(far_old, (1, 1))
+    half_a_lock = beside(lock_path(bundle), token=f"{machine}-{ended.pid}-00000005")
+    half_a_lock.touch()
     add_classes(bundle, tiny.bank(("new",)))
-    left = {path for path in (dead, alive, far_new, far_old, other, not_ours) if path.exists()}
+    left = {path for path in (dead, alive, far_new, far_old, other, not_ours, half_a_lock) if path.exists()}
     assert left == {alive, far_new, other, not_ours}
     sweep(bundle.parent)
     assert not other.exists()

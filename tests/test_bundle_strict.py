@@ -13,11 +13,12 @@ from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
 from stale_edge.bundle import strict, verify_bundle
-from stale_edge.bundle.onnx_parts import external_data, parts
+from stale_edge.bundle.onnx_parts import parts
 from stale_edge.bundle.protobuf import field
 from stale_edge.bundle.strict import verify_strictly
 from stale_edge.cli.app import app
 from stale_edge.errors import BundleError, VerificationError
+from stale_edge.runtime import load_bundle
 
 GRAPH = "detector-fp32.onnx"
 
@@ -90,11 +91,21 @@ def test_graphs_that_bring_more_than_numbers(
         verify_strictly(bundle)
 
 
-def test_weights_outside_are_refused_by_every_verify(bundle: Path) -> None:
-    rewrite(bundle, outside)
-    assert len(external_data(bundle / GRAPH)) == 1
-    with pytest.raises(VerificationError, match="lie in another file"):
-        verify_bundle(bundle)
+@pytest.mark.parametrize("read", [verify_bundle, load_bundle])
+@pytest.mark.parametrize(("change", "says"), [(outside, "lie in another file"), (custom, "evil.corp.RunThis")])
+def test_no_graph_from_elsewhere_reaches_an_engine(
+    bundle: Path, read: Callable[[Path], object], change: Callable[[onnx.ModelProto], object], says: str
+) -> None:
+    rewrite(bundle, change)
+    with pytest.raises(VerificationError, match=f"{GRAPH}: .*{says}"):
+        read(bundle)
+
+
+def test_a_graph_cannot_hide_behind_another_suffix(bundle: Path) -> None:
+    (bundle / GRAPH).rename(bundle / "detector.bin")
+    tiny.edit_manifest(bundle, lambda values: values["files"][0].update(path="detector.bin"))
+    with pytest.raises(BundleError, match=r"onnxruntime must end in \.onnx; got 'detector\.bin'"):
+        load_bundle(bundle)
 
 
 @pytest.mark.parametrize(

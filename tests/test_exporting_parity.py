@@ -9,19 +9,20 @@ from types import SimpleNamespace
 import exporting_case as case
 import numpy as np
 import pytest
+import tiny_points
 import torch
 from oracle import gate_margin_by_loops
 
 from stale_edge.bundle import ClassBank, FeatureContract
-from stale_edge.config import DecodeConfig, FeaturesConfig, FeatureSpec, ModelConfig
+from stale_edge.config import DecodeConfig, FeaturesConfig, FeatureSpec, ModelConfig, PointsConfig
 from stale_edge.decoding import decode_arrays
 from stale_edge.errors import DataError, FeatureContractError, ParityError
 from stale_edge.evaluation.agreement import count_matched
 from stale_edge.exporting import pipeline
 from stale_edge.exporting.artifact_formats import find_format
-from stale_edge.exporting.graph.detector_graph import TRACED_BATCH, TRACED_CLASSES, TRACED_LENGTH
+from stale_edge.exporting.graph.detector_graph import TRACED_BATCH, TRACED_CLASSES, TRACED_LENGTH, in_eval_mode
 from stale_edge.exporting.parity.compare import Run, compare_with_model
-from stale_edge.exporting.parity.reference import Reference
+from stale_edge.exporting.parity.reference import Reference, run_detector
 from stale_edge.exporting.parity.result import BUDGETS, Parity, refuse_failures
 from stale_edge.exporting.parity.videos import shape_cases, simulated_data, validation_data
 from stale_edge.model import build_model
@@ -355,3 +356,23 @@ def test_a_data_set_without_validation_videos_is_refused(tmp_path: Path) -> None
     (root / "annotations.json").write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match="parity is decided on validation videos"):
         validation_data(root, contract=contract(), bank=case.bank())
+
+
+@pytest.mark.parametrize(("precision", "labels", "compares"), [("fp32", 0, 1), ("int8", 0, 0), ("int8", 1, 1)])
+def test_a_comparison_without_anything_to_compare_fails(
+    reference: Reference, precision: str, labels: int, compares: int
+) -> None:
+    model = tiny_points.TinyPoints(tiny_points.TinyConfig())  # no hard decisions, and here no detections
+    data = reference.data if labels else dataclasses.replace(reference.data, truth=None, no_truth="none given")
+    silent = PointsConfig(n_levels=1, duration_threshold=1000)
+    ours = Reference(model, bank=reference.bank, data=data, decode_config=silent)
+
+    def run(features: FloatArray, class_embeddings: FloatArray) -> Mapping[str, FloatArray]:
+        with in_eval_mode(model):
+            return run_detector(model, features, class_embeddings)
+
+    parity = compared(ours, run, precision)
+    assert parity.n_detections == 0
+    assert parity.passed == bool(compares), parity.failures
+    if not compares:
+        assert "nothing to compare: the model finds no confident action in 6 videos" in parity.failures[0]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
+import torch
 import vision_encoder
 from fuzz import LONGEST_LINE, READERS, json_mutations, make_data, make_features, mutations, refused_in_one_line, reseal
 from typer.testing import CliRunner
@@ -28,6 +29,7 @@ from stale_edge.data.check import check
 from stale_edge.errors import BundleError, ConfigError, DataError, InferenceError, StaleEdgeError, reason, shown
 from stale_edge.jobs.detection import detect_many
 from stale_edge.model.architectures import ARCHITECTURES
+from stale_edge.model.public_file import read_public_file
 from stale_edge.report.formats import to_csv, to_html, to_srt
 from stale_edge.runtime import load_bundle
 from stale_edge.runtime.detect import DetectSettings, detect_files
@@ -145,16 +147,25 @@ def test_an_archive_that_inflates_is_not_unpacked(tmp_path: Path) -> None:
         ClassBank.from_bytes(buffer.getvalue())
 
 
-@pytest.mark.parametrize("change", [(0x1, 6), (99, 8), (12345, 8)], ids=["encrypted", "kind 99", "kind 12345"])
-def test_zip_archives_of_other_kinds(tmp_path: Path, change: tuple[int, int]) -> None:
-    np.savez(tmp_path / "v.npz", features=tiny.features(3))
-    content = bytearray((tmp_path / "v.npz").read_bytes())
-    value, offset = change
+ZIP_KINDS = {"encrypted": (0x1, 6), "packed by zip method 99": (99, 8), "needs zip 6.3": (63, 4)}
+
+
+@pytest.mark.parametrize("says", ZIP_KINDS)
+@pytest.mark.parametrize("suffix", [".npz", ".pth.tar"])
+def test_zip_archives_of_other_kinds(tmp_path: Path, suffix: str, says: str) -> None:
+    path = tmp_path / f"v{suffix}"
+    if suffix == ".npz":
+        np.savez(path, features=tiny.features(3))
+    else:
+        torch.save({"epoch": 1, "state_dict": {"a": torch.ones(2)}}, path)
+    content = bytearray(path.read_bytes())
+    value, offset = ZIP_KINDS[says]
     for signature, shift in ((b"PK\x03\x04", 0), (b"PK\x01\x02", 2)):
         at = content.index(signature) + offset + shift
         content[at : at + 2] = value.to_bytes(2, "little")
-    (tmp_path / "v.npz").write_bytes(content)
-    assert refused_in_one_line(lambda: read_features(tmp_path / "v.npz"), "v.npz")
+    path.write_bytes(content)
+    with pytest.raises(StaleEdgeError, match=rf"{path.name}.*{says}"):
+        (read_features if suffix == ".npz" else read_public_file)(path)
 
 
 def test_hdf5_data_in_another_file_are_not_followed(tmp_path: Path) -> None:

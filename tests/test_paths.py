@@ -5,19 +5,22 @@ import json
 import os
 import tarfile
 import unicodedata
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 import pytest
 import tiny
+from hypothesis import example, given
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from stale_edge import paths
 from stale_edge.cli.app import app
 from stale_edge.data import FeatureFolder, open_data_set, simulate
 from stale_edge.data.shard import FORMATS, shard_data_set
 from stale_edge.errors import BundleError, DataError
 from stale_edge.jobs.detection import detect_many
-from stale_edge.paths import check_distinct, folded, inside
+from stale_edge.paths import check_distinct, folded, inside, name_problem
 from stale_edge.runtime.detect import DetectSettings
 
 CLIMBS = "../../../victim/manifest"
@@ -52,6 +55,31 @@ def test_names_that_leave_the_folder_or_are_none(tmp_path: Path, name: str) -> N
 @pytest.mark.parametrize("name", ["v_1", "ž", "a..b", "..a", "-x", "~", "$HOME", "12:30", "a" * 200, "con1"])
 def test_names_that_stay(tmp_path: Path, name: str) -> None:
     assert inside(tmp_path, name, suffix=".json") == tmp_path / f"{name}.json"
+
+
+@given(st.text(st.sampled_from("abcx.:/\\ $*~\u00b2ConNUL1") | st.characters(), max_size=12))
+@example("nul .txt")
+@example("CONOUT$")
+@example("com\u00b9")
+@example("a:stream")
+def test_what_is_allowed_stays_in_its_folder_on_windows_too(name: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "_ON_WINDOWS", True)
+        if name_problem(name, nested=True):
+            return
+    path = PureWindowsPath("C:/data") / name
+    assert path.parts == ("C:\\", "data", *name.split("/"))
+    assert ":" not in name, "another stream of a file"
+    stems = [part.partition(".")[0].rstrip(" ").upper() for part in name.split("/")]
+    numbered = [f"{kind}{digit}" for kind in ("COM", "LPT") for digit in "0123456789¹²³"]
+    assert not {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", *numbered} & set(stems)
+
+
+def test_a_colon_is_refused_on_windows_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert inside(tmp_path, "12:30") == tmp_path / "12:30"
+    monkeypatch.setattr(paths, "_ON_WINDOWS", True)
+    with pytest.raises(DataError, match="has a colon, after which Windows reads the name of a stream"):
+        inside(tmp_path, "12:30")
 
 
 def test_folders_in_a_name_only_where_they_are_asked_for(tmp_path: Path) -> None:

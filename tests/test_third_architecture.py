@@ -1,12 +1,14 @@
 """An architecture from outside, `tiny_points`, goes through all stages without a change of the package."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 import tiny_points
 import training_data
 from typer.testing import CliRunner
@@ -17,6 +19,7 @@ from stale_edge.cli.app import app
 from stale_edge.config import Config, config_from_dict
 from stale_edge.data import open_data_set
 from stale_edge.decoding import POLICIES
+from stale_edge.errors import StaleEdgeError
 from stale_edge.exporting import export_checkpoint
 from stale_edge.model.architectures import ARCHITECTURES, Architecture
 from stale_edge.runtime.evaluate import evaluate_bundle
@@ -93,6 +96,21 @@ def test_lengths_that_were_not_traced(bundle: Path) -> None:
     for length in (1, 7, 50):
         outputs = localizer.forward(np.ones((2, length, 16), np.float32))
         assert outputs["class_logits"].shape == (2, length, 4)
+
+
+@pytest.mark.parametrize(
+    ("n_levels", "says"),
+    [
+        (2, "by its decode settings the detector's outputs are those of 20 snippets, but it was given 30"),
+        (4, "outputs do not fit its decode settings: no video has 30 points on 4 levels"),
+        (33, "an integer from 1 to 32; got 33"),
+    ],
+)
+def test_a_wrong_number_of_levels_is_noticed(bundle: Path, tmp_path: Path, n_levels: int, says: str) -> None:
+    shutil.copytree(bundle, tmp_path / "bundle")
+    tiny.edit_manifest(tmp_path / "bundle", lambda values: values["decode"].update(n_levels=n_levels))
+    with pytest.raises(StaleEdgeError, match=says):
+        load_bundle(tmp_path / "bundle").detect(np.ones((30, 16), np.float32), duration_s=45.0)
 
 
 def test_windows_find_what_the_whole_video_has(bundle: Path, data: Path) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stale_edge.bundle.files import write_file_atomically
 from stale_edge.errors import BundleError, ClassBankError, reason, shown
-from stale_edge.paths import MOST_TEXT_BYTES, check_inflation, read_regular
+from stale_edge.paths import MOST_TEXT_BYTES, check_members, read_regular
 from stale_edge.segments import FloatArray
 
 _KEYS = ("names", "embeddings", "fingerprint")
@@ -166,7 +166,7 @@ class ClassBank:
             if not content.startswith(b"PK"):
                 raise ValueError("its content is no archive")
             with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-                check_inflation(archive.zip)
+                check_members(archive.zip)
                 missing = [key for key in _KEYS if key not in archive.files]
                 if missing:
                     raise BundleError(f"{where}: not a class bank: {_list(missing)} missing; it has {archive.files}")

@@ -29,6 +29,7 @@ from stale_edge.bundle.manifest import (
     sealed_text,
 )
 from stale_edge.bundle.onnx_metadata import FORMAT_KEY, read_onnx_metadata
+from stale_edge.bundle.onnx_parts import graph_problems
 from stale_edge.config import FeatureSpec, to_dict
 from stale_edge.errors import BundleError, VerificationError, shown
 from stale_edge.paths import MOST_MANIFEST_BYTES, inside, read_regular
@@ -146,7 +147,7 @@ class EncoderBundle:
         for key, wanted in encoder_metadata(self.manifest.fingerprint, self.manifest.preprocess).items():
             if metadata.get(key) != wanted:
                 return f"{entry.path}: metadata {key} is {metadata.get(key)}; the manifest says {wanted}"
-        return None
+        return next(iter(graph_problems(self.path, entry.path)), None)
 
 
 def encoder_inputs(image_size: tuple[int, int]) -> tuple[TensorSpec]:

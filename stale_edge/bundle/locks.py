@@ -76,6 +76,7 @@ def writing(target: Path, *, wait_s: float = 10.0) -> Iterator[str]:
             raise BusyError(f"{target}: {_said(path, holder)}; wait until it ends, then start again")
         else:
             time.sleep(_POLL_S)
+    sweep(path.parent, path)  # what writers left that were killed while they took or removed this lock
     done = threading.Event()
     renewing = threading.Thread(target=_renew, args=(path, done), daemon=True)
     renewing.start()

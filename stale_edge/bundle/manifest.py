@@ -16,6 +16,7 @@ from stale_edge.config import (
     from_plain,
     to_dict,
 )
+from stale_edge.config.runtimes import MANIFEST_RUNTIMES
 from stale_edge.errors import BundleError, ConfigError, shown
 from stale_edge.paths import folded, name_problem
 
@@ -95,6 +96,8 @@ class Manifest:
         made: dict[tuple[Role, str | None, str], str] = {}
         for entry in self.files:
             check_inside(entry.path)
+            if entry.runtime == MANIFEST_RUNTIMES["onnx"] and not entry.path.endswith(".onnx"):
+                raise BundleError(f"the path of a file for {entry.runtime} must end in .onnx; got {shown(entry.path)}")
             key = folded(entry.path)  # some file systems ignore case
             if key in seen:
                 raise BundleError(f"manifest lists a file twice: {shown(seen[key])} and {shown(entry.path)}")

@@ -8,10 +8,13 @@ from pathlib import Path
 
 from stale_edge.bundle.onnx_graph import MODEL_GRAPH
 from stale_edge.bundle.protobuf import fields, read_varint
-from stale_edge.errors import BundleError
+from stale_edge.errors import BundleError, cut, shown
 
 DEEPEST = 32
 """Largest nesting depth of graphs; real files have two."""
+
+DOMAINS = ("", "ai.onnx")
+"""Domains of ONNX's own operators; those of another domain need a library that a bundle cannot check."""
 
 _FUNCTIONS = 25
 _NODE, _INITIALIZER, _SPARSE_INITIALIZER = 1, 5, 15
@@ -21,9 +24,37 @@ _TENSOR_NAME, _EXTERNAL_DATA, _DATA_LOCATION = 8, 13, 14
 _FUNCTION_NODE = 7
 
 
-def external_data(path: Path) -> list[str]:
-    """Name the tensors of an ONNX file that are stored in another file, which no hash in a manifest covers."""
-    return [name for kind, name in parts(path) if kind == "external"]
+def foreign_parts(path: Path) -> list[str]:
+    """Describe what a model needs beyond its own file; nothing of it may reach an engine.
+
+    Returns:
+        One text for each tensor that is stored in another file, at most five, and one for all operators that are not
+        ONNX's own.
+
+    Raises:
+        BundleError: as `parts`.
+    """
+    outside: dict[str, None] = {}
+    operators: dict[str, None] = {}
+    for kind, name in parts(path):
+        if kind == "external":
+            outside[name] = None
+        elif kind == "node" and name.rpartition(".")[0] not in DOMAINS:
+            operators[name] = None
+    problems = [f"the numbers of {shown(name)} lie in another file, which no hash covers" for name in [*outside][:5]]
+    if operators:
+        problems.append(f"operators that are not ONNX's own: {cut(', '.join(operators), 200)}")
+    return problems
+
+
+def graph_problems(folder: Path, name: str) -> list[str]:
+    """Describe what keeps a file of a folder from an engine; nothing for files that are not ONNX graphs."""
+    if Path(name).suffix != ".onnx":
+        return []
+    try:
+        return [f"{name}: {problem}" for problem in foreign_parts(folder / name)]
+    except BundleError as error:
+        return [str(error)]
 
 
 def parts(path: Path) -> Iterator[tuple[str, str]]:

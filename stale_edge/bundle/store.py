@@ -19,10 +19,10 @@ from stale_edge.bundle.manifest import (
     is_sealed,
 )
 from stale_edge.bundle.onnx_metadata import graph_metadata, read_onnx_metadata
-from stale_edge.bundle.onnx_parts import external_data
+from stale_edge.bundle.onnx_parts import graph_problems
 from stale_edge.bundle.text_contract import text_encoder_problems
 from stale_edge.config import to_dict
-from stale_edge.errors import BundleError, VerificationError, shown
+from stale_edge.errors import BundleError, VerificationError
 from stale_edge.paths import MOST_MANIFEST_BYTES, inside, read_regular
 
 
@@ -65,11 +65,13 @@ class Bundle:
         """Return a file's path, after checking that its size and sha256 equal the manifest's.
 
         Raises:
-            VerificationError: the file is missing, outside the folder, or its bytes changed.
+            VerificationError: the file is missing, outside the folder, or its bytes changed; or it is a graph that
+                needs another file, or operators that are not ONNX's own.
         """
         problem = _file_problem(self.path, entry)
-        if problem:
-            raise VerificationError(f"{self.path}: {problem}")
+        problems = [problem] if problem else graph_problems(self.path, entry.path)
+        if problems:
+            raise VerificationError(f"{self.path}: {'; '.join(problems)}")
         return self.path / entry.path
 
     @cached_property
@@ -233,20 +235,9 @@ def _content_problems(bundle: Bundle) -> list[str]:
         except BundleError as error:
             problems.append(str(error))
     for entry in manifest.files:
-        if Path(entry.path).suffix == ".onnx":
-            problems += _external_problems(bundle.path, entry)
+        problems += graph_problems(bundle.path, entry.path)
     problems += text_encoder_problems(bundle.path, manifest, bundle.class_bank)
     return problems + encoder_problems(bundle.path, manifest)
-
-
-def _external_problems(folder: Path, entry: FileEntry) -> list[str]:
-    try:
-        names = external_data(folder / entry.path)
-    except BundleError as error:
-        return [str(error)]
-    return [
-        f"{entry.path}: the numbers of {shown(name)} lie in another file, which no hash covers" for name in names[:5]
-    ]
 
 
 def _checked_bank(bundle: Bundle) -> ClassBank:

@@ -5,6 +5,9 @@ from typing import Literal
 
 from stale_edge.config.checks import require
 
+MOST_LEVELS = 32
+"""Largest number of levels of a pyramid; published ones have six."""
+
 PointsSuppression = Literal["gaussian", "hard", "none"]
 
 
@@ -41,11 +44,13 @@ class PointsConfig:
     max_detections: int = 200
     """Largest number of detections per video, >= 1."""
     n_levels: int = 6
-    """Number of levels of the pyramid, >= 1; level l has a point every 2**l snippets."""
+    """Number of levels of the pyramid, 1 to 32; level l has a point every 2**l snippets."""
 
     def __post_init__(self) -> None:
-        for name in ("pre_nms_top_k", "max_detections", "n_levels"):
+        for name in ("pre_nms_top_k", "max_detections"):
             require(getattr(self, name) >= 1, f"decode.{name}", getattr(self, name), "an integer >= 1")
+        allowed = f"an integer from 1 to {MOST_LEVELS}"
+        require(1 <= self.n_levels <= MOST_LEVELS, "decode.n_levels", self.n_levels, allowed)
         for name in ("pre_nms_threshold", "min_score"):
             require(0 <= getattr(self, name) < 1, f"decode.{name}", getattr(self, name), "a number in [0, 1)")
         for name in ("tiou_threshold", "voting_threshold"):

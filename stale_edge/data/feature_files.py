@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stale_edge.data import hdf5, parquet, tar_shards
 from stale_edge.errors import DataError, FeatureContractError, StaleEdgeError, reason, shown
-from stale_edge.paths import check_inflation
+from stale_edge.paths import check_members
 from stale_edge.segments import FloatArray, find_video
 
 FEATURE_SUFFIXES = (".npy", ".npz", *hdf5.SUFFIXES, *tar_shards.SUFFIXES, *parquet.SUFFIXES)
@@ -126,7 +126,7 @@ def _read_array(path: Path, choose: Callable[[Sequence[str]], str]) -> Any:
             if not isinstance(content, NpzFile):
                 return content
             if content.zip is not None:
-                check_inflation(content.zip)
+                check_members(content.zip)
             return content[choose(content.files)]
     except StaleEdgeError:
         raise

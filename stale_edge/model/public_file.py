@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from stale_edge.errors import CheckpointError
-from stale_edge.paths import check_inflation
+from stale_edge.paths import check_members
 
 EXPECTED = "a checkpoint of a public program is what torch.save makes of a dict with epoch and state_dict"
 COUNTERS = ("num_batches_tracked", "position_ids")
@@ -94,7 +94,7 @@ def _load(path: Path) -> Any:
     try:
         if is_zip:
             with zipfile.ZipFile(path) as archive:
-                check_inflation(archive)
+                check_members(archive)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols, which the reader of an old file cannot change
             return torch.load(path, map_location="cpu", weights_only=True)

@@ -2,14 +2,14 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from stale_edge.bundle import ClassBank, FeatureContract
 from stale_edge.config import DecodeSettings
-from stale_edge.errors import ClassBankError, FeatureContractError
+from stale_edge.errors import BundleError, ClassBankError, FeatureContractError
 from stale_edge.runtime.contract import checked_features, first_snippet, time_grid
 from stale_edge.runtime.timings import Measured, Watch
 from stale_edge.runtime.windows import (
@@ -213,9 +213,24 @@ class BaseLocalizer(ABC):
                     f"the network's {name} are not finite for features of up to {np.abs(values).max():.3g} in size; "
                     "either these are far from what it was trained on, or its training diverged"
                 )
+        self._check_length(outputs, len(values))
         if watch.class_scores is not None:
             watch.class_scores.append(decoder.class_scores(outputs, self.decode_config))
         return outputs
+
+    def _check_length(self, outputs: Mapping[str, FloatArray], n_snippets: int) -> None:
+        """Refuse outputs that the decode settings read as those of another number of snippets."""
+        from stale_edge.decoding import decoder_of
+
+        try:
+            found = decoder_of(self.decode_config).n_snippets(outputs, self.decode_config)
+        except ValueError as error:
+            raise BundleError(f"the detector's outputs do not fit its decode settings: {error}") from error
+        if found != n_snippets:
+            raise BundleError(
+                f"by its decode settings the detector's outputs are those of {found} snippets, but it was given "
+                f"{n_snippets}: correct the settings (decode.n_levels for points) and export the bundle again"
+            )
 
     def _bank_for(self, choice: ClassBank | Sequence[str] | None) -> ClassBank:
         own = self.class_bank

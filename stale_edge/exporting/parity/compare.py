@@ -64,7 +64,7 @@ def compare_with_model(
         matches.append(match)
     progress(f"compare {file}", len(reference.videos), len(reference.videos))
     total = sum(match.total for match in matches)
-    return Parity(
+    parity = Parity(
         file=file,
         precision=precision,
         budget=budget,
@@ -79,7 +79,9 @@ def compare_with_model(
         near_ties=near_ties,
         average_mAP=reference.measure(found),
         model_average_mAP=reference.average_map,
-    ).checked(problems)
+    )
+    limited = snippets > 0 or budget.max_difference is not None
+    return parity.checked([*problems, *_nothing_compared(parity, limited=limited)])
 
 
 def compare_detections(
@@ -105,7 +107,7 @@ def compare_detections(
     progress(f"compare {file}", len(found), len(found))
     matches = [count_matched(*pair, confident=CONFIDENT) for pair in zip(reference.detections, found, strict=True)]
     total = sum(match.total for match in matches)
-    return Parity(
+    parity = Parity(
         file=file,
         precision=precision,
         budget=BUDGETS[precision],
@@ -114,7 +116,18 @@ def compare_detections(
         matched_detections=sum(match.matched for match in matches) / total if total else 1.0,
         average_mAP=reference.measure(found),
         model_average_mAP=reference.average_map,
-    ).checked()
+    )
+    return parity.checked(_nothing_compared(parity, limited=False))
+
+
+def _nothing_compared(parity: Parity, *, limited: bool) -> list[str]:
+    """Name the problem that no value of a file has a limit; `limited`: outputs or hard decisions have one."""
+    if limited or parity.n_detections or parity.map_change is not None:
+        return []
+    return [
+        f"nothing to compare: the model finds no confident action in {parity.n_videos} videos without labels; "
+        "give labelled validation videos (--data), or a model that is trained longer"
+    ]
 
 
 def _compare(reference: Reference, model: Outputs, file: Outputs, differences: dict[str, float]) -> int:

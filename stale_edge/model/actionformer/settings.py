@@ -8,6 +8,7 @@ from typing import Literal
 
 from stale_edge.config import LengthRule, Resampling, TextConfig
 from stale_edge.config.checks import require
+from stale_edge.config.points import MOST_LEVELS
 
 Ranges = tuple[tuple[float, float], ...]
 
@@ -81,7 +82,12 @@ class ActionFormerConfig:
         )
         _require(self.n_classes >= 0, "n_classes", self.n_classes, "an integer >= 0")
         _require(self.n_head_layers >= 2, "n_head_layers", self.n_head_layers, "an integer >= 2")
-        _require(len(self.ranges) >= 1, "ranges", self.ranges, "one pair of distances for each level, at least one")
+        _require(
+            1 <= len(self.ranges) <= MOST_LEVELS,
+            "ranges",
+            self.ranges,
+            f"one pair of distances for each level, 1 to {MOST_LEVELS} levels",
+        )
         _require(
             all(len(pair) == 2 and 0 <= pair[0] < pair[1] for pair in self.ranges),
             "ranges",
