@@ -1,14 +1,12 @@
 """An architecture from outside, `tiny_points`, goes through all stages without a change of the package."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 import tiny_points
 import training_data
 from typer.testing import CliRunner
@@ -16,7 +14,7 @@ from typer.testing import CliRunner
 from stale_edge import load_bundle
 from stale_edge.bundle import verify_bundle
 from stale_edge.cli.app import app
-from stale_edge.config import Config, config_from_dict
+from stale_edge.config import Config, PointsConfig, config_from_dict
 from stale_edge.data import open_data_set
 from stale_edge.decoding import POLICIES
 from stale_edge.errors import StaleEdgeError
@@ -106,11 +104,13 @@ def test_lengths_that_were_not_traced(bundle: Path) -> None:
         (33, "an integer from 1 to 32; got 33"),
     ],
 )
-def test_a_wrong_number_of_levels_is_noticed(bundle: Path, tmp_path: Path, n_levels: int, says: str) -> None:
-    shutil.copytree(bundle, tmp_path / "bundle")
-    tiny.edit_manifest(tmp_path / "bundle", lambda values: values["decode"].update(n_levels=n_levels))
+def test_a_wrong_number_of_levels_is_noticed(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, n_levels: int, says: str
+) -> None:
+    localizer = load_bundle(bundle)
     with pytest.raises(StaleEdgeError, match=says):
-        load_bundle(tmp_path / "bundle").detect(np.ones((30, 16), np.float32), duration_s=45.0)
+        monkeypatch.setattr(type(localizer), "decode_config", PointsConfig(n_levels=n_levels))
+        localizer.detect(np.ones((30, 16), np.float32), duration_s=45.0)
 
 
 def test_windows_find_what_the_whole_video_has(bundle: Path, data: Path) -> None:
