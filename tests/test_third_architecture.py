@@ -99,8 +99,8 @@ def test_lengths_that_were_not_traced(bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("n_levels", "says"),
     [
-        (2, "by its decode settings the detector's outputs are those of 20 snippets, but it was given 30"),
-        (4, "outputs do not fit its decode settings: no video has 30 points on 4 levels"),
+        (2, "by its decode settings the detector's outputs are those of 16 snippets, but it was given 24"),
+        (4, "outputs do not fit its decode settings: no video has 24 points on 4 levels"),
         (33, "an integer from 1 to 32; got 33"),
     ],
 )
@@ -108,9 +108,13 @@ def test_a_wrong_number_of_levels_is_noticed(
     bundle: Path, monkeypatch: pytest.MonkeyPatch, n_levels: int, says: str
 ) -> None:
     localizer = load_bundle(bundle)
-    with pytest.raises(StaleEdgeError, match=says):
+
+    def detect() -> None:
         monkeypatch.setattr(type(localizer), "decode_config", PointsConfig(n_levels=n_levels))
-        localizer.detect(np.ones((30, 16), np.float32), duration_s=45.0)
+        localizer.detect(np.ones((24, 16), np.float32), duration_s=36.0)
+
+    with pytest.raises(StaleEdgeError, match=says):
+        detect()
 
 
 def test_windows_find_what_the_whole_video_has(bundle: Path, data: Path) -> None:
