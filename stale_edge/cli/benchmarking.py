@@ -2,11 +2,16 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from stale_edge.cli.encoding import PreprocessingOption, SkipSimilarOption, check_encoding_options
 from stale_edge.cli.output import JsonOption, console, progress_bar, split_names, table, write_bytes, write_json
+from stale_edge.cli.whole_path import bench_video
+
+if TYPE_CHECKING:
+    from stale_edge.config import Preprocessing
 
 
 class Device(StrEnum):
@@ -25,8 +30,22 @@ def register(app: typer.Typer) -> None:
 
 
 def bench(
-    device: Annotated[Device, typer.Option(help="cpu, cuda, or all that this machine has.")],
     bundle: Annotated[Path | None, typer.Argument(help="Bundle; without one, a full-size network.")] = None,
+    device: Annotated[
+        Device | None, typer.Option(help="cpu, cuda, or all that this machine has; --video needs none.")
+    ] = None,
+    video: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Measure the whole path from this video to its detections, on the CPU."),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="For --video: encoder folder, random-vit-b-16 or random-vit-b-32; default: the bundle's own."
+        ),
+    ] = None,
+    preprocessing: PreprocessingOption = None,
+    skip_similar: SkipSimilarOption = None,
     architecture: Annotated[
         str | None,
         typer.Option(help="Without a bundle: measure the full size of this architecture; default: release."),
@@ -95,6 +114,28 @@ def bench(
     from stale_edge.config import BenchConfig, from_dict
     from stale_edge.errors import ConfigError
 
+    if video is not None:
+        from stale_edge.benchmarking.whole_path import WholePath
+        from stale_edge.machine import allowed_cpus
+
+        check_encoding_options(preprocessing, skip_similar)
+        path = WholePath(
+            video,
+            Path(),
+            bundle,
+            threads=(threads,) if threads > 1 else tuple(sorted({1, len(allowed_cpus())})),
+            runtimes=tuple(split_names(runtimes or "")),
+            precisions=tuple(split_names(precisions or "")),
+            preprocessing=cast("Preprocessing", preprocessing or "exact"),
+            skip_similar=skip_similar,
+            repeats=repeats,
+        )
+        bench_video(path, encoder, recommend=recommend, json_path=json_path)
+        return
+    if device is None:
+        raise typer.BadParameter("give cpu, cuda or all; or --video FILE", param_hint="--device")
+    if encoder is not None or preprocessing is not None or skip_similar is not None:
+        raise typer.BadParameter("belongs to --video", param_hint="--encoder, --preprocessing, --skip-similar")
     chosen = {
         "device": device.value,
         "threads": threads,

@@ -4,7 +4,13 @@ from typing import Annotated
 
 import typer
 
-EncoderRuntimeOption = Annotated[str, typer.Option(help="Runtime of the encoder: onnxruntime or openvino.")]
+EncoderRuntimeOption = Annotated[
+    str,
+    typer.Option(
+        help="Runtime of the encoder: onnxruntime or openvino; for detect also auto: what bench --video --recommend "
+        "chose."
+    ),
+]
 EncoderPrecisionOption = Annotated[
     str,
     typer.Option(

@@ -79,8 +79,8 @@ def detect_many(
             waiting.append(item)
         else:
             found[item.video] = before
-    any_video = any(item.is_video for item in waiting)
-    make = partial(DetectWorker, settings, results, identity, any_video)
+    videos = [item.path for item in waiting if item.is_video]
+    make = partial(DetectWorker, settings, results, identity, videos)
     for row in run_all(make, [_row(item) for item in waiting], pool=pool) if waiting else ():
         if ERROR in row:
             errors.append(row[ERROR])
@@ -97,10 +97,10 @@ def detect_many(
 class DetectWorker:
     """Detects in inputs one by one, with one session."""
 
-    def __init__(self, settings: DetectSettings, results: Path, identity: Row, any_video: bool) -> None:
+    def __init__(self, settings: DetectSettings, results: Path, identity: Row, videos: Sequence[Path]) -> None:
         self._detector = Detector(settings)
-        if any_video:
-            self._detector.open_encoder()
+        if videos:
+            self._detector.open_encoder(videos)
         self._results = results
         self._identity = identity
 

@@ -13,6 +13,7 @@ from stale_edge.report.view import ClassCurves, Thumbnail, Truth, VideoView
 from stale_edge.runtime.contract import check_spec_near, implied_duration_s
 from stale_edge.runtime.detect_inputs import Input, find_inputs
 from stale_edge.runtime.localizer import load_bundle
+from stale_edge.runtime.recommendation import AUTO
 from stale_edge.runtime.text_encoder import choose_classes
 from stale_edge.runtime.timings import StageTimings
 from stale_edge.runtime.video_reader import VideoReader
@@ -35,7 +36,8 @@ class DetectSettings:
     runtime, precision, threads, device: as in `load_bundle`.
     window, overlap: as in `Localizer.detect`; with a window, `.npy` files and videos are read window by window.
     encoder: visual encoder for videos; None: the bundle's.
-    encoder_precision, encoder_runtime: precision and runtime as in `load_encoder`.
+    encoder_precision, encoder_runtime: precision and runtime as in `load_encoder`; runtime `auto` is the fastest way
+        that `bench --video --recommend` found for this machine, its precision with it.
     preprocessing: how pictures are prepared, and the only way accepted of features; None: as the contract says.
     skip_similar: as in `FrameSettings`; None: every picture is encoded.
     """
@@ -168,12 +170,17 @@ class Detector:
             skip_similar=settings.skip_similar,
         )
 
-    def open_encoder(self) -> None:
+    def open_encoder(self, videos: Sequence[Path] = ()) -> None:
         """Open the visual encoder now, so that its errors are reported once and not for every video.
 
+        Args:
+            videos: what will be read; a recommended way to run the encoder depends on how long they are together.
+
         Raises:
-            StaleEdgeError: there is no encoder, or it does not match the feature contract.
+            StaleEdgeError: there is no encoder, it does not match the feature contract, or nothing is recommended.
         """
+        if self._reader.runtime == AUTO:
+            self._reader = self._reader.recommended(videos)
         _ = self._reader.opened
 
     def detect(self, item: Input, *, progress: Progress = silent) -> Found:
@@ -279,7 +286,7 @@ def detect_files(
     if output.format == "srt" and len(items) != 1:
         raise DataError(f"subtitles belong to one video; got {len(items)}: detect one by one, or write json")
     if any(item.is_video for item in items):
-        detector.open_encoder()
+        detector.open_encoder([item.path for item in items if item.is_video])
     found: list[Found] = []
     errors = []
     for done, item in enumerate(items):

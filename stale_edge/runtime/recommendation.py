@@ -58,11 +58,16 @@ class Recommendation:
 
 def recommendation_path(bundle: Bundle, *, threads: int) -> Path:
     """Name the file of the choice for a bundle on this machine, under $XDG_CACHE_HOME or ~/.cache."""
+    manifest = sha256_of(bundle.path / MANIFEST_NAME)[:16]
+    return recommendations_folder() / f"{manifest}-{machine_fingerprint()}-{threads}.json"
+
+
+def recommendations_folder() -> Path:
+    """Name the folder of all recommendations."""
     home = os.environ.get("XDG_CACHE_HOME", "")
     # The XDG specification says that a relative path in this variable is ignored.
     cache = Path(home) if Path(home).is_absolute() else Path.home() / ".cache"
-    manifest = sha256_of(bundle.path / MANIFEST_NAME)[:16]
-    return cache / "stale-edge" / "recommendations" / f"{manifest}-{machine_fingerprint()}-{threads}.json"
+    return cache / "stale-edge" / "recommendations"
 
 
 def write_recommendation(

@@ -1,6 +1,8 @@
 """Detect actions in a video file: decode, encode, detect; in constant memory with windows."""
 
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -8,11 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from stale_edge.bundle import ClassBank, FeatureContract, read_bundle
+from stale_edge.config import ExtractConfig
 from stale_edge.errors import BundleError, DataError
 from stale_edge.progress import Progress, silent
 from stale_edge.report.view import Thumbnail
 from stale_edge.runtime.base import BaseLocalizer
 from stale_edge.runtime.contract import check_feature_spec
+from stale_edge.runtime.encoder_recommendation import choose_encoder, read_encoder_recommendation
 from stale_edge.runtime.streaming import StreamingLocalizer
 from stale_edge.runtime.timings import Measured, StageTimings, Watch
 from stale_edge.runtime.visual_encoder import VisualEncoder, load_encoder
@@ -51,7 +55,7 @@ class VideoReader:
     contract: the bundle's; its `preprocessing` says how pictures are prepared.
     precision, runtime, device: as in `load_encoder`.
     threads: CPU threads, >= 1. A file's pictures are encoded by as many threads at once; a live picture by all.
-    skip_similar: as in `FrameSettings`.
+    skip_similar, batch: as in `FrameSettings`.
     live: pictures come one by one, and each is wanted at once.
     """
 
@@ -63,6 +67,7 @@ class VideoReader:
     device: str = "cpu"
     runtime: str = "onnxruntime"
     skip_similar: float | None = None
+    batch: int = ExtractConfig.batch
     live: bool = False
 
     @cached_property
@@ -91,6 +96,23 @@ class VideoReader:
         way = self.contract.preprocessing
         check_feature_spec(self.contract, encoder.feature_spec(fps=fps, stride=stride, preprocessing=way))
         return encoder
+
+    def recommended(self, videos: Sequence[Path]) -> "VideoReader":
+        """Return this reader with the runtime, precision and batch that are fastest here for these videos together.
+
+        Raises:
+            BundleError: nothing is recommended for this encoder, machine and number of threads.
+        """
+        from stale_edge.video import open_video
+
+        choices = read_encoder_recommendation(self.encoder or self.bundle, threads=self.threads)
+        fps, stride = self.sampling
+        seconds = 0.0
+        for video in videos:
+            with contextlib.suppress(DataError), open_video(video) as source:  # a bad file is reported when it is read
+                seconds += source.announced_s or 0.0
+        choice = choose_encoder(choices, max(1, round(seconds * fps / stride)))
+        return replace(self, runtime=choice.runtime, precision=choice.precision, batch=choice.batch)
 
     @property
     def sampling(self) -> tuple[float, int]:
@@ -135,7 +157,7 @@ class VideoReader:
         encoder, (fps, stride), spent = self.opened, self.sampling, Timings()
         strip = ThumbnailStrip()
         settings = FrameSettings(
-            workers=self.threads, preprocessing=self.contract.preprocessing, skip_similar=self.skip_similar
+            self.batch, self.threads, preprocessing=self.contract.preprocessing, skip_similar=self.skip_similar
         )
         found: list[Detection] = []
         with open_sampled(path, settings, rate=fps / stride) as source:
