@@ -63,6 +63,9 @@ class EncoderManifest:
     parity: Json = field(default_factory=dict)
     """The exporter's parity report: comparison of the files with the tower."""
     provenance: Json = field(default_factory=dict)
+    description: Json = field(default_factory=dict)
+    """How the source is run: the fields of `model.encoder_families.EncoderDescription` but `preprocess`; informative.
+    Encoders written before there was more than CLIP have none."""
 
     def __post_init__(self) -> None:
         precisions = [entry.precision for entry in self.files]
@@ -79,7 +82,10 @@ class EncoderManifest:
 
     def to_text(self) -> str:
         """Return the text of `manifest.json`, sealed."""
-        return sealed_text({"format": ENCODER_FORMAT, **to_dict(self)})
+        values = to_dict(self)
+        if not self.description:
+            del values["description"]
+        return sealed_text({"format": ENCODER_FORMAT, **values})
 
     @classmethod
     def from_text(cls, text: str) -> "EncoderManifest":
@@ -94,7 +100,7 @@ class EncoderManifest:
                 f"manifest is of format {shown(table.get('format'))}; a visual encoder's is {ENCODER_FORMAT!r}"
             )
         keys = ("format", *cls.__dataclass_fields__, "manifest_sha256")
-        exact_keys({"manifest_sha256": "", **table}, keys, "manifest")
+        exact_keys({"manifest_sha256": "", "description": {}, **table}, keys, "manifest")
         size = [
             integer_of(side, f"image_size[{i}]", least=1)
             for i, side in enumerate(list_of(table["image_size"], "image_size"))
@@ -110,6 +116,7 @@ class EncoderManifest:
             files=tuple(file_entry(item, f"files[{i}]") for i, item in enumerate(list_of(table["files"], "files"))),
             parity=dict(table_of(table["parity"], "parity")),
             provenance=dict(table_of(table["provenance"], "provenance")),
+            description=dict(table_of(table.get("description", {}), "description")),
         )
 
 

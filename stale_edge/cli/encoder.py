@@ -28,7 +28,12 @@ def register(app: typer.Typer) -> None:
 
 def export(
     source: Annotated[
-        str, typer.Option("--from", metavar="NAME_OR_DIR", help="CLIP by hub name, or a local folder in that format.")
+        str,
+        typer.Option(
+            "--from",
+            metavar="NAME_OR_DIR",
+            help="CLIP, TinyCLIP, SigLIP 2 or an image network by hub name, or a local folder.",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Encoder folder to write.")],
     precisions: Annotated[
@@ -41,11 +46,17 @@ def export(
     video: Annotated[
         Path | None, typer.Option(help="Video with pictures to compare files on; default: simulated pictures.")
     ] = None,
+    description: Annotated[
+        Path | None,
+        typer.Option("--describe", metavar="FILE", help="How to run a model of another type; see docs/video.md."),
+    ] = None,
     json_path: JsonOption = None,
 ) -> None:
     """Turn a CLIP vision tower into ONNX; a file whose embeddings differ is not written (exit code 3)."""
     from stale_edge.bundle import ClassBank
     from stale_edge.exporting.encoder import PRECISIONS, export_encoder
+    from stale_edge.model.encoder_families import EncoderDescription
+    from stale_edge.model.vision import load_vision_tower
 
     chosen = split_names(precisions)
     unknown = [precision for precision in chosen if precision not in PRECISIONS]
@@ -54,8 +65,9 @@ def export(
             f"must be some of {', '.join(PRECISIONS)}; got {precisions}", param_hint="--precisions"
         )
     with progress_bar() as progress:
+        described = None if description is None else EncoderDescription.read(description)
         report = export_encoder(
-            source,
+            load_vision_tower(source, description=described),
             out,
             precisions=chosen,
             bank=None if classes is None else ClassBank.load(classes),

@@ -7,7 +7,6 @@ from typing import Any
 
 import onnx
 import torch
-from torch import Tensor, nn
 
 from stale_edge.bundle import MANIFEST_NAME, ClassBank, FileEntry
 from stale_edge.bundle.encoder_folder import (
@@ -19,12 +18,12 @@ from stale_edge.bundle.encoder_folder import (
 )
 from stale_edge.bundle.writer import describe_file
 from stale_edge.config.runtimes import PRECISIONS as NUMBERS
-from stale_edge.errors import ParityError
+from stale_edge.errors import ConfigError, ParityError
 from stale_edge.exporting.compared_engines import ComparedEngine, compare_engines
 from stale_edge.exporting.exported import Exported
 from stale_edge.exporting.graph.channel_balance import balance_channels
 from stale_edge.exporting.graph.detector_graph import in_eval_mode
-from stale_edge.exporting.graph.encoder_precision import StaticQuantizer, quantize_encoder
+from stale_edge.exporting.graph.encoder_precision import StaticQuantizer, has_products, quantize_encoder
 from stale_edge.exporting.graph.precision import halve_weights
 from stale_edge.exporting.graph.recording import record_onnx, save_onnx
 from stale_edge.exporting.graph.rewriting import count_weights
@@ -61,19 +60,6 @@ _NOTES = {
 _RECORDED_BATCH = 2
 
 
-class EncoderGraph(nn.Module):
-    """A vision tower with one input tensor and one output tensor, as an encoder folder needs."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, pixel_values: Tensor) -> Tensor:
-        """Encode (N, 3, height, width); gives (N, C)."""
-        features: Tensor = self.model(pixel_values=pixel_values).image_embeds
-        return features
-
-
 @dataclass(frozen=True)
 class EncoderReport:
     """Files of an export and their comparison with the tower."""
@@ -101,6 +87,8 @@ class EncoderReport:
             "encoder": str(self.out),
             "name": self.manifest.name,
             "fingerprint": self.manifest.fingerprint,
+            "licence": self.manifest.provenance["licence"],
+            "description": self.manifest.description,
             "embed_dim": self.manifest.embed_dim,
             "image_size": list(self.manifest.image_size),
             "judged_on": {"pictures": self.data.pictures, "classes": self.data.classes},
@@ -113,6 +101,7 @@ class EncoderReport:
         lines = [
             f"{self.out}: {self.manifest.name}, {self.manifest.embed_dim} channels, pictures of "
             f"{self.manifest.image_size[0]} x {self.manifest.image_size[1]}",
+            f"  licence of the weights: {self.manifest.provenance['licence'] or 'not stated'}",
             f"  fingerprint {self.manifest.fingerprint}",
             f"  compared on {self.data.pictures}; classes: {self.data.classes}",
         ]
@@ -188,6 +177,7 @@ def export_encoder(
             },
             provenance={
                 "source": tower.name,
+                "licence": tower.licence,
                 "versions": versions(),
                 "machine": machine(),
                 "kept_float32": {str(file.entry.precision): list(file.kept_float32) for file in files},
@@ -205,6 +195,7 @@ def _manifest(tower: VisionTower, files: Sequence[FileEntry], **findings: dict[s
         tower.fingerprint(),
         tower.preprocess.to_json(),
         tuple(files),
+        description={key: value for key, value in vars(tower.description).items() if key != "preprocess"},
         **findings,
     )
 
@@ -234,7 +225,7 @@ def _compared_file(
 def _record(tower: VisionTower) -> onnx.ModelProto:
     height, width = tower.image_size
     return record_onnx(
-        EncoderGraph(tower.model),
+        tower.image_side,
         (torch.zeros(_RECORDED_BATCH, 3, height, width),),
         inputs=encoder_inputs(tower.image_size),
         outputs=encoder_outputs(tower.embed_dim),
@@ -250,6 +241,11 @@ def _in_precision(
         return halve_weights(proto), ()
     if precision in ("int8", "int8-static"):
         # The search and the ranges use every second picture; the parity check uses all.
+        if not has_products(proto):
+            raise ConfigError(
+                f"precision {precision} quantizes matrix products, and this network has none with weights: export it "
+                "with --precisions fp32"
+            )
         pixels = data.pixels[::2]
         balanced = balance_channels(proto, pixels)
         made = quantize_encoder(

@@ -67,21 +67,26 @@ class ClipPreprocess:
     def from_transformers(cls, values: Mapping[str, Any]) -> "ClipPreprocess":
         """Read the values of `preprocessor_config.json`, with the key names of any version of transformers.
 
+        A file that names no processor is CLIP's. ConvNext's processor, which ResNets use, crops a share of the picture.
+
         Raises:
-            ConfigError: a step that CLIP's processor does not have, or a value out of range.
+            ConfigError: a step that none of these processors has, or a value out of range.
         """
+        if "crop_pct" in values:
+            return cls._from_share(values)
+        crops = str(values.get("image_processor_type", values.get("feature_extractor_type", "CLIP"))).startswith("CLIP")
         size = values.get("size", {"shortest_edge": 224})
         size = {"shortest_edge": size} if isinstance(size, int) else dict(size)
         crop = values.get("crop_size", {"height": 224, "width": 224})
         crop = {"height": crop, "width": crop} if isinstance(crop, int) else dict(crop)
         if not values.get("do_resize", True):
             size = {}
-        if not values.get("do_center_crop", True):
+        if not values.get("do_center_crop", crops):
             crop = {}
         if set(size) not in ({"shortest_edge"}, {"height", "width"}, set()):
             raise ConfigError(f"preprocessor_config.json: size must be shortest_edge, or height and width; got {size}")
         if values.get("do_pad"):
-            raise ConfigError("preprocessor_config.json: do_pad is no step of CLIP's image processor")
+            raise ConfigError("preprocessor_config.json: do_pad is no step of these image processors")
         normalize = values.get("do_normalize", True)
         return from_dict(
             cls,
@@ -98,6 +103,18 @@ class ClipPreprocess:
             },
             where="preprocess.",
         )
+
+    @classmethod
+    def _from_share(cls, values: Mapping[str, Any]) -> "ClipPreprocess":
+        """Read ConvNext's values: below 384 pixels the middle share `crop_pct` is kept, from there all is squashed."""
+        kept = dict(values)
+        share = float(kept.pop("crop_pct") or 224 / 256)
+        edge = int(kept["size"]["shortest_edge"])
+        if edge < 384:
+            kept |= {"size": {"shortest_edge": int(edge / share)}, "do_center_crop": True, "crop_size": edge}
+        else:
+            kept |= {"size": {"height": edge, "width": edge}, "do_center_crop": False}
+        return cls.from_transformers(kept)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "ClipPreprocess":

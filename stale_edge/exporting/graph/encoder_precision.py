@@ -130,6 +130,11 @@ def product_errors(proto: onnx.ModelProto, pixels: FloatArray) -> dict[str, floa
     return errors
 
 
+def has_products(proto: onnx.ModelProto) -> bool:
+    """Check whether there is a product that can be quantized."""
+    return next(_products(proto), None) is not None
+
+
 def _products(proto: onnx.ModelProto) -> Iterator[tuple[str, str, NDArray[np.float32]]]:
     """Iterate over the products that can be quantized: node name, input name, and weight (in, out)."""
     for weight in weights(proto.graph):
