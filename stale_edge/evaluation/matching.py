@@ -36,20 +36,30 @@ def match(truth: TruthTable, predictions: PredictionTable, thresholds: Seconds) 
         predictions: P predictions.
         thresholds: (H,) in (0, 1].
     """
-    pairs = _overlapping_pairs(truth, predictions, float(thresholds.min()))
     order = rank_predictions(predictions)
-    overlaps = np.zeros(len(order), dtype=bool)
-    overlaps[pairs.prediction] = True
-    place = np.flatnonzero(overlaps[order])  # (M,) in all of `order`
-    rows = order[place]
-    number = np.empty(len(order), dtype=np.int64)
-    number[rows] = np.arange(len(rows))
-    label = predictions.label[rows]
+    numbered = _numbered(truth, predictions, order, float(thresholds.min()))
+    label = predictions.label[numbered.rows]
     first_of_class = np.searchsorted(predictions.label[order], np.arange(len(truth.classes)))
-    pairs = pairs._replace(prediction=number[pairs.prediction])
-    sizes = {"n_predictions": len(rows), "n_actions": len(truth.label)}
-    is_right = np.stack([_settle(pairs, **sizes, threshold=float(threshold)) for threshold in thresholds])
-    return Matches(label, place - first_of_class[label] + 1, is_right)
+    is_right = np.zeros((len(thresholds), len(numbered.rows)), dtype=bool)
+    for right, threshold in zip(is_right, thresholds, strict=True):
+        holder = _settle(numbered.pairs, len(numbered.rows), len(truth.label), threshold=float(threshold))
+        right[holder[holder < len(numbered.rows)]] = True
+    return Matches(label, numbered.place - first_of_class[label] + 1, is_right)
+
+
+def holders(truth: TruthTable, predictions: PredictionTable, thresholds: Seconds) -> IntArray:
+    """Find which prediction takes each action; the rules are those of `match`.
+
+    Returns:
+        (H, G) int64 rows of `predictions`; -1: no prediction takes the action.
+    """
+    numbered = _numbered(truth, predictions, rank_predictions(predictions), float(thresholds.min()))
+    rows = np.append(numbered.rows, -1)  # the number after the last one is nobody's
+    settled = [
+        _settle(numbered.pairs, len(numbered.rows), len(truth.label), threshold=float(threshold))
+        for threshold in thresholds
+    ]
+    return np.stack([rows[holder] for holder in settled])
 
 
 def rank_predictions(predictions: PredictionTable) -> IntArray:
@@ -96,7 +106,7 @@ def interpolated_average_precision(is_right: BoolArray, rank: IntArray, n_action
     return area
 
 
-class _Pairs(NamedTuple):
+class Pairs(NamedTuple):
     """Predictions with actions of their class and video, (pairs,) each.
 
     A prediction's pairs are adjacent, highest tIoU first; among equal tIoU the later action comes first.
@@ -107,7 +117,30 @@ class _Pairs(NamedTuple):
     tiou: Seconds
 
 
-def _overlapping_pairs(truth: TruthTable, predictions: PredictionTable, least_tiou: float) -> _Pairs:
+class _Numbered(NamedTuple):
+    """Predictions that overlap an action enough, numbered by priority.
+
+    rows: (M,) int64 rows of the predictions. place: (M,) int64, their places in the whole ranking.
+    pairs: with numbers in place of rows.
+    """
+
+    rows: IntArray
+    place: IntArray
+    pairs: Pairs
+
+
+def _numbered(truth: TruthTable, predictions: PredictionTable, order: IntArray, least_tiou: float) -> _Numbered:
+    pairs = overlapping_pairs(truth, predictions, least_tiou)
+    overlaps = np.zeros(len(order), dtype=bool)
+    overlaps[pairs.prediction] = True
+    place = np.flatnonzero(overlaps[order])
+    rows = order[place]
+    number = np.empty(len(order), dtype=np.int64)
+    number[rows] = np.arange(len(rows))
+    return _Numbered(rows, place, pairs._replace(prediction=number[pairs.prediction]))
+
+
+def overlapping_pairs(truth: TruthTable, predictions: PredictionTable, least_tiou: float) -> Pairs:
     """List every prediction with every action of its class and video that it overlaps by at least `least_tiou`."""
     n_classes = len(truth.classes)
     truth_group = truth.video * n_classes + truth.label
@@ -137,11 +170,14 @@ def _overlapping_pairs(truth: TruthTable, predictions: PredictionTable, least_ti
     several = np.flatnonzero(follows | np.append(follows[1:], False))  # predictions with one pair need no sorting
     best_first = several[np.lexsort((-action[several], -tiou[several], prediction[several]))]
     action[several], tiou[several] = action[best_first], tiou[best_first]
-    return _Pairs(prediction, action, tiou)
+    return Pairs(prediction, action, tiou)
 
 
-def _settle(pairs: _Pairs, *, n_predictions: int, n_actions: int, threshold: float) -> BoolArray:
-    """Match predictions, numbered by priority, with actions; return (n_predictions,) bool.
+def _settle(pairs: Pairs, n_predictions: int, n_actions: int, *, threshold: float) -> IntArray:
+    """Match predictions, numbered by priority, with actions.
+
+    Returns:
+        (n_actions,) number of the prediction that takes each action; `n_predictions`: none.
 
     The result equals matching one by one. Deferred acceptance (Gale and Shapley) computes it for all at once: every
     prediction asks for its best action, each action keeps the prediction with the lowest number, and every refused
@@ -163,6 +199,4 @@ def _settle(pairs: _Pairs, *, n_predictions: int, n_actions: int, threshold: flo
         displaced = accepted & (before != nobody)
         free = np.concatenate([offer[~accepted], before_offer[displaced]])
         offer = free[owner[free + 1] == owner[free]] + 1
-    is_right = np.zeros(n_predictions, dtype=bool)
-    is_right[holder[holder != nobody]] = True
-    return is_right
+    return holder

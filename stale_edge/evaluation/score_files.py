@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from stale_edge.errors import DataError, reason
+from stale_edge.evaluation.diagnosis import Diagnosis, diagnose
 from stale_edge.evaluation.layouts import prediction_table, truth_table
 from stale_edge.evaluation.mean_ap import ACTIVITYNET_THRESHOLDS, EvaluationResult, evaluate_tables
 from stale_edge.paths import MOST_TEXT_BYTES, read_regular
@@ -43,6 +44,26 @@ def score_files(
         raise DataError(f"{predictions_path}: {error}") from error
     _, result = evaluate_tables(truth, predictions, tiou_thresholds)
     return result
+
+
+def diagnose_files(
+    truth_path: Path,
+    predictions_path: Path,
+    *,
+    subset: str | None = "validation",
+    tiou_thresholds: Sequence[float] = ACTIVITYNET_THRESHOLDS,
+    bins: str = "activitynet",
+) -> Diagnosis:
+    """Analyse the errors of a file of predictions; see `diagnosis.diagnose`.
+
+    Raises:
+        DataError: a file is missing, is not JSON, or breaks the layout; the message names the files.
+    """
+    truth, predictions = _read_json(Path(truth_path)), _read_json(Path(predictions_path))
+    try:
+        return diagnose(truth, predictions, subset=subset, tiou_thresholds=tiou_thresholds, bins=bins)
+    except ValueError as error:
+        raise DataError(f"{truth_path}, {predictions_path}: {error}") from error
 
 
 def parse_thresholds(text: str) -> tuple[float, ...]:
