@@ -13,9 +13,11 @@ import typer
 from stale_edge.cli import (
     benchmarking,
     bundles,
+    configuring,
     data,
     demo,
     detecting,
+    diagnosing,
     encoder,
     features,
     importing,
@@ -50,6 +52,7 @@ app = typer.Typer(
 demo.register(app)
 data.register(app)
 training.register(app)
+configuring.register(app)
 importing.register(app)
 bundles.register(app)
 encoder.register(app)
@@ -58,6 +61,7 @@ detecting.register(app)
 watching.register(app)
 benchmarking.register(app)
 scoring.register(app)
+diagnosing.register(app)
 studying.register(app)
 
 

@@ -13,6 +13,7 @@ class LinearConfig:
     """Sizes and choices of the linear probe: one linear map to the text space, one to actionness."""
 
     architecture: Literal["linear"] = "linear"
+    """Its row in the table of architectures."""
     feature_channels: int = 512
     """C, >= 1."""
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
@@ -55,9 +56,9 @@ class LinearLossConfig:
     """Weights of the two terms of the linear probe."""
 
     classification: float = 1.0
-    """Weight of the cross entropy over classes, on the snippets of actions."""
+    """Weight of the cross entropy over classes, on the snippets of actions, >= 0."""
     actionness: float = 1.0
-    """Weight of the binary cross entropy between snippets of actions and all others."""
+    """Weight of the binary cross entropy between snippets of actions and all others, >= 0."""
 
     def __post_init__(self) -> None:
         for name in ("classification", "actionness"):

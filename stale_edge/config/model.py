@@ -93,9 +93,9 @@ class ModelConfig:
     embed_dim: int = 512
     """D, width of the snippet and class embeddings, >= 1, a multiple of `n_heads`."""
     n_heads: int = 4
-    """Number of heads of every attention."""
+    """Number of heads of every attention, >= 1."""
     feedforward_dim: int = 1024
-    """Hidden width of the feed-forward networks."""
+    """Hidden width of the feed-forward networks, >= 1."""
     dropout: float = 0.1
     """Dropout probability in training, in [0, 1)."""
     feature_dropout: float = 0.0
@@ -114,15 +114,15 @@ class ModelConfig:
     foreground_threshold: float = 0.5
     """θ_bin of section 3.2, in (0, 1)."""
     residual_scale_init: float = 1e-3
-    """Initial value of α in eq. 6."""
+    """Initial value of α in eq. 6, any number."""
     temperature_init: float = 0.07
     """Initial temperature of the classifier, eq. 7, > 0."""
     localizer_dim: int = 128
-    """Width of the features that the controller of eq. 8 reads."""
+    """Width of the features that the controller of eq. 8 reads, >= 1."""
     dynamic_channels: int = 8
-    """Channels of the tiny network that each snippet applies along the video, eq. 8."""
+    """Channels of the tiny network that each snippet applies along the video, eq. 8, >= 1."""
     temporal_scale: int = 100
-    """T that the `release` architecture is built for; the `paper` architecture takes any T."""
+    """T that the `release` architecture is built for, >= 1; the `paper` architecture takes any T."""
     text: TextConfig = field(default_factory=TextConfig)
 
     @property

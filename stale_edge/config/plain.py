@@ -75,7 +75,10 @@ def from_plain(hint: Any, value: Any, key: str) -> Any:
             return None
         if all(map(dataclasses.is_dataclass, choices)):
             return from_plain(_named(choices, value, key), value, key)
-        return from_plain(next(choice for choice in choices if choice is not type(None)), value, key)
+        other = next(choice for choice in choices if choice is not type(None))
+        if value == "none" and other in (int, float):  # TOML has no null
+            return None
+        return from_plain(other, value, key)
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise ConfigError(f"{key} must be a list; got {shown(value)}")

@@ -20,6 +20,7 @@ class PointsConfig:
     """
 
     policy: Literal["points"] = "points"
+    """Its row in the table of decode policies."""
     pre_nms_threshold: float = 0.001
     """A (point, class) pair proposes a segment only if its score is above this, in [0, 1)."""
     pre_nms_top_k: int = 2000

@@ -19,6 +19,7 @@ class RunsConfig:
     """
 
     policy: Literal["runs"] = "runs"
+    """Its row in the table of decode policies."""
     class_threshold: float = 0.2
     """θ_cls: classes whose probability in the whole video is above this are detected, in [0, 1).
 

@@ -11,15 +11,15 @@ class LossConfig:
     """Weights of the terms of the overall objective, and the thresholds inside them (eq. 9-12)."""
 
     classification: float = 1.0
-    """Weight of L_c, eq. 9."""
+    """Weight of L_c, eq. 9, >= 0."""
     mask: float = 1.0
-    """Weight of L_m, eq. 10."""
+    """Weight of L_m, eq. 10, >= 0."""
     dice: float = 0.4
-    """λ2 inside eq. 10."""
+    """λ2 inside eq. 10, >= 0."""
     completeness: float = 1.0
-    """Weight of L_comp, eq. 11."""
+    """Weight of L_comp, eq. 11, >= 0."""
     consistency: float = 1.0
-    """Weight of L_const, eq. 12."""
+    """Weight of L_const, eq. 12, >= 0."""
     class_threshold: float = 0.3
     """θ_c of eq. 12, in [0, 1)."""
     mask_threshold: float = 0.5
@@ -30,20 +30,26 @@ class LossConfig:
     def __post_init__(self) -> None:
         for name in ("classification", "mask", "dice", "completeness", "consistency"):
             require(getattr(self, name) >= 0, f"loss.{name}", getattr(self, name), "a number >= 0")
+        for name in ("class_threshold", "mask_threshold"):
+            require(0 <= getattr(self, name) < 1, f"loss.{name}", getattr(self, name), "a number in [0, 1)")
         require(self.top_snippets >= 1, "loss.top_snippets", self.top_snippets, "an integer >= 1")
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The training loop. Defaults are section 4 of the paper for ActivityNet."""
+    """The training loop. Epochs, learning rate and batch size follow the number of videos where they are 0.
 
-    epochs: int = 15
-    """Passes over the training videos, >= 1."""
+    Section 4 of the paper has 15 epochs, 1e-4 and 100 videos for ActivityNet. How they follow the data is in
+    `stale_edge.training.chosen`.
+    """
+
+    epochs: int = 0
+    """Passes over the training videos, >= 0; 0: 15, or as many as a small data set needs."""
     optimizer: Literal["adam", "adamw"] = "adam"
     """`adam`: weight decay is added to the gradient of every parameter. `adamw`: it is applied apart from the gradient,
     to the weights of layers alone; 1e-8 is added to the denominator."""
-    learning_rate: float = 1e-4
-    """Largest learning rate of the schedule, > 0 (1e-5 for THUMOS14 in the paper)."""
+    learning_rate: float = 0.0
+    """Largest learning rate of the schedule, >= 0 (1e-5 for THUMOS14 in the paper); 0: chosen."""
     schedule: Literal["constant", "cosine"] = "constant"
     """`cosine`: after `warmup_epochs` of linear growth the learning rate falls to nearly 0, step by step."""
     warmup_epochs: int = 0
@@ -52,8 +58,8 @@ class TrainConfig:
     """Decay of the moving average of the weights, in [0, 1); the average is saved and validated. 0: no average."""
     weight_decay: float = 0.0
     """Weight decay of the optimizer, >= 0."""
-    batch_size: int = 100
-    """Videos per optimizer step over all processes (the global batch), >= 1."""
+    batch_size: int = 0
+    """Videos per optimizer step over all processes (the global batch), >= 0; 0: 8 to 100, by the number of videos."""
     n_snippets: int = 100
     """T that every video is resampled to (100 for ActivityNet, 256 for THUMOS14 in the paper), >= 1."""
     gradient_clip: float = 1.0
@@ -61,23 +67,28 @@ class TrainConfig:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """`auto`: mixed precision where a CUDA device has it, fp32 on a CPU."""
     seed: int = 0
-    """Seed of weights, shuffling and dropout."""
+    """Seed of weights, shuffling and dropout, any integer."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where training runs; `auto`: on a CUDA device if there is one."""
     validate_every: int = 1
     """Epochs between validations, >= 0; the last epoch is always validated, but with 0 none is."""
     workers: int = 0
     """Processes that read features beside the training process, >= 0."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "n_snippets"):
-            require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "an integer >= 1")
-        for name in ("learning_rate", "gradient_clip"):
-            require(getattr(self, name) > 0, f"train.{name}", getattr(self, name), "a number > 0")
+        for name in ("epochs", "batch_size"):
+            allowed = "an integer >= 1, or 0: it follows the data"
+            require(getattr(self, name) >= 0, f"train.{name}", getattr(self, name), allowed)
+        require(self.n_snippets >= 1, "train.n_snippets", self.n_snippets, "an integer >= 1")
+        allowed = "a number > 0, or 0: it follows the data"
+        require(self.learning_rate >= 0, "train.learning_rate", self.learning_rate, allowed)
+        require(self.gradient_clip > 0, "train.gradient_clip", self.gradient_clip, "a number > 0")
         for name in ("weight_decay", "validate_every", "workers"):
             require(getattr(self, name) >= 0, f"train.{name}", getattr(self, name), "a number >= 0")
         require(0 <= self.average_decay < 1, "train.average_decay", self.average_decay, "a number in [0, 1)")
         # Without a schedule the default of an architecture's warm-up means nothing, however few the epochs.
-        fits = self.warmup_epochs >= 0 and (self.schedule == "constant" or self.warmup_epochs < self.epochs)
+        free = self.schedule == "constant" or not self.epochs
+        fits = self.warmup_epochs >= 0 and (free or self.warmup_epochs < self.epochs)
         allowed = f"an integer >= 0 and less than train.epochs = {self.epochs}"
         require(fits, "train.warmup_epochs", self.warmup_epochs, allowed)
 

@@ -14,6 +14,9 @@ from stale_edge.config.training import LossConfig, TrainConfig
 from stale_edge.errors import ConfigError, reason, shown
 from stale_edge.paths import MOST_TEXT_BYTES, read_regular
 
+CONFIG_FILE = "config.toml"
+"""File with the settings in the folder of a run."""
+
 
 @dataclass(frozen=True)
 class Config:
@@ -86,7 +89,7 @@ def load_config(path: Path | None, overrides: Sequence[str] = (), *, architectur
     """Read a TOML file over the defaults, then `section.key=value` overrides over the file.
 
     Args:
-        path: TOML file with the tables of `Config`, or None for the defaults alone.
+        path: TOML file with the tables of `Config`, the folder of a run, which has one, or None for the defaults alone.
         overrides: strings such as `train.epochs=3` or `model.text.encoder=tuned`; values are TOML, bare words strings.
         architectures: the table, `stale_edge.model.architectures.ARCHITECTURES`.
 
@@ -95,6 +98,7 @@ def load_config(path: Path | None, overrides: Sequence[str] = (), *, architectur
     """
     values: dict[str, Any] = {}
     if path is not None:
+        path = path / CONFIG_FILE if path.is_dir() else path
         try:
             values = tomllib.loads(read_regular(path, most=MOST_TEXT_BYTES).decode())
         except (OSError, ValueError, RecursionError) as error:
