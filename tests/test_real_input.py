@@ -100,7 +100,7 @@ def test_evaluation_against_real_annotations_with_simulated_features(
     new = [name for name in simulated.names if name not in NAMES]
     bundle = shutil.copytree(full_size[1], tmp_path / "bundle")
     add_classes(bundle, ClassBank(tuple(new), simulated.select(new).embeddings, "random"))
-    report = evaluate_localizer(load_bundle(bundle), data_set, subset="validation")
+    report = evaluate_localizer(load_bundle(bundle), data_set)
     videos = data_set.videos("validation")
     annotated = {action.label for video in videos for action in data_set.annotations.videos[video].actions}
     assert report.n_videos == len(videos)

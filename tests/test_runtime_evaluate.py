@@ -9,13 +9,13 @@ import pytest
 import tiny
 
 from stale_edge.bundle import ClassBank
-from stale_edge.data import VideoScore, open_data_set
+from stale_edge.data import VideoScore, open_data_set, read_scores
 from stale_edge.decoding import baseline_detections
 from stale_edge.errors import BundleError, ClassBankError, DataError, FeatureContractError
 from stale_edge.evaluation import mean_average_precision
 from stale_edge.runtime import load_bundle
 from stale_edge.runtime.detect import DetectSettings, OutputSettings, class_list, detect_files
-from stale_edge.runtime.evaluate import evaluate_bundle, evaluate_localizer
+from stale_edge.runtime.evaluate import EvaluationSettings, evaluate_bundle, evaluate_localizer
 from stale_edge.segments import Detection
 
 ACTIONS = {
@@ -116,7 +116,7 @@ def test_classes_that_do_not_fit(root) -> None:
     with pytest.raises(DataError, match="no action of Ćwiczenia is annotated in subset 'validation'"):
         evaluate_localizer(Perfect(tiny.bank()), data_set, classes=["Ćwiczenia"])
     with pytest.raises(DataError, match="subset 'test'; there are: training, validation"):
-        evaluate_localizer(Perfect(tiny.bank()), data_set, subset="test")
+        evaluate_localizer(Perfect(tiny.bank()), data_set, settings=EvaluationSettings("test"))
 
 
 def test_an_annotated_class_the_localizer_does_not_know_counts_zero_and_is_named(root) -> None:
@@ -132,7 +132,7 @@ def test_score_enhancement_reaches_the_localizer_with_or_without_the_prefix(root
         "v_both": VideoScore("never heard of", 0.7),
     }
     localizer = Perfect(tiny.bank())
-    evaluate_localizer(localizer, open_data_set(root), scores=scores)
+    evaluate_localizer(localizer, open_data_set(root), settings=EvaluationSettings(scores=scores))
     assert [c["label"] for c in localizer.calls] == ["jump", "pole vault", None, None]
 
 
@@ -170,7 +170,8 @@ def test_a_bundle_is_evaluated_with_what_it_detects(root, tmp_path) -> None:
     bundle = tiny.write(tmp_path / "bundle")
     (tmp_path / "unseen.list").write_text("pole vault\n")
     (tmp_path / "scores.json").write_text(json.dumps({"v_both": {"class": "pole vault", "score": 1.0}}))
-    report = evaluate_bundle(bundle, root, split=tmp_path / "unseen.list", scores=tmp_path / "scores.json")
+    settings = EvaluationSettings(scores=read_scores(tmp_path / "scores.json"))
+    report = evaluate_bundle(bundle, root, split=tmp_path / "unseen.list", settings=settings)
     localizer, data_set = load_bundle(bundle), open_data_set(root)
     found = localizer.detect(
         data_set.load("v_both"), duration_s=12.0, class_bank=["pole vault"], video_label="pole vault", video_score=1.0
@@ -234,10 +235,11 @@ def test_windows_reach_the_localizer(bundle, root, tmp_path) -> None:
     assert [row["segment"] for row in found["v_1"]] == wanted
     assert [row["segment"] for row in found["v_2"]] == wanted
     assert wanted != [list(d[2:]) for d in localizer.detect(x, duration_s=12.0)]
-    report = evaluate_localizer(localizer, open_data_set(root), window=10, overlap=3)
+    windows = EvaluationSettings(window=10, overlap=3)
+    report = evaluate_localizer(localizer, open_data_set(root), settings=windows)
     both = localizer.detect(np.load(root / "features" / "v_both.npy"), duration_s=12.0, window=10, overlap=3)
     assert [row["score"] for row in report.predictions["results"]["v_both"]] == [d.score for d in both]
-    assert evaluate_bundle(bundle, root, window=10, overlap=3).result == report.result
+    assert evaluate_bundle(bundle, root, settings=windows).result == report.result
     with pytest.raises(ValueError, match="give window too"):
         detect_files(DetectSettings(bundle, overlap=3), [two])
     x[33, 0] = np.nan

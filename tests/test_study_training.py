@@ -12,11 +12,12 @@ from training_data import CLASSES, small_config, write_data_set
 
 from stale_edge.config import Config
 from stale_edge.data import Action, Annotations, VideoAnnotation, open_data_set, read_video_list
-from stale_edge.data.scores import VideoScore
+from stale_edge.data.scores import VideoScore, read_scores
 from stale_edge.decoding import decode
 from stale_edge.errors import DataError
 from stale_edge.evaluation import mean_average_precision
 from stale_edge.report.formats import to_layout
+from stale_edge.runtime.evaluate import EvaluationSettings
 from stale_edge.study import FinishedRun, Run, StudyOptions, data_efficiency, open_set, run_study
 from stale_edge.study.class_splits import published_split, random_split
 from stale_edge.study.data_efficiency import PERCENTS, DataEfficiency
@@ -135,8 +136,8 @@ def test_a_trial_measures_what_evaluate_measures(data: Path, tmp_path: Path) -> 
         data_set, config, scores=data_set.scores, classes=None, scratch=tmp_path / "trial", progress=_silent
     )
     train(config, data, tmp_path / "run")
-    for kind, scores in (("plain", None), ("enhanced", data / "scores.json")):
-        report = evaluate_checkpoint(tmp_path / "run" / "last", data, scores=scores)
+    for kind, scores in (("plain", None), ("enhanced", read_scores(data / "scores.json"))):
+        report = evaluate_checkpoint(tmp_path / "run" / "last", data, settings=EvaluationSettings(scores=scores))
         assert trial[kind]["average_mAP"] == report.result.average_mAP
         assert [trial[kind]["mAP"][tiou] for tiou in TIOUS] == [report.result.mAP[i] for i in (0, 5, 9)]
     assert trial["plain"] != trial["enhanced"]

@@ -23,6 +23,7 @@ from stale_edge.model import load_checkpoint, read_checkpoint, small_text_encode
 from stale_edge.model.architectures import ARCHITECTURES
 from stale_edge.model.stale.objective import StaleObjective
 from stale_edge.model.targets import BatchTargets
+from stale_edge.runtime.evaluate import EvaluationSettings
 from stale_edge.training import TorchLocalizer, evaluate_checkpoint, train
 from stale_edge.training.batches import Batch, Share
 from stale_edge.training.loop import _require_finite
@@ -126,7 +127,7 @@ def test_it_learns(banked: Path, tmp_path: Path) -> None:
     """Each class is one direction: a detector must get the training classes right, and beat chance by far."""
     result = train(small_config(epochs=40, validate_every=40, learning_rate=1e-2), banked, tmp_path / "run")
     assert result.records[-1]["classification"] < 0.5 * result.records[0]["classification"]
-    report = evaluate_checkpoint(result.last, banked, subset="training")
+    report = evaluate_checkpoint(result.last, banked, settings=EvaluationSettings("training"))
     assert report.result.mAP[0] > 40
     assert any("class_bank.npz" in note for note in result.notes)
 

@@ -12,6 +12,7 @@ from stale_edge.data import DataSet, read_scores
 from stale_edge.data.folder import SCORES_FILE
 from stale_edge.data.splits import read_split
 from stale_edge.evaluation import mean_average_precision
+from stale_edge.runtime.evaluate import EvaluationSettings
 from stale_edge.training import evaluate_checkpoint
 
 
@@ -37,7 +38,10 @@ def measure_evaluator(data: DataSet, closed: Path, opened: Path) -> dict[str, An
     unseen = read_split(data.root / "splits" / "test.list")
     report = evaluate_checkpoint(opened, data.root, split=data.root / "splits" / "test.list")
     enhanced = evaluate_checkpoint(
-        opened, data.root, split=data.root / "splits" / "test.list", scores=data.root / SCORES_FILE
+        opened,
+        data.root,
+        split=data.root / "splits" / "test.list",
+        settings=EvaluationSettings(scores=read_scores(data.root / SCORES_FILE)),
     )
     found["open set, unseen classes"] = report.result.average_mAP
     found["open set, unseen classes, score enhancement"] = enhanced.result.average_mAP

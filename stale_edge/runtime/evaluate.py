@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stale_edge.bundle import ClassBank
-from stale_edge.data import DataSet, VideoScore, open_data_set, read_scores, read_split
+from stale_edge.data import DataSet, VideoScore, open_data_set, read_split
 from stale_edge.data.folder import CLASS_BANK_FILE
 from stale_edge.decoding import baseline_detections
 from stale_edge.errors import DataError
@@ -56,16 +56,37 @@ class EvaluationReport:
         }
 
 
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """What is evaluated and how.
+
+    subset: of the annotations.
+    tiou_thresholds: each in (0, 1]; ActivityNet's, or `evaluation.THUMOS_THRESHOLDS`.
+    scores: video-level scores for score enhancement, by video; labels of other classes are ignored. None: none are
+        used.
+    window, overlap: as in `Localizer.detect`; None: whole videos.
+    device: `cpu`, `cuda` or `auto`, where a bundle or checkpoint is opened; a localizer is already somewhere.
+    """
+
+    subset: str = "validation"
+    tiou_thresholds: Sequence[float] = ACTIVITYNET_THRESHOLDS
+    scores: Mapping[str, VideoScore] | None = None
+    window: int | None = None
+    overlap: int | None = None
+    device: str = "cpu"
+
+    @property
+    def windows(self) -> dict[str, Any]:
+        """Arguments of `Localizer.detect`."""
+        return {} if self.window is None else {"window": self.window, "overlap": self.overlap}
+
+
 def evaluate_localizer(
     localizer: BaseLocalizer,
     data_set: DataSet,
     *,
     classes: ClassBank | Sequence[str] | None = None,
-    subset: str = "validation",
-    tiou_thresholds: Sequence[float] = ACTIVITYNET_THRESHOLDS,
-    scores: Mapping[str, VideoScore] | None = None,
-    window: int | None = None,
-    overlap: int | None = None,
+    settings: EvaluationSettings | None = None,
     progress: Progress = silent,
 ) -> EvaluationReport:
     """Detect actions in every video of a subset and compare them with the annotations.
@@ -76,10 +97,7 @@ def evaluate_localizer(
         classes: detect and score only these classes (closed or open set): names in the localizer's bank, or a bank of
             the same text encoder; videos that show only other classes are left out, as in the open-set protocol of the
             paper. None: detect the localizer's whole vocabulary and score every annotated class, also unknown ones.
-        subset: of the annotations.
-        tiou_thresholds: each in (0, 1]; ActivityNet's, or `evaluation.THUMOS_THRESHOLDS`.
-        scores: video-level scores for score enhancement, by video; labels of other classes are ignored.
-        window, overlap: as in `Localizer.detect`; None: whole videos.
+        settings: subset, thresholds, scores, windows; None: the defaults.
         progress: called with (stage, done, total) after every video.
 
     Raises:
@@ -87,12 +105,13 @@ def evaluate_localizer(
         DataError: no video is in the subset, or none of the classes is annotated in it.
         DataError, FeatureContractError: a feature file cannot be read or does not fit.
     """
+    settings = EvaluationSettings() if settings is None else settings
+    subset, tiou_thresholds = settings.subset, settings.tiou_thresholds
     own = localizer.class_bank
     bank = classes if isinstance(classes, ClassBank) else own if classes is None else own.select(classes)
     names = None if classes is None else bank.names
     videos = _videos(data_set, subset, names)
     baseline_bank, baseline_note = _baseline_bank(bank, data_set)
-    windows: dict[str, Any] = {} if window is None else {"window": window, "overlap": overlap}
     found: dict[str, list[Detection]] = {}
     found_by_baseline: dict[str, list[Detection]] = {}
     missing = []
@@ -102,8 +121,8 @@ def evaluate_localizer(
         else:
             duration_s = data_set.annotations.videos[video].duration_s
             features = data_set.load(video)
-            enhancement = _enhancement(video, scores, bank)
-            found[video] = localizer.detect(features, duration_s=duration_s, class_bank=bank, **enhancement, **windows)
+            chosen = {**_enhancement(video, settings.scores, bank), **settings.windows}
+            found[video] = localizer.detect(features, duration_s=duration_s, class_bank=bank, **chosen)
             if baseline_bank is not None:
                 found_by_baseline[video] = baseline_detections(
                     features, baseline_bank.embeddings, class_names=baseline_bank.names, duration_s=duration_s
@@ -136,15 +155,9 @@ def evaluate_bundle(
     data: Path,
     *,
     split: Path | None = None,
-    scores: Path | None = None,
-    subset: str = "validation",
-    tiou_thresholds: Sequence[float] = ACTIVITYNET_THRESHOLDS,
+    settings: EvaluationSettings | None = None,
     runtime: str = "onnxruntime",
     precision: str = "fp32",
-    threads: int = 1,
-    device: str = "cpu",
-    window: int | None = None,
-    overlap: int | None = None,
     progress: Progress = silent,
 ) -> EvaluationReport:
     """Measure a bundle's mAP on a data set, with the training-free baseline beside it.
@@ -154,28 +167,22 @@ def evaluate_bundle(
         data: the data set folder.
         split: file of class names to detect and score, one per line; names that the bundle's class bank lacks are
             encoded by its text encoder. None: see `evaluate_localizer`.
-        scores: video-level scores for score enhancement; None: none are used.
-        subset: of the annotations.
-        tiou_thresholds: each in (0, 1]; ActivityNet's, or `evaluation.THUMOS_THRESHOLDS`.
-        runtime, precision, threads, device: as in `load_bundle`.
-        window, overlap: as in `Localizer.detect`; None: whole videos.
+        settings: as in `evaluate_localizer`.
+        runtime, precision: as in `load_bundle`.
         progress: called with (stage, done, total).
 
     Raises:
         StaleEdgeError: the bundle or the data set cannot be read, or they do not match.
     """
-    localizer = load_bundle(path, runtime=runtime, precision=precision, threads=threads, device=device)
+    device = EvaluationSettings.device if settings is None else settings.device
+    localizer = load_bundle(path, runtime=runtime, precision=precision, device=device)
     data_set = open_data_set(data)
     check_feature_spec(localizer.feature_contract, data_set.feature_spec)
     report = evaluate_localizer(
         localizer,
         data_set,
         classes=None if split is None else choose_classes(path, localizer.class_bank, read_split(split))[0],
-        subset=subset,
-        tiou_thresholds=tiou_thresholds,
-        scores=None if scores is None else read_scores(scores),
-        window=window,
-        overlap=overlap,
+        settings=settings,
         progress=progress,
     )
     return replace(report, provider=localizer.provider)

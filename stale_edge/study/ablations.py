@@ -26,7 +26,7 @@ from stale_edge.model.checkpoint import Checkpoint, read_checkpoint
 from stale_edge.model.text import TextEncoder, class_bank
 from stale_edge.progress import Progress
 from stale_edge.report.curves import Line, Panel
-from stale_edge.runtime.evaluate import evaluate_localizer
+from stale_edge.runtime.evaluate import EvaluationSettings, evaluate_localizer
 from stale_edge.study.class_splits import ClassSplit, published_split, random_split
 from stale_edge.study.oracles import (
     Detect,
@@ -181,7 +181,9 @@ class Ablations:
         if variant == "mask-ground-truth":
             return {part: score(with_true_foreground(checkpoint, data_set, bank))}
         localizer = TorchLocalizer.of(checkpoint, class_bank=bank)
-        report = evaluate_localizer(localizer, data_set, classes=names, subset=subset, progress=progress)
+        report = evaluate_localizer(
+            localizer, data_set, classes=names, settings=EvaluationSettings(subset), progress=progress
+        )
         found = {part: _figures(report.result)}
         if variant == STALE and part == "unseen":
             found[_GROUND_TRUTH] = score(with_true_masks(checkpoint, data_set, bank))

@@ -20,7 +20,7 @@ from stale_edge.model.checkpoint import read_checkpoint
 from stale_edge.model.text import TextEncoder
 from stale_edge.progress import Progress
 from stale_edge.runtime.base import BaseLocalizer
-from stale_edge.runtime.evaluate import evaluate_localizer
+from stale_edge.runtime.evaluate import EvaluationSettings, evaluate_localizer
 from stale_edge.runtime.localizer import PrecisionWarning, load_bundle
 from stale_edge.study.published import (
     THESIS_FIGURE_4,
@@ -156,7 +156,8 @@ class Quantization:
         subset = validation_subset(data_set)
 
         def average(localizer: Any) -> float:
-            return evaluate_localizer(localizer, data_set, subset=subset, progress=progress).result.average_mAP
+            report = evaluate_localizer(localizer, data_set, settings=EvaluationSettings(subset), progress=progress)
+            return report.result.average_mAP
 
         result: dict[str, Any] = {"torch fp32": average(TorchLocalizer.of(checkpoint, class_bank=bank))}
         export_checkpoint(trained, bundle, formats=("onnx",), precisions=PRECISIONS, classes=names, text_encoder=False)

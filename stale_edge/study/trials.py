@@ -13,7 +13,7 @@ from stale_edge.evaluation import EvaluationResult, mean_average_precision
 from stale_edge.model.checkpoint import read_checkpoint
 from stale_edge.progress import Progress
 from stale_edge.runtime.contract import check_feature_spec
-from stale_edge.runtime.evaluate import evaluate_localizer
+from stale_edge.runtime.evaluate import EvaluationSettings, evaluate_localizer
 from stale_edge.segments import find_video
 from stale_edge.study.study import Cell, Column, spread
 from stale_edge.training import TorchLocalizer, train
@@ -85,7 +85,9 @@ def run_trial(
     )
     check_feature_spec(localizer.feature_contract, data_set.feature_spec)
     subset = validation_subset(data_set)
-    report = evaluate_localizer(localizer, data_set, classes=classes, subset=subset, progress=progress)
+    report = evaluate_localizer(
+        localizer, data_set, classes=classes, settings=EvaluationSettings(subset), progress=progress
+    )
     enhanced = None
     if scores:
         predictions = enhance(report.predictions, scores, names=classes or localizer.class_bank.names)

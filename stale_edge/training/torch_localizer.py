@@ -1,6 +1,5 @@
 """Evaluation of detectors that are PyTorch modules."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,16 +8,15 @@ import torch
 
 from stale_edge.bundle import ClassBank, FeatureContract
 from stale_edge.config import Config, DecodeSettings, FeatureSpec
-from stale_edge.data import open_data_set, read_scores, read_split
+from stale_edge.data import open_data_set, read_split
 from stale_edge.errors import DeviceError
-from stale_edge.evaluation import ACTIVITYNET_THRESHOLDS
 from stale_edge.model.checkpoint import Checkpoint, read_checkpoint
 from stale_edge.model.detector import Detector, as_module
 from stale_edge.progress import Progress, silent
 from stale_edge.runtime.base import BaseLocalizer
 from stale_edge.runtime.contract import check_feature_spec
 from stale_edge.runtime.devices import torch_device
-from stale_edge.runtime.evaluate import EvaluationReport, evaluate_localizer
+from stale_edge.runtime.evaluate import EvaluationReport, EvaluationSettings, evaluate_localizer
 from stale_edge.segments import FloatArray
 from stale_edge.training.class_sources import bank_for
 
@@ -116,12 +114,7 @@ def evaluate_checkpoint(
     data: Path,
     *,
     split: Path | None = None,
-    scores: Path | None = None,
-    subset: str = "validation",
-    tiou_thresholds: Sequence[float] = ACTIVITYNET_THRESHOLDS,
-    device: str = "cpu",
-    window: int | None = None,
-    overlap: int | None = None,
+    settings: EvaluationSettings | None = None,
     progress: Progress = silent,
 ) -> EvaluationReport:
     """Measure a checkpoint's mAP on a data set, with the training-free baseline beside it.
@@ -132,11 +125,7 @@ def evaluate_checkpoint(
         split: class names to look for and to score, one a line; None: every class of the data set. Names that the
             checkpoint was not trained on are encoded by its text encoder, or read from the data set's `class_bank.npz`;
             without `split`, names found in neither have AP 0, with it they are an error.
-        scores: video-level scores for score enhancement; None: none are used.
-        subset: of the annotations.
-        tiou_thresholds: each in (0, 1]; ActivityNet's, or `evaluation.THUMOS_THRESHOLDS`.
-        device: `cpu`; `cuda`; `auto`, a GPU where PyTorch sees one.
-        window, overlap: as in `Localizer.detect`; None: whole videos.
+        settings: as in `evaluate_localizer`.
         progress: called with (stage, done, total).
 
     Raises:
@@ -151,16 +140,12 @@ def evaluate_checkpoint(
     classes = None if split is None else read_split(split)
     bank = bank_for(checkpoint, data_set.class_names if classes is None else classes, root=data_set.root)
     localizer = TorchLocalizer.of(checkpoint, class_bank=bank)
-    checkpoint.model.to(torch_device(torch, device))
+    checkpoint.model.to(torch_device(torch, (settings or EvaluationSettings()).device))
     report = evaluate_localizer(
         localizer,
         data_set,
         classes=classes,
-        subset=subset,
-        tiou_thresholds=tiou_thresholds,
-        scores=None if scores is None else read_scores(scores),
-        window=window,
-        overlap=overlap,
+        settings=settings,
         progress=progress,
     )
     return replace(report, provider=localizer.provider)
