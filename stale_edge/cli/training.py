@@ -28,7 +28,13 @@ def register(app: typer.Typer) -> None:
 def train(
     data: Annotated[Path, typer.Option(help="Data set folder.")],
     out: Annotated[Path, typer.Option(help="Folder of the run: checkpoints, metrics.jsonl, loss plot.")],
-    config: Annotated[Path | None, typer.Argument(help="TOML file with settings that replace defaults.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Argument(help="TOML file with settings that replace defaults, or the folder of a run that has one."),
+    ] = None,
+    config_option: Annotated[
+        Path | None, typer.Option("--config", metavar="CONFIG.toml|RUN", help="The same, as an option.")
+    ] = None,
     arch: Annotated[
         str | None,
         typer.Option(help="stale (the paper's network), actionformer, or another architecture, e.g. linear."),
@@ -48,16 +54,24 @@ def train(
     from stale_edge.model.architectures import ARCHITECTURES
     from stale_edge.training import train as run
 
+    if config is not None and config_option is not None:
+        raise typer.BadParameter("the file is given as an argument too; give one", param_hint="--config")
+    config = config or config_option
     named = [] if arch is None else [f'model.architecture="{"paper" if arch == "stale" else arch}"']
     resolved = load_config(config, [*named, *(overrides or ())], architectures=ARCHITECTURES)
     if videos is not None:
         resolved = dataclasses.replace(resolved, videos=str(videos))
     with progress_bar() as progress:
-        result = run(resolved, data, out, resume=resume, progress=progress)
+        result = run(
+            resolved, data, out, resume=resume, announce=lambda line: typer.echo(line, err=True), progress=progress
+        )
     if not result.leads:
         return
     write_json(result.to_json(), json_path)
-    console(json_path).print(result.summary(), markup=False)
+    printed = console(json_path)
+    printed.print(result.summary(), markup=False)
+    for warning in result.warnings:
+        printed.print(f"warning: {warning}", style="bold red", markup=False)
 
 
 def evaluate(
@@ -78,22 +92,24 @@ def evaluate(
     json_path: JsonOption = None,
 ) -> None:
     """Measure mAP by ActivityNet's rules, next to the training-free baseline."""
+    from stale_edge.data import read_scores
+    from stale_edge.runtime.evaluate import EvaluationSettings
+
     chosen = thresholds(tiou)
     check_window_options(window, overlap)
+    probe = None
     with progress_bar() as progress:
-        settings = {
-            "data": data,
-            "split": split,
-            "scores": scores,
-            "subset": subset,
-            "tiou_thresholds": chosen,
-            "window": window,
-            "overlap": overlap,
-            "progress": progress,
-            "device": device.value,
-        }
-        report = _evaluator(model)(model, **settings)
-        probe = None if linear is None else _evaluator(linear)(linear, **settings).result
+        settings = EvaluationSettings(
+            subset,
+            chosen,
+            scores=None if scores is None else read_scores(scores),
+            window=window,
+            overlap=overlap,
+            device=device.value,
+        )
+        report = _evaluator(model)(model, data, split=split, settings=settings, progress=progress)
+        if linear is not None:
+            probe = _evaluator(linear)(linear, data, split=split, settings=settings, progress=progress).result
     write_json(report.to_json() | ({} if probe is None else {"linear": probe.to_json()}), json_path)
     if predictions is not None:
         write_json(report.predictions, predictions)

@@ -114,7 +114,7 @@ def _chosen_config(data_set: DataSet, options: StudyOptions) -> Config:
     if options.full:
         return Config(
             model=ModelConfig(feature_channels=channels, embed_dim=width or ModelConfig().embed_dim, text=text),
-            train=TrainConfig(epochs=epochs, validate_every=0, seed=options.seed),
+            train=TrainConfig(epochs=epochs, batch_size=100, learning_rate=1e-4, validate_every=0, seed=options.seed),
         )
     return Config(
         model=small_model(channels, width or CHANNELS, text),

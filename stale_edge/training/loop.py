@@ -7,8 +7,9 @@ anew from (seed, epoch). So no random state needs saving, and a resumed run repe
 import datetime
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from stale_edge.bundle.files import write_file_atomically
 from stale_edge.config import Config, TrainConfig
+from stale_edge.config.listing import to_toml
 from stale_edge.data.dataset import Item, SnippetDataset
 from stale_edge.data.folder import DataSet, open_data_set
 from stale_edge.decoding import missing_outputs
@@ -31,12 +33,14 @@ from stale_edge.model.rows import RowClasses
 from stale_edge.progress import Progress, silent
 from stale_edge.report.figures import loss_curve
 from stale_edge.runtime.contract import time_grid
-from stale_edge.runtime.evaluate import evaluate_localizer
+from stale_edge.runtime.evaluate import EvaluationSettings, evaluate_localizer
 from stale_edge.training.averaging import WeightAverage
 from stale_edge.training.batches import Batch, collate, epoch_batches, mix_seed, share_of
+from stale_edge.training.chosen import describe_chosen, follow_data
 from stale_edge.training.class_sources import BankedClasses, ClassSource, bank_of, encoder_of, open_class_source
 from stale_edge.training.cropping import CroppedDataset
 from stale_edge.training.decay import decay_groups
+from stale_edge.training.ending import ending_warnings
 from stale_edge.training.feature_statistics import fit_normalization
 from stale_edge.training.plan import TrainingPlan, plan_training
 from stale_edge.training.run_folder import RunFolder, RunState
@@ -49,11 +53,21 @@ ADAM_EPS = 1e-6
 """Added to Adam's denominator. Some gradients are zero up to rounding (a key's bias shifts every logit of a softmax
 alike); with PyTorch's 1e-8 Adam turns rounding into full steps, which depend on the order of summation."""
 
+Announce = Callable[[str], None]
+
 WAIT_FOR_VALIDATION = datetime.timedelta(hours=12)
 """How long the other processes wait while the first one validates."""
 
 
-def train(config: Config, data: Path, out: Path, *, resume: bool = False, progress: Progress = silent) -> TrainResult:
+def train(
+    config: Config,
+    data: Path,
+    out: Path,
+    *,
+    resume: bool = False,
+    announce: Announce = lambda _: None,
+    progress: Progress = silent,
+) -> TrainResult:
     """Train a detector.
 
     Under `torchrun` the global batch is shared by the processes; they give the result that one process would give, up
@@ -65,6 +79,7 @@ def train(config: Config, data: Path, out: Path, *, resume: bool = False, progre
         out: folder of the run; must not hold anything yet, except with `resume`.
         resume: go on after the last complete epoch of the run in `out`; with the same settings and data the result is
             that of an uninterrupted run. A run that was killed before its first epoch was complete starts anew.
+        announce: called in the first process, before the first epoch, with a line about settings that follow the data.
         progress: called in the first process alone.
 
     Raises:
@@ -79,7 +94,10 @@ def train(config: Config, data: Path, out: Path, *, resume: bool = False, progre
         kwargs_handlers=[InitProcessGroupKwargs(timeout=WAIT_FOR_VALIDATION)],
     )
     with RunFolder(out).held() if accelerator.is_main_process else nullcontext():
-        return _Run(config, Path(data), Path(out), resume, accelerator, progress).run()
+        run = _Run(config, Path(data), Path(out), resume, accelerator, progress)
+        if run.leads and run.chosen:
+            announce(run.chosen)
+        return run.run()
 
 
 class _Run:
@@ -95,7 +113,11 @@ class _Run:
         self.data_set = open_data_set(data)
         self.plan = plan_training(config, self.data_set)
         row = architecture_of(config.model.architecture)
-        self.config = config = row.complete(config, len(self.plan.vocabulary))
+        self.folder = RunFolder(out)
+        before = self.folder.settings() if resume else None
+        chosen = follow_data(config.train, len(self.plan.videos), before=before)
+        self.chosen = describe_chosen(config.train, chosen, len(self.plan.videos))
+        self.config = config = row.complete(replace(config, train=chosen), len(self.plan.vocabulary))
         set_seed(config.train.seed)  # weights are drawn in this order: detector, classes, objective
         self.detector = build_model(config.model)
         _require_readable(config, self.detector)
@@ -110,9 +132,9 @@ class _Run:
                 f"train without torchrun (it started {accelerator.num_processes} processes)"
             )
         self.dataset = _dataset(config, self.data_set, self.plan, self.objective)
-        self.folder = RunFolder(out)
         if self.leads:
             self.folder.prepare(resume=resume)
+            write_file_atomically(self.folder.config, to_toml(config, comments=False).encode())
         accelerator.wait_for_everyone()
 
         mixed = _mixed_precision(config.train, accelerator.device)
@@ -170,6 +192,9 @@ class _Run:
             records=tuple(records),
             notes=(*self.plan.notes, *self._notes(records)),
             leads=self.leads,
+            warnings=ending_warnings(
+                records, run=self.folder.root, data=self.data_set.root, lengthens=self.config.train.schedule != "cosine"
+            ),
         )
 
     def _train_epoch(self, epoch: int) -> dict[str, Any]:
@@ -292,7 +317,7 @@ class _Run:
             localizer,
             self.data_set,
             classes=self.plan.vocabulary,
-            subset=cast(str, self.plan.validation_subset),
+            settings=EvaluationSettings(cast(str, self.plan.validation_subset)),
             progress=lambda _, done, total, note="": self.progress(f"validate, epoch {epoch}", done, total, note),
         )
         record["average_mAP"] = report.result.average_mAP

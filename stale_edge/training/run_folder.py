@@ -5,6 +5,8 @@ state.pt        everything the next epoch starts from; replaced last and atomica
 metrics.jsonl   one line an epoch; lines past the state belong to an epoch that will be run again, and are dropped
 last/, best/    checkpoints; after a kill they may be one epoch ahead of the state, which writes them again
 loss.png        the loss curve
+config.toml     the settings, resolved, for the next run
+.starting       until the first epoch is complete: nothing here is worth keeping
 """
 
 import contextlib
@@ -21,6 +23,7 @@ from torch import Tensor
 
 from stale_edge.bundle.files import write_file_atomically
 from stale_edge.bundle.locks import sweep, writing
+from stale_edge.config.tree import CONFIG_FILE
 from stale_edge.errors import TrainingError, cut, shown
 
 FORMAT = "stale-edge-run/2"
@@ -60,20 +63,40 @@ class RunFolder:
         self.last = self.root / "last"
         self.best = self.root / "best"
         self.plot = self.root / "loss.png"
+        self.config = self.root / CONFIG_FILE
+        self._starting = self.root / ".starting"
 
     def prepare(self, *, resume: bool) -> None:
         """Make the folder.
 
         Raises:
-            TrainingError: it already holds a run or other files and `resume` is false, or it is a file.
+            TrainingError: it holds files that a new run would overwrite, or it is a file.
         """
         if self.root.exists() and not self.root.is_dir():
             raise TrainingError(f"{self.root}: a run needs a folder, and this is a file")
-        if not resume and self.root.is_dir() and any(self.root.iterdir()):
-            held = "a training run" if self.state.exists() or self.metrics.exists() else "files"
-            raise TrainingError(f"{self.root}: already holds {held}; choose another folder, or --resume the run")
+        held = self.root.is_dir() and any(path != self._starting for path in self.root.iterdir())
+        if not resume and held:
+            what = "a training run" if self.state.exists() or self.metrics.exists() else "files"
+            raise TrainingError(f"{self.root}: already holds {what}; choose another folder, or --resume the run")
+        if held and not self.state.exists() and not self._starting.exists():
+            raise TrainingError(
+                f"{self.root}: has files but no {self.state.name} to go on from; --resume would start over and "
+                "overwrite them: choose another folder"
+            )
         self.root.mkdir(parents=True, exist_ok=True)
         sweep(self.root)
+        if not self.state.exists():
+            self._starting.touch()
+
+    def settings(self) -> dict[str, Any] | None:
+        """Give the section `train` of the run here; None: no epoch of a run is complete.
+
+        Raises:
+            TrainingError: as `read_state_file`.
+        """
+        if not self.state.exists():
+            return None
+        return dict(_with_new_keys(read_state_file(self.state).identity)["config"]["train"])
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -92,9 +115,10 @@ class RunFolder:
         torch.save(vars(state), buffer)
         content = buffer.getbuffer()
         write_file_atomically(self.state, f"{FORMAT} {hashlib.sha256(content).hexdigest()}\n".encode(), content)
+        self._starting.unlink(missing_ok=True)
 
     def read_state(self, identity: Mapping[str, Any]) -> RunState | None:
-        """Read the state of a run; None when it was killed before its first epoch was complete.
+        """Read the state of a run; None when no epoch of it is complete.
 
         Raises:
             TrainingError: the file is no state, was damaged, or is of a run with another configuration or other data.
@@ -102,7 +126,7 @@ class RunFolder:
         if not self.state.exists():
             return None
         state = read_state_file(self.state)
-        differences = list(_differences(state.identity, identity))
+        differences = list(_differences(_with_new_keys(state.identity), identity))
         if differences:
             raise TrainingError(f"{self.root}: cannot resume with other settings or data: {'; '.join(differences)}")
         return state
@@ -150,6 +174,17 @@ def read_state_file(path: Path) -> RunState:
         raise TrainingError(
             f"{path}: not a readable training state: {type(error).__name__}: {cut(str(error), 200)}"
         ) from error
+
+
+def _with_new_keys(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Add settings that a run of an earlier version does not know, with the values that describe what it did."""
+    config = identity["config"]
+    model, train = config["model"], config["train"]
+    if model.get("architecture", "paper") in ("paper", "release"):
+        normalize = "none" if model.get("architecture") == "release" else "data-mean"
+        model = {"features": {"normalize": normalize, "l2": "none"}, "feature_dropout": 0.0, **model}
+    train = {"optimizer": "adam", "schedule": "constant", "warmup_epochs": 0, "average_decay": 0.0, **train}
+    return {**identity, "config": {**config, "model": model, "train": train}}
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], where: str = "") -> Any:

@@ -132,6 +132,7 @@ def evaluate_checkpoint(
         DataError, CheckpointError, ClassBankError, FeatureContractError: something cannot be read or does not fit.
         DeviceError: PyTorch sees no GPU, or does not have such a device.
     """
+    device = EvaluationSettings.device if settings is None else settings.device
     if device == "tensorrt":
         raise DeviceError("device tensorrt runs bundles; a checkpoint runs in PyTorch: use cuda, or export it")
     checkpoint, data_set = read_checkpoint(path), open_data_set(data)
@@ -140,7 +141,7 @@ def evaluate_checkpoint(
     classes = None if split is None else read_split(split)
     bank = bank_for(checkpoint, data_set.class_names if classes is None else classes, root=data_set.root)
     localizer = TorchLocalizer.of(checkpoint, class_bank=bank)
-    checkpoint.model.to(torch_device(torch, (settings or EvaluationSettings()).device))
+    checkpoint.model.to(torch_device(torch, device))
     report = evaluate_localizer(
         localizer,
         data_set,

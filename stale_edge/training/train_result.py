@@ -15,6 +15,7 @@ class TrainResult:
     average_mAP: of `best` on the validation videos, percent; None when nothing was validated.
     records: one per epoch, as in `metrics.jsonl`.
     notes: messages for the user.
+    warnings: what is wrong with the run, each with the next command.
     leads: whether this process is the one to report; several processes get equal results otherwise.
     """
 
@@ -26,12 +27,14 @@ class TrainResult:
     records: tuple[dict[str, Any], ...]
     notes: tuple[str, ...]
     leads: bool
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, without `leads`."""
         values = {key: value for key, value in vars(self).items() if key != "leads"}
         paths = {"best": str(self.best), "last": str(self.last)}
-        return {**values, **paths, "records": list(self.records), "notes": list(self.notes)}
+        lists = {key: list(values[key]) for key in ("records", "notes", "warnings")}
+        return {**values, **paths, **lists}
 
     def summary(self) -> str:
         """Say in a few lines how the run ended."""

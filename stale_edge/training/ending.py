@@ -1,0 +1,68 @@
+"""Warnings about a run that ended too early, from its records, with the command that mends it."""
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+CLIMBED_POINTS = 1.0
+"""The mean mAP of the last part of a run is this much above that of the part before: it is still climbing."""
+FELL_BY = 0.05
+"""Without validation: the mean loss fell by this share from the part before to the last part."""
+PART = 5
+"""A part is one of this many equal parts of the run."""
+
+
+def ending_warnings(records: Sequence[Mapping[str, Any]], *, run: Path, data: Path, lengthens: bool) -> tuple[str, ...]:
+    """Say if a run ended below its baseline, or while it was still getting better.
+
+    Args:
+        records: one per epoch, as in `metrics.jsonl`.
+        run, data: folders of the run and of the data set, for the command.
+        lengthens: whether the run can be continued with more epochs; with a cosine it must start anew.
+    """
+    found = _below_baseline(records) or _climbing(records)
+    if not found:
+        return ()
+    out = run if lengthens else run.with_name(f"{run.name}-longer")
+    parts = ["stale-edge", "train", str(run), "--data", str(data), "--out", str(out)]
+    parts += ["--set", f"train.epochs={2 * len(records)}", *(["--resume"] if lengthens else [])]
+    return (f"{found}; train longer: {shlex.join(parts)}",)
+
+
+def _below_baseline(records: Sequence[Mapping[str, Any]]) -> str:
+    """Compare the last validation with the baseline; empty: it is not below, or nothing was validated."""
+    last = next((record for record in reversed(records) if record.get("average_mAP") is not None), None)
+    baseline = None if last is None else last.get("baseline_average_mAP")
+    if last is None or baseline is None or last["average_mAP"] >= baseline:
+        return ""
+    return (
+        f"the run ended with an average mAP of {last['average_mAP']:.2f} %, below the baseline without training "
+        f"({baseline:.2f} %)"
+    )
+
+
+def _climbing(records: Sequence[Mapping[str, Any]]) -> str:
+    """Describe what still got better in the last part of a run; empty: nothing."""
+    values = [record["average_mAP"] for record in records if record.get("average_mAP") is not None]
+    if len(values) > 1:
+        before, after = _parts(values)
+        if after - before > CLIMBED_POINTS:
+            return f"average mAP was still climbing when the run ended (from {before:.2f} to {after:.2f} %)"
+        return ""
+    losses = [record["loss"] for record in records]
+    if len(losses) > 1:
+        before, after = _parts(losses)
+        if before - after > FELL_BY * abs(before):
+            return f"the loss was still falling when the run ended (from {before:.3f} to {after:.3f})"
+    return ""
+
+
+def _parts(values: Sequence[float]) -> tuple[float, float]:
+    """Give the means of the last part of a series and of the part before it."""
+    size = math.ceil(len(values) / PART)
+    if 2 * size > len(values):
+        size = len(values) // 2
+    return mean(values[-2 * size : -size]), mean(values[-size:])
