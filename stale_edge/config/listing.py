@@ -78,7 +78,8 @@ def _settings(config: Any, prefix: str) -> Iterator[Setting]:
 def _meanings(cls: Any) -> Mapping[str, str]:
     """Read the docstrings of the fields from the source, those of base classes included."""
     found: dict[str, str] = {}
-    for base in reversed(cls.__mro__):
+    bases: list[Any] = [*reversed(cls.__mro__)]
+    for base in bases:
         if not dataclasses.is_dataclass(base):
             continue
         body = typing.cast(ast.ClassDef, ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]).body
