@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
+CONFIDENT = 0.3
+"""Detections below this fraction of their video's best score are the tail of soft-NMS: not matched, and no subtitle."""
 
 
 class Detection(NamedTuple):

@@ -200,6 +200,22 @@ def test_detect_writes_every_format(run: Run, bundle: Path, tmp_path: Path) -> N
         assert target.read_text(encoding="utf-8").lower().startswith(start)
 
 
+def test_detect_writes_what_a_reader_asks_for_and_says_what_is_left_out(run: Run, bundle: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "v_one.npy", tiny.features())
+    every = ("detect", bundle, tmp_path / "v_one.npy", "--duration", "30")
+    scores = sorted((d["score"] for d in json.loads(run(*every)[1])["results"]["v_one"]), reverse=True)
+    assert len(scores) > 3
+    limit = (scores[2] + scores[3]) / 2 if scores[2] > scores[3] else scores[2]
+    for options in (("--top-k", 3), ("--min-score", limit)):
+        code, out, err = run(*every, "--format", "csv", *options)
+        rows = out.splitlines()[1:]
+        assert (code, len(rows)) == (0, 3)
+        assert sorted((float(row.split(",")[2]) for row in rows), reverse=True) == scores[:3]
+        assert f"1 video, 3 detections, {len(scores) - 3} left out (written: " in err
+    page = run(*every, "--format", "html", "--top-k", 3)[1]
+    assert f"{len(scores) - 3} detections with lower scores are not in this page" in page
+
+
 def test_detect_goes_on_after_a_bad_file_and_says_so(run: Run, bundle: Path, tmp_path: Path) -> None:
     features = tiny.features()
     np.save(tmp_path / "v_good.npy", features)

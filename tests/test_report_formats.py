@@ -6,7 +6,17 @@ import json
 
 import pytest
 
-from stale_edge.report.formats import FORMATTERS, to_csv, to_html, to_json, to_layout, to_srt
+from stale_edge.report.formats import (
+    FORMATTERS,
+    SELECTIONS,
+    Selection,
+    meaningful_decimals,
+    to_csv,
+    to_html,
+    to_json,
+    to_layout,
+    to_srt,
+)
 from stale_edge.report.page import clock
 from stale_edge.segments import Detection
 
@@ -120,3 +130,30 @@ def test_a_page_of_an_impossible_duration_is_refused(duration) -> None:
 )
 def test_clock(seconds, text) -> None:
     assert clock(seconds) == text
+
+
+def test_a_selection_keeps_the_order_and_counts_from_the_best() -> None:
+    detections = [Detection("a", score, 0.0, 1.0) for score in (0.1, 0.9, 0.3, 0.5, 0.26)]
+
+    def kept(**limits: float) -> list[float]:
+        return [d.score for d in Selection(**limits).of(detections)]
+
+    assert kept() == [0.1, 0.9, 0.3, 0.5, 0.26]
+    assert kept(min_score=0.3) == [0.9, 0.3, 0.5]
+    assert kept(min_share=0.3) == [0.9, 0.3, 0.5]  # of 0.9: 0.27
+    assert kept(top_k=2) == [0.9, 0.5]
+    assert Selection(min_share=0.3).of([]) == []
+
+
+def test_a_subtitle_file_has_no_tail_and_programs_get_everything() -> None:
+    assert SELECTIONS["srt"].min_share > 0
+    assert SELECTIONS["json"] == SELECTIONS["csv"] == Selection()
+
+
+@pytest.mark.parametrize(
+    ("snippet_s", "decimals"), [(None, 2), (4.0, 1), (1.0, 1), (0.5, 2), (8 / 30, 2), (0.1, 2), (0.04, 3)]
+)
+def test_times_are_rounded_to_about_a_tenth_of_a_snippet(snippet_s: float | None, decimals: int) -> None:
+    assert meaningful_decimals(snippet_s) == decimals
+    text = to_csv({"v": [Detection("a", 1 / 3, 1 / 3, 2 / 3)]}, decimals=decimals)
+    assert text.splitlines()[1] == f"v,a,{1 / 3},{round(1 / 3, decimals)},{round(2 / 3, decimals)}"

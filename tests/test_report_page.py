@@ -254,9 +254,9 @@ def test_the_page_in_chromium(tmp_path: Path) -> None:
     """
     said = _in_chromium(tmp_path, text, steps)
     counts = "4 detections · 1 of 2 annotated actions found, 3 wrong (tIoU 0.5)"
-    assert said[0] == ["5 of 5 detections", [counts, "1 detection"], 5]
+    assert said[0] == ["5 of 5 detections shown", [counts, "1 detection"], 5]
     counts = "2 detections · 1 of 2 annotated actions found, 1 wrong (tIoU 0.5)"
-    assert said[1] == ["0.60", "2 of 5 detections", [counts, "0 detections"]]
+    assert said[1] == ["0.60", "2 of 5 detections shown; lower the score to see the others", [counts, "0 detections"]]
     assert said[2] == [["vault", "jump"], 2]
     assert said[3] == 1, "one segment a timeline can be tabbed to"
     assert [text.split(",")[0] + text.split(",")[2] for text in said[4:11]] == [

@@ -9,12 +9,12 @@ from typing import Any
 from stale_edge.data import DataSet, open_data_set
 from stale_edge.errors import BundleError, DataError, MissingExtraError
 from stale_edge.evaluation import mean_average_precision
-from stale_edge.evaluation.agreement import CONFIDENT, SAME_SEGMENT, count_matched
+from stale_edge.evaluation.agreement import SAME_SEGMENT, count_matched
 from stale_edge.progress import Progress
 from stale_edge.report.formats import to_layout
 from stale_edge.runtime import PrecisionWarning, load_bundle
 from stale_edge.runtime.contract import check_feature_spec
-from stale_edge.segments import Detection
+from stale_edge.segments import CONFIDENT, Detection
 
 YARDSTICK = ("onnxruntime", "fp32")
 """Default runtime and precision of a bundle, the baseline: the detections of all others are compared with its."""

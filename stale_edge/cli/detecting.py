@@ -59,6 +59,16 @@ def detect(
     ] = None,
     output_format: Annotated[OutputFormat, typer.Option("--format", help="What to write.")] = OutputFormat.json,
     out: Annotated[Path | None, typer.Option(help="File to write; default: standard output.")] = None,
+    min_score: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Leave out detections that score less; default: none, srt 30 % of a video's best score."
+        ),
+    ] = None,
+    top_k: Annotated[
+        int | None,
+        typer.Option(min=1, help="Best detections per video that are written; default: all, srt 50, html 100."),
+    ] = None,
     duration: Annotated[
         float | None, typer.Option(help="Length of the video in seconds, if features and bundle do not give it.")
     ] = None,
@@ -127,7 +137,7 @@ def detect(
         preprocessing=cast("Preprocessing | None", preprocessing),
         skip_similar=skip_similar,
     )
-    output = OutputSettings(output_format.value, page=out, truth=truth)
+    output = OutputSettings(output_format.value, page=out, truth=truth, min_score=min_score, top_k=top_k)
     with progress_bar() as progress:
         if results is None:
             run = detect_files(settings, inputs, output=output, progress=progress)
@@ -142,6 +152,9 @@ def detect(
         typer.echo(run.text, nl=False)
     else:
         write_bytes(out, run.text.encode())
+    left = f", {run.n_left_out} left out (written: {output.selection})" if run.n_left_out else ""
+    videos = "1 video" if len(run.timings) == 1 else f"{len(run.timings)} videos"
+    typer.echo(f"{videos}, {run.n_written} detections{left}: {out or 'standard output'}", err=True)
     for error in run.errors:
         typer.echo(f"error: {error}", err=True)
     if run.errors:

@@ -78,11 +78,12 @@ def _settings(config: Any, prefix: str) -> Iterator[Setting]:
 def _meanings(cls: Any) -> Mapping[str, str]:
     """Read the docstrings of the fields from the source, those of base classes included."""
     found: dict[str, str] = {}
-    bases: list[Any] = [*reversed(cls.__mro__)]
-    for base in bases:
+    for base in reversed(cls.__mro__):
         if not dataclasses.is_dataclass(base):
             continue
-        body = typing.cast(ast.ClassDef, ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]).body
+        body = typing.cast(
+            ast.ClassDef, ast.parse(textwrap.dedent(inspect.getsource(typing.cast(type, base)))).body[0]
+        ).body
         for line, after in itertools.pairwise(body):
             if (
                 isinstance(line, ast.AnnAssign)

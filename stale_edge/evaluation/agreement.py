@@ -8,8 +8,6 @@ from stale_edge.segments import Detection, tiou
 
 SAME_SEGMENT = 0.95
 """tIoU from which two segments count as the same."""
-CONFIDENT = 0.3
-"""Detections below this fraction of their video's best score are the tail of soft-NMS; they are not matched."""
 
 
 class Matched(NamedTuple):

@@ -6,6 +6,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+from stale_edge.bundle import read_bundle
 from stale_edge.bundle.files import sha256_of
 from stale_edge.bundle.locks import sweep
 from stale_edge.bundle.manifest import MANIFEST_NAME
@@ -16,6 +17,7 @@ from stale_edge.jobs.journal import ErrorLog, read_record, still_holds, write_re
 from stale_edge.jobs.pool import ERROR, RayPool, Row, run_all
 from stale_edge.paths import check_distinct, inside
 from stale_edge.progress import Progress, silent
+from stale_edge.runtime.contract import implied_duration_s
 from stale_edge.runtime.detect import DetectionRun, Detector, DetectSettings, Found, OutputSettings, summarize
 from stale_edge.runtime.detect_inputs import Input, find_inputs
 from stale_edge.runtime.timings import StageTimings
@@ -91,7 +93,9 @@ def detect_many(
             found[row["video"]] = made
         progress("detect", len(found) + len(errors), len(items), row["video"])
     in_order = [found[item.video] for item in items if item.video in found]
-    return summarize(in_order, errors, items, output=OutputSettings() if output is None else output)
+    snippet_s = implied_duration_s(read_bundle(settings.bundle).manifest.feature_contract, 1)
+    output = OutputSettings() if output is None else output
+    return summarize(in_order, errors, items, output=output, snippet_s=snippet_s)
 
 
 class DetectWorker:

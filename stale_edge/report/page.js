@@ -193,7 +193,8 @@ function update() {
     }
     section.root.querySelector(".count").textContent = said.join(" · ");
   }
-  document.getElementById("count").textContent = shown + " of " + all + " detections";
+  const others = shown < all ? "; lower the score to see the others" : "";
+  document.getElementById("count").textContent = shown + " of " + all + " detections shown" + others;
 }
 
 slider.addEventListener("input", update);

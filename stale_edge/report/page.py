@@ -25,6 +25,7 @@ def timeline_page(
     results: Mapping[str, Sequence[Detection]],
     spans: Mapping[str, float],
     views: Mapping[str, VideoView] | None = None,
+    left_out: Mapping[str, int] | None = None,
 ) -> str:
     """Build the page.
 
@@ -32,8 +33,10 @@ def timeline_page(
         results: the detections of each video, finite, 0 <= start_s <= end_s.
         spans: length of each timeline in seconds, from 0, > 0.
         views: further data to show of the videos; None: none.
+        left_out: number of detections of each video that are not in `results`; None: none are left out.
     """
     views = views or {}
+    absent = sum((left_out or {}).values())
     scores = sorted((d.score for detections in results.values() for d in detections), reverse=True)
     top = max(1.0, float(scores[0]) if scores else 1.0)
     wanted = SHOWN_AT_FIRST * len(results)
@@ -52,7 +55,8 @@ def timeline_page(
         f'<div class="controls"><label for="threshold">Score at least '
         f'<input id="threshold" type="range" min="0" max="{top:g}" step="0.01" value="{at_first:.2f}"></label>'
         f'<output id="value" for="threshold">{at_first:.2f}</output>'
-        f'<span class="note" id="count" role="status">{len(scores)} detections</span>{_legend(views)}</div>\n'
+        f'<span class="note" id="count" role="status">{len(scores)} detections</span>{_absent(absent)}'
+        f"{_legend(views)}</div>\n"
         f"{sections}<script>\n{script}</script>\n</body>\n</html>\n"
     )
 
@@ -64,6 +68,12 @@ def clock(seconds: float, *, tenths: bool = True) -> str:
     hours, minutes = divmod(minutes, 60)
     tail = f"{rest // 10:02d}.{rest % 10}" if tenths else f"{rest // 10:02d}"
     return f"{hours}:{minutes:02d}:{tail}" if hours else f"{minutes}:{tail}"
+
+
+def _absent(count: int) -> str:
+    if not count:
+        return ""
+    return f'<span class="note">{count} detections with lower scores are not in this page</span>'
 
 
 def _legend(views: Mapping[str, VideoView]) -> str:

@@ -8,7 +8,7 @@ from stale_edge.config import Preprocessing
 from stale_edge.data import Annotations, read_annotations, read_split
 from stale_edge.errors import DataError, FeatureContractError, StaleEdgeError, reason
 from stale_edge.progress import Progress, silent
-from stale_edge.report.formats import FORMATTERS, to_html
+from stale_edge.report.formats import FORMATTERS, SELECTIONS, Selection, meaningful_decimals, to_html
 from stale_edge.report.view import ClassCurves, Thumbnail, Truth, VideoView
 from stale_edge.runtime.contract import check_spec_near, implied_duration_s
 from stale_edge.runtime.detect_inputs import Input, find_inputs
@@ -65,6 +65,8 @@ class OutputSettings:
     format: `json` (ActivityNet's layout), `csv`, `srt` (one video alone) or `html`.
     page: path of the `html` file, for relative links to the videos; None: absolute links.
     truth: annotations that `html` shows beside the detections; None: those of the data set, if there is one.
+    min_score: lowest score that is written, in [0, 1]; None: the format's own limit.
+    top_k: largest number of detections per video, >= 1; None: the format's own.
 
     Raises:
         ValueError: an unknown format.
@@ -73,6 +75,16 @@ class OutputSettings:
     format: str = "json"
     page: Path | None = None
     truth: Path | None = None
+    min_score: float | None = None
+    top_k: int | None = None
+
+    @property
+    def selection(self) -> Selection:
+        """Which detections are written; a score that is given replaces the format's own limits."""
+        chosen = SELECTIONS[self.format]
+        if self.min_score is not None:
+            chosen = replace(chosen, min_score=self.min_score, min_share=0.0)
+        return chosen if self.top_k is None else replace(chosen, top_k=self.top_k)
 
     def __post_init__(self) -> None:
         if self.format not in FORMATTERS:
@@ -110,6 +122,7 @@ class DetectionRun:
     has_videos: whether a video was among the inputs, and not only features.
     notes: parts that could not be read, by video; only videos that have such parts.
     providers: what computed the detector, as `Localizer.provider`; without repetition.
+    n_written, n_left_out: number of detections in the text, and of those that the selection left out.
     """
 
     text: str
@@ -119,6 +132,8 @@ class DetectionRun:
     has_videos: bool = False
     notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     providers: tuple[str, ...] = ()
+    n_written: int = 0
+    n_left_out: int = 0
 
     @property
     def total(self) -> StageTimings:
@@ -169,6 +184,11 @@ class Detector:
             runtime=settings.encoder_runtime,
             skip_similar=settings.skip_similar,
         )
+
+    @property
+    def snippet_s(self) -> float | None:
+        """Seconds of a snippet, as the bundle's feature contract says; None: it does not say."""
+        return implied_duration_s(self.localizer.feature_contract, 1)
 
     def open_encoder(self, videos: Sequence[Path] = ()) -> None:
         """Open the visual encoder now, so that its errors are reported once and not for every video.
@@ -296,7 +316,7 @@ def detect_files(
         except StaleEdgeError as error:
             errors.append(str(error))
     progress("detect", len(items), len(items))
-    return summarize(found, errors, items, output=output, encoded=detector.encoded)
+    return summarize(found, errors, items, output=output, encoded=detector.encoded, snippet_s=detector.snippet_s)
 
 
 def summarize(
@@ -306,8 +326,16 @@ def summarize(
     *,
     output: OutputSettings,
     encoded: tuple[str, ...] = (),
+    snippet_s: float | None = None,
 ) -> DetectionRun:
     """Format the detections of many inputs.
+
+    Args:
+        found: detections of the inputs that could be used; errors: one line for each of the others.
+        items: the inputs.
+        output: format and selection.
+        encoded: class names that were embedded.
+        snippet_s: seconds of a snippet, which times are rounded to; None: unknown.
 
     Raises:
         DataError: there are errors and no input could be used (the first few errors are named), or the annotations to
@@ -317,13 +345,15 @@ def summarize(
     if lines and not found:
         more = f"; and {len(lines) - _MOST_ERRORS} more" if len(lines) > _MOST_ERRORS else ""
         raise DataError("; ".join(lines[:_MOST_ERRORS]) + more)
-    results = {one.video: one.detections for one in found}
+    results = {one.video: output.selection.of(one.detections) for one in found}
+    left_out = {one.video: len(one.detections) - len(results[one.video]) for one in found}
     durations = {one.video: one.span_s for one in found}
     if output.format == "html":
         truth = None if output.truth is None else read_annotations(output.truth)
-        text = to_html(results, durations=durations, views=_views(found, items, page=output.page, truth=truth))
+        views = _views(found, items, page=output.page, truth=truth)
+        text = to_html(results, durations=durations, views=views, left_out=left_out)
     else:
-        text = FORMATTERS[output.format](results, durations=durations)
+        text = FORMATTERS[output.format](results, durations=durations, decimals=meaningful_decimals(snippet_s))
     return DetectionRun(
         text,
         lines,
@@ -332,6 +362,8 @@ def summarize(
         any(item.is_video for item in items),
         {one.video: one.notes for one in found if one.notes},
         tuple(dict.fromkeys(one.provider for one in found if one.provider)),
+        n_written=sum(map(len, results.values())),
+        n_left_out=sum(left_out.values()),
     )
 
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from stale_edge.evaluation.agreement import CONFIDENT, Matched, count_matched
+from stale_edge.evaluation.agreement import Matched, count_matched
 from stale_edge.exporting.parity.near_ties import outcomes
 from stale_edge.exporting.parity.reference import Batch, Outputs, Reference
 from stale_edge.exporting.parity.result import BUDGETS, Parity
 from stale_edge.progress import Progress, silent
-from stale_edge.segments import Detection, FloatArray
+from stale_edge.segments import CONFIDENT, Detection, FloatArray
 
 Run = Callable[[FloatArray, FloatArray], Mapping[str, FloatArray]]
 """Maps features (B, T, C) and class embeddings (K, D) to the graph's outputs by name."""
