@@ -28,13 +28,13 @@ from stale_edge.bundle.encoder_folder import ENCODER_FOLDER, find_encoder
 from stale_edge.config import ExtractConfig, Preprocessing, to_dict
 from stale_edge.config.runtimes import PRECISIONS, RUNTIMES
 from stale_edge.errors import ConfigError, MissingExtraError, StaleEdgeError
-from stale_edge.evaluation.agreement import CONFIDENT, count_matched
+from stale_edge.evaluation.agreement import count_matched
 from stale_edge.machine import allowed_cpus, machine_card
 from stale_edge.progress import Progress, silent
 from stale_edge.runtime.encoder_engines import RUNTIMES as ENCODER_RUNTIMES
 from stale_edge.runtime.encoder_engines import has_bf16
 from stale_edge.runtime.encoder_recommendation import EncoderChoice, choose_encoder, write_encoder_recommendation
-from stale_edge.segments import Detection
+from stale_edge.segments import CONFIDENT, Detection
 
 SCHEMA = "stale-edge-bench-video/1"
 STAGES = ("decode", "preprocess", "encoder", "detector", "postprocess", "whole")
