@@ -3,7 +3,7 @@
 import platform
 from collections.abc import Iterable
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def installed_versions(packages: Iterable[str]) -> dict[str, str]:

@@ -168,7 +168,7 @@ def test_a_shared_type_is_defined_once() -> None:
 
 
 # Functions that a program calls with keywords of its own; all others take a value that has a name.
-PUBLIC = {"decode", "export_checkpoint", "soft_nms"}
+PUBLIC = {"decode", "detect", "export_checkpoint", "soft_nms"}
 
 
 def test_functions_have_fewer_than_eight_parameters() -> None:

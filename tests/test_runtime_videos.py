@@ -208,3 +208,22 @@ def test_a_contract_without_rates_takes_no_videos(tmp_path) -> None:
     timeless = type(contract)(**{**contract.to_json(), "fps": None})
     with pytest.raises(DataError, match="does not say at which fps and stride"):
         _ = VideoReader(bundle, timeless, encoder=tmp_path).opened
+
+
+def test_detect_takes_names_and_files_as_the_command_does(bundle, encoder, video, tmp_path) -> None:
+    localizer, names = load_bundle(bundle), tiny.NAMES[:2]
+    features = extract_features(video, load_encoder(bundle), fps=FPS, stride=STRIDE)
+    wanted = localizer.detect(features.features, duration_s=features.span_s, class_bank=names)
+    assert wanted
+    assert localizer.detect(str(video), classes=names) == wanted
+    np.save(tmp_path / "features.npy", features.features)
+    assert localizer.detect(tmp_path / "features.npy", classes=names) == wanted, "fps and stride imply the duration"
+    with pytest.raises(ValueError, match="classes or class_bank, not both"):
+        localizer.detect(video, classes=names, class_bank=names)
+    with pytest.raises(ValueError, match="duration_s, video_label and video_score are for features"):
+        localizer.detect(video, duration_s=3.0)
+    shown = repr(localizer)
+    assert f"3 classes, features (T, {tiny.CHANNELS}), {bundle}" in shown
+    assert "onnxruntime fp32 on CPUExecutionProvider" in shown
+    assert "3 classes (jump, pole vault, Ćwiczenia), width 6" in repr(localizer.class_bank)
+    assert "fp32 on CPUExecutionProvider" in repr(load_encoder(encoder))

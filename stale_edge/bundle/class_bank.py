@@ -41,6 +41,10 @@ class ClassBank:
     fingerprint: str
     space: Space = "text"
 
+    def __repr__(self) -> str:
+        shown_names = ", ".join(self.names[:3]) + (", ..." if len(self.names) > 3 else "")
+        return f"<ClassBank of {len(self.names)} classes ({shown_names}), width {self.width}, {self.fingerprint}>"
+
     def __post_init__(self) -> None:
         names = _sequence(self.names)
         if not names:

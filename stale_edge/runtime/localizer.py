@@ -23,7 +23,7 @@ from stale_edge.config import DecodeSettings
 from stale_edge.config.runtimes import file_for
 from stale_edge.errors import BundleError, InferenceError, StaleEdgeError, reason
 from stale_edge.runtime.backends import Backend, open_backend
-from stale_edge.runtime.base import BaseLocalizer
+from stale_edge.runtime.bundle_localizer import BundleLocalizer
 from stale_edge.runtime.decoded_outputs import complete_masks, decoded_outputs
 from stale_edge.runtime.devices import Processor, checked_device
 from stale_edge.runtime.recommendation import AUTO, Recommendation, read_recommendation
@@ -110,7 +110,7 @@ def _load(path: Path, runtime: str, precision: str, processor: Processor) -> "Lo
     )
 
 
-class Localizer(BaseLocalizer):
+class Localizer(BundleLocalizer):
     """A bundle's detector with its class bank, contract and decoder; immutable, safe to share between threads.
 
     The file is opened for the outputs that `detect` reads, with the bundle's own classes; the first call of `forward`
@@ -187,6 +187,11 @@ class Localizer(BaseLocalizer):
         return self._bundle.manifest.decode
 
     @property
+    def path(self) -> Path:
+        """The bundle's folder."""
+        return self._bundle.path
+
+    @property
     def manifest(self) -> Manifest:
         """The manifest of the bundle."""
         return self._bundle.manifest
@@ -243,7 +248,7 @@ class Localizer(BaseLocalizer):
         return complete_masks(self._run_on(backend, features, class_embeddings), self.decode_config)
 
 
-class RecommendedLocalizer(BaseLocalizer):
+class RecommendedLocalizer(BundleLocalizer):
     """Runs every video with the choice recommended for its length; a detector is opened when first needed.
 
     Args:
@@ -276,6 +281,11 @@ class RecommendedLocalizer(BaseLocalizer):
     def decode_config(self) -> DecodeSettings:
         """How the network's outputs become detections."""
         return self._first.decode_config
+
+    @property
+    def path(self) -> Path:
+        """The bundle's folder."""
+        return self._first.path
 
     @property
     def manifest(self) -> Manifest:

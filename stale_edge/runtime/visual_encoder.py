@@ -98,6 +98,9 @@ class VisualEncoder:
         if (taken, given) != stated:
             raise BundleError(f"{file}: it takes {taken} and gives {given}; the manifest says {stated}")
 
+    def __repr__(self) -> str:
+        return f"<VisualEncoder {self.manifest.name}, {self.precision} on {self.provider}: width {self.embed_dim}>"
+
     @property
     def embed_dim(self) -> int:
         """C, the width of one feature."""
