@@ -17,7 +17,7 @@ ROWS = [
     {"benchmarking", "jobs"},
     {"exporting"},
     {"training"},
-    {"model", "runtime"},
+    {"model", "runtime", "interchange"},
     {"data", "decoding", "evaluation", "report", "video"},
     {"bundle"},
     {"config", "segments", "errors", "paths", "progress", "machine", "version", "_core"},

@@ -31,6 +31,7 @@ COMMANDS = [
     ["classes", "remove"],
     ["detect"],
     ["watch"],
+    ["convert"],
     ["bench"],
     ["scores"],
     ["scores", "train"],

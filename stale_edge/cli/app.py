@@ -14,6 +14,7 @@ from stale_edge.cli import (
     benchmarking,
     bundles,
     configuring,
+    converting,
     data,
     demo,
     detecting,
@@ -34,6 +35,7 @@ _EXTRAS = {
     **dict.fromkeys(("matplotlib", "jinja2"), "report"),
     **dict.fromkeys(("av", "PIL"), "video"),
     "onnxruntime": "cpu",
+    "opentimelineio": "interchange",
     "ray": "ray",
     "pyarrow": "parquet",
     "tokenizers": "text",
@@ -58,6 +60,7 @@ bundles.register(app)
 encoder.register(app)
 features.register(app)
 detecting.register(app)
+converting.register(app)
 watching.register(app)
 benchmarking.register(app)
 scoring.register(app)

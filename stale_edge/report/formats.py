@@ -109,7 +109,7 @@ def to_csv(
     for video, detections in results.items():
         for d in _checked(video, detections):
             writer.writerow(
-                (_no_formula(video), _no_formula(d.label), float(d.score), *(_rounded(t, decimals) for t in d[2:]))
+                (no_formula(video), no_formula(d.label), float(d.score), *(_rounded(t, decimals) for t in d[2:]))
             )
     return buffer.getvalue()
 
@@ -187,8 +187,9 @@ def _checked(video: str, detections: Iterable[Detection]) -> list[Detection]:
     return rows
 
 
-def _no_formula(text: str) -> str:
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+def no_formula(text: str) -> str:
+    """Put an apostrophe before what a spreadsheet would read as a formula, also where there are some already."""
+    return f"'{text}" if text.lstrip("'").startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def meaningful_decimals(snippet_s: float | None) -> int:
