@@ -41,9 +41,6 @@ def main() -> None:
     parser.add_argument("--graph", choices=("detector", "pipeline"), default="detector")
     parser.add_argument("--core", action="store_true", help="the program takes CASE.json: raw network outputs")
     parser.add_argument("--no-bench", action="store_true", help="do not time the program")
-    parser.add_argument(
-        "--refuses", action="append", default=[], metavar="POLICY", help="it does not decode this policy"
-    )
     parser.add_argument("--no-files", action="store_true", help="the program is handed files and opens none itself")
     parser.add_argument("--label", default="", help="put before what the table says of parity")
     parser.add_argument("--append", action="store_true", help="add to $RESULT what an earlier call wrote")
@@ -70,20 +67,18 @@ def _check(arguments: argparse.Namespace, golden: Path) -> dict[str, Any]:
     parity, milliseconds = [], {}
     prefix = "" if arguments.graph == "detector" else f"{arguments.graph} "
     ours = [case for case in content["cases"] if case.get("graph", arguments.graph) == arguments.graph]
-    decoded = [case for case in ours if case.get("policy") not in arguments.refuses]
     for precision, level in demanded.items():
         options = ["--precision", precision, *graph]
         found = [
             (case["name"], case["expected"][arguments.expect][precision], _detect(arguments, golden, case, options))
-            for case in decoded
+            for case in ours
             if precision in case["expected"].get(arguments.expect, {})
         ]
-        durations = [case["duration_s"] for case in decoded if precision in case["expected"].get(arguments.expect, {})]
+        durations = [case["duration_s"] for case in ours if precision in case["expected"].get(arguments.expect, {})]
         parity.append(f"{prefix}{precision} {_compare(found, durations, level)}")
         if not arguments.no_bench:
             milliseconds[f"{prefix}{precision}"] = _time(arguments, Path(os.environ["BENCH"]), options)
-    foreign = [{**case, "why": f"policy {case['policy']}"} for case in ours if case.get("policy") in arguments.refuses]
-    refusals = foreign + [
+    refusals = [
         case
         for case in content["refusals"]
         if case.get("precision", "fp32") in demanded
@@ -95,7 +90,7 @@ def _check(arguments: argparse.Namespace, golden: Path) -> dict[str, Any]:
         print(f"not refused: {problem}")
     if wrong:
         raise ConformanceError(f"{len(wrong)} of {len(refusals)} refusals; the first: {wrong[0]}")
-    print(f"{len(decoded)} cases, {len(refusals)} refusals")
+    print(f"{len(ours)} cases, {len(refusals)} refusals")
     return {"parity": f"{arguments.label}{'; '.join(parity)}", "milliseconds": milliseconds}
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 import torch
 import torch.nn.functional as F
-from golden_points import points_cases
+from golden_hand_made import hand_made_cases
 from refusals import refusals
 
 sys.path.pop(0)  # this folder, whose triton/ is not the package that torch looks for
@@ -81,7 +81,7 @@ def make_golden(out: Path) -> None:
     )
     bank = ClassBank(NAMES, toy.bank().embeddings, "toy")
     core = _core_cases(out, cases)
-    cases += points_cases(out, bank, Path("features") / "paper-network-paper-policy-0.npy")
+    cases += hand_made_cases(out, bank, Path("features") / "paper-network-paper-policy-0.npy")
     _write_json(out / "cases.json", {"cases": cases, "core": core, "refusals": refusals(out)})
 
 

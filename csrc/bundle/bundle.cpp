@@ -79,14 +79,18 @@ std::vector<Read> Bundle::reads(const std::string& runtime, const std::string& p
   const Policy& policy = policy_of(decode_settings());
   const nlohmann::json& outputs = member(file("detector", runtime, precision), "outputs");
   std::vector<Read> reads;
-  for (const std::string& name : policy.reads) {
+  const auto add = [&](const std::string& name) {
     const auto named = [&](const nlohmann::json& output) { return text_of(output, "name") == name; };
     const auto found = std::find_if(outputs.begin(), outputs.end(), named);
-    if (found == outputs.end()) {
+    if (found != outputs.end()) reads.push_back({name, static_cast<std::size_t>(found - outputs.begin())});
+    return found != outputs.end();
+  };
+  for (const std::string& name : policy.reads) {
+    if (!add(name)) {
       refuse("policy " + policy.name + " reads " + name + ", which is no output of the " + runtime + " " + precision + " detector");
     }
-    reads.push_back({name, static_cast<std::size_t>(found - outputs.begin())});
   }
+  for (const std::string& name : policy.may_read) add(name);
   return reads;
 }
 

@@ -32,13 +32,13 @@ const float* checked(const Output& output, const std::string& name, const std::v
   return output.values;
 }
 
-std::vector<double> thresholds_of(const nlohmann::json& settings) {
-  const nlohmann::json& list = member(settings, "mask_thresholds");
-  const std::string most = std::to_string(kMostThresholds);
-  if (!list.is_array() || list.size() > kMostThresholds) refuse("decode.mask_thresholds must be at most " + most + " numbers");
+std::vector<double> thresholds_of(const nlohmann::json& settings, const char* key) {
+  const nlohmann::json& list = member(settings, key);
+  const std::string name = std::string("decode.") + key, most = std::to_string(kMostThresholds);
+  if (!list.is_array() || list.size() > kMostThresholds) refuse(name + " must be at most " + most + " numbers");
   std::vector<double> thresholds;
   for (const nlohmann::json& value : list) {
-    if (!value.is_number()) refuse("decode.mask_thresholds must be numbers; got " + shown(value.dump()));
+    if (!value.is_number()) refuse(name + " must be numbers; got " + shown(value.dump()));
     thresholds.push_back(value.get<double>());
   }
   return thresholds;
@@ -48,9 +48,21 @@ std::int64_t count_of(const nlohmann::json& settings, const char* key, std::size
   return static_cast<std::int64_t>(integer_of(settings, key, 1, most));
 }
 
+SoftNmsParameters soft_nms_of(const nlohmann::json& settings) {
+  SoftNmsParameters p{};
+  p.method = choice<SoftNmsMethod>(
+      settings, "soft_nms",
+      {{"gaussian", SoftNmsMethod::gaussian}, {"linear", SoftNmsMethod::linear}, {"hard", SoftNmsMethod::hard}});
+  p.sigma = number_of(settings, "sigma");
+  p.tiou_threshold = number_of(settings, "tiou_threshold");
+  p.min_score = number_of(settings, "min_score");
+  p.top_k = count_of(settings, "max_detections", kMostDetections);
+  return p;
+}
+
 Decoded paper(const nlohmann::json& settings, const std::vector<Output>& outputs, const Video& video) {
   const std::size_t K = video.class_names.size(), T = video.n_snippets;
-  const std::vector<double> thresholds = thresholds_of(settings);
+  const std::vector<double> thresholds = thresholds_of(settings, "mask_thresholds");
   DecodeParameters p{};
   p.class_threshold = number_of(settings, "class_threshold");
   p.top_snippets = count_of(settings, "top_snippets", kMostCount);
@@ -58,13 +70,7 @@ Decoded paper(const nlohmann::json& settings, const std::vector<Output>& outputs
   p.n_mask_thresholds = thresholds.size();
   p.regions = choice<Regions>(settings, "regions", {{"runs", Regions::runs}, {"hull", Regions::hull}});
   p.min_snippets = count_of(settings, "min_snippets", kMostCount);
-  p.soft_nms.method = choice<SoftNmsMethod>(
-      settings, "soft_nms",
-      {{"gaussian", SoftNmsMethod::gaussian}, {"linear", SoftNmsMethod::linear}, {"hard", SoftNmsMethod::hard}});
-  p.soft_nms.sigma = number_of(settings, "sigma");
-  p.soft_nms.tiou_threshold = number_of(settings, "tiou_threshold");
-  p.soft_nms.min_score = number_of(settings, "min_score");
-  p.soft_nms.top_k = count_of(settings, "max_detections", kMostDetections);
+  p.soft_nms = soft_nms_of(settings);
   const float* class_logits = checked(outputs.at(0), "class_logits", {1, K + 1, T});
   return {decode_paper(class_logits, checked(outputs.at(1), "masks", {1, T, T}), K, T, p), T};
 }
@@ -139,11 +145,35 @@ Decoded points(const nlohmann::json& settings, const std::vector<Output>& output
   return {decode_points({class_logits, offsets, valid.data(), P, K, lengths.data(), n_levels}, p), std::max(n_valid, std::size_t{1})};
 }
 
+Decoded runs(const nlohmann::json& settings, const std::vector<Output>& outputs, const Video& video) {
+  const std::size_t K = video.class_names.size(), T = video.n_snippets;
+  const std::vector<double> thresholds = thresholds_of(settings, "thresholds");
+  RunsParameters p{};
+  p.class_threshold = number_of(settings, "class_threshold");
+  p.top_share = number_of(settings, "top_share");
+  p.thresholds = thresholds.data();
+  p.n_thresholds = thresholds.size();
+  p.scaled = choice<bool>(settings, "threshold_scale", {{"none", false}, {"video", true}});
+  p.smoothing = number_of(settings, "smoothing");
+  p.run_score = choice<RunScore>(
+      settings, "run_score",
+      {{"maximum", RunScore::maximum}, {"contrast", RunScore::contrast}, {"mean-contrast", RunScore::mean_contrast}});
+  p.surroundings = number_of(settings, "surroundings");
+  p.video_weight = number_of(settings, "video_weight");
+  p.length_power = number_of(settings, "length_power");
+  p.min_snippets = count_of(settings, "min_snippets", kMostCount);
+  p.soft_nms = soft_nms_of(settings);
+  const float* class_logits = checked(outputs.at(0), "class_logits", {1, K + 1, T});
+  const float* attention = outputs.size() > 1 ? checked(outputs[1], "attention", {1, T}) : nullptr;
+  return {decode_runs({class_logits, attention, K, T}, p), T};
+}
+
 const std::vector<Policy>& policies() {
   static const std::vector<Policy> all{
-      {"paper", {"class_logits", "masks"}, paper},
-      {"release", {"class_logits", "masks"}, release},
-      {"points", {"class_logits", "offsets", "valid"}, points},
+      {"paper", {"class_logits", "masks"}, {}, paper},
+      {"release", {"class_logits", "masks"}, {}, release},
+      {"points", {"class_logits", "offsets", "valid"}, {}, points},
+      {"runs", {"class_logits"}, {"attention"}, runs},
   };
   return all;
 }

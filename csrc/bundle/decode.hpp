@@ -56,7 +56,8 @@ struct Decoded {
 // A way to decode, named by `decode.policy` of a manifest.
 struct Policy {
   std::string name;
-  std::vector<std::string> reads;  // outputs of the detector
+  std::vector<std::string> reads;     // outputs of the detector
+  std::vector<std::string> may_read;  // outputs that follow them where the detector has them
   Decoded (*decode)(const nlohmann::json& settings, const std::vector<Output>& outputs, const Video& video);
 };
 

@@ -16,30 +16,43 @@ static void need(stale_status status, const char *error) {
   if (status != STALE_OK) die("decoding: %s", error);
 }
 
-static found decode_paper(const cJSON *settings, const outputs *given) {
-  static const char *const regions[] = {"runs", "hull", NULL}, /* in the order of stale_core.h */
-      *const methods[] = {"gaussian", "linear", "hard", NULL};
-  const cJSON *list = member(settings, "mask_thresholds"), *item = NULL;
-  const size_t capacity = integer_of(settings, "max_detections", 1, MOST_DETECTIONS);
+static stale_soft_nms_parameters soft_nms_of(const cJSON *settings) {
+  static const char *const methods[] = {"gaussian", "linear", "hard", "none", NULL}; /* in the order of stale_core.h */
+  stale_soft_nms_parameters p = {0};
+  p.method = choice(settings, "soft_nms", methods);
+  p.sigma = number_of(settings, "sigma");
+  p.tiou_threshold = number_of(settings, "tiou_threshold");
+  p.min_score = number_of(settings, "min_score");
+  p.top_k = (int64_t)integer_of(settings, "max_detections", 1, MOST_DETECTIONS);
+  return p;
+}
+
+/* A list of numbers into `thresholds`, which has room for MOST_THRESHOLDS; their number. */
+static size_t thresholds_of(const cJSON *settings, const char *name, double *thresholds) {
+  const cJSON *list = member(settings, name), *item = NULL;
+  size_t count = 0;
   if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) > MOST_THRESHOLDS) {
-    die("decode.mask_thresholds must be a list of at most %d numbers", MOST_THRESHOLDS);
+    die("decode.%s must be a list of at most %d numbers", name, MOST_THRESHOLDS);
   }
+  cJSON_ArrayForEach(item, list) {
+    if (!cJSON_IsNumber(item)) die("decode.%s must be a list of numbers", name);
+    thresholds[count++] = item->valuedouble;
+  }
+  return count;
+}
+
+static found decode_paper(const cJSON *settings, const outputs *given) {
+  static const char *const regions[] = {"runs", "hull", NULL}; /* in the order of stale_core.h */
   double thresholds[MOST_THRESHOLDS];
   stale_decode_parameters p = {0};
-  cJSON_ArrayForEach(item, list) {
-    if (!cJSON_IsNumber(item)) die("decode.mask_thresholds must be a list of numbers");
-    thresholds[p.n_mask_thresholds++] = item->valuedouble;
-  }
+  p.n_mask_thresholds = thresholds_of(settings, "mask_thresholds", thresholds);
   p.class_threshold = number_of(settings, "class_threshold");
   p.top_snippets = (int64_t)integer_of(settings, "top_snippets", 1, MOST_COUNT);
   p.mask_thresholds = thresholds;
   p.regions = choice(settings, "regions", regions);
   p.min_snippets = (int64_t)integer_of(settings, "min_snippets", 1, MOST_COUNT);
-  p.soft_nms.method = choice(settings, "soft_nms", methods);
-  p.soft_nms.sigma = number_of(settings, "sigma");
-  p.soft_nms.tiou_threshold = number_of(settings, "tiou_threshold");
-  p.soft_nms.min_score = number_of(settings, "min_score");
-  p.soft_nms.top_k = (int64_t)capacity;
+  p.soft_nms = soft_nms_of(settings);
+  const size_t capacity = (size_t)p.soft_nms.top_k;
 
   char error[256] = "";
   found result = {0, checked_alloc(capacity, sizeof(stale_detection)), given->n_snippets};
@@ -72,7 +85,6 @@ static size_t split_levels(size_t n_snippets, size_t n_levels, int64_t *lengths)
 }
 
 static found decode_points(const cJSON *settings, const outputs *given) {
-  static const char *const methods[] = {"gaussian", "linear", "hard", "none", NULL}; /* in the order of stale_core.h */
   const size_t n_levels = integer_of(settings, "n_levels", 1, MOST_LEVELS), P = given->n_points;
   const cJSON *multiclass = member(settings, "multiclass");
   int64_t lengths[MOST_LEVELS];
@@ -100,11 +112,7 @@ static found decode_points(const cJSON *settings, const outputs *given) {
   p.duration_threshold = number_of(settings, "duration_threshold");
   p.multiclass = cJSON_IsTrue(multiclass);
   p.voting_threshold = number_of(settings, "voting_threshold");
-  p.soft_nms.method = choice(settings, "soft_nms", methods);
-  p.soft_nms.sigma = number_of(settings, "sigma");
-  p.soft_nms.tiou_threshold = number_of(settings, "tiou_threshold");
-  p.soft_nms.min_score = number_of(settings, "min_score");
-  p.soft_nms.top_k = (int64_t)integer_of(settings, "max_detections", 1, MOST_DETECTIONS);
+  p.soft_nms = soft_nms_of(settings);
   const int all = p.soft_nms.method == STALE_SOFT_NMS_NONE;
   const size_t capacity = all ? n_levels * (size_t)p.pre_nms_top_k : (size_t)p.soft_nms.top_k;
   const stale_points points = {given->values[0], given->values[1], valid, P, given->n_classes, lengths, n_levels};
@@ -113,6 +121,33 @@ static found decode_points(const cJSON *settings, const outputs *given) {
   found result = {0, checked_alloc(capacity, sizeof(stale_detection)), n_valid > 0 ? n_valid : 1};
   need(stale_decode_points(&points, &p, result.detections, capacity, &result.count, error, sizeof error), error);
   free(valid);
+  return result;
+}
+
+static found decode_runs(const cJSON *settings, const outputs *given) {
+  static const char *const scales[] = {"none", "video", NULL}, /* both in the order of stale_core.h */
+      *const scores[] = {"maximum", "contrast", "mean-contrast", NULL};
+  double thresholds[MOST_THRESHOLDS];
+  stale_runs_parameters p = {0};
+  p.class_threshold = number_of(settings, "class_threshold");
+  p.top_share = number_of(settings, "top_share");
+  p.n_thresholds = thresholds_of(settings, "thresholds", thresholds);
+  p.thresholds = thresholds;
+  p.scaled = choice(settings, "threshold_scale", scales);
+  p.smoothing = number_of(settings, "smoothing");
+  p.run_score = choice(settings, "run_score", scores);
+  p.surroundings = number_of(settings, "surroundings");
+  p.video_weight = number_of(settings, "video_weight");
+  p.length_power = number_of(settings, "length_power");
+  p.min_snippets = (int64_t)integer_of(settings, "min_snippets", 1, MOST_COUNT);
+  p.soft_nms = soft_nms_of(settings);
+  const size_t capacity = (size_t)p.soft_nms.top_k;
+
+  char error[256] = "";
+  found result = {0, checked_alloc(capacity, sizeof(stale_detection)), given->n_snippets};
+  need(stale_decode_runs(given->values[0], given->values[1], given->n_classes, given->n_snippets, &p, result.detections,
+                         capacity, &result.count, error, sizeof error),
+       error);
   return result;
 }
 
@@ -133,10 +168,18 @@ static found decode_points(const cJSON *settings, const outputs *given) {
     }                                                             \
   }
 
+#define ATTENTION                      \
+  {                                    \
+    "attention", { AXIS_B, AXIS_T, END } \
+  }
+
+/* Of a name that stands twice, the first is taken whose outputs the detector has. */
 static const policy policies[] = {
     {"paper", {CLASS_LOGITS, MASKS}, 2, decode_paper},
     {"release", {CLASS_LOGITS, MASKS}, 2, decode_release},
     {"points", POINTS, 3, decode_points},
+    {"runs", {CLASS_LOGITS, ATTENTION}, 2, decode_runs},
+    {"runs", {CLASS_LOGITS}, 1, decode_runs},
 };
 
 static int lists(const cJSON *detector, const char *output) {
@@ -148,19 +191,21 @@ static int lists(const cJSON *detector, const char *output) {
 }
 
 const policy *find_policy(const cJSON *manifest, const cJSON *detector) {
-  const char *name = string_of(member(manifest, "decode"), "policy");
+  const char *name = string_of(member(manifest, "decode"), "policy"), *missing = NULL;
   char known[200] = "";
   for (size_t i = 0; i < sizeof policies / sizeof *policies; ++i) {
     const policy *p = &policies[i];
-    snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i == 0 ? "" : ", ", p->name);
-    if (strcmp(p->name, name) != 0) continue;
-    for (size_t k = 0; k < p->n_reads; ++k) {
-      if (!lists(detector, p->reads[k].name)) {
-        die("policy '%s' reads %s, which is no output of %.80s", name, p->reads[k].name, string_of(detector, "path"));
-      }
+    if (i == 0 || strcmp(p->name, policies[i - 1].name) != 0) {
+      snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i == 0 ? "" : ", ", p->name);
     }
-    return p;
+    if (strcmp(p->name, name) != 0) continue;
+    missing = NULL;
+    for (size_t k = 0; k < p->n_reads && missing == NULL; ++k) {
+      if (!lists(detector, p->reads[k].name)) missing = p->reads[k].name;
+    }
+    if (missing == NULL) return p;
   }
+  if (missing != NULL) die("policy '%s' reads %s, which is no output of %.80s", name, missing, string_of(detector, "path"));
   die("decode.policy is '%.80s'; this program decodes %s", name, known);
 }
 

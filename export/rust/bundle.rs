@@ -4,17 +4,15 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 
+use crate::decode::Decoder;
 use crate::json::{shown, Json};
-use crate::stale_core::{Policy, Settings, POLICIES};
 
 // Limits of this program; BUNDLE.md lists them.
 const MOST_FILE_BYTES: usize = 1 << 31; // a network is a protobuf, which is never larger
 const MOST_MANIFEST_BYTES: usize = 1 << 26; // 64 MiB
 const MOST_NUMBERS: usize = 1 << 28; // float32 values of an array: 1 GiB
 const MOST_SNIPPETS: usize = 1 << 20; // T
-const MOST_DETECTIONS: usize = 1 << 20;
 const MOST_COUNT: usize = 1 << 53; // of settings that nothing is sized by: what a double holds exactly
-const MOST_THRESHOLDS: usize = 1000;
 
 const FORMATS: [&str; 2] = ["stale-edge-bundle/1", "stale-edge-bundle/2"];
 
@@ -136,22 +134,9 @@ impl Bundle {
         self.entry(&what, &[("role", "detector"), ("runtime", "onnxruntime"), ("precision", precision)])
     }
 
-    /// The policy of the manifest; the detector must list the outputs that it reads.
-    pub fn policy(&self, detector: &Json) -> Result<&'static Policy, String> {
-        let name = self.manifest.get("decode")?.text("policy")?;
-        let known: Vec<&str> = POLICIES.iter().map(|policy| policy.name).collect();
-        let policy = POLICIES.iter().find(|policy| policy.name == name);
-        let policy = policy.ok_or(format!("decode.policy is {}; this program decodes {}", shown(name), known.join(", ")))?;
-        for output in policy.reads {
-            let mut listed = false;
-            for spec in detector.list("outputs")? {
-                listed = spec.is("name", output)? || listed;
-            }
-            if !listed {
-                return Err(format!("policy {} reads {}, which is no output of this bundle's detector", name, output));
-            }
-        }
-        Ok(policy)
+    /// The decoder that the manifest names; the detector must list the outputs that it reads.
+    pub fn decoder(&self, detector: &Json) -> Result<Decoder, String> {
+        Decoder::of(self.manifest.get("decode")?, detector)
     }
 
     pub fn class_bank(&self) -> Result<ClassBank, String> {
@@ -238,41 +223,6 @@ impl Bundle {
             _ => None,
         };
         Ok(TimeGrid { by_frames, duration_s })
-    }
-
-    /// The settings that a policy reads; those of the others are not there in a bundle of format 2.
-    pub fn decode_settings(&self, policy: &Policy) -> Result<Settings, String> {
-        let decode = self.manifest.get("decode")?;
-        if policy.name == "release" {
-            return Ok(Settings::default());
-        }
-        let choice = |key: &str, names: &[&str]| {
-            let got = decode.text(key)?;
-            let known = names.iter().position(|name| *name == got).map(|i| i as i32);
-            known.ok_or(format!("decode.{} is {}, which this program does not know", key, shown(got)))
-        };
-        let mut mask_thresholds = vec![];
-        for value in decode.list("mask_thresholds")?.iter().take(MOST_THRESHOLDS + 1) {
-            match value {
-                Json::Number(threshold) => mask_thresholds.push(*threshold),
-                _ => return Err("decode.mask_thresholds must be numbers".to_string()),
-            }
-        }
-        if mask_thresholds.len() > MOST_THRESHOLDS {
-            return Err(format!("decode.mask_thresholds must be at most {} numbers", MOST_THRESHOLDS));
-        }
-        Ok(Settings {
-            class_threshold: decode.number("class_threshold")?,
-            top_snippets: decode.integer("top_snippets", 1, MOST_COUNT)? as i64,
-            mask_thresholds,
-            regions: choice("regions", &["runs", "hull"])?,
-            min_snippets: decode.integer("min_snippets", 1, MOST_COUNT)? as i64,
-            soft_nms: choice("soft_nms", &["gaussian", "linear", "hard"])?,
-            sigma: decode.number("sigma")?,
-            tiou_threshold: decode.number("tiou_threshold")?,
-            min_score: decode.number("min_score")?,
-            max_detections: decode.integer("max_detections", 1, MOST_DETECTIONS)? as i64,
-        })
     }
 }
 

@@ -5,7 +5,7 @@ use std::str::Chars;
 
 pub enum Json {
     Null,
-    Bool,
+    Bool(bool),
     Number(f64),
     Text(String),
     List(Vec<Json>),
@@ -51,6 +51,13 @@ impl Json {
         match self.get(key)? {
             Json::Text(value) => Ok(value),
             _ => Err(format!("manifest.json: {} must be a string", key)),
+        }
+    }
+
+    pub fn flag(&self, key: &str) -> Result<bool, String> {
+        match self.get(key)? {
+            Json::Bool(value) => Ok(*value),
+            _ => Err(format!("manifest.json: {} must be true or false", key)),
         }
     }
 
@@ -115,7 +122,7 @@ fn value(rest: &mut Peekable<Chars>, depth: usize) -> Option<Json> {
             }
             match word.as_str() {
                 "null" => Some(Json::Null),
-                "true" | "false" => Some(Json::Bool),
+                "true" | "false" => Some(Json::Bool(word == "true")),
                 word if word.starts_with(|c: char| c == '-' || c.is_ascii_digit()) => {
                     word.parse().ok().filter(|x: &f64| x.is_finite()).map(Json::Number)
                 }

@@ -1,6 +1,7 @@
 //! Features to detections in Rust without crates: ONNX Runtime runs the detector, the core's C ABI decodes.
 
 mod bundle;
+mod decode;
 mod json;
 mod onnxruntime;
 mod stale_core;
@@ -61,8 +62,7 @@ fn options(arguments: &[String]) -> Result<Options, String> {
 fn run(options: &Options, api: onnxruntime::Api) -> Result<(), String> {
     let bundle = Bundle::open(&options.paths[0])?;
     let entry = bundle.detector(&options.precision)?;
-    let policy = bundle.policy(entry)?;
-    let settings = bundle.decode_settings(policy)?;
+    let decoder = bundle.decoder(entry)?;
     let network = bundle.checked_file(entry)?;
     let classes = bundle.class_bank()?;
     let path = Path::new(&options.paths[1]);
@@ -72,16 +72,17 @@ fn run(options: &Options, api: onnxruntime::Api) -> Result<(), String> {
     let (t, k) = (features.rows, classes.names.len());
     let localize = || {
         let (video, vocabulary) = ((&features.values[..], t), (&classes.embeddings.values[..], k));
-        let outputs = detector.run(video, vocabulary, policy.reads, &policy.shapes(k, t))?;
-        stale_core::decode(policy, &settings, &outputs, k, t)
+        let outputs = detector.run(video, vocabulary, &decoder.names())?;
+        decoder.decode(&outputs, k, t)
     };
 
     let grid = bundle.time_grid(options.duration_s)?;
-    let rows: Vec<String> = localize()?
+    let (found, n_snippets) = localize()?;
+    let rows: Vec<String> = found
         .iter()
         .map(|d| {
             let label = quoted(&classes.names[d.label as usize]);
-            let (start, end) = (grid.seconds(d.start, t), grid.seconds(d.end, t));
+            let (start, end) = (grid.seconds(d.start, n_snippets), grid.seconds(d.end, n_snippets));
             format!("\n  {{\"label\": {}, \"score\": {}, \"segment\": [{}, {}]}}", label, d.score, start, end)
         })
         .collect();

@@ -30,6 +30,12 @@ extern "C" {
 pub struct Api(*const *const c_void);
 
 /// A detector that was opened; lives as long as the program.
+/// An output, float32, row-major.
+pub struct Tensor {
+    pub shape: Vec<usize>,
+    pub values: Vec<f32>,
+}
+
 pub struct Detector {
     api: Api,
     session: Opaque,
@@ -94,14 +100,13 @@ impl Detector {
         Ok(Detector { api, session, memory })
     }
 
-    /// Run features (T, C) and class embeddings (K, D): the outputs of these names, float32, which must have these shapes.
+    /// Run features (T, C) and class embeddings (K, D): the outputs of these names, which must be float32.
     pub fn run(
         &self,
         features: (&[f32], usize),
         embeddings: (&[f32], usize),
         reads: &[&str],
-        shapes: &[Vec<usize>],
-    ) -> Result<Vec<Vec<f32>>, String> {
+    ) -> Result<Vec<Tensor>, String> {
         let ((features, n_snippets), (embeddings, n_classes)) = (features, embeddings);
         let inputs = [
             self.tensor(features, &[1, n_snippets as i64, (features.len() / n_snippets) as i64])?,
@@ -118,7 +123,7 @@ impl Detector {
             self.api.need(run(self.session, null(), names.as_ptr(), inputs.as_ptr(), 2, names[2..].as_ptr(), reads.len(),
                               outputs.as_mut_ptr()))?;
         }
-        let values = outputs.iter().zip(reads).zip(shapes).map(|((value, name), shape)| self.numbers(*value, name, shape));
+        let values = outputs.iter().zip(reads).map(|(value, name)| self.numbers(*value, name));
         let values = values.collect::<Result<_, String>>()?;
         for value in inputs.iter().chain(outputs.iter()) {
             unsafe { function!(self.api, 96, fn(Opaque) -> ())(*value) } // ReleaseValue
@@ -138,8 +143,8 @@ impl Detector {
         Ok(value)
     }
 
-    /// The values of an output, after its type and shape were found to be these.
-    fn numbers(&self, value: Opaque, name: &str, shape: &[usize]) -> Result<Vec<f32>, String> {
+    /// The shape and values of an output, after its type was found to be float32.
+    fn numbers(&self, value: Opaque, name: &str) -> Result<Tensor, String> {
         let (mut is_tensor, mut kind, mut n_axes) = (0, 0, 0usize);
         let (mut info, mut data) = (null_mut(), null_mut());
         unsafe {
@@ -153,11 +158,16 @@ impl Detector {
             let mut got = vec![0i64; n_axes];
             self.api.need(function!(self.api, 62, fn(Opaque, *mut i64, usize))(info, got.as_mut_ptr(), n_axes))?; // GetDimensions
             function!(self.api, 99, fn(Opaque) -> ())(info); // ReleaseTensorTypeAndShapeInfo
-            if kind != FLOAT || !got.iter().map(|size| *size as usize).eq(shape.iter().copied()) {
-                return Err(format!("the detector's output {} must be float32 {:?}; got {:?} of type {}", name, shape, got, kind));
+            if kind != FLOAT {
+                return Err(format!("the detector's output {} must be float32; got type {}", name, kind));
+            }
+            let shape: Vec<usize> = got.iter().map(|size| *size as usize).collect();
+            let count = shape.iter().product();
+            if count == 0 {
+                return Ok(Tensor { shape, values: vec![] }); // its data may be null
             }
             self.api.need(function!(self.api, 51, fn(Opaque, *mut Opaque))(value, &mut data))?; // GetTensorMutableData
-            Ok(std::slice::from_raw_parts(data as *const f32, shape.iter().product()).to_vec())
+            Ok(Tensor { shape, values: std::slice::from_raw_parts(data as *const f32, count).to_vec() })
         }
     }
 }
