@@ -2,7 +2,7 @@
 
 import dataclasses
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from stale_edge.benchmarking.benchmark import find_devices
@@ -143,11 +143,3 @@ def network_macs(network: Network, length: int) -> dict[str, int] | None:
     text = text_macs(network.text, network.n_classes)
     whole = count_macs(build_detector(network.at(length), seed=0), inputs)
     return {"reference": text + whole, "detector": detector_macs(network, length), "text": text}
-
-
-def mean_by_length(values: Sequence[tuple[int, float]]) -> dict[int, list[float]]:
-    """Group repeats by length, shortest first."""
-    grouped: dict[int, list[float]] = {}
-    for length, value in sorted(values):
-        grouped.setdefault(length, []).append(value)
-    return grouped
