@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "stale_edge"
 ROWS = [
     {"cli"},
     {"demo", "study"},
-    {"benchmarking", "jobs"},
+    {"benchmarking", "jobs", "serving"},
     {"exporting"},
     {"training"},
     {"model", "runtime", "interchange"},

@@ -31,6 +31,7 @@ COMMANDS = [
     ["classes", "remove"],
     ["detect"],
     ["watch"],
+    ["serve"],
     ["convert"],
     ["bench"],
     ["scores"],

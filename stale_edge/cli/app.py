@@ -23,6 +23,7 @@ from stale_edge.cli import (
     features,
     importing,
     scoring,
+    serving,
     studying,
     training,
     watching,
@@ -36,6 +37,7 @@ _EXTRAS = {
     **dict.fromkeys(("av", "PIL"), "video"),
     "onnxruntime": "cpu",
     "opentimelineio": "interchange",
+    **dict.fromkeys(("starlette", "uvicorn", "prometheus_client", "websockets"), "serve"),
     "ray": "ray",
     "pyarrow": "parquet",
     "tokenizers": "text",
@@ -62,6 +64,7 @@ features.register(app)
 detecting.register(app)
 converting.register(app)
 watching.register(app)
+serving.register(app)
 benchmarking.register(app)
 scoring.register(app)
 diagnosing.register(app)

@@ -167,6 +167,31 @@ class BaseLocalizer(ABC):
             )
         return Measured(detections, watch.timings, watch.class_scores)
 
+    def detect_together(
+        self, features: Any, *, durations_s: Sequence[float], class_bank: ClassBank | Sequence[str] | None = None
+    ) -> list[list[Detection]]:
+        """Find the actions in videos of equal T with one call of the network.
+
+        Args:
+            features: (B, T, C), as in `detect`.
+            durations_s: length of each video in seconds, > 0.
+            class_bank: as in `detect`.
+
+        Returns:
+            The detections of each video, as `detect` gives them.
+
+        Raises:
+            FeatureContractError, ClassBankError, ValueError: as `detect`.
+        """
+        from stale_edge.decoding import decode_outputs
+
+        bank = self._bank_for(class_bank)
+        found = []
+        for outputs, seconds in zip(self._decodable_together(features, bank, Watch()), durations_s, strict=True):
+            grid = time_grid(self.feature_contract, duration_s=float(seconds))
+            found.append(decode_outputs(outputs, class_names=bank.names, grid=grid, config=self.decode_config))
+        return found
+
     def candidates(
         self, features: Any, *, class_bank: ClassBank | Sequence[str] | None = None, watch: Watch | None = None
     ) -> WindowCandidates:
@@ -195,18 +220,41 @@ class BaseLocalizer(ABC):
 
     def _decodable(self, features: Any, bank: ClassBank, watch: Watch) -> dict[str, FloatArray]:
         """Run the network on one video; return the outputs that the policy reads, finite, without the axis B."""
-        from stale_edge.data import resample
-        from stale_edge.decoding import decoder_of
-
         contract = self.feature_contract
         values = checked_features(features, contract, any_length=contract.resampling == "linear")
         if values.ndim != 2:
             raise FeatureContractError(f"detect takes one video, features (T, C); got shape {values.shape}")
+        return self._run_checked(values[None], bank, watch)[0]
+
+    def _decodable_together(self, features: Any, bank: ClassBank, watch: Watch) -> list[dict[str, FloatArray]]:
+        """Run the network on videos (B, T, C); return the outputs of each as `_decodable` does."""
+        contract = self.feature_contract
+        values = checked_features(features, contract, any_length=contract.resampling == "linear")
+        if values.ndim != 3:
+            raise FeatureContractError(f"videos together are features (B, T, C); got shape {values.shape}")
+        return self._run_checked(values, bank, watch)
+
+    def _run_checked(self, values: FloatArray, bank: ClassBank, watch: Watch) -> list[dict[str, FloatArray]]:
+        """Resample checked features (B, T, C) where the contract says so, and run the network on them."""
+        from stale_edge.data import resample
+
+        contract = self.feature_contract
         if contract.resample_to is not None:
-            values = resample(values, contract.resample_to)
+            values = np.stack([resample(video, contract.resample_to) for video in values])
         with watch.network():
-            batch = self._run_for_decoding(values[None], bank.embeddings)
-        outputs, decoder = {name: value[0] for name, value in batch.items()}, decoder_of(self.decode_config)
+            batch = self._run_for_decoding(values, bank.embeddings)
+        return [
+            self._checked_outputs({name: value[b] for name, value in batch.items()}, values[b], watch)
+            for b in range(len(values))
+        ]
+
+    def _checked_outputs(
+        self, outputs: dict[str, FloatArray], values: FloatArray, watch: Watch
+    ) -> dict[str, FloatArray]:
+        """Refuse outputs of one video, features (T, C), that are not finite or have another length."""
+        from stale_edge.decoding import decoder_of
+
+        decoder = decoder_of(self.decode_config)
         for name in (name for name in (*decoder.reads, *decoder.may_read) if name in outputs):
             if not np.isfinite(outputs[name]).all():
                 raise FeatureContractError(

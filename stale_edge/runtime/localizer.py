@@ -207,6 +207,11 @@ class Localizer(BundleLocalizer):
         return self._runtime
 
     @property
+    def entry(self) -> FileEntry:
+        """The detector file in the manifest, with its inputs and outputs."""
+        return self._entry
+
+    @property
     def provider(self) -> str:
         """What computes: a provider of ONNX Runtime, such as `CUDAExecutionProvider`, or another runtime's device."""
         return self._decoding.provider
