@@ -114,7 +114,7 @@ REFUSED = {
     "truth values": (np.zeros((9, 8), bool), "got bool"),
     "complex": (np.zeros((9, 8), np.complex64), "got complex64"),
     "objects": (np.array([[None] * 8] * 9), "got object"),
-    "text": ("features.npy", "got <U"),
+    "text": (np.array(["features.npy"]), "got <U"),
     "ragged": ([[1.0, 2.0], [3.0]], "must be an array of shape"),
     "NaN": (_with(np.nan), r"finite float32 values; got nan at index \(3, 2\)"),
     "infinity": (_with(-np.inf), r"got -inf at index \(3, 2\)"),
