@@ -358,6 +358,7 @@ DetectionArrays decode_runs(const Floats& class_logits, const std::optional<Floa
                                          number("top_share"),
                                          thresholds.data(),
                                          thresholds.size(),
+                                         settings["class_scores"].cast<std::string>() == "sigmoid",
                                          settings["threshold_scale"].cast<std::string>() == "video",
                                          number("smoothing"),
                                          run_score_named(settings["run_score"].cast<std::string>()),

@@ -148,6 +148,13 @@ double contrast_of(const std::vector<double>& sums, const Run& run, double surro
   return mean_of(sums, run.start, run.end) - (n_around > 0 ? around / static_cast<double>(n_around) : 0.0);
 }
 
+// Probability of one of two logits, as a softmax over both.
+double against(float logit, float other) {
+  const float highest = std::max(logit, other);
+  const double own = static_cast<double>(exp_nonpositive(logit - highest));
+  return own / (own + static_cast<double>(exp_nonpositive(other - highest)));
+}
+
 double unit(double value) { return std::min(std::max(value, 0.0), 1.0); }
 
 }  // namespace
@@ -159,7 +166,9 @@ std::vector<Detection> runs_proposals(const Snippets& snippets, const RunsParame
   const std::size_t T = snippets.n_snippets;
   const std::vector<double> video = video_probabilities(snippets, p.top_share);
   const double best = *std::max_element(video.begin(), video.end());
-  const SnippetSoftmax<double> softmax = snippet_softmax<double>(snippets.class_logits, snippets.n_classes + 1, T);
+  const SnippetSoftmax<double> softmax = p.alone ? SnippetSoftmax<double>{}
+                                                 : snippet_softmax<double>(snippets.class_logits, snippets.n_classes + 1, T);
+  const float* background = snippets.class_logits + snippets.n_classes * T;
   std::vector<Detection> found;
   std::vector<double> scores(T);
   bool best_taken = false;
@@ -168,7 +177,8 @@ std::vector<Detection> runs_proposals(const Snippets& snippets, const RunsParame
     if (!(p.class_threshold <= 0.0 || video[k] > p.class_threshold || only)) continue;
     best_taken = best_taken || only;
     for (std::size_t t = 0; t < T; ++t) {
-      scores[t] = static_cast<double>(softmax.weights[k * T + t]) / softmax.sums[t];
+      scores[t] = p.alone ? against(snippets.class_logits[k * T + t], background[t])
+                          : static_cast<double>(softmax.weights[k * T + t]) / softmax.sums[t];
       if (snippets.attention != nullptr) scores[t] *= static_cast<double>(snippets.attention[t]);
     }
     const std::vector<double> cut = cut_scores(scores, p);

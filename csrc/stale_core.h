@@ -22,7 +22,7 @@
 #include <stdint.h>
 
 /* Increased when a struct or a function changes in a way that breaks old callers. */
-#define STALE_CORE_ABI_VERSION 1
+#define STALE_CORE_ABI_VERSION 2
 
 #if defined(_WIN32) && !defined(STALE_CORE_STATIC)
 #if defined(STALE_CORE_BUILD)
@@ -101,6 +101,7 @@ typedef struct stale_runs_parameters {
   const double *thresholds;           /* each in [0, 1) */
   size_t n_thresholds;                /* >= 1 */
   int32_t scaled;                     /* 1: "threshold_scale": "video"; 0: "none" */
+  int32_t alone;                      /* 1: "class_scores": "sigmoid"; 0: "softmax" */
   double smoothing;                   /* in [0, 1] */
   int32_t run_score;                  /* STALE_RUN_... */
   double surroundings;                /* in [0, 1] */

@@ -210,6 +210,7 @@ struct RunsParameters {
   double top_share;          // in (0, 1]: a class's logit in the video is the mean of this share of its highest logits
   const double* thresholds;  // each in [0, 1)
   std::size_t n_thresholds;  // >= 1
+  bool alone;                // each class is compared with the background alone (sigmoid), not with all rows (softmax)
   bool scaled;               // scores of a class are scaled to [0, 1] over the video before thresholding
   double smoothing;          // in [0, 1]: width of a moving average before scaling, as a share of the video
   RunScore run_score;

@@ -203,6 +203,7 @@ stale_status stale_decode_runs(const float* class_logits, const float* attention
                                   parameters->top_share,
                                   parameters->thresholds,
                                   parameters->n_thresholds,
+                                  parameters->alone != 0,
                                   parameters->scaled != 0,
                                   parameters->smoothing,
                                   run_score,

@@ -111,6 +111,7 @@ def decode_runs(
     class_threshold: float,
     top_share: float,
     thresholds: Sequence[float],
+    class_scores: str,
     threshold_scale: str,
     smoothing: float,
     run_score: str,

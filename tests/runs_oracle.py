@@ -15,6 +15,9 @@ def candidates(class_logits, attention, config):
     for k in counted or [video.index(max(video))]:
         scores = []
         for t in range(T):
+            if config.class_scores == "sigmoid":
+                scores.append(weights[t] / (1 + math.exp(float(class_logits[-1][t]) - float(class_logits[k][t]))))
+                continue
             column = [math.exp(float(x) - float(class_logits[:, t].max())) for x in class_logits[:, t]]
             scores.append(weights[t] * column[k] / sum(column))
         cut = smoothed(scores, round(config.smoothing * T))

@@ -1,4 +1,4 @@
-"""The runs decoder: the oracle, the training-free baseline as one of its settings, ties, and what is refused."""
+"""The runs decoder: the oracle, ties, and what is refused."""
 
 import dataclasses
 from typing import Any
@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import runs_oracle
 
-from stale_edge.config import DecodeConfig, RunsConfig
-from stale_edge.decoding import baseline_detections, decode_runs, decode_runs_arrays, runs_candidates
-from stale_edge.decoding.baseline import CLIP_TEMPERATURE, LOWEST_SCORE, SMOOTHING
+from stale_edge.config import RunsConfig
+from stale_edge.decoding import decode_runs, decode_runs_arrays, runs_candidates
 from stale_edge.errors import ConfigError
 
 FLOAT32 = 2e-6
@@ -30,6 +29,7 @@ CONFIGS = [
     RunsConfig(class_threshold=0.0, run_score="mean-contrast", length_power=0.5, surroundings=0.4, min_score=1e-9),
     RunsConfig(threshold_scale="none", thresholds=(0.5, 0.2), min_snippets=3, soft_nms="hard", tiou_threshold=0.4),
     RunsConfig(class_threshold=0.99, top_share=1.0, soft_nms="linear", max_detections=5),
+    RunsConfig(class_scores="sigmoid", class_threshold=0.0, run_score="mean-contrast", min_score=1e-9),
     RunsConfig(thresholds=(0.0,), class_threshold=0.05, surroundings=0.0, run_score="contrast", min_score=0.0),
 ]
 
@@ -48,41 +48,6 @@ def assert_rows(found: Any, rows: list[tuple[int, float, int, int]]) -> None:
     assert found.labels.tolist() == [row[0] for row in rows]
     np.testing.assert_array_equal(found.segments, np.array([row[2:] for row in rows], dtype=float).reshape(-1, 2))
     np.testing.assert_allclose(found.scores, [row[1] for row in rows], atol=FLOAT32)
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_the_training_free_baseline_is_one_of_its_settings(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    embeddings = rng.normal(0, 1, (5, 16))
-    which = np.repeat(rng.integers(0, 5, 12), rng.integers(3, 12, 12))
-    features = embeddings[which] + rng.normal(0, 1.5, (len(which), 16))
-    names = [f"class {k}" for k in range(5)]
-    expected = baseline_detections(
-        features, embeddings, class_names=names, duration_s=80.0, config=DecodeConfig(max_detections=40)
-    )
-    unit = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (embeddings, features)]
-    logits = CLIP_TEMPERATURE * unit[0] @ unit[1].T
-    nothing = np.full((1, logits.shape[1]), logits.min() - 1000.0)  # background that is never likely
-    found = decode_runs(
-        np.concatenate([logits, nothing]),
-        None,
-        class_names=names,
-        duration_s=80.0,
-        config=RunsConfig(
-            class_threshold=0.0,
-            smoothing=SMOOTHING,
-            run_score="mean-contrast",
-            length_power=0.5,
-            min_score=LOWEST_SCORE,
-            max_detections=40,
-        ),
-    )
-    assert len(found) == len(expected) == 40
-    # Logits of up to 100 in float32: 4e-6 of a probability.
-    best = {(d.label, round(d.start_s, 6), round(d.end_s, 6)): d.score for d in found[:20]}
-    assert best == {
-        (d.label, round(d.start_s, 6), round(d.end_s, 6)): pytest.approx(d.score, abs=2e-5) for d in expected[:20]
-    }
 
 
 def peaked(*runs: tuple[int, int, float], T: int = 40) -> np.ndarray:

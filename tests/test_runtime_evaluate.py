@@ -10,7 +10,7 @@ import tiny
 
 from stale_edge.bundle import ClassBank
 from stale_edge.data import VideoScore, open_data_set, read_scores
-from stale_edge.decoding import baseline_detections
+from stale_edge.decoding import training_free_detections
 from stale_edge.errors import BundleError, ClassBankError, DataError, FeatureContractError
 from stale_edge.evaluation import mean_average_precision
 from stale_edge.runtime import load_bundle
@@ -139,24 +139,25 @@ def test_score_enhancement_reaches_the_localizer_with_or_without_the_prefix(root
 def test_the_baseline_compares_with_embeddings_as_wide_as_the_features(tmp_path) -> None:
     data_set = open_data_set(make_data_set(tmp_path / "data", channels=tiny.EMBED_DIM))
     report = evaluate_localizer(Perfect(tiny.bank()), data_set)
-    assert report.baseline_note == "cosine with the class embeddings of the model"
-    assert report.baseline == _baseline(data_set, tiny.bank())
+    assert report.baseline_note == "the class embeddings of the model; background: all of them"
+    assert report.baseline == _baseline(data_set, tiny.bank(), tiny.bank())
 
     untrained = tiny.bank(("chess", *reversed(tiny.NAMES)), seed=9, fingerprint="untrained")
     untrained.save(data_set.root / "class_bank.npz")
     report = evaluate_localizer(Perfect(tiny.bank()), data_set)
     assert "class embeddings of the data set" in report.baseline_note
-    assert report.baseline == _baseline(data_set, untrained.select(tiny.NAMES))
-    assert report.baseline != _baseline(data_set, tiny.bank())
+    assert report.baseline == _baseline(data_set, untrained.select(tiny.NAMES), untrained)
+    assert report.baseline != _baseline(data_set, tiny.bank(), tiny.bank())
 
 
-def _baseline(data_set, bank):
+def _baseline(data_set, bank, background):
     found = {
         video: [
             {"label": d.label, "score": d.score, "segment": [d.start_s, d.end_s]}
-            for d in baseline_detections(
+            for d in training_free_detections(
                 data_set.load(video),
                 bank.embeddings,
+                background.embeddings,
                 class_names=bank.names,
                 duration_s=data_set.annotations.videos[video].duration_s,
             )

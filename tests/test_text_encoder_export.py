@@ -36,7 +36,11 @@ SAME = 1e-5
 """Of embeddings of size 1 to 10: float32 arithmetic in another order."""
 
 
-@pytest.fixture(scope="module", params=[(0, "{}"), (8, "a video of {}.")], ids=["plain", "contexts-and-prompt"])
+@pytest.fixture(
+    scope="module",
+    params=[(0, "{}"), (8, "a video of {}."), (0, "{}\na photo of {}.")],
+    ids=["plain", "contexts-and-prompt", "two-prompts"],
+)
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Give the folder of a text encoder, and a bundle that holds it beside a detector."""
     n_contexts, prompt = request.param

@@ -115,7 +115,7 @@ static void points_and_runs(void) {
   const float class_logits[] = {-9, 9, 9, -9, 9, -9, -9, 9}; /* K = 1, T = 4: snippets 1 and 2 */
   const float attention[] = {1, 0.5f, 0.5f, 1};
   const double thresholds[] = {0.3};
-  stale_runs_parameters r = {0.2, 0.125, thresholds, 1, 1, 0, STALE_RUN_MAXIMUM, 0.25, 0, 0, 1,
+  stale_runs_parameters r = {0.2, 0.125, thresholds, 1, 1, 0, 0, STALE_RUN_MAXIMUM, 0.25, 0, 0, 1,
                              {STALE_SOFT_NMS_GAUSSIAN, 0.5, 0.5, 0.001, 10}};
   CHECK(stale_decode_runs(class_logits, NULL, 1, 4, &r, found, 10, &count, error, sizeof error) == STALE_OK);
   CHECK(count == 1 && found[0].start == 1.0 && found[0].end == 3.0 && fabs(found[0].score - 1.0) < 1e-6);

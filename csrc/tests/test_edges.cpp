@@ -171,7 +171,7 @@ void arrays_that_change_meanwhile_are_not_left() {
     }
     survives([&] {
       stale::decode_runs({v.class_logits.data(), v.masks.data(), v.K, v.T},
-                         {0.2, 0.1, thresholds, 2, true, 0.1, stale::RunScore::contrast, 0.2, 0.1, 0.5, 1, soft_nms});
+                         {0.2, 0.1, thresholds, 2, false, true, 0.1, stale::RunScore::contrast, 0.2, 0.1, 0.5, 1, soft_nms});
     });
   }
   done = true;

@@ -13,7 +13,7 @@ using stale::RunsParameters;
 constexpr double kThresholds[] = {0.2, 0.6};
 
 RunsParameters settings(RunScore run_score) {
-  return {0.2, 0.125, kThresholds, 2,   true, 0.0, run_score, 0.25, 0.0,
+  return {0.2, 0.125, kThresholds, 2,   false, true, 0.0, run_score, 0.25, 0.0,
           0.0, 1,     {stale::SoftNmsMethod::gaussian, 0.5, 0.5, 0.001, 50, 0.0}};
 }
 

@@ -3,7 +3,7 @@
 use std::os::raw::c_char;
 use std::ptr::null;
 
-const ABI_VERSION: i32 = 1; // STALE_CORE_ABI_VERSION of the header that the structs below repeat
+const ABI_VERSION: i32 = 2; // STALE_CORE_ABI_VERSION of the header that the structs below repeat
 const RELEASE_MOST: usize = 100; // detections that stale_decode_release gives at most
 const SOFT_NMS_NONE: i32 = 3;
 

@@ -5,7 +5,7 @@
 //
 // Bad input throws an Error whose message names the row.
 
-const ABI_VERSION = 1; // STALE_CORE_ABI_VERSION of csrc/stale_core.h, whose structs are written below, with wasm32's sizes
+const ABI_VERSION = 2; // STALE_CORE_ABI_VERSION of csrc/stale_core.h, whose structs are written below, with wasm32's sizes
 const DETECTION_BYTES = 32; // stale_detection: int64 label, double score, start, end
 const RELEASE_MOST = 100; // detections that stale_decode_release gives at most
 
@@ -88,6 +88,7 @@ export async function loadCore(source) {
     view.setUint32(16, thresholds, true);
     view.setUint32(20, decode.thresholds.length, true);
     view.setInt32(24, choice(decode.threshold_scale, ["none", "video"], "threshold_scale"), true);
+    view.setInt32(28, choice(decode.class_scores ?? "softmax", ["softmax", "sigmoid"], "class_scores"), true);
     view.setFloat64(32, decode.smoothing, true);
     view.setInt32(40, choice(decode.run_score, ["maximum", "contrast", "mean-contrast"], "run_score"), true);
     view.setFloat64(48, decode.surroundings, true);

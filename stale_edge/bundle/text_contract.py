@@ -28,7 +28,7 @@ class TextContract:
     """
 
     prompt: str
-    """Prompt template, with one `{}` for the name; `{}` alone for bare names."""
+    """Prompt template, with one `{}` for the name; `{}` alone for bare names. Several stand on lines of their own."""
     n_contexts: int
     """Number of learned context vectors that the graph inserts after the start token, >= 0."""
     context_length: int
@@ -40,12 +40,17 @@ class TextContract:
     """Tokenizer file in the bundle, in the format of the `tokenizers` library; used without special tokens."""
 
     def __post_init__(self) -> None:
-        if self.prompt.count("{}") != 1:
+        if any(prompt.count("{}") != 1 for prompt in self.prompts):
             raise BundleError(f"a prompt holds {{}} once, where the class name goes; got {shown(self.prompt)}")
         if self.max_tokens < 3:
             raise BundleError(
                 f"{self.n_contexts} contexts leave no room for a name in {self.context_length} places of the text tower"
             )
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """The templates, at least one; of several the embedding of a name is the mean of their unit vectors."""
+        return tuple(self.prompt.split("\n"))
 
     @property
     def max_tokens(self) -> int:

@@ -1,11 +1,14 @@
 """`stale-edge export`, `verify`, `inspect` and `classes`: commands that make, check or edit a bundle."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stale_edge.cli.output import JsonOption, console, progress_bar, split_names, table, write_json
+
+if TYPE_CHECKING:
+    from stale_edge.model.training_free.prompts import Prompts
 
 
 def register(app: typer.Typer) -> None:
@@ -25,8 +28,17 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder.")],
+    checkpoint: Annotated[
+        str, typer.Argument(help="Checkpoint folder; with --arch training-free a CLIP: hub name or local folder.")
+    ],
     out: Annotated[Path, typer.Option(help="Bundle folder to write.")],
+    arch: Annotated[
+        str | None, typer.Option(help="training-free: a detector without weights, made of a CLIP; needs --classes.")
+    ] = None,
+    background: Annotated[
+        Path | None,
+        typer.Option(help="With --arch training-free: prompts that name no action, one per line; default: a list."),
+    ] = None,
     formats: Annotated[str, typer.Option(help="Comma-separated: onnx, torchscript, pt2, triton.")] = "onnx,torchscript",
     precisions: Annotated[str, typer.Option(help="Comma-separated: fp32, fp16, int8, int8-static.")] = "fp32,fp16,int8",
     classes: Annotated[Path | None, typer.Option(help="File with class names, one per line.")] = None,
@@ -52,25 +64,52 @@ def export(
     from stale_edge.exporting import export_checkpoint
     from stale_edge.exporting.artifact_formats import select_formats
 
-    chosen = {"formats": split_names(formats), "precisions": split_names(precisions)}
+    chosen: dict[str, Any] = {"formats": split_names(formats), "precisions": split_names(precisions)}
     try:
         select_formats(**chosen)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+    chosen |= {"data": data, "layer_report": layer_report}
+    if arch is not None:
+        prompts = _prompts(arch, classes, text_encoder=text_encoder, background=background)
+    elif background is not None:
+        raise typer.BadParameter("is for --arch training-free; leave it out", param_hint="--background")
     with progress_bar() as progress:
-        report = export_checkpoint(
-            checkpoint,
-            out,
-            **chosen,
-            classes=classes,
-            data=data,
-            text_encoder=text_encoder,
-            encoder=encoder,
-            layer_report=layer_report,
-            progress=progress,
-        )
+        if arch is None:
+            report = export_checkpoint(
+                checkpoint,
+                out,
+                **chosen,
+                classes=classes,
+                text_encoder=text_encoder,
+                encoder=encoder,
+                progress=progress,
+            )
+        else:
+            from stale_edge.data import read_split
+            from stale_edge.exporting.clip_to_bundle import export_training_free
+
+            names = read_split(classes)  # type: ignore[arg-type]
+            report = export_training_free(
+                checkpoint, out, classes=names, encoder=encoder, prompts=prompts, progress=progress, **chosen
+            )
     write_json(report.to_json(), json_path)
     console(json_path).print(report.summary(), markup=False)
+
+
+def _prompts(arch: str, classes: Path | None, *, text_encoder: bool, background: Path | None) -> "Prompts":
+    """Check the options of --arch training-free, and read the background prompts."""
+    from stale_edge.model.training_free.prompts import Prompts, read_prompts
+
+    if arch != "training-free":
+        raise typer.BadParameter(
+            f"must be training-free; got {arch}; a checkpoint names its own architecture", param_hint="--arch"
+        )
+    if classes is None:
+        raise typer.BadParameter("is needed with --arch training-free: a file of names", param_hint="--classes")
+    if not text_encoder:
+        raise typer.BadParameter("cannot be left out with --arch training-free", param_hint="--no-text-encoder")
+    return Prompts() if background is None else Prompts(background=read_prompts(background))
 
 
 def verify(

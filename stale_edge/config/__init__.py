@@ -23,6 +23,7 @@ from stale_edge.config.runtimes import Precision
 from stale_edge.config.simulate import SimulateConfig
 from stale_edge.config.time_grid import FrameGrid, RelativeGrid, TimeGrid
 from stale_edge.config.training import LossConfig, TrainConfig, VideoClassifierConfig
+from stale_edge.config.training_free import NoLossConfig, TrainingFreeConfig
 from stale_edge.config.tree import Config, Sections, config_from_dict, load_config, with_overrides
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "LossConfig",
     "ModelConfig",
     "ModelSettings",
+    "NoLossConfig",
     "Normalize",
     "PointsConfig",
     "PointsSuppression",
@@ -62,6 +64,7 @@ __all__ = [
     "ThresholdScale",
     "TimeGrid",
     "TrainConfig",
+    "TrainingFreeConfig",
     "VideoClassifierConfig",
     "config_from_dict",
     "from_dict",

@@ -7,6 +7,7 @@ from stale_edge.config.checks import require
 from stale_edge.config.decoding import SoftNMSMethod
 
 ThresholdScale = Literal["video", "none"]
+ClassScores = Literal["softmax", "sigmoid"]
 RunScore = Literal["maximum", "contrast", "mean-contrast"]
 
 
@@ -29,6 +30,9 @@ class RunsConfig:
     """The video's logit of a class is the mean of its highest logits, of this share of the snippets, in (0, 1]."""
     thresholds: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
     """θ_loc: runs of snippets above each of them are candidates, each in [0, 1)."""
+    class_scores: ClassScores = "softmax"
+    """A snippet's score of a class, from the logits. `softmax`: its share among all classes and the background.
+    `sigmoid`: against the background alone, so that further classes do not change it."""
     threshold_scale: ThresholdScale = "video"
     """`video`: a class's scores are first scaled to [0, 1] over the video. `none`: they are compared as they are."""
     smoothing: float = 0.0

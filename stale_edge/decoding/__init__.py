@@ -1,7 +1,6 @@
 """Proposals, soft-NMS and detections; torch-free, computed by the C++ core."""
 
 from stale_edge.config import FrameGrid, PointsConfig, RelativeGrid, RunsConfig
-from stale_edge.decoding.baseline import baseline_detections
 from stale_edge.decoding.inference import (
     DecodedArrays,
     ReleaseProposal,
@@ -21,6 +20,7 @@ from stale_edge.decoding.points import (
 from stale_edge.decoding.policies import POLICIES, Decoder, decode, decode_outputs, decoder_of, missing_outputs
 from stale_edge.decoding.runs import decode_runs, decode_runs_arrays, runs_candidates
 from stale_edge.decoding.suppression import mask_segments, soft_nms
+from stale_edge.decoding.training_free import training_free_detections, training_free_logits
 
 __all__ = [
     "POLICIES",
@@ -31,7 +31,6 @@ __all__ = [
     "RelativeGrid",
     "ReleaseProposal",
     "RunsConfig",
-    "baseline_detections",
     "decode",
     "decode_arrays",
     "decode_outputs",
@@ -52,5 +51,7 @@ __all__ = [
     "soft_nms",
     "suppressed",
     "suppressed_points",
+    "training_free_detections",
+    "training_free_logits",
     "voting_snippets",
 ]

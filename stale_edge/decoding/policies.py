@@ -116,8 +116,11 @@ class _Runs:
         return decode_runs_arrays(outputs["class_logits"], outputs.get("attention"), config=config)
 
     def class_scores(self, outputs: Outputs, config: Any) -> FloatArray:
-        del config
-        scores = _softmax_without_background(outputs["class_logits"])
+        if config.class_scores == "sigmoid":
+            logits = outputs["class_logits"]
+            scores = np.asarray(1 / (1 + np.exp(np.minimum(logits[-1:] - logits[:-1], 80))), dtype=np.float32)
+        else:
+            scores = _softmax_without_background(outputs["class_logits"])
         return scores * outputs["attention"] if "attention" in outputs else scores
 
 

@@ -76,8 +76,9 @@ def runs_candidates(
 
     A class is used in a video if its video-level probability is above `class_threshold`: the softmax over the K classes
     of the mean of their highest logits (of `top_share` of the snippets), each times its attention. If none is above,
-    the best class is used. A snippet's class score is its softmax probability over the K + 1 rows times its attention.
-    These scores are smoothed, scaled and cut as set in `config`; every distinct run above a threshold is a candidate.
+    the best class is used. A snippet's class score is its softmax probability over the K + 1 rows, or with
+    `class_scores="sigmoid"` over the class and the background alone, times its attention. These scores are smoothed,
+    scaled and cut as set in `config`; every distinct run above a threshold is a candidate.
 
     Args:
         class_logits, attention: as in `decode_runs`.

@@ -20,12 +20,15 @@ from stale_edge.config import (
     LossConfig,
     ModelConfig,
     ModelSettings,
+    NoLossConfig,
     PointsConfig,
     RunsConfig,
     StaleArchitecture,
     TextConfig,
     TrainConfig,
+    TrainingFreeConfig,
 )
+from stale_edge.config.training_free import TRAINING_FREE_DECODE
 from stale_edge.errors import ConfigError
 from stale_edge.model.actionformer import NAMED_SETTINGS, ActionFormer, ActionFormerConfig
 from stale_edge.model.actionformer.objective import PointObjective
@@ -43,6 +46,7 @@ from stale_edge.model.stale.folded_release import RELEASE_FLOAT32, FoldedRelease
 from stale_edge.model.stale.objective import StaleObjective
 from stale_edge.model.stale.paper import PaperStale
 from stale_edge.model.stale.release import ReleaseStale
+from stale_edge.model.training_free.network import TrainingFree, no_objective
 
 
 def _as_it_is(config: Config, n_classes: int) -> Config:
@@ -141,6 +145,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         train=TrainConfig(learning_rate=3e-3, batch_size=16),
         small=LinearConfig(feature_channels=SMALL_CHANNELS, embed_dim=SMALL_CHANNELS, text=TextConfig(n_contexts=0)),
     ),
+    "training-free": Architecture(TrainingFreeConfig, NoLossConfig, TRAINING_FREE_DECODE, TrainingFree, no_objective),
     "actionformer": Architecture(
         ActionFormerConfig,
         PointObjectiveConfig,

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from stale_edge.bundle import ClassBank
 from stale_edge.errors import CheckpointError
+from stale_edge.model.layers import l2_normalize
 
 CONTEXTS_FILE = "contexts.safetensors"
 PROMPT_FILE = "prompt.json"
@@ -28,7 +29,8 @@ _TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
 class TextEncoder(nn.Module):
     """Encode class names with a CLIP text tower: [SOS] [contexts] [tokens of the name] [EOS] to the embedding at [EOS].
 
-    Names are used as given, or put into `prompt`; only the tokenizer may change them (CLIP's lower-cases).
+    Names are used as given, or put into `prompt`; only the tokenizer may change them (CLIP's lower-cases). With several
+    prompts the embedding of a name is the mean of their unit vectors.
     Every context vector is learnable, the tower's own weights only with `trainable=True`.
     Without contexts the embeddings are exactly those of `transformers.CLIPTextModelWithProjection` for the prompts.
 
@@ -37,8 +39,8 @@ class TextEncoder(nn.Module):
         tokenizer: the tower's `transformers.CLIPTokenizer`.
         n_contexts: number of context vectors, N̂ in the paper, >= 0.
         trainable: whether the tower's weights get gradients.
-        prompt: what a name is put into, with `{}` once where it goes; saved with the encoder, so that classes added
-            later get the same prompt.
+        prompt: what a name is put into, with `{}` once where it goes; several prompts stand on lines of their own.
+            Saved with the encoder, so that classes added later get the same prompts.
 
     Raises:
         ValueError: tower and tokenizer do not belong together, no room is left beside the contexts, or the prompt has
@@ -55,7 +57,7 @@ class TextEncoder(nn.Module):
         prompt: str = PLAIN_PROMPT,
     ) -> None:
         super().__init__()
-        if prompt.count("{}") != 1:
+        if any(line.count("{}") != 1 for line in prompt.split("\n")):
             raise ValueError(f"a prompt holds {{}} once, where the class name goes; got {prompt!r}")
         config = cast(Any, tower).config
         self.max_tokens = int(config.max_position_embeddings)
@@ -132,22 +134,31 @@ class TextEncoder(nn.Module):
             names: K >= 1 names.
 
         Returns:
-            (K, D) float32 as the tower gives them (not normalised), differentiable with respect to the contexts.
+            (K, D) float32, differentiable with respect to the contexts: as the tower gives them (not normalised), or
+            with several prompts the mean of unit vectors.
 
         Raises:
             ValueError: a name has no token, or too many for the tower (nothing is cut off).
         """
-        return self(*self.tokenize(names))  # type: ignore[no-any-return]
+        rows: Tensor = self(*self.tokenize(names))
+        n_prompts = len(self.prompt.split("\n"))
+        return rows if n_prompts == 1 else l2_normalize(rows).reshape(n_prompts, len(names), -1).mean(dim=0)
 
     def tokenize(self, names: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Turn names into token ids and attention mask, (K, L) int64 each, with room for the contexts; see `encode`."""
+        """Turn names into token ids and attention mask, int64 each, with room for the contexts; see `encode`.
+
+        (K, L); with P prompts (P K, L), all names in the first prompt first.
+        """
         if isinstance(names, str) or len(names) == 0:
             raise ValueError(f"names must be a sequence of at least one class name; got {names!r}")
         start, end = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
         n_contexts = len(self.contexts)
-        texts = [self.prompt.replace("{}", name) for name in names]
+        prompts = self.prompt.split("\n")
+        texts = [prompt.replace("{}", name) for prompt in prompts for name in names]
         rows = []
-        for name, ids in zip(names, self.tokenizer(texts, add_special_tokens=False).input_ids, strict=True):
+        for name, ids in zip(
+            [*names] * len(prompts), self.tokenizer(texts, add_special_tokens=False).input_ids, strict=True
+        ):
             if not name.strip() or len(ids) == 0 or end in ids:
                 raise ValueError(f"the class name {name!r} has no token of its own, or one that ends a text")
             row = [start, *[start] * n_contexts, *ids, end]

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from stale_edge.bundle import ClassBank
 from stale_edge.data import DataSet, VideoScore, open_data_set, read_split
 from stale_edge.data.folder import CLASS_BANK_FILE
-from stale_edge.decoding import baseline_detections
+from stale_edge.decoding import training_free_detections
 from stale_edge.errors import DataError
 from stale_edge.evaluation import ACTIVITYNET_THRESHOLDS, EvaluationResult, mean_average_precision
 from stale_edge.progress import Progress, silent
@@ -17,7 +17,7 @@ from stale_edge.runtime.base import BaseLocalizer
 from stale_edge.runtime.contract import check_feature_spec
 from stale_edge.runtime.localizer import load_bundle
 from stale_edge.runtime.text_encoder import choose_classes
-from stale_edge.segments import Detection, find_video
+from stale_edge.segments import Detection, FloatArray, find_video
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def evaluate_localizer(
     bank = classes if isinstance(classes, ClassBank) else own if classes is None else own.select(classes)
     names = None if classes is None else bank.names
     videos = _videos(data_set, subset, names)
-    baseline_bank, baseline_note = _baseline_bank(bank, data_set)
+    words, baseline_note = _baseline_words(bank, data_set)
     found: dict[str, list[Detection]] = {}
     found_by_baseline: dict[str, list[Detection]] = {}
     missing = []
@@ -123,9 +123,9 @@ def evaluate_localizer(
             features = data_set.load(video)
             chosen = {**_enhancement(video, settings.scores, bank), **settings.windows}
             found[video] = localizer.detect(features, duration_s=duration_s, class_bank=bank, **chosen)
-            if baseline_bank is not None:
-                found_by_baseline[video] = baseline_detections(
-                    features, baseline_bank.embeddings, class_names=baseline_bank.names, duration_s=duration_s
+            if words is not None:
+                found_by_baseline[video] = training_free_detections(
+                    features, words.names.embeddings, words.background, class_names=bank.names, duration_s=duration_s
                 )
         progress("evaluate", done, len(videos))
     if len(missing) == len(videos):
@@ -141,7 +141,7 @@ def evaluate_localizer(
 
     return EvaluationReport(
         result=score(predictions),
-        baseline=None if baseline_bank is None else score(to_layout(found_by_baseline)),
+        baseline=None if words is None else score(to_layout(found_by_baseline)),
         baseline_note=baseline_note,
         predictions=predictions,
         n_videos=len(videos),
@@ -205,17 +205,27 @@ def _videos(data_set: DataSet, subset: str, classes: Sequence[str] | None) -> tu
     return kept
 
 
-def _baseline_bank(bank: ClassBank, data_set: DataSet) -> tuple[ClassBank | None, str]:
-    """Choose the embeddings the baseline compares snippets with; they must be as wide as the features."""
+class _Words(NamedTuple):
+    """What the training-free detector compares snippets with: names (K, C), and a background (N, C)."""
+
+    names: ClassBank
+    background: FloatArray
+
+
+def _baseline_words(bank: ClassBank, data_set: DataSet) -> tuple[_Words | None, str]:
+    """Choose embeddings as wide as the features; all names of the vocabulary together are the background."""
     channels = data_set.feature_spec.channels
     path = data_set.root / CLASS_BANK_FILE
     if path.is_file():
         untrained = ClassBank.load(path)
-        if untrained.width == channels and set(bank.names) <= set(untrained.names):
-            return untrained.select(bank.names), f"cosine with the class embeddings of the data set ({CLASS_BANK_FILE})"
+        if untrained.width == channels and set(bank.names) <= set(untrained.names) and len(untrained) > 1:
+            note = f"the class embeddings of the data set ({CLASS_BANK_FILE}); background: all of them"
+            return _Words(untrained.select(bank.names), untrained.embeddings), note
     if bank.width != channels:
         return None, f"no baseline: features are {channels} wide, class embeddings {bank.width}, so no cosine exists"
-    return bank, "cosine with the class embeddings of the model"
+    if len(bank) < 2:
+        return None, "no baseline: names are compared with each other, and there is only one"
+    return _Words(bank, bank.embeddings), "the class embeddings of the model; background: all of them"
 
 
 def _enhancement(video: str, scores: Mapping[str, VideoScore] | None, bank: ClassBank) -> dict[str, Any]:

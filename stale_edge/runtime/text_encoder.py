@@ -1,5 +1,6 @@
 """Class names to class embeddings with a bundle's own text encoder, without torch."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from stale_edge.runtime.onnx_session import open_session
 from stale_edge.segments import FloatArray
 
 NAMES_PER_BATCH = 64
+_LEAST_NORM = 1e-6
 
 
 def load_text_encoder(path: Path | str, *, threads: int = 1) -> "BundleTextEncoder":
@@ -118,16 +120,19 @@ class BundleTextEncoder:
         return ClassBank(tuple(names), np.concatenate([self._embed(batch) for batch in batches]), self.fingerprint)
 
     def tokenize(self, names: Sequence[str]) -> NDArray[np.int64]:
-        """Turn names into rows of token ids (K, L), padded to the longest; errors as in `encode`."""
+        """Turn names into rows of token ids (K, L), padded to the longest; errors as in `encode`.
+
+        With P prompts (P K, L), all names in the first prompt first.
+        """
         contract = self.contract
         rows = []
-        for name in names:
-            ids = self._tokenizer.encode(contract.prompt.replace("{}", name), add_special_tokens=False).ids
+        for prompt, name in itertools.product(contract.prompts, names):
+            ids = self._tokenizer.encode(prompt.replace("{}", name), add_special_tokens=False).ids
             if not name.strip() or not ids or contract.end_id in ids:
                 raise ClassBankError(f"the class name {name!r} has no token of its own, or one that ends a text")
             row = [contract.start_id, *ids, contract.end_id]
             if len(row) > contract.max_tokens:
-                framed = "" if contract.prompt == "{}" else f" in the prompt {contract.prompt!r}"
+                framed = "" if prompt == "{}" else f" in the prompt {prompt!r}"
                 raise ClassBankError(
                     f"the class name {name!r} has {len(ids)} tokens{framed}; this text encoder takes at most "
                     f"{contract.max_tokens - 2}: shorten the name"
@@ -138,4 +143,8 @@ class BundleTextEncoder:
 
     def _embed(self, names: Sequence[str]) -> FloatArray:
         (embeddings,) = self._session.run(["class_embeddings"], {"token_ids": self.tokenize(names)})
-        return np.asarray(embeddings)
+        n_prompts, rows = len(self.contract.prompts), np.asarray(embeddings)
+        if n_prompts == 1:
+            return rows
+        units = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), _LEAST_NORM)
+        return np.asarray(units.reshape(n_prompts, len(names), -1).mean(axis=0))

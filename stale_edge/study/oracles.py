@@ -11,7 +11,6 @@ from stale_edge.bundle import ClassBank
 from stale_edge.config import DecodeSettings, RelativeGrid
 from stale_edge.data import DataSet, VideoAnnotation, resample
 from stale_edge.decoding import decode_outputs
-from stale_edge.decoding.baseline import CLIP_TEMPERATURE
 from stale_edge.evaluation import EvaluationResult, mean_average_precision
 from stale_edge.model.checkpoint import Checkpoint
 from stale_edge.model.stale.output import StaleOutput
@@ -23,6 +22,8 @@ from stale_edge.training import TorchLocalizer
 
 TOP_CLASSES = 2
 """Number of detections, each of another class, per proposal of the two-stage baseline."""
+CLIP_TEMPERATURE = 100.0
+"""CLIP's scale of cosines before the softmax over classes."""
 
 Detect = Callable[[str, VideoAnnotation], list[Detection]]
 """Gives the detections of one video, by its name and annotation."""

@@ -11,7 +11,7 @@ from stale_edge.exporting.decoder.building_blocks import (
     snippet_weights,
     thresholded_runs,
 )
-from stale_edge.exporting.decoder.graph_builder import GraphBuilder
+from stale_edge.exporting.decoder.graph_builder import END, GraphBuilder
 from stale_edge.exporting.decoder.paper_decoder import soft_nms_by_label
 
 _NO_CHANGE = 1e-9
@@ -39,9 +39,7 @@ def runs_decoder(g: GraphBuilder, class_logits: str, attention: str | None, conf
     T = g.dim(class_logits, 1)
     focus = None if attention is None else g.cast(attention, np.float64)
     video = _video_probabilities(g, class_logits, focus, config)  # (K,)
-    weights = g.cast(snippet_weights(g, class_logits, axis=0), np.float64)
-    sums = g.op("ReduceSum", weights, g.ints(0), keepdims=1)
-    scores = g.op("Div", g.slice(weights, 0, -1, axis=0), sums)  # (K, T)
+    scores = _class_scores(g, class_logits, config)  # (K, T)
     if focus is not None:
         scores = g.op("Mul", scores, focus)
     cut = _cut_scores(g, scores, T, config)
@@ -53,6 +51,19 @@ def runs_decoder(g: GraphBuilder, class_logits: str, attention: str | None, conf
     picks, decayed = soft_nms_by_label(g, starts, ends, labels, rated, T, config)
     starts, ends, labels = (g.op("Gather", value, picks) for value in (starts, ends, labels))
     return Decoded(starts, ends, labels, decayed)
+
+
+def _class_scores(g: GraphBuilder, class_logits: str, config: RunsConfig) -> str:
+    """Compare each class with all rows, or with the background alone: (K, T) float64."""
+    logits = class_logits
+    if config.class_scores == "sigmoid":
+        classes, background = g.slice(class_logits, 0, -1, axis=0), g.slice(class_logits, -1, END, axis=0)
+        zeros = g.op("Mul", classes, g.constant(0.0, np.float32))
+        pairs = [g.op("Unsqueeze", rows, g.ints(0)) for rows in (classes, g.op("Add", zeros, background))]
+        logits = g.op("Concat", *pairs, axis=0)  # (2, K, T)
+    weights = g.cast(snippet_weights(g, logits, axis=0), np.float64)
+    shares = g.op("Div", g.slice(weights, 0, -1, axis=0), g.op("ReduceSum", weights, g.ints(0), keepdims=1))
+    return g.op("Squeeze", shares, g.ints(0)) if config.class_scores == "sigmoid" else shares
 
 
 def _video_probabilities(g: GraphBuilder, class_logits: str, focus: str | None, config: RunsConfig) -> str:

@@ -1,0 +1,1 @@
+"""The training-free detector: class names compared with snippets, without weights."""
