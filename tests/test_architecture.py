@@ -18,7 +18,7 @@ ROWS = [
     {"exporting"},
     {"training"},
     {"model", "runtime", "interchange"},
-    {"data", "decoding", "evaluation", "report", "video"},
+    {"data", "decoding", "evaluation", "hub", "report", "video"},
     {"bundle"},
     {"config", "segments", "errors", "paths", "progress", "machine", "version", "_core"},
 ]

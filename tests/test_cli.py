@@ -32,6 +32,8 @@ COMMANDS = [
     ["detect"],
     ["watch"],
     ["serve"],
+    ["push"],
+    ["pull"],
     ["convert"],
     ["bench"],
     ["scores"],

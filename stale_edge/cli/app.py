@@ -24,6 +24,7 @@ from stale_edge.cli import (
     importing,
     scoring,
     serving,
+    sharing,
     studying,
     training,
     watching,
@@ -65,6 +66,7 @@ detecting.register(app)
 converting.register(app)
 watching.register(app)
 serving.register(app)
+sharing.register(app)
 benchmarking.register(app)
 scoring.register(app)
 diagnosing.register(app)

@@ -22,6 +22,7 @@ from stale_edge.bundle.onnx_vocabulary import CLASSES
 from stale_edge.config import DecodeSettings
 from stale_edge.config.runtimes import file_for
 from stale_edge.errors import BundleError, InferenceError, StaleEdgeError, reason
+from stale_edge.hub import is_hub_name, pull
 from stale_edge.runtime.backends import Backend, open_backend
 from stale_edge.runtime.bundle_localizer import BundleLocalizer
 from stale_edge.runtime.decoded_outputs import complete_masks, decoded_outputs
@@ -42,7 +43,7 @@ def load_bundle(
     """Open a bundle for detection; the files that are used are checked byte by byte first.
 
     Args:
-        path: the bundle's folder.
+        path: the bundle's folder; or a name on a hub, `ORG/NAME` or `ORG/NAME@REVISION`, where no such folder exists.
         runtime: `onnxruntime`; `openvino`, which needs openvino and runs the same files; `torchscript` or
             `torch-export`, which need torch; `auto`, the runtime and precision that `stale-edge bench --recommend`
             chose for this bundle on this machine, by the length of the video.
@@ -66,6 +67,8 @@ def load_bundle(
     Warns:
         PrecisionWarning: fp16, which is slower than fp32 on a CPU.
     """
+    if is_hub_name(path):
+        path = pull(str(path))
     if runtime == AUTO:
         if device != "cpu":
             raise ValueError(f'runtime="{AUTO}" is measured on the CPU; got device={device!r}: leave one of them out')
