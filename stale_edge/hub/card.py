@@ -43,8 +43,8 @@ def model_card(bundle: Bundle, *, bench: Mapping[str, Any] | None = None) -> str
         "## Features",
         "",
         f"(T, {contract.channels}) of the encoder `{_line(contract.encoder)}`, {contract.fps or '?'} frames per "
-        f"second, a snippet every {contract.stride or '?'} frames. The encoder's own licence holds for it; see where it comes "
-        "from.",
+        f"second, a snippet every {contract.stride or '?'} frames. The encoder's own licence holds for it; see where it "
+        "comes from.",
         f"Text encoder: `{_line(text_source)}`.",
         "",
         "## Data and accuracy",
