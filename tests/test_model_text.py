@@ -113,9 +113,7 @@ def test_too_many_contexts_and_a_foreign_tokenizer_are_refused(folder: Path) -> 
 
 def test_a_missing_name_without_network_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(
-        CheckpointError, match="cannot load the CLIP text encoder 'no-such/model': no such local folder"
-    ):
+    with pytest.raises(CheckpointError, match="cannot load the text encoder 'no-such/model': no such local folder"):
         TextEncoder.load("no-such/model")
 
 

@@ -16,6 +16,7 @@ TEXT_ENCODER_NAME = "text_encoder.onnx"
 TOKENIZER_NAME = "tokenizer.json"
 FINGERPRINT_KEY = "stale_edge.fingerprint"
 TEXT_KEY = "stale_edge.text"
+_OPTIONAL = ("has_start", "pads_to_full")
 _NUMBERS = ("n_contexts", "context_length", "start_id", "end_id", "pad_id")
 
 
@@ -38,6 +39,10 @@ class TextContract:
     pad_id: int
     tokenizer: str
     """Tokenizer file in the bundle, in the format of the `tokenizers` library; used without special tokens."""
+    has_start: bool = True
+    """Whether a row begins with `start_id`."""
+    pads_to_full: bool = False
+    """Whether every row is padded to `max_tokens`, since the tower reads padding; else padding changes no output."""
 
     def __post_init__(self) -> None:
         if any(prompt.count("{}") != 1 for prompt in self.prompts):
@@ -59,7 +64,11 @@ class TextContract:
 
     def to_metadata(self, *, fingerprint: str) -> dict[str, str]:
         """Return the `metadata_props` of the text encoder's file."""
-        text = json.dumps({name: getattr(self, name) for name in self.__dataclass_fields__}, ensure_ascii=False)
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        for name in _OPTIONAL:  # as in CLIP's, which older readers know
+            if values[name] == getattr(type(self), name):
+                del values[name]
+        text = json.dumps(values, ensure_ascii=False)
         return {FORMAT_KEY: FORMAT, FINGERPRINT_KEY: fingerprint, TEXT_KEY: text}
 
     @classmethod
@@ -78,11 +87,16 @@ class TextContract:
             )
         name = f"{where}: {TEXT_KEY}"
         values = table_of(parse_json(metadata[TEXT_KEY], name), name)
-        exact_keys(values, tuple(cls.__dataclass_fields__), name)
+        for key in _OPTIONAL:
+            if not isinstance(values.get(key, True), bool):
+                raise BundleError(f"{name}.{key} must be true or false; got {shown(values[key])}")
+        exact_keys({**dict.fromkeys(_OPTIONAL), **values}, tuple(cls.__dataclass_fields__), name)
         contract = cls(
             prompt=string_of(values["prompt"], f"{name}.prompt"),
             tokenizer=string_of(values["tokenizer"], f"{name}.tokenizer"),
             **{key: integer_of(values[key], f"{name}.{key}", least=0) for key in _NUMBERS},
+            has_start=bool(values.get("has_start", cls.has_start)),
+            pads_to_full=bool(values.get("pads_to_full", cls.pads_to_full)),
         )
         return contract, metadata[FINGERPRINT_KEY]
 

@@ -131,5 +131,5 @@ def _fits(encoder: TextEncoder, name: str) -> bool:
 
 def _token_ids(encoder: TextEncoder, name: str) -> list[list[int]]:
     """Return a name's token ids in every prompt, without places for contexts: the exported graph inserts those."""
-    rows = encoder.tokenize([name])[0].tolist()
-    return [[row[0], *row[1 + len(encoder.contexts) :]] for row in rows]
+    rows, first = encoder.tokenize([name])[0].tolist(), encoder.layout.n_first
+    return [[*row[:first], *row[first + len(encoder.contexts) :]] for row in rows]

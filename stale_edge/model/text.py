@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from stale_edge.bundle import ClassBank
 from stale_edge.errors import CheckpointError
+from stale_edge.model.checkpoint_files import fetch_hint
 from stale_edge.model.layers import l2_normalize
+from stale_edge.model.text_layouts import layout_of
 
 CONTEXTS_FILE = "contexts.safetensors"
 PROMPT_FILE = "prompt.json"
@@ -29,14 +31,16 @@ _TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
 class TextEncoder(nn.Module):
     """Encode class names with a CLIP text tower: [SOS] [contexts] [tokens of the name] [EOS] to the embedding at [EOS].
 
+    SigLIP's rows have no [SOS] and are padded to the tower's length; the embedding is read at the last place.
+
     Names are used as given, or put into `prompt`; only the tokenizer may change them (CLIP's lower-cases). With several
     prompts the embedding of a name is the mean of their unit vectors.
     Every context vector is learnable, the tower's own weights only with `trainable=True`.
     Without contexts the embeddings are exactly those of `transformers.CLIPTextModelWithProjection` for the prompts.
 
     Args:
-        tower: a `transformers.CLIPTextModelWithProjection`.
-        tokenizer: the tower's `transformers.CLIPTokenizer`.
+        tower: a `transformers.CLIPTextModelWithProjection` or `SiglipTextModel`.
+        tokenizer: the tower's own, with a backend of the `tokenizers` library.
         n_contexts: number of context vectors, N̂ in the paper, >= 0.
         trainable: whether the tower's weights get gradients.
         prompt: what a name is put into, with `{}` once where it goes; several prompts stand on lines of their own.
@@ -63,8 +67,10 @@ class TextEncoder(nn.Module):
         self.max_tokens = int(config.max_position_embeddings)
         if not 0 <= n_contexts <= self.max_tokens - 3:
             raise ValueError(f"n_contexts must lie in 0..{self.max_tokens - 3} for this text tower; got {n_contexts}")
+        self.layout = layout_of(config)
         # A tower with eos_token_id 2 comes from before transformers#24773 and takes the highest id instead.
-        if config.eos_token_id not in (2, tokenizer.eos_token_id) or len(tokenizer) > config.vocab_size:
+        strange_end = self.layout.causal and config.eos_token_id not in (2, tokenizer.eos_token_id)
+        if strange_end or len(tokenizer) > config.vocab_size:
             raise ValueError(
                 f"the tokenizer ({len(tokenizer)} tokens, end token {tokenizer.eos_token_id}) is not the text tower's "
                 f"({config.vocab_size} tokens, end token {config.eos_token_id})"
@@ -87,27 +93,25 @@ class TextEncoder(nn.Module):
         Raises:
             CheckpointError: the source is neither, is unreadable, or holds another number of contexts.
         """
-        from transformers import CLIPTextModelWithProjection, CLIPTokenizer
+        import transformers
 
         folder = Path(source)
         try:
             with quiet_transformers():
-                tower, found = CLIPTextModelWithProjection.from_pretrained(str(source), output_loading_info=True)
-                tokenizer = CLIPTokenizer.from_pretrained(str(source))
+                layout = layout_of(transformers.PretrainedConfig.get_config_dict(str(source))[0])
+                model_class = getattr(transformers, layout.model)
+                tower, found = model_class.from_pretrained(str(source), output_loading_info=True)
+                tokenizer = getattr(transformers, layout.tokenizer).from_pretrained(str(source))
         except (
             Exception
         ) as error:  # transformers raises OSError, ValueError, SafetensorError, KeyError ... for bad folders
-            where = (
-                "the folder is not in transformers' format"
-                if folder.is_dir()
-                else ("no such local folder, and no such model in the hub or its cache (or no network)")
-            )
             reason = str(error).strip().splitlines() or [type(error).__name__]
-            raise CheckpointError(f"cannot load the CLIP text encoder {str(source)!r}: {where}: {reason[0]}") from error
+            raise CheckpointError(
+                f"cannot load the text encoder {str(source)!r}: {fetch_hint(source)}: {reason[0]}"
+            ) from error
         if lacking := sorted(map(str, found["missing_keys"])):  # transformers would make them up
             raise CheckpointError(
-                f"{source}: not a CLIP text tower with projection: {len(lacking)} weights are missing, "
-                f"such as {', '.join(lacking[:3])}"
+                f"{source}: not a {layout.model}: {len(lacking)} weights are missing, such as {', '.join(lacking[:3])}"
             )
         saved = _saved_contexts(folder / CONTEXTS_FILE)
         if saved is not None and n_contexts not in (None, len(saved)):
@@ -119,13 +123,14 @@ class TextEncoder(nn.Module):
             if saved is not None:
                 encoder.load_state_dict({"contexts": saved}, strict=False)
         except (ValueError, RuntimeError) as error:
-            raise CheckpointError(f"cannot use the CLIP text encoder {str(source)!r}: {error}") from error
+            raise CheckpointError(f"cannot use the text encoder {str(source)!r}: {error}") from error
         return encoder
 
     @property
     def dim(self) -> int:
         """D, width of the embeddings."""
-        return int(cast(Any, self.tower).config.projection_dim)
+        config = cast(Any, self.tower).config
+        return int(config.projection_dim if self.layout.causal else config.projection_size)
 
     def encode(self, names: Sequence[str]) -> Tensor:
         """Embed class names.
@@ -151,7 +156,8 @@ class TextEncoder(nn.Module):
         """
         if isinstance(names, str) or len(names) == 0:
             raise ValueError(f"names must be a sequence of at least one class name; got {names!r}")
-        start, end = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
+        layout, start, end = self.layout, self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
+        filler = start if layout.has_start else self.tokenizer.pad_token_id  # in the places of contexts
         n_contexts = len(self.contexts)
         prompts = self.prompt.split("\n")
         texts = [prompt.replace("{}", name) for prompt in prompts for name in names]
@@ -161,15 +167,15 @@ class TextEncoder(nn.Module):
         ):
             if not name.strip() or len(ids) == 0 or end in ids:
                 raise ValueError(f"the class name {name!r} has no token of its own, or one that ends a text")
-            row = [start, *[start] * n_contexts, *ids, end]
+            row = [*[start] * layout.n_first, *[filler] * n_contexts, *ids, end]
             if len(row) > self.max_tokens:
+                most = self.max_tokens - n_contexts - 1 - layout.n_first
                 raise ValueError(
                     f"the class name {name!r} has {len(ids)} tokens{self._with_prompt()}; with {n_contexts} contexts "
-                    f"the text encoder takes at most {self.max_tokens - n_contexts - 2}: shorten the name or use fewer "
-                    "contexts"
+                    f"the text encoder takes at most {most}: shorten the name or use fewer contexts"
                 )
             rows.append(row)
-        length = max(map(len, rows))
+        length = self.max_tokens if layout.pads_to_full else max(map(len, rows))
         device = self.contexts.device
         ids = torch.tensor([row + [self.tokenizer.pad_token_id] * (length - len(row)) for row in rows], device=device)
         mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows], device=device)
@@ -177,18 +183,19 @@ class TextEncoder(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Embed tokens (K, L) whose places 1..N̂ wait for the contexts; gives (K, D)."""
-        n_contexts = len(self.contexts)
+        n_contexts, first, output = len(self.contexts), self.layout.n_first, self.layout.output
+        mask = None if self.layout.pads_to_full else attention_mask
 
         def put_contexts(_module: nn.Module, _inputs: Any, embedded: Tensor) -> Tensor:
             contexts = self.contexts.to(embedded.dtype).expand(embedded.shape[0], -1, -1)
-            return torch.cat([embedded[:, :1], contexts, embedded[:, 1 + n_contexts :]], dim=1)
+            return torch.cat([embedded[:, :first], contexts, embedded[:, first + n_contexts :]], dim=1)
 
         if n_contexts == 0:
-            return self.tower(input_ids=input_ids, attention_mask=attention_mask).text_embeds  # type: ignore[no-any-return]
+            return cast(Tensor, getattr(self.tower(input_ids=input_ids, attention_mask=mask), output))
         # transformers has no argument for token embeddings; a hook works in every version.
         handle = cast(Any, self.tower).get_input_embeddings().register_forward_hook(put_contexts)
         try:
-            return self.tower(input_ids=input_ids, attention_mask=attention_mask).text_embeds  # type: ignore[no-any-return]
+            return cast(Tensor, getattr(self.tower(input_ids=input_ids, attention_mask=mask), output))
         finally:
             handle.remove()
 

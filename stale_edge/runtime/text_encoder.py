@@ -130,15 +130,15 @@ class BundleTextEncoder:
             ids = self._tokenizer.encode(prompt.replace("{}", name), add_special_tokens=False).ids
             if not name.strip() or not ids or contract.end_id in ids:
                 raise ClassBankError(f"the class name {name!r} has no token of its own, or one that ends a text")
-            row = [contract.start_id, *ids, contract.end_id]
+            row = [*[contract.start_id] * contract.has_start, *ids, contract.end_id]
             if len(row) > contract.max_tokens:
                 framed = "" if prompt == "{}" else f" in the prompt {prompt!r}"
                 raise ClassBankError(
                     f"the class name {name!r} has {len(ids)} tokens{framed}; this text encoder takes at most "
-                    f"{contract.max_tokens - 2}: shorten the name"
+                    f"{contract.max_tokens - 1 - contract.has_start}: shorten the name"
                 )
             rows.append(row)
-        length = max(map(len, rows))
+        length = contract.max_tokens if contract.pads_to_full else max(map(len, rows))
         return np.array([row + [contract.pad_id] * (length - len(row)) for row in rows], dtype=np.int64)
 
     def _embed(self, names: Sequence[str]) -> FloatArray:
