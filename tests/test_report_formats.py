@@ -157,3 +157,11 @@ def test_times_are_rounded_to_about_a_tenth_of_a_snippet(snippet_s: float | None
     assert meaningful_decimals(snippet_s) == decimals
     text = to_csv({"v": [Detection("a", 1 / 3, 1 / 3, 2 / 3)]}, decimals=decimals)
     assert text.splitlines()[1] == f"v,a,{1 / 3},{round(1 / 3, decimals)},{round(2 / 3, decimals)}"
+
+
+def test_json_of_many_videos_is_compact_and_equal() -> None:
+    few = {f"v{i}": [Detection("a", 0.5, 0.0, 1.0)] for i in range(10)}
+    many = few | {"v10": []}
+    assert to_json(few).count("\n") > 10
+    assert to_json(many).count("\n") == 1
+    assert json.loads(to_json(many)) == to_layout(many)
