@@ -6,9 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 Run = Callable[..., tuple[int, str, str]]
 """The command line: arguments in; exit code, standard output and standard error out."""
+
+# A loaded machine makes no property false.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -42,6 +42,7 @@ _EXTRAS = {
     "ray": "ray",
     "pyarrow": "parquet",
     "tokenizers": "text",
+    "huggingface_hub": "hub",
 }
 """The extra that installs each package."""
 
@@ -49,7 +50,7 @@ app = typer.Typer(
     name="stale-edge",
     help="Find which action happens when in untrimmed videos, with STALE, on the edge.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     epilog="Example: [bold]stale-edge demo --out demo[/bold]",

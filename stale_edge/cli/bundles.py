@@ -31,7 +31,7 @@ def export(
     checkpoint: Annotated[
         str, typer.Argument(help="Checkpoint folder; with --arch training-free a CLIP: hub name or local folder.")
     ],
-    out: Annotated[Path, typer.Option(help="Bundle folder to write.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Bundle folder to write.")],
     arch: Annotated[
         str | None, typer.Option(help="training-free: a detector without weights, made of a CLIP; needs --classes.")
     ] = None,

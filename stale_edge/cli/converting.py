@@ -28,6 +28,7 @@ def convert(
         str | None,
         typer.Option(
             "--format",
+            "-f",
             help="annotations, detections, csv, label-studio, fiftyone, vtt, srt, elan, audacity, otio, edl, fcpxml, "
             "clips, sheet; default: as the suffix says.",
         ),

@@ -52,13 +52,15 @@ def detect(
     classes: Annotated[
         str | None,
         typer.Option(
+            "--classes",
+            "-c",
             metavar="FILE",
             help="Class names to look for: a file, one per line, or name,name,…; default: the bundle's own. "
             "Its text encoder embeds new ones.",
         ),
     ] = None,
-    output_format: Annotated[OutputFormat, typer.Option("--format", help="What to write.")] = OutputFormat.json,
-    out: Annotated[Path | None, typer.Option(help="File to write; default: standard output.")] = None,
+    output_format: Annotated[OutputFormat, typer.Option("--format", "-f", help="What to write.")] = OutputFormat.json,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write; default: standard output.")] = None,
     min_score: Annotated[
         float | None,
         typer.Option(
@@ -79,7 +81,7 @@ def detect(
     precision: Annotated[
         str, typer.Option(help="fp32, fp16, bf16, int8, int8-static, int8-bf16, if bundle and runtime have it.")
     ] = "fp32",
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    threads: Annotated[int, typer.Option("--threads", "-t", min=1, help="CPU threads.")] = 1,
     device: DeviceOption = DeviceName.cpu,
     window: WindowOption = None,
     overlap: OverlapOption = None,

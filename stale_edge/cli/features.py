@@ -32,8 +32,10 @@ def register(app: typer.Typer) -> None:
 
 def features(
     videos: Annotated[list[Path], typer.Argument(metavar="VIDEO...", help="Video files, and folders of them.")],
-    encoder: Annotated[Path, typer.Option(help="Encoder folder, or a bundle that holds one.")],
-    out: Annotated[Path, typer.Option(help="Data set folder to write features/ and feature_spec.json into.")],
+    encoder: Annotated[Path, typer.Option("--encoder", "-e", help="Encoder folder, or a bundle that holds one.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Data set folder to write features/ and feature_spec.json into.")
+    ],
     fps: Annotated[
         float | None,
         typer.Option(

@@ -26,8 +26,8 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    data: Annotated[Path, typer.Option(help="Data set folder.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run: checkpoints, metrics.jsonl, loss plot.")],
+    data: Annotated[Path, typer.Option("--data", "-d", help="Data set folder.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run: checkpoints, metrics.jsonl, loss plot.")],
     config: Annotated[
         Path | None,
         typer.Argument(help="TOML file with settings that replace defaults, or the folder of a run that has one."),
@@ -76,7 +76,7 @@ def train(
 
 def evaluate(
     model: Annotated[Path, typer.Argument(help="Checkpoint or bundle.")],
-    data: Annotated[Path, typer.Option(help="Data set folder.")],
+    data: Annotated[Path, typer.Option("--data", "-d", help="Data set folder.")],
     split: Annotated[Path | None, typer.Option(help="File with the class names to evaluate on, one per line.")] = None,
     scores: Annotated[Path | None, typer.Option(help="Video-level scores for score enhancement.")] = None,
     subset: Annotated[str, typer.Option(help="Subset of the annotations.")] = "validation",

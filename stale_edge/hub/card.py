@@ -34,7 +34,7 @@ def model_card(bundle: Bundle, *, bench: Mapping[str, Any] | None = None) -> str
         "---",
         f"# {manifest.architecture}: {len(bank)} classes",
         "",
-        "A bundle of [stale-edge](https://pypi.org/project/stale-edge/), which finds which action happens when in",
+        "A bundle of stale-edge, which finds which action happens when in",
         "untrimmed videos. This card is made from its manifest.",
         "",
         "    from stale_edge import load_bundle",
@@ -43,7 +43,7 @@ def model_card(bundle: Bundle, *, bench: Mapping[str, Any] | None = None) -> str
         "## Features",
         "",
         f"(T, {contract.channels}) of the encoder `{_line(contract.encoder)}`, {contract.fps or '?'} frames per "
-        f"second, a snippet every {contract.stride or '?'} frames. The encoder's own licence holds for it; see where it "
+        f"second, a snippet every {contract.stride or '?'} frames. The encoder has a licence of its own; see where it "
         "comes from.",
         f"Text encoder: `{_line(text_source)}`.",
         "",
