@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 # An editable install knows the files that were there when it was made, so folders count too: a new file makes it anew.
 SOURCES := $(wildcard csrc/*.cpp csrc/*.hpp csrc/*.h) CMakeLists.txt $(shell find stale_edge -type d ! -name __pycache__)
 
-.PHONY: demo test lint types cpp python runtimes fuzz clean
+.PHONY: demo test lint types cpp python runtimes fuzz docs clean
 
 demo: $(INSTALLED)  ## simulate, train, evaluate, export, check, detect, bench; then open demo/report.html
 	$(BIN)/stale-edge demo --out demo
@@ -34,10 +34,13 @@ runtimes: $(INSTALLED)  ## build and test the programs of export/, all or RUNTIM
 fuzz: $(INSTALLED)  ## damaged and hostile files to every reader, SECONDS each (10 unless given)
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),10)
 
+docs: $(INSTALLED)  ## the site, into site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 $(INSTALLED): pyproject.toml constraints.txt $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 clean:
-	rm -rf build demo .venv
+	rm -rf build demo site .venv
