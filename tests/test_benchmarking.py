@@ -16,12 +16,19 @@ from stale_edge.benchmarking.benchmark import find_devices
 from stale_edge.benchmarking.cpus import choose_cpus, cpus_near
 from stale_edge.benchmarking.jobs import calls_per_trial, is_stable, needs_refresh
 from stale_edge.benchmarking.network_sizes import FULL_SIZE, TextTower, full_size, network_of_settings, read_network
-from stale_edge.benchmarking.rates import Product, Rates, plan_products
-from stale_edge.benchmarking.rounds import MeasuredProcess, run_rounds
-from stale_edge.benchmarking.row_plan import ON_REQUEST, SUPPORTED, plan_rows, turns
+from stale_edge.benchmarking.rates import Rates, plan_products
+from stale_edge.benchmarking.rounds import Measurement, run_rounds
+from stale_edge.benchmarking.row_plan import ON_REQUEST, SUPPORTED, RowPlan, plan_rows, turns
 from stale_edge.benchmarking.statistics import median_interval, percentile, summarize
 from stale_edge.benchmarking.synthetic import plausible_outputs, random_features
-from stale_edge.benchmarking.table import COLUMNS, format_megabytes, format_ratio, format_seconds
+from stale_edge.benchmarking.table import (
+    COLUMNS,
+    format_megabytes,
+    format_ratio,
+    format_seconds,
+    note_lines,
+    throughput_table,
+)
 from stale_edge.benchmarking.target import network_target
 from stale_edge.benchmarking.torch_rows.counts import detector_macs
 from stale_edge.benchmarking.torch_rows.detectors import build_detector
@@ -31,6 +38,7 @@ from stale_edge.config import (
     BenchConfig,
     DecodeConfig,
     PointsConfig,
+    Precision,
     RelativeGrid,
     RunsConfig,
     from_dict,
@@ -41,6 +49,8 @@ from stale_edge.errors import ConfigError, StaleEdgeError
 from stale_edge.machine import machine_card
 from stale_edge.model.architectures import ARCHITECTURES, SMALL_CHANNELS
 from stale_edge.version import installed_versions
+
+RECORDS = Path(__file__).resolve().parent.parent / "bench" / "results"
 
 
 def _silent(stage: str, done: int, total: int, note: str) -> None:
@@ -123,8 +133,9 @@ def test_trials_are_interleaved() -> None:
             asked.append(self.name)
             return [1.0 if refresh else 2.0] * calls
 
+    product = RowPlan("matrix-product", "cpu", "numpy", "fp32", 16)
     group = [
-        MeasuredProcess(name, FakeWorker(name), calls=2, refresh=name != "c")  # type: ignore[arg-type]
+        Measurement(name, product, FakeWorker(name), calls=2, refresh=name != "c")  # type: ignore[arg-type]
         for name in "abc"
     ]
     run_rounds(group, 4, seed=3, progress=_silent, stage="")
@@ -344,13 +355,15 @@ def test_a_policy_finds_the_actions_of_its_made_up_outputs(settings: Any) -> Non
 
 
 def test_utilization_is_against_the_fastest_engine() -> None:
-    slow, fast = MeasuredProcess("", None), MeasuredProcess("", None)  # type: ignore[arg-type]
-    slow.trials, fast.trials = [[2.0]], [[0.5, 0.5], [0.5]]
-    products = [(Product("cpu", "fp32", "torch"), slow), (Product("cpu", "fp32", "numpy"), fast)]
+    def product(engine: str, precision: Precision, *trials: list[float]) -> Measurement:
+        plan = RowPlan("matrix-product", "cpu", engine, precision, 1024)
+        return Measurement(plan.name, plan, trials=list(trials))
+
+    products = [product("torch", "fp32", [2.0]), product("numpy", "fp32", [0.5, 0.5], [0.5])]
     rates = Rates(products, peak_tmacs=None)
     assert rates("cpu", "fp32") == 1024**3 / 0.5
-    assert rates("cpu", "int8") == rates("cpu", "fp32")  # nothing was measured in int8: said so, and held against fp32
-    with_int8 = Rates([*products, (Product("cpu", "int8", "onnxruntime"), fast)], peak_tmacs=None)
+    assert rates("cpu", "int8") == rates("cpu", "fp32")  # no int8 was measured, so fp32 counts
+    with_int8 = Rates([*products, product("onnxruntime", "int8", [0.5])], peak_tmacs=None)
     assert with_int8.to_json([("cpu", "int8-static")])["held_against"]["cpu int8-static"]["precision"] == "int8"
     described = rates.to_json([("cpu", "int8")])
     assert described["held_against"]["cpu int8"]["precision"] == "fp32"
@@ -401,8 +414,8 @@ def _results(
     }
 
 
-def _verdicts(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    return [change.verdict for change in compare_results(old, new).changes]
+def _trends(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    return [change.trend for change in compare_results(old, new).changes]
 
 
 def test_compare_needs_both_seconds_and_speedup_to_agree() -> None:
@@ -410,17 +423,17 @@ def test_compare_needs_both_seconds_and_speedup_to_agree() -> None:
     regression = _results([("reference", 100, 1.0, 1.0), ("detector", 100, 0.12, 1.0)])
     busy_day = _results([("reference", 100, 1.3, 1.3), ("detector", 100, 0.13, 1.3)])
     better_torch = _results([("reference", 100, 0.7, 0.7), ("detector", 100, 0.10, 0.7)])
-    assert _verdicts(old, regression) == ["same", "slower"]
-    assert _verdicts(regression, old) == ["same", "faster"]
-    assert _verdicts(old, busy_day) == ["slower", "same"]  # the reference has nothing but its seconds
-    assert _verdicts(old, better_torch) == ["faster", "same"]
+    assert _trends(old, regression) == ["same", "slower"]
+    assert _trends(regression, old) == ["same", "faster"]
+    assert _trends(old, busy_day) == ["slower", "same"]  # the reference has nothing but its seconds
+    assert _trends(old, better_torch) == ["faster", "same"]
 
 
 def test_compare_ignores_noise() -> None:
     old, new = ([("detector", 100, median, None)] for median in (0.10, 0.12))
-    assert _verdicts(_results(old), _results(new)) == ["slower"]
-    assert _verdicts(_results(old, spread=0.15), _results(new, spread=0.15)) == ["same"]  # the intervals meet
-    assert _verdicts(_results(old), _results([("detector", 100, 0.104, None)])) == ["same"]  # under 5 %
+    assert _trends(_results(old), _results(new)) == ["slower"]
+    assert _trends(_results(old, spread=0.15), _results(new, spread=0.15)) == ["same"]  # the intervals meet
+    assert _trends(_results(old), _results([("detector", 100, 0.104, None)])) == ["same"]  # under 5 %
 
 
 def test_compare_across_machines_uses_the_reference_alone() -> None:
@@ -428,7 +441,7 @@ def test_compare_across_machines_uses_the_reference_alone() -> None:
     new = _results([("detector", 100, 0.30, 2.0), ("text", 100, 9.0, None)], cpu="B")
     comparison = compare_results(old, new)
     assert not comparison.same_machine
-    assert [change.verdict for change in comparison.changes] == ["slower", "same"]
+    assert [change.trend for change in comparison.changes] == ["slower", "same"]
     assert "another machine" in comparison.to_text()
 
 
@@ -455,6 +468,18 @@ def test_earlier_results_are_checked(tmp_path: Path) -> None:
         read_results(path)
     path.write_text(json.dumps(_results([("text", 1, 1.0, None)])))
     assert read_results(path)["rows"][0]["variant"] == "text"
+
+
+@pytest.mark.parametrize("path", sorted(RECORDS.glob("amd-epyc-cpu*.json")), ids=lambda path: path.stem)
+def test_records_of_earlier_versions_can_be_compared_and_shown(path: Path) -> None:
+    record = read_results(path)
+    changes = compare_results(record, record).changes
+    assert (len(changes), {change.trend for change in changes}) == (len(record["rows"]), {"same"})
+    assert len(table_rows(record)) >= len(changes)
+    assert all("compiled in" in line for line in note_lines(record))
+    if "throughput" in record:
+        columns, rows = throughput_table(record)
+        assert {len(row) for row in rows} == {len(columns)}
 
 
 def test_table_shows_what_is_known() -> None:

@@ -10,7 +10,7 @@ from stale_edge.benchmarking import compare_results, run_benchmark, table_rows
 from stale_edge.benchmarking.network_sizes import Network
 from stale_edge.benchmarking.output_check import Agreement, compare_outputs
 from stale_edge.benchmarking.peers import PEERS, plan_peers
-from stale_edge.benchmarking.table import COLUMNS, peer_lines
+from stale_edge.benchmarking.table import COLUMNS, note_lines
 from stale_edge.config import BenchConfig, ModelConfig
 from stale_edge.errors import StaleEdgeError
 
@@ -116,8 +116,8 @@ def test_without_a_compiler_the_rest_is_measured(monkeypatch: pytest.MonkeyPatch
     rows = table_rows(results)
     assert rows[-1] == ["detector aot-inductor bf16", "12", "not measured", *["-"] * (len(COLUMNS) - 3)]
     assert len(rows) == len(results["rows"]) + len(failed)
-    assert len(peer_lines(results)) == len(failed)
-    assert peer_lines(results)[0].startswith("torch-compile fp32, T = 12: not measured: ")
+    assert len(note_lines(results)) == len(failed)
+    assert note_lines(results)[0].startswith("torch-compile fp32, T = 12: not measured: ")
     assert compare_results(results, results).slower == ()
 
 
@@ -141,7 +141,7 @@ def test_compiled_peers_take_turns_with_the_rows() -> None:
         assert peer["mask_difference"] < 1e-4
         assert peer["snippets_apart"] == 0
     assert "compiled for one length" in results["protocol"]["notes"]["peers"]
-    assert [line.split(":")[0] for line in peer_lines(results)] == [
+    assert [line.split(":")[0] for line in note_lines(results)] == [
         "torch-compile fp32, T = 12",
         "aot-inductor fp32, T = 12",
     ]

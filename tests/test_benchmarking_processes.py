@@ -270,7 +270,7 @@ def test_a_bundle_for_one_length_refuses_others(bundle: Path) -> None:
         run_benchmark(BenchConfig(threads=10_000), bundle=bundle)
 
 
-def test_subjects_without_torch(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_targets_without_torch(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stale_edge.benchmarking.target.has_torch", lambda: False)
     with pytest.raises(StaleEdgeError, match=r"name a bundle, or pip install \"stale-edge\[train,export\]\""):
         network_target()

@@ -19,7 +19,7 @@ from stale_edge.benchmarking.jobs import Job
 from stale_edge.benchmarking.network_sizes import Network
 from stale_edge.benchmarking.processes import JobProcess
 from stale_edge.benchmarking.row_plan import RowPlan
-from stale_edge.benchmarking.table import throughput_lines, throughput_table
+from stale_edge.benchmarking.table import note_lines, throughput_table
 from stale_edge.benchmarking.throughput import SETUPS, Setup, measure_throughput, videos_in_window
 from stale_edge.config import BenchConfig, ModelConfig
 from stale_edge.errors import ConfigError
@@ -68,8 +68,8 @@ def test_sessions_are_at_work_at_the_same_time(bundle: Path) -> None:
             assert len(prepared["seconds"]) == 3
         start = time.monotonic() + 0.1
         for worker in (one, two):
-            worker.tell(do="window", batch=2, start=start, seconds=0.3)
-        answers = [one.hear(), two.hear()]
+            worker.send(do="window", batch=2, start=start, seconds=0.3)
+        answers = [one.receive(), two.receive()]
         assert all(answer["begun"] >= start for answer in answers)
         assert all(answer["ends"] == sorted(answer["ends"]) for answer in answers)
         assert all(answer["ends"][-1] >= start + 0.3 > answer["ends"][-2] for answer in answers)  # and no call more
@@ -94,14 +94,14 @@ def test_sessions_stay_on_cpus_of_their_own_while_they_work(bundle: Path, runtim
             worker.ask(do="prepare", batch=16, check=False)
         start = time.monotonic()
         for worker in workers:
-            worker.tell(do="window", batch=16, start=start, seconds=0.6)
+            worker.send(do="window", batch=16, start=start, seconds=0.6)
         seen: list[set[int]] = [set(), set()]
         while time.monotonic() < start + 0.5:
             for worker, used in zip(workers, seen, strict=True):
                 for thread in Path(f"/proc/{worker.pid}/task").iterdir():
                     used |= os.sched_getaffinity(int(thread.name))
         for worker in workers:
-            worker.hear()
+            worker.receive()
         assert seen == [{cpu} for cpu in cpus]
 
 
@@ -235,4 +235,4 @@ def test_table_of_throughput(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for words in ("torch-compile fp32, T = 100: compiled in 31.2 s", "T = 100: not measured: no compiler",
                   "videos per second, next to the latency", "T = 100, batch 4: not measured: why not"):  # fmt: skip
         assert words in out
-    assert throughput_lines(results) == ["openvino bf16, T = 100, batch 4: not measured: why not"]
+    assert note_lines(results) == ["openvino bf16, T = 100, batch 4: not measured: why not"]

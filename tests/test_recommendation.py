@@ -109,7 +109,7 @@ def test_what_decides_alike_is_kept_and_what_does_not_is_refused(
     assert "cannot be run: no int8-static here" in static.reason
 
 
-def test_a_yardstick_that_finds_nothing_judges_nothing(
+def test_a_baseline_that_finds_nothing_compares_nothing(
     bundle: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Finds, "detect", lambda *_, **__: [])
@@ -124,7 +124,7 @@ def _row(runtime: str, precision: str, length: int, median: float, **changes: An
 
 
 def test_the_fastest_kept_one_is_chosen_for_each_length() -> None:
-    judged = [
+    compared = [
         ComparedRuntime("onnxruntime", "fp32", True, ""),
         ComparedRuntime("onnxruntime", "int8", True, ""),
         ComparedRuntime("openvino", "bf16", False, "decides differently"),
@@ -138,15 +138,20 @@ def test_the_fastest_kept_one_is_chosen_for_each_length() -> None:
         _row("onnxruntime", "int8", 1000, 4.0),
         _row("pytorch", "fp32", 1000, 0.1),
     ]
-    short, long = choose(rows, judged)
+    short, long = choose(rows, compared)
     assert (short["length"], short["runtime"], short["precision"], short["median"]) == (100, "onnxruntime", "int8", 0.1)
     assert (short["speedup"], short["fp32_speedup"], short["int8_speedup"]) == (20.0, 10.0, 20.0)
     assert (long["length"], long["precision"]) == (1000, "fp32")
-    described = {"lengths": [short, long], "runtimes": [one.to_json() for one in judged], "rule": "r", "judged_on": "d"}
+    described = {
+        "lengths": [short, long],
+        "runtimes": [one.to_json() for one in compared],
+        "rule": "r",
+        "judged_on": "d",
+    }
     assert recommendation_rows(described)[0][:5] == ["100", "10 x", "20 x", "20 x", "onnxruntime int8"]
     lines = recommendation_lines(described | {"written": None})
     assert "  openvino bf16: REFUSED: decides differently" in lines
-    assert choose(rows, judged[2:]) == []
+    assert choose(rows, compared[2:]) == []
 
 
 def test_the_nearest_length_by_ratio_decides() -> None:
@@ -221,7 +226,7 @@ def test_from_measuring_to_detecting(bundle: Path, data: Path, tmp_path: Path, m
     assert CliRunner().invoke(app, [*arguments, "--precision", "int8"]).exit_code == 2
 
 
-def test_a_bundle_is_judged_and_measured_without_torch(bundle: Path, data: Path) -> None:
+def test_a_bundle_is_compared_and_measured_without_torch(bundle: Path, data: Path) -> None:
     script = """
 import sys
 from pathlib import Path

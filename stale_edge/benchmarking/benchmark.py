@@ -14,11 +14,11 @@ from stale_edge.benchmarking.cpus import choose_cpus, load_average
 from stale_edge.benchmarking.extras import NEEDS_TORCH, has_torch, needs_extra
 from stale_edge.benchmarking.jobs import Job
 from stale_edge.benchmarking.network_sizes import FULL_SIZE, Network
-from stale_edge.benchmarking.peers import Peer, built_peers, plan_peers
+from stale_edge.benchmarking.peers import built_peers, plan_peers
 from stale_edge.benchmarking.protocol import describe_protocol
-from stale_edge.benchmarking.rates import Rates, plan_products, product_job
-from stale_edge.benchmarking.result_rows import Measured, to_rows
-from stale_edge.benchmarking.rounds import MeasuredProcess, run_rounds, warmed_up
+from stale_edge.benchmarking.rates import Rates, plan_products
+from stale_edge.benchmarking.result_rows import peer_row, to_rows
+from stale_edge.benchmarking.rounds import Measurement, run_rounds, warmed_up
 from stale_edge.benchmarking.row_plan import Device, RowPlan, plan_rows, without
 from stale_edge.benchmarking.run_comparison import SCHEMA
 from stale_edge.benchmarking.target import Target, bundle_target, network_target
@@ -75,9 +75,11 @@ def run_benchmark(
     machine, begun = machine_card() | {"load_average_before": load_average()}, time.monotonic()
     clock = datetime.now(UTC).isoformat(timespec="seconds")
     products = plan_products(kinds) if config.peak_tmacs is None and kinds else []
-    jobs = [(p.name, product_job(p, threads=config.threads, cpus=cpus or (), seed=config.seed)) for p in products]
-    measured: list[Measured] = []
-    tried: list[Peer] = []
+    jobs = [
+        (p.name, Job(**vars(p), threads=config.threads, cpus=tuple(cpus or ()), seed=config.seed)) for p in products
+    ]
+    measured: list[Measurement] = []
+    tried: list[Measurement] = []
     counted: list[dict[str, Any]] = []
     with warmed_up(jobs, progress=progress, stage="warm up matrix products") as product_group:
         run = _Run(config, target, tuple(cpus or ()), product_group, progress)
@@ -90,7 +92,7 @@ def run_benchmark(
                 tried += built
                 if config.throughput:
                     counted += measure_throughput(rows, made, config=config, progress=progress)
-    rates = Rates(list(zip(products, product_group, strict=True)), peak_tmacs=config.peak_tmacs)
+    rates = Rates(product_group, peak_tmacs=config.peak_tmacs)
     results: dict[str, Any] = {
         "schema": SCHEMA,
         "machine": machine | {"load_average_after": load_average(), "gpu": _gpu_name(devices)},
@@ -99,13 +101,14 @@ def run_benchmark(
         )
         | {
             "started_utc": clock,
+            "network": _network_json(target, next(iter(plans))),
             "took_seconds": round(time.monotonic() - begun, 1),
             "utilization": rates.to_json(kinds) if products or config.peak_tmacs else None,
         },
         "rows": to_rows(measured, config=config, rates=rates),
     }
     if config.peers:
-        results["peers"] = [peer.to_json() for peer in tried]
+        results["peers"] = [peer_row(peer) for peer in tried]
     if config.throughput:
         results["throughput"] = {"rule": RULE, "rows": counted}
     return results
@@ -171,19 +174,19 @@ class _Run:
     config: BenchConfig
     target: Target
     cpus: tuple[int, ...]
-    products: Sequence[MeasuredProcess]
+    products: Sequence[Measurement]
     """Matrix products; they take turns with the rows."""
     progress: Progress
 
-    def measure(self, plans: Sequence[RowPlan], length: int, *, bundle: Path, peers: Sequence[Peer]) -> list[Measured]:
+    def measure(
+        self, plans: Sequence[RowPlan], length: int, *, bundle: Path, peers: Sequence[Measurement]
+    ) -> list[Measurement]:
         """Measure the rows and the peers of one length in turns."""
         at = f"T = {length}"
         jobs = [(plan.name, self._job(plan, bundle)) for plan in plans]
         with warmed_up(jobs, progress=self.progress, stage=f"{at}: warm up") as group:
-            entries = list(zip(plans, group, strict=True))
-            entries += [(peer.plan, peer.measured) for peer in peers if peer.measured is not None]
-            entries.sort(key=lambda entry: (entry[0].device, _VARIANTS.index(entry[0].variant)))
-            rows = [process for _, process in entries]
+            rows = [*group, *(peer for peer in peers if not peer.reason)]
+            rows.sort(key=lambda row: (row.plan.device, _VARIANTS.index(row.plan.variant)))
             run_rounds(
                 [*rows, *self.products],
                 self.config.repeats,
@@ -191,12 +194,12 @@ class _Run:
                 progress=self.progress,
                 stage=f"{at}: measure",
             )
-            peaks = [row.process.finish() for row in rows]
-        macs = _macs(self.target, [plan for plan, _ in entries], length)
-        return [
-            Measured(plan, process, peak["peak_rss_bytes"], peak["peak_device_bytes"], macs.get(_work(plan)))
-            for (plan, process), peak in zip(entries, peaks, strict=True)
-        ]
+            for row in rows:
+                row.finish()
+        macs = _macs(self.target, [row.plan for row in rows], length)
+        for row in rows:
+            row.macs = macs.get(_work(row.plan))
+        return rows
 
     @contextlib.contextmanager
     def bundle_for(self, plans: Sequence[RowPlan], length: int) -> Iterator[Path]:
@@ -219,11 +222,7 @@ class _Run:
     def _job(self, plan: RowPlan, bundle: Path) -> Job:
         of_pytorch = plan.runtime == "pytorch"
         return Job(
-            variant=plan.variant,
-            device=plan.device,
-            runtime=plan.runtime,
-            precision=plan.precision,
-            length=plan.length,
+            **vars(plan),
             threads=self.config.threads,
             cpus=self.cpus,
             network=self.target.network_at(plan.length) if of_pytorch else None,
@@ -231,6 +230,16 @@ class _Run:
             n_classes=self.target.n_classes,
             seed=self.config.seed,
         )
+
+
+def _network_json(target: Target, length: int) -> dict[str, Any] | None:
+    """Describe the measured network; None where the bundle does not name one, or torch is missing."""
+    network = target.network_at(length)
+    if network is None:
+        return None
+    from stale_edge.benchmarking.torch_rows.counts import describe_network
+
+    return describe_network(network)
 
 
 def _macs(target: Target, plans: Sequence[RowPlan], length: int) -> Mapping[str, int]:

@@ -16,7 +16,7 @@ from stale_edge.runtime import PrecisionWarning, load_bundle
 from stale_edge.runtime.contract import check_feature_spec
 from stale_edge.segments import CONFIDENT, Detection
 
-YARDSTICK = ("onnxruntime", "fp32")
+BASELINE = ("onnxruntime", "fp32")
 """Default runtime and precision of a bundle, the baseline: the detections of all others are compared with its."""
 MAX_MAP_CHANGE = 0.3
 """Largest change of average mAP, up or down, in points."""
@@ -24,7 +24,7 @@ MIN_MATCHED = 0.98
 """Smallest share of the baseline's detections that must be found again, in [0, 1]."""
 SUBSET = "validation"
 RULE = (
-    f"average mAP within {MAX_MAP_CHANGE:g} points of {' '.join(YARDSTICK)}, and at least {MIN_MATCHED:.0%} of its "
+    f"average mAP within {MAX_MAP_CHANGE:g} points of {' '.join(BASELINE)}, and at least {MIN_MATCHED:.0%} of its "
     f"detections found again: same label, tIoU >= {SAME_SEGMENT:g}; detections below {CONFIDENT:g} of their video's "
     "best score, the tail that soft-NMS leaves, are not matched"
 )
@@ -58,10 +58,8 @@ class ComparedRuntime:
         return dict(vars(self))
 
 
-@dataclass(frozen=True)
-class _Found:
-    detections: dict[str, list[Detection]]
-    average_map: float
+Found = tuple[dict[str, list[Detection]], float]
+"""Detections by video, and their average mAP in percent."""
 
 
 def compare_runtimes(
@@ -92,22 +90,22 @@ def compare_runtimes(
         raise DataError(
             f"{data}: no {SUBSET} video has both features and annotated actions, so there is no mAP to keep"
         )
-    yardstick = _run(bundle, YARDSTICK, data_set, videos, threads=threads, progress=progress)
-    if not any(yardstick.detections.values()):
+    baseline = _run(bundle, BASELINE, data_set, videos, threads=threads, progress=progress)
+    if not any(baseline[0].values()):
         raise DataError(
-            f"{data}: {' '.join(YARDSTICK)} finds nothing in its {SUBSET} videos, so nothing can be compared"
+            f"{data}: {' '.join(BASELINE)} finds nothing in its {SUBSET} videos, so nothing can be compared"
         )
     compared = []
     for pair in pairs:
-        if pair == YARDSTICK:
-            compared.append(_compare(pair, yardstick, yardstick))
+        if pair == BASELINE:
+            compared.append(_compare(pair, baseline, baseline))
             continue
         try:
             found = _run(bundle, pair, data_set, videos, threads=threads, progress=progress)
         except (BundleError, MissingExtraError) as error:
             compared.append(ComparedRuntime(*pair, kept=False, reason=f"cannot be run: {error}"))
             continue
-        compared.append(_compare(pair, found, yardstick))
+        compared.append(_compare(pair, found, baseline))
     return compared
 
 
@@ -119,7 +117,7 @@ def _run(
     *,
     threads: int,
     progress: Progress,
-) -> _Found:
+) -> Found:
     runtime, precision = pair
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PrecisionWarning)  # its speed will be measured
@@ -132,16 +130,13 @@ def _run(
         found[video] = localizer.detect(data_set.load(video), duration_s=duration_s)
     progress("compare decisions", len(videos), len(videos), f"{runtime} {precision}")
     result = mean_average_precision(data_set.annotations.to_layout(), to_layout(found), subset=SUBSET)
-    return _Found(found, result.average_mAP)
+    return found, result.average_mAP
 
 
-def _compare(pair: tuple[str, str], found: _Found, yardstick: _Found) -> ComparedRuntime:
-    matches = [
-        count_matched(wanted, found.detections[video], confident=CONFIDENT)
-        for video, wanted in yardstick.detections.items()
-    ]
+def _compare(pair: tuple[str, str], found: Found, baseline: Found) -> ComparedRuntime:
+    matches = [count_matched(wanted, found[0][video], confident=CONFIDENT) for video, wanted in baseline[0].items()]
     total, matched = sum(match.total for match in matches), sum(match.matched for match in matches)
-    change = found.average_map - yardstick.average_map
+    change = found[1] - baseline[1]
     share = matched / total if total else 1.0
     problems = []
     if not abs(change) <= MAX_MAP_CHANGE:
@@ -149,13 +144,13 @@ def _compare(pair: tuple[str, str], found: _Found, yardstick: _Found) -> Compare
     if not share >= MIN_MATCHED:
         problems.append(f"{share:.1%} of {total} detections found again, at least {MIN_MATCHED:.0%} must be")
     kept = f"average mAP {change:+.2f} points, {share:.1%} of {total} detections found again"
-    if pair == YARDSTICK:
+    if pair == BASELINE:
         kept = "what all others are compared with"
     return ComparedRuntime(
         *pair,
         kept=not problems,
         reason="; ".join(problems) or kept,
-        average_mAP=found.average_map,
+        average_mAP=found[1],
         change=change,
         n_detections=total,
         matched=matched,

@@ -15,10 +15,11 @@ The process answers each line with one line: `{"error": text}`, or the answer in
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 from stale_edge.benchmarking.network_sizes import Network, read_network
-from stale_edge.config import Precision, from_dict
+from stale_edge.benchmarking.row_plan import RowPlan
+from stale_edge.config import from_dict
 
 WARM_UP_WINDOW = 3
 WARM_UP_SPREAD = 0.05
@@ -37,23 +38,11 @@ TRIAL_RULE = (
     f"{LONG_CALL_SECONDS:g} s or more, that cost is negligible, and all calls are timed"
 )
 
-JobVariant = Literal[
-    "reference", "detector", "text", "localizer", "postprocess", "matrix-product", "compile", "throughput"
-]
-"""`compile` writes a file that a `detector` job in another process runs; `throughput` runs batches."""
-
 
 @dataclass(frozen=True)
-class Job:
-    """The work of one process: a row, or the matrix product that measures the machine's rate."""
+class Job(RowPlan):
+    """The work of one process: what is measured, and how."""
 
-    variant: JobVariant
-    device: Literal["cpu", "cuda"]
-    runtime: str
-    """Runtime of the row; for a matrix product, the engine that multiplies."""
-    precision: Precision
-    length: int
-    """T; for a matrix product the size of its square matrices."""
     threads: int
     cpus: tuple[int, ...] = ()
     """CPUs to run on; empty: the system cannot pin."""

@@ -3,15 +3,13 @@
 import contextlib
 import dataclasses
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from stale_edge.benchmarking.jobs import Job
 from stale_edge.benchmarking.network_sizes import Network
 from stale_edge.benchmarking.processes import JobProcess
-from stale_edge.benchmarking.rounds import MeasuredProcess
+from stale_edge.benchmarking.rounds import Measurement
 from stale_edge.benchmarking.row_plan import Device, RowPlan
 from stale_edge.config import BenchConfig, Precision
 from stale_edge.errors import StaleEdgeError
@@ -24,32 +22,6 @@ PEERS: tuple[tuple[str, Precision], ...] = (
     ("aot-inductor", "fp32"),
     ("aot-inductor", "bf16"),
 )
-
-
-@dataclass(frozen=True)
-class Peer:
-    """A built peer, or the reason why it was not built."""
-
-    plan: RowPlan
-    measured: MeasuredProcess | None
-    """Its measuring process; None: it is not measured."""
-    about: Mapping[str, float]
-    reason: str = ""
-    """Reason why it is not measured; empty: it is."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; the row has the times of calls."""
-        return {
-            "variant": self.plan.variant,
-            "device": self.plan.device,
-            "runtime": self.plan.runtime,
-            "precision": self.plan.precision,
-            "length": self.plan.length,
-            "compile_seconds": self.about.get("compile_seconds"),
-            "mask_difference": self.about.get("mask_difference"),
-            "snippets_apart": self.about.get("snippets_apart"),
-            "not_measured": self.reason or None,
-        }
 
 
 def plan_peers(config: BenchConfig, devices: Sequence[Device], length: int) -> list[RowPlan]:
@@ -71,7 +43,7 @@ def built_peers(
     config: BenchConfig,
     cpus: Sequence[int],
     progress: Progress,
-) -> Iterator[list[Peer]]:
+) -> Iterator[list[Measurement]]:
     """Compile, check and warm up peers one by one, in processes that run until the end of the block.
 
     AOTInductor's file runs in a new process; the result of torch.compile runs only in the process that compiled it.
@@ -82,15 +54,14 @@ def built_peers(
         for done, plan in enumerate(plans):
             progress(f"T = {plan.length}: compile peers", done, len(plans), plan.name)
             if network is None:
-                peers.append(
-                    Peer(plan, None, {}, "the sizes of the bundle's network are not known, or torch is missing")
-                )
+                reason = "the sizes of the bundle's network are not known, or torch is missing"
+                peers.append(Measurement(plan.name, plan, reason=reason))
                 continue
             job = _job(plan, network, Path(folder) / str(done), config=config, cpus=cpus)
             try:
                 peers.append(_build(plan, job, stack))
             except StaleEdgeError as error:
-                peers.append(Peer(plan, None, {}, str(error)))
+                peers.append(Measurement(plan.name, plan, reason=str(error)))
         if plans:
             progress(f"T = {plans[0].length}: compile peers", len(plans), len(plans), "")
         yield peers
@@ -99,11 +70,7 @@ def built_peers(
 def _job(plan: RowPlan, network: Network, scratch: Path, *, config: BenchConfig, cpus: Sequence[int]) -> Job:
     scratch.mkdir()
     return Job(
-        variant="detector",
-        device="cpu",
-        runtime=plan.runtime,
-        precision=plan.precision,
-        length=plan.length,
+        **vars(plan),
         threads=config.threads,
         cpus=tuple(cpus),
         network=network,
@@ -113,15 +80,16 @@ def _job(plan: RowPlan, network: Network, scratch: Path, *, config: BenchConfig,
     )
 
 
-def _build(plan: RowPlan, job: Job, stack: contextlib.ExitStack) -> Peer:
-    about: Mapping[str, float] = {}
+def _build(plan: RowPlan, job: Job, stack: contextlib.ExitStack) -> Measurement:
+    about: dict[str, float] = {}
     if job.artifact:
         with JobProcess(dataclasses.replace(job, variant="compile"), name=plan.name) as compiler:
             compiler.ready()
             about = compiler.about
     with contextlib.ExitStack() as building:
-        measured = MeasuredProcess(plan.name, building.enter_context(JobProcess(job, name=plan.name)))
-        measured.model_bytes = measured.process.ready()
+        process = building.enter_context(JobProcess(job, name=plan.name))
+        measured = Measurement(plan.name, plan, process, about=about)
+        measured.build()
         measured.warm_up()
         stack.push(building.pop_all())
-    return Peer(plan, measured, about or measured.process.about)
+    return measured

@@ -40,7 +40,7 @@ class JobProcess:
             text=True,
             encoding="utf-8",
         )
-        self._send(to_dict(job))
+        self.send(**to_dict(job))
 
     @property
     def pid(self) -> int:
@@ -48,7 +48,7 @@ class JobProcess:
 
     def ready(self) -> int | None:
         """Wait until the job is built; return the bytes of its model, if it has one."""
-        answer = self._receive()
+        answer = self.receive()
         self.about = answer["about"]
         return None if answer["model_bytes"] is None else int(answer["model_bytes"])
 
@@ -64,16 +64,8 @@ class JobProcess:
 
     def ask(self, **question: Any) -> dict[str, Any]:
         """Send a question listed in `jobs.py`, and wait for the answer."""
-        self._send(question)
-        return self._receive()
-
-    def tell(self, **question: Any) -> None:
-        """Send a question without waiting, so that several processes work at once; `hear` returns the answer."""
-        self._send(question)
-
-    def hear(self) -> dict[str, Any]:
-        """Wait for the answer to `tell`."""
-        return self._receive()
+        self.send(**question)
+        return self.receive()
 
     def finish(self) -> dict[str, int | None]:
         """Return `peak_rss_bytes` and `peak_device_bytes`, and end the process."""
@@ -104,13 +96,15 @@ class JobProcess:
     ) -> None:
         self.close()
 
-    def _send(self, values: dict[str, Any]) -> None:
+    def send(self, **values: Any) -> None:
+        """Send a question without waiting, so that several processes work at once; `receive` gives the answer."""
         pipe = self._pipe("stdin")
-        with contextlib.suppress(BrokenPipeError):  # the process is dead; _receive reports why
+        with contextlib.suppress(BrokenPipeError):  # the process is dead; receive reports why
             pipe.write(json.dumps(values) + "\n")
             pipe.flush()
 
-    def _receive(self) -> dict[str, Any]:
+    def receive(self) -> dict[str, Any]:
+        """Wait for the answer to `send`."""
         line = self._pipe("stdout").readline()
         if not line:
             status = self._process.wait()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stale_edge.benchmarking.jobs import TRIAL_RULE, WARM_UP_RULE
-from stale_edge.benchmarking.result_rows import Measured
+from stale_edge.benchmarking.rounds import Measurement
 from stale_edge.benchmarking.row_plan import SUPPORTED
 from stale_edge.benchmarking.statistics import median_interval
 from stale_edge.benchmarking.target import Target
@@ -20,7 +20,7 @@ NOTES = {
     "model_bytes": "of the weights where PyTorch runs the network, of the file where a bundle's artifact runs",
     "macs": "multiply-accumulates of matrix products and convolutions, attention included, counted by fvcore on the "
     "PyTorch network at the row's length, without what the row does not compute (see detector); the reference's is not "
-    "folded; quantized and converted artifacts are held to the same count",
+    "folded; quantized and converted artifacts have the same count",
     "detector": "the outputs that decoding reads: detect drops what only `foreground` needs, where the runtime allows "
     "it; PyTorch and TorchScript compute it too",
     "speedup": "median of the reference of the same device and length, divided by the row's median",
@@ -34,7 +34,7 @@ BUSY_LOAD = 0.7
 def describe_protocol(
     config: BenchConfig,
     target: Target,
-    measured: Sequence[Measured],
+    measured: Sequence[Measurement],
     *,
     cpus: Sequence[int] | None,
     load_average_before: Sequence[float] | None,
@@ -47,11 +47,11 @@ def describe_protocol(
         "pinned_to_cpus": None if cpus is None else list(cpus),
         "seed": config.seed,
         "warm_up": WARM_UP_RULE,
-        "warm_up_not_stable": [m.plan.name for m in measured if not m.process.stable],
+        "warm_up_not_stable": [m.name for m in measured if not m.stable],
         "trial": TRIAL_RULE,
-        "calls_per_trial": [m.process.calls for m in measured],
-        "median_interval_seconds": [list(median_interval(m.process.trials)) for m in measured],
-        "peak_device_bytes": [m.peak_device_bytes for m in measured],
+        "calls_per_trial": [m.calls for m in measured],
+        "median_interval_seconds": [list(median_interval(m.trials)) for m in measured],
+        "peak_device_bytes": [m.about["peak_device_bytes"] for m in measured],
         "reference": _about_reference(config, target),
         "notes": NOTES | _notes_of_this_run(target, measured, load_average_before),
     }
@@ -77,23 +77,23 @@ def _about_reference(config: BenchConfig, target: Target) -> str:
 
 
 def _notes_of_this_run(
-    target: Target, measured: Sequence[Measured], load_average_before: Sequence[float] | None
+    target: Target, measured: Sequence[Measurement], load_average_before: Sequence[float] | None
 ) -> dict[str, str]:
     """Collect the exporter's notes on files, values that need a missing package, and disturbances."""
-    notes = {}
-    if any(m.plan.precision == "fp16" and m.plan.device == "cpu" for m in measured):
+    notes, plans = {}, [m.plan for m in measured]
+    if any(plan.precision == "fp16" and plan.device == "cpu" for plan in plans):
         notes["fp16 on a CPU"] = "is a size and GPU artifact: slower than fp32 here"
-    if any(m.plan.runtime in ("torch-compile", "aot-inductor") for m in measured):
+    if any(plan.runtime in ("torch-compile", "aot-inductor") for plan in plans):
         notes["peers"] = (
-            "torch.compile and AOTInductor are compiled for one length and a batch of one, weights as constants; held "
-            "against the trained detector in eager fp32 first; the memory of torch.compile includes compiling"
+            "torch.compile and AOTInductor are compiled for one length and a batch of one, weights as constants; "
+            "compared with the trained detector in eager fp32 first; the memory of torch.compile includes compiling"
         )
     for entry in target.manifest.detectors if target.manifest is not None else ():
         if (entry.runtime, entry.precision) not in SUPPORTED["cpu"]:
             notes[entry.path] = f"not measured: bench does not run {entry.runtime} {entry.precision}"
         elif entry.note:
             notes[entry.path] = entry.note
-    resampled = next((m.plan.length for m in measured if m.plan.variant == "localizer"), None)
+    resampled = next((plan.length for plan in plans if plan.variant == "localizer"), None)
     if resampled is not None and target.localizer_length(resampled) != resampled:
         notes["localizer"] = (
             f"resamples features to {target.localizer_length(resampled)} snippets first, as detect does"

@@ -1,13 +1,11 @@
 """Rate of matrix products on this machine, the denominator of utilization."""
 
 import importlib.util
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
 from typing import Any, Literal
 
-from stale_edge.benchmarking.jobs import Job
-from stale_edge.benchmarking.rounds import MeasuredProcess
-from stale_edge.benchmarking.row_plan import Device
+from stale_edge.benchmarking.rounds import Measurement
+from stale_edge.benchmarking.row_plan import Device, RowPlan
 from stale_edge.config.runtimes import PRECISIONS, NumberType
 
 SIZE: dict[Device, int] = {"cpu": 1024, "cuda": 8192}
@@ -32,56 +30,28 @@ _PACKAGES: dict[Engine, tuple[str, ...]] = {
 }
 
 
-@dataclass(frozen=True)
-class Product:
-    """One matrix product to measure in turns with the rows."""
-
-    device: Device
-    precision: NumberType
-    engine: Engine
-
-    @property
-    def name(self) -> str:
-        """Name in messages and in the protocol."""
-        return f"matrix product ({self.engine} {self.precision}, {self.device})"
-
-
-def plan_products(kinds: Iterable[tuple[Device, str]]) -> list[Product]:
+def plan_products(kinds: Iterable[tuple[Device, str]]) -> list[RowPlan]:
     """List the products that measure the rates of a run's devices and precisions; fp32 is always included."""
     wanted: dict[Kind, None] = {}
     for device, precision in kinds:
         wanted |= {(device, "fp32"): None, (device, PRECISIONS[precision].products): None}
     return [
-        Product(device, precision, engine)
+        RowPlan("matrix-product", device, engine, precision, SIZE[device])
         for device, precision in wanted
         for engine in _ENGINES.get((device, precision), ())
         if all(importlib.util.find_spec(package) for package in _PACKAGES[engine])
     ]
 
 
-def product_job(product: Product, *, threads: int, cpus: Sequence[int], seed: int) -> Job:
-    """Turn a product into the job of a measuring process."""
-    return Job(
-        variant="matrix-product",
-        device=product.device,
-        runtime=product.engine,
-        precision=product.precision,
-        length=SIZE[product.device],
-        threads=threads,
-        cpus=tuple(cpus),
-        seed=seed,
-    )
-
-
 class Rates:
     """Multiply-accumulates per second by device and precision: median of the best engine, or one given peak for all."""
 
-    def __init__(self, measured: Collection[tuple[Product, MeasuredProcess]], *, peak_tmacs: float | None) -> None:
+    def __init__(self, products: Collection[Measurement], *, peak_tmacs: float | None) -> None:
         self._peak = None if peak_tmacs is None else peak_tmacs * 1e12
         self._by_kind: dict[tuple[str, str], dict[str, float]] = {}
-        for product, process in measured:
-            rate = SIZE[product.device] ** 3 / process.median_s
-            self._by_kind.setdefault((product.device, product.precision), {})[product.engine] = rate
+        for product in products:
+            plan, rate = product.plan, product.plan.length**3 / product.median_s
+            self._by_kind.setdefault((plan.device, plan.precision), {})[plan.runtime] = rate
 
     def __call__(self, device: str, precision: str) -> float:
         """Return the rate that a row's utilization is divided by."""

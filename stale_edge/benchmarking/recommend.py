@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stale_edge.benchmarking.benchmark import find_devices, run_benchmark
-from stale_edge.benchmarking.decisions import RULE, YARDSTICK, ComparedRuntime, compare_runtimes
+from stale_edge.benchmarking.decisions import BASELINE, RULE, ComparedRuntime, compare_runtimes
 from stale_edge.benchmarking.extras import needs_extra
 from stale_edge.benchmarking.network_sizes import FULL_SIZE, Network
 from stale_edge.benchmarking.row_plan import plan_rows
@@ -133,7 +133,7 @@ def choose(rows: Sequence[Mapping[str, Any]], compared: Sequence[ComparedRuntime
                 "precision": best["precision"],
                 "median": _median(best),
                 "speedup": best["speedup"],
-                "fp32_speedup": by_pair[YARDSTICK]["speedup"] if YARDSTICK in by_pair else None,
+                "fp32_speedup": by_pair[BASELINE]["speedup"] if BASELINE in by_pair else None,
                 "int8_speedup": by_pair[INT8]["speedup"] if INT8 in by_pair else None,
             }
         )
@@ -144,8 +144,8 @@ def recommendation_lines(recommendation: Mapping[str, Any]) -> list[str]:
     """List the kept and the refused pairs with the reasons, one per line."""
     lines = [f"compared on {recommendation['judged_on']}", f"kept: {recommendation['rule']}"]
     for one in recommendation["runtimes"]:
-        verdict = "kept" if one["kept"] else "REFUSED"
-        lines.append(f"  {one['runtime']} {one['precision']}: {verdict}: {one['reason']}")
+        kept = "kept" if one["kept"] else "REFUSED"
+        lines.append(f"  {one['runtime']} {one['precision']}: {kept}: {one['reason']}")
     if not recommendation["lengths"]:
         lines.append("nothing that was measured may be recommended")
     if recommendation["written"]:
@@ -178,7 +178,7 @@ def _compare_on_simulated(
         from stale_edge.benchmarking.torch_rows.trained_network import describe, make_trained_bundle
 
     with tempfile.TemporaryDirectory(prefix="stale-edge-recommend-") as folder:
-        made = dict.fromkeys([YARDSTICK, *pairs])
+        made = dict.fromkeys([BASELINE, *pairs])
         bundle = make_trained_bundle(
             Path(folder), list(made), architecture=network.model.architecture, seed=config.seed, progress=progress
         )

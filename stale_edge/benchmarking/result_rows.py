@@ -1,33 +1,22 @@
-"""The rows of a run's JSON, made from its measurements."""
+"""The rows of a run's JSON, made from its measurements: timed rows, peers, and videos per second."""
 
+import statistics as stdlib_statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from stale_edge.benchmarking.rates import Rates
-from stale_edge.benchmarking.rounds import MeasuredProcess
-from stale_edge.benchmarking.row_plan import RowPlan
+from stale_edge.benchmarking.rounds import Measurement
+from stale_edge.benchmarking.row_plan import Setup
 from stale_edge.benchmarking.statistics import summarize
 from stale_edge.config import BenchConfig
 
 
-@dataclass(frozen=True)
-class Measured:
-    """The plan of a row and its measurements."""
-
-    plan: RowPlan
-    process: MeasuredProcess
-    peak_rss_bytes: int | None
-    peak_device_bytes: int | None
-    macs: int | None
-
-
-def to_rows(measured: Sequence[Measured], *, config: BenchConfig, rates: Rates) -> list[dict[str, Any]]:
-    """Turn measurements into the rows of the JSON, in the order of the plan."""
-    references = {(m.plan.device, m.plan.length): m.process.median_s for m in measured if m.plan.variant == "reference"}
+def to_rows(measured: Sequence[Measurement], *, config: BenchConfig, rates: Rates) -> list[dict[str, Any]]:
+    """Make the rows of timed calls, in the order of the plan."""
+    references = {(m.plan.device, m.plan.length): m.median_s for m in measured if m.plan.variant == "reference"}
     rows = []
     for m in measured:
-        plan, seconds = m.plan, summarize([s for trial in m.process.trials for s in trial])
+        plan, seconds = m.plan, summarize(m.seconds)
         macs_per_second = None if m.macs is None else m.macs / seconds["median"]
         reference = references.get((plan.device, plan.length))
         rows.append(
@@ -40,8 +29,8 @@ def to_rows(measured: Sequence[Measured], *, config: BenchConfig, rates: Rates) 
                 "length": plan.length,
                 "repeats": config.repeats,
                 "seconds": dict(seconds),
-                "peak_rss_bytes": m.peak_rss_bytes,
-                "model_bytes": m.process.model_bytes,
+                "peak_rss_bytes": m.about["peak_rss_bytes"],
+                "model_bytes": m.model_bytes,
                 "gmacs": None if m.macs is None else m.macs / 1e9,
                 "gmacs_per_second": None if macs_per_second is None else macs_per_second / 1e9,
                 "utilization": None
@@ -51,3 +40,41 @@ def to_rows(measured: Sequence[Measured], *, config: BenchConfig, rates: Rates) 
             }
         )
     return rows
+
+
+def peer_row(peer: Measurement) -> dict[str, Any]:
+    """Describe how a peer was built; its times are in `rows`."""
+    plan = peer.plan
+    return {
+        "variant": plan.variant,
+        "device": plan.device,
+        "runtime": plan.runtime,
+        "precision": plan.precision,
+        "length": plan.length,
+        "compile_seconds": peer.about.get("compile_seconds"),
+        **_compared(peer),
+    }
+
+
+def throughput_row(measured: Measurement, setup: Setup, base: Measurement) -> dict[str, Any]:
+    """Describe a setup's videos per second, with the ratio to the first setup of the same product."""
+    plan, rates = measured.plan, measured.rates
+    median = stdlib_statistics.median(rates) if rates else None
+    return {
+        "runtime": plan.runtime,
+        "precision": plan.precision,
+        "length": plan.length,
+        "sessions": setup.sessions,
+        "threads": setup.threads,
+        "batch": setup.batch,
+        "videos_per_second": {"median": median, "min": min(rates), "max": max(rates)} if rates else None,
+        "ratio": median / stdlib_statistics.median(base.rates) if median is not None and base.rates else None,
+        "seconds": dict(summarize(measured.seconds)) if measured.trials else None,
+        **_compared(measured),
+    }
+
+
+def _compared(measured: Measurement) -> dict[str, Any]:
+    """Give the differences of the outputs, and why there are none."""
+    differences = {name: measured.about.get(name) for name in ("mask_difference", "snippets_apart")}
+    return {**differences, "not_measured": measured.reason or None}

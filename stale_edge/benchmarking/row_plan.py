@@ -37,22 +37,42 @@ LOCALIZER_RUNTIMES = tuple(runtime for runtime in get_args(BenchRuntime) if runt
 """Runtimes with rows from features to detections, on the CPU. By default only the first one is measured."""
 
 
+Variant = Literal[BenchVariant, "matrix-product", "compile", "throughput"]
+"""`matrix-product` gives the machine's rate; `compile` writes a file that a `detector` runs in another process;
+`throughput` runs batches. These three make no rows of their own."""
+
+
 @dataclass(frozen=True)
 class RowPlan:
     """One row before it is measured."""
 
-    variant: BenchVariant
+    variant: Variant
     device: Device
     runtime: str
-    """`pytorch`, `onnxruntime`, `openvino`, `torchscript`, or `core` for the C++ post-processing."""
+    """`pytorch`, `onnxruntime`, `openvino`, `torchscript`, or `core` for the C++ post-processing; for a matrix product,
+    the engine that multiplies."""
     precision: Precision
     length: int
-    """T, in snippets."""
+    """T, in snippets; for a matrix product, the rows and columns of its square matrices."""
 
     @property
     def name(self) -> str:
         """Name of the row in messages."""
         return f"{self.variant} ({self.runtime} {self.precision}, {self.device}, T = {self.length})"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Distribution of videos: `sessions` processes with `threads` threads each and `batch` videos per call."""
+
+    sessions: int
+    threads: int
+    batch: int
+
+    @property
+    def cores(self) -> int:
+        """Number of threads in all sessions."""
+        return self.sessions * self.threads
 
 
 def plan_rows(

@@ -1,7 +1,7 @@
 """Compares two runs of the benchmark and finds the rows that got slower."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,8 +12,9 @@ from stale_edge.paths import MOST_TEXT_BYTES, read_regular
 SCHEMA = "stale-edge-bench/1"
 TOLERANCE = 0.05
 """Smallest relative change of a median that counts as a change."""
-Verdict = Literal["slower", "faster", "same"]
+Trend = Literal["slower", "faster", "same"]
 Key = tuple[str, str, str, str, int, int]
+Row = Mapping[str, Any]
 _KEY_FIELDS = ("variant", "device", "runtime", "precision", "threads", "length")
 
 RULE = (
@@ -32,7 +33,7 @@ class Change:
     new_median_s: float
     old_speedup: float | None
     new_speedup: float | None
-    verdict: Verdict
+    trend: Trend
 
     @property
     def ratio(self) -> float:
@@ -57,7 +58,7 @@ class Comparison:
     @property
     def slower(self) -> tuple[Change, ...]:
         """Rows that got slower."""
-        return tuple(change for change in self.changes if change.verdict == "slower")
+        return tuple(change for change in self.changes if change.trend == "slower")
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, including the rule."""
@@ -72,7 +73,7 @@ class Comparison:
                     "ratio": change.ratio,
                     "old_speedup": change.old_speedup,
                     "new_speedup": change.new_speedup,
-                    "verdict": change.verdict,
+                    "verdict": change.trend,
                 }
                 for change in self.changes
             ],
@@ -82,8 +83,8 @@ class Comparison:
 
     def to_text(self) -> str:
         """List in a few lines the rows that got slower, those that got faster, and those that cannot be compared."""
-        lines = [f"{change.name}: {_describe(change)}" for change in self.changes if change.verdict != "same"]
-        n_same = sum(change.verdict == "same" for change in self.changes)
+        lines = [f"{change.name}: {_describe(change)}" for change in self.changes if change.trend != "same"]
+        n_same = sum(change.trend == "same" for change in self.changes)
         lines.append(f"{len(self.slower)} of {len(self.changes)} rows got slower, {n_same} stayed the same")
         if not self.same_machine:
             lines.append("another machine: compared in relation to the reference alone")
@@ -137,41 +138,23 @@ def compare_results(old: Mapping[str, Any], new: Mapping[str, Any]) -> Compariso
     )
 
 
-@dataclass(frozen=True)
-class _Row:
-    values: Mapping[str, Any]
-    interval: tuple[float, float]
-    """Interval of the median, in seconds."""
-
-    @property
-    def median(self) -> float:
-        return float(self.values["seconds"]["median"])
-
-    @property
-    def reference(self) -> float | None:
-        """Median of the row's reference, in seconds; None for a reference itself, and where there is none."""
-        speedup = self.values["speedup"]
-        return None if speedup is None or self.values["variant"] == "reference" else float(speedup) * self.median
-
-
-def _compare(new: _Row, old: _Row, *, same_machine: bool) -> Change:
-    opinions = []
+def _compare(new: Row, old: Row, *, same_machine: bool) -> Change:
+    """Compare a row in seconds, and in relation to the reference; a change counts only if both agree."""
+    trends = set()
     if same_machine:
-        opinions.append(_compare_medians(new, old, 1.0, 1.0))
-    if new.reference is not None and old.reference is not None:
-        opinions.append(_compare_medians(new, old, new.reference, old.reference))
-    verdict: Verdict = opinions[0] if opinions and len(set(opinions)) == 1 else "same"
-    return Change(
-        _name(_key(new.values)), old.median, new.median, old.values["speedup"], new.values["speedup"], verdict
-    )
+        trends.add(_trend(new, old, 1.0, 1.0))
+    references = _reference_s(new), _reference_s(old)
+    if None not in references:
+        trends.add(_trend(new, old, *references))
+    trend: Trend = trends.pop() if len(trends) == 1 else "same"
+    return Change(_name(_key(new)), _median(old), _median(new), old["speedup"], new["speedup"], trend)
 
 
-def _compare_medians(new: _Row, old: _Row, new_unit: float, old_unit: float) -> Verdict:
+def _trend(new: Row, old: Row, new_unit: float, old_unit: float) -> Trend:
     """Compare two medians, each in its own unit."""
-    ratio = (new.median / new_unit) / (old.median / old_unit)
-    (new_low, new_high), (old_low, old_high) = (
-        (row.interval[0] / unit, row.interval[1] / unit) for row, unit in ((new, new_unit), (old, old_unit))
-    )
+    ratio = (_median(new) / new_unit) / (_median(old) / old_unit)
+    new_low, new_high = (end / new_unit for end in new["interval"])
+    old_low, old_high = (end / old_unit for end in old["interval"])
     if ratio > 1 + TOLERANCE and new_low > old_high:
         return "slower"
     if ratio < 1 / (1 + TOLERANCE) and new_high < old_low:
@@ -179,12 +162,21 @@ def _compare_medians(new: _Row, old: _Row, new_unit: float, old_unit: float) -> 
     return "same"
 
 
-def _by_key(results: Mapping[str, Any]) -> dict[Key, _Row]:
-    """Index the rows; if the protocol has no intervals, a row's extremes are used."""
+def _median(row: Row) -> float:
+    return float(row["seconds"]["median"])
+
+
+def _reference_s(row: Row) -> Any:
+    """Give the median of a row's reference, in seconds; None for a reference itself, and where there is none."""
+    return None if row["speedup"] is None or row["variant"] == "reference" else row["speedup"] * _median(row)
+
+
+def _by_key(results: Mapping[str, Any]) -> dict[Key, Row]:
+    """Index the rows, each with the `interval` of its median; a protocol without intervals gives the extremes."""
     rows = results["rows"]
-    intervals: Iterable[Any] = results.get("protocol", {}).get("median_interval_seconds") or [None] * len(rows)
+    intervals = results.get("protocol", {}).get("median_interval_seconds") or [None] * len(rows)
     return {
-        _key(row): _Row(row, tuple(interval or (row["seconds"]["min"], row["seconds"]["max"])))
+        _key(row): {**row, "interval": interval or (row["seconds"]["min"], row["seconds"]["max"])}
         for row, interval in zip(rows, intervals, strict=True)
     }
 
@@ -200,8 +192,8 @@ def _name(key: Key) -> str:
 
 
 def _describe(change: Change) -> str:
-    factor = change.ratio if change.verdict == "slower" else 1 / change.ratio
-    text = f"{change.verdict}, {change.old_median_s * 1e3:.3g} -> {change.new_median_s * 1e3:.3g} ms ({factor:.2f} x)"
+    factor = change.ratio if change.trend == "slower" else 1 / change.ratio
+    text = f"{change.trend}, {change.old_median_s * 1e3:.3g} -> {change.new_median_s * 1e3:.3g} ms ({factor:.2f} x)"
     if change.old_speedup is None or change.new_speedup is None:
         return text
     return f"{text}, speedup {change.old_speedup:.3g} -> {change.new_speedup:.3g}"

@@ -33,18 +33,18 @@ def table_rows(results: Mapping[str, Any]) -> list[list[str]]:
     ]
 
 
-def peer_lines(results: Mapping[str, Any]) -> list[str]:
-    """List the compile time of each peer, and the reason for each peer that was not measured."""
-    return [
-        f"{peer['runtime']} {peer['precision']}, T = {peer['length']}: "
-        + (
-            f"not measured: {peer['not_measured']}"
-            if peer["not_measured"]
-            else f"compiled in {format_seconds(peer['compile_seconds'])}"
-        )
-        for peer in results.get("peers", ())
-        if peer["not_measured"] or peer["compile_seconds"] is not None
-    ]
+def note_lines(results: Mapping[str, Any]) -> list[str]:
+    """List the compile time of each peer, and the reason for each peer and setup that was not measured."""
+    setups = results.get("throughput", {}).get("rows", ())
+    entries = [(peer, "") for peer in results.get("peers", ())] + [(row, f", {_setup(row)}") for row in setups]
+    lines = []
+    for row, setup in entries:
+        name = f"{row['runtime']} {row['precision']}, T = {row['length']}{setup}"
+        if row["not_measured"]:
+            lines.append(f"{name}: not measured: {row['not_measured']}")
+        elif row.get("compile_seconds") is not None:
+            lines.append(f"{name}: compiled in {format_seconds(row['compile_seconds'])}")
+    return lines
 
 
 def throughput_table(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -80,15 +80,6 @@ def throughput_table(results: Mapping[str, Any]) -> tuple[list[str], list[list[s
         for key, of_setup in rates.items()
     ]
     return [*THROUGHPUT_COLUMNS, *setups], rows
-
-
-def throughput_lines(results: Mapping[str, Any]) -> list[str]:
-    """List the setups that were not measured, with the reasons."""
-    return [
-        f"{row['runtime']} {row['precision']}, T = {row['length']}, {_setup(row)}: not measured: {row['not_measured']}"
-        for row in results["throughput"]["rows"]
-        if row["not_measured"]
-    ]
 
 
 def _rate(videos_per_second: float) -> str:

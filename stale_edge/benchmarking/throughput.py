@@ -1,19 +1,20 @@
 """`bench --throughput`: videos per second, in batches, on two threads, and in two processes at once."""
 
 import contextlib
+import itertools
 import random
 import statistics as stdlib_statistics
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from stale_edge.benchmarking.cpus import choose_cpus
 from stale_edge.benchmarking.jobs import Job
 from stale_edge.benchmarking.processes import JobProcess
-from stale_edge.benchmarking.row_plan import RowPlan
-from stale_edge.benchmarking.statistics import summarize
+from stale_edge.benchmarking.result_rows import throughput_row
+from stale_edge.benchmarking.rounds import Measurement
+from stale_edge.benchmarking.row_plan import RowPlan, Setup
 from stale_edge.config import BenchConfig
 from stale_edge.config.runtimes import RUNTIMES
 from stale_edge.machine import allowed_cpus
@@ -32,36 +33,10 @@ RULE = (
 )
 
 
-@dataclass(frozen=True)
-class Setup:
-    """Distribution of videos: `sessions` processes with `threads` threads each and `batch` videos per call."""
-
-    sessions: int
-    threads: int
-    batch: int
-
-    @property
-    def cores(self) -> int:
-        """Number of threads in all sessions."""
-        return self.sessions * self.threads
-
-
 SETUPS = (Setup(1, 1, 1), Setup(1, 1, 4), Setup(1, 1, 16), Setup(1, 2, 1), Setup(2, 1, 1))
-BASE = SETUPS[0]
 
-
-@dataclass
-class _Counted:
-    """Measurements of a product in a setup."""
-
-    plan: RowPlan
-    setup: Setup
-    rates: list[float] = field(default_factory=list)
-    """Videos per second, one value per round."""
-    seconds: list[float] = field(default_factory=list)
-    """Seconds of every call that began in a window."""
-    about: Mapping[str, Any] = field(default_factory=dict)
-    reason: str = ""
+Counted = list[tuple[Setup, Measurement]]
+"""One product in every setup."""
 
 
 def measure_throughput(
@@ -88,20 +63,21 @@ def measure_throughput(
         StaleEdgeError: a process died.
     """
     products = products_of(plans)
-    counted = [[_Counted(plan, setup) for setup in setups] for plan in products]
+    counted = [[(setup, Measurement(plan.name, plan)) for setup in setups] for plan in products]
     n_cpus = len(allowed_cpus())
-    for one in (one for of_product in counted for one in of_product if one.setup.cores > n_cpus):
-        one.reason = f"needs {one.setup.cores} CPUs, and this process may use {n_cpus}"
+    for setup, measured in itertools.chain(*counted):
+        if setup.cores > n_cpus:
+            measured.reason = f"needs {setup.cores} CPUs, and this process may use {n_cpus}"
     generator = random.Random(config.seed)
     total, done = config.repeats * len(products), 0
     for _ in range(config.repeats):
         for of_product in generator.sample(counted, len(counted)):
-            progress(f"T = {of_product[0].plan.length}: throughput", done, total, of_product[0].plan.name)
+            progress(f"T = {products[0].length}: throughput", done, total, of_product[0][1].name)
             _count_once(generator.sample(of_product, len(of_product)), bundle, seed=config.seed)
             done += 1
     if products:
         progress(f"T = {products[0].length}: throughput", total, total, "")
-    return [_to_json(one, of_product[0]) for of_product in counted for one in of_product]
+    return [throughput_row(one, setup, of_product[0][1]) for of_product in counted for setup, one in of_product]
 
 
 def products_of(plans: Sequence[RowPlan]) -> list[RowPlan]:
@@ -129,75 +105,44 @@ def videos_in_window(ends: Sequence[float], begun: float, batch: int, *, start: 
     return videos
 
 
-def _count_once(of_product: Sequence[_Counted], bundle: Path, *, seed: int) -> None:
+def _count_once(of_product: Counted, bundle: Path, *, seed: int) -> None:
     """Measure one window of each setup of a product."""
     with contextlib.ExitStack() as stack:
         workers: dict[tuple[int, int], JobProcess] = {}
-        for one in of_product:
-            for session in range(0 if one.reason else one.setup.sessions):
-                key = session, one.setup.threads
+        for setup, measured in of_product:
+            for session in range(0 if measured.reason else setup.sessions):
+                key = session, setup.threads
                 if key not in workers:
-                    job = _job(one.plan, bundle, *key, seed=seed)
-                    workers[key] = stack.enter_context(JobProcess(job, name=f"throughput of {one.plan.name}"))
+                    job = _job(measured.plan, bundle, *key, seed=seed)
+                    workers[key] = stack.enter_context(JobProcess(job, name=f"throughput of {measured.name}"))
         for worker in workers.values():
             worker.ready()
-        for one in of_product:
-            sessions = [workers[i, one.setup.threads] for i in range(0 if one.reason else one.setup.sessions)]
-            if sessions:
-                _count_window(one, sessions)
+        for setup, measured in of_product:
+            if not measured.reason:
+                _count_window(measured, setup.batch, [workers[i, setup.threads] for i in range(setup.sessions)])
 
 
-def _count_window(one: _Counted, sessions: Sequence[JobProcess]) -> None:
-    batch = one.setup.batch
+def _count_window(one: Measurement, batch: int, sessions: Sequence[JobProcess]) -> None:
     prepared = [worker.ask(do="prepare", batch=batch, check=not one.rates) for worker in sessions]
     one.reason = next((answer["refused"] for answer in prepared if "refused" in answer), "")
     if one.reason:
         return
-    if not one.rates:
-        one.about = prepared[0]
+    one.about = prepared[0] | one.about
     slowest = max(stdlib_statistics.median(answer["seconds"]) for answer in prepared)
     seconds, start = max(WINDOW_SECONDS, WINDOW_CALLS * slowest), time.monotonic() + LEAD_SECONDS
     for worker in sessions:
-        worker.tell(do="window", batch=batch, start=start, seconds=seconds)
+        worker.send(do="window", batch=batch, start=start, seconds=seconds)
     videos = 0.0
     for worker in sessions:
-        answer = worker.hear()
+        answer = worker.receive()
         begun, ends = answer["begun"], answer["ends"]
         videos += videos_in_window(ends, begun, batch, start=start, seconds=seconds)
-        one.seconds += [end - before for before, end in zip([begun, *ends[:-1]], ends, strict=True)]
+        one.trials.append([end - before for before, end in zip([begun, *ends[:-1]], ends, strict=True)])
     one.rates.append(videos / seconds)
 
 
 def _job(plan: RowPlan, bundle: Path, session: int, threads: int, *, seed: int) -> Job:
     """Pin the first session to the last CPU, and the second to the one before it."""
     cpus = choose_cpus(threads) if session == 0 else (choose_cpus(session + 1) or [])[:1]
-    return Job(
-        variant="throughput",
-        device="cpu",
-        runtime=plan.runtime,
-        precision=plan.precision,
-        length=plan.length,
-        threads=threads,
-        cpus=tuple(cpus or ()),
-        bundle=str(bundle),
-        seed=seed,
-    )
-
-
-def _to_json(one: _Counted, base: _Counted) -> dict[str, Any]:
-    plan, setup, rates = one.plan, one.setup, one.rates
-    median = stdlib_statistics.median(rates) if rates else None
-    return {
-        "runtime": plan.runtime,
-        "precision": plan.precision,
-        "length": plan.length,
-        "sessions": setup.sessions,
-        "threads": setup.threads,
-        "batch": setup.batch,
-        "videos_per_second": {"median": median, "min": min(rates), "max": max(rates)} if rates else None,
-        "ratio": median / stdlib_statistics.median(base.rates) if median is not None and base.rates else None,
-        "seconds": dict(summarize(one.seconds)) if one.seconds else None,
-        "mask_difference": one.about.get("mask_difference"),
-        "snippets_apart": one.about.get("snippets_apart"),
-        "not_measured": one.reason or None,
-    }
+    batches = {**vars(plan), "variant": "throughput"}
+    return Job(**batches, threads=threads, cpus=tuple(cpus or ()), bundle=str(bundle), seed=seed)

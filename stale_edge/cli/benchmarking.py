@@ -106,9 +106,8 @@ def bench(
     from stale_edge.benchmarking.table import (
         COLUMNS,
         machine_line,
-        peer_lines,
+        note_lines,
         table_rows,
-        throughput_lines,
         throughput_table,
     )
     from stale_edge.config import BenchConfig, from_dict
@@ -176,16 +175,14 @@ def bench(
     out = console(json_path)
     out.print(machine_line(results), markup=False)
     out.print(table("", list(COLUMNS), table_rows(results)))
-    for line in peer_lines(results):
-        out.print(line, markup=False)
     if recommend:
         chosen = results["recommendation"]
         out.print("\n".join(recommendation_lines(chosen)), markup=False)
         out.print(table("times faster than the reference", list(RECOMMENDED), recommendation_rows(chosen)))
     if throughput:
         out.print(table("videos per second, next to the latency of one", *throughput_table(results)))
-        for line in throughput_lines(results):
-            out.print(line, markup=False)
+    for line in note_lines(results):
+        out.print(line, markup=False)
     if comparison is not None:
         out.print(comparison.to_text(), markup=False)
     if plot is not None:

@@ -9,7 +9,7 @@ from stale_edge.benchmarking.benchmark import find_devices
 from stale_edge.benchmarking.cpus import choose_cpus
 from stale_edge.benchmarking.jobs import Job
 from stale_edge.benchmarking.network_sizes import FULL_SIZE, Network, TextTower
-from stale_edge.benchmarking.rates import Rates, plan_products, product_job
+from stale_edge.benchmarking.rates import Rates, plan_products
 from stale_edge.benchmarking.rounds import run_rounds, warmed_up
 from stale_edge.benchmarking.row_plan import Device
 from stale_edge.benchmarking.statistics import summarize
@@ -93,19 +93,20 @@ def time_jobs(
     kinds = [(job.device, job.precision) for job in jobs.values()]
     products = [] if peak_tmacs is not None else plan_products(kinds)
     group = [(name, dataclasses.replace(job, cpus=cpus)) for name, job in jobs.items()]
-    group += [(product.name, product_job(product, threads=1, cpus=cpus, seed=seed)) for product in products]
+    group += [(product.name, Job(**vars(product), threads=1, cpus=cpus, seed=seed)) for product in products]
     with warmed_up(group, progress=progress, stage="warm up") as processes:
         run_rounds(processes, rounds, seed=seed, progress=progress, stage="measure")
-        peaks = [process.process.finish() for process in processes]
-    rates = Rates(list(zip(products, processes[len(jobs) :], strict=True)), peak_tmacs=peak_tmacs)
+        for process in processes:
+            process.finish()
+    rates = Rates(processes[len(jobs) :], peak_tmacs=peak_tmacs)
     return {
         name: {
-            "seconds": dict(summarize([seconds for trial in process.trials for seconds in trial])),
+            "seconds": dict(summarize(process.seconds)),
             "model_bytes": process.model_bytes,
-            "peak_bytes": peak["peak_device_bytes"] if job.device == "cuda" else peak["peak_rss_bytes"],
+            "peak_bytes": process.about["peak_device_bytes" if job.device == "cuda" else "peak_rss_bytes"],
             "peak_macs_per_second": rates(job.device, job.precision),
         }
-        for (name, job), process, peak in zip(jobs.items(), processes, peaks, strict=False)
+        for (name, job), process in zip(jobs.items(), processes, strict=False)
     }
 
 

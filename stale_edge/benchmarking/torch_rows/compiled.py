@@ -18,16 +18,18 @@ from torch._inductor import aoti_compile_and_package, aoti_load_package
 from stale_edge.benchmarking.jobs import Job, Workload
 from stale_edge.benchmarking.output_check import compare_outputs
 from stale_edge.benchmarking.torch_rows.detectors import (
+    ForDecoding,
     InPrecision,
     build_detector,
     call_of,
+    decoding_of,
     network_of,
     random_inputs,
+    read_outputs,
     set_threads,
     weight_bytes,
     written_out_attention,
 )
-from stale_edge.benchmarking.torch_rows.for_decoding import ForDecoding, decoding_of, read_outputs
 from stale_edge.errors import StaleEdgeError
 from stale_edge.model.detector import Detector
 from stale_edge.model.folding import fold_detector

@@ -1,14 +1,13 @@
 """Multiply-accumulates of the rows: for the outputs that deployment needs, and for the text tower."""
 
-from typing import cast
+from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from stale_edge.benchmarking.deployed_detector import most_voting
 from stale_edge.benchmarking.network_sizes import Network, TextTower
-from stale_edge.benchmarking.torch_rows.detectors import build_detector
-from stale_edge.benchmarking.torch_rows.for_decoding import ForDecoding, read_outputs
+from stale_edge.benchmarking.torch_rows.detectors import ForDecoding, build_detector, read_outputs
 from stale_edge.benchmarking.torch_rows.macs import count_macs
 from stale_edge.benchmarking.torch_rows.text_tower import build_text_tower
 from stale_edge.config import DecodeConfig
@@ -42,28 +41,14 @@ def detector_macs(network: Network, length: int, *, folded: bool = True, whole: 
     return two - one - _macs_of_unread_masks(model, length)
 
 
-class _SomeMasks(nn.Module):
-    """Makes the masks of some snippets from a video's embedding."""
-
-    def __init__(self, localizer: FoldedMaskHead) -> None:
-        super().__init__()
-        self.localizer = localizer
-
-    def forward(self, embedding: Tensor, snippets: Tensor) -> Tensor:
-        masks: Tensor = self.localizer(embedding, snippets)
-        return masks
-
-
 def _macs_of_unread_masks(model: nn.Module, length: int) -> int:
     """Count the work of masks that `detect` does not make; only the paper's folded network makes masks one by one."""
     head = getattr(model, "localizer", None)
     if not isinstance(head, FoldedMaskHead):
         return 0
-
     first = head.first
     embedding = torch.zeros(1, length, first.linear.in_features // first.kernel_size)
-    counter = _SomeMasks(head).eval()
-    one, two = (count_macs(counter, (embedding, torch.arange(n))) for n in (1, 2))
+    one, two = (count_macs(head.eval(), (embedding, torch.arange(n))) for n in (1, 2))
     return (length - len(most_voting(length, DecodeConfig()))) * (two - one)
 
 
@@ -71,3 +56,13 @@ def text_macs(tower: TextTower, n_classes: int) -> int:
     """Count the multiply-accumulates of embedding all class prompts once."""
     module, inputs = build_text_tower(tower, n_classes, seed=0)
     return count_macs(module, inputs)
+
+
+def describe_network(network: Network) -> dict[str, Any]:
+    """Describe a network for the protocol: its architecture, K and number of parameters, in plain JSON values."""
+    model = build_detector(network, seed=0)
+    return {
+        "architecture": network.model.architecture,
+        "n_classes": network.n_classes,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+    }
