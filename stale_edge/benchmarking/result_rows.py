@@ -60,6 +60,7 @@ def throughput_row(measured: Measurement, setup: Setup, base: Measurement) -> di
     """Describe a setup's videos per second, with the ratio to the first setup of the same product."""
     plan, rates = measured.plan, measured.rates
     median = stdlib_statistics.median(rates) if rates else None
+    base_median = stdlib_statistics.median(base.rates) if base.rates else 0.0  # 0 if no call fits into a window
     return {
         "runtime": plan.runtime,
         "precision": plan.precision,
@@ -68,7 +69,7 @@ def throughput_row(measured: Measurement, setup: Setup, base: Measurement) -> di
         "threads": setup.threads,
         "batch": setup.batch,
         "videos_per_second": {"median": median, "min": min(rates), "max": max(rates)} if rates else None,
-        "ratio": median / stdlib_statistics.median(base.rates) if median is not None and base.rates else None,
+        "ratio": median / base_median if median is not None and base_median else None,
         "seconds": dict(summarize(measured.seconds)) if measured.trials else None,
         **_compared(measured),
     }
