@@ -8,7 +8,8 @@ import torch
 from actionformer_cases import made_up
 
 import stale_edge
-from stale_edge.config import Config, FeatureSpec, PointsConfig, TrainConfig
+from stale_edge.benchmarking import run_benchmark
+from stale_edge.config import BenchConfig, Config, FeatureSpec, PointsConfig, TrainConfig
 from stale_edge.exporting import export_checkpoint
 from stale_edge.model import load_checkpoint, write_checkpoint
 from stale_edge.model.actionformer import ActionFormer, ActionFormerConfig
@@ -86,3 +87,19 @@ def test_it_detects_on_its_grid_of_frames_with_classes_chosen(bundle: Path) -> N
     expected = [found for found in everything if found.label == "swim"]
     assert [found.label for found in swims[: len(expected)]] == ["swim"] * len(expected)
     np.testing.assert_allclose([found[1:] for found in swims[:5]], [found[1:] for found in expected[:5]], atol=1e-4)
+
+
+def test_a_bundle_is_timed_beside_the_public_padding(bundle: Path) -> None:
+    config = BenchConfig(
+        lengths=(5,),
+        repeats=1,
+        peak_tmacs=1.0,
+        variants=("reference", "detector"),
+        runtimes=("onnxruntime",),
+        precisions=("fp32",),
+    )
+    results = run_benchmark(config, bundle=bundle)
+    assert results["protocol"]["network"]["architecture"] == "actionformer"
+    assert "as the public program of actionformer runs it" in results["protocol"]["reference"]
+    reference, detector = results["rows"]
+    assert reference["gmacs"] > 2 * detector["gmacs"]  # padded to 24 snippets, and to 8

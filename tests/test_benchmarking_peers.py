@@ -8,9 +8,10 @@ import pytest
 
 from stale_edge.benchmarking import compare_results, run_benchmark, table_rows
 from stale_edge.benchmarking.network_sizes import Network
-from stale_edge.benchmarking.output_check import Agreement, compare_outputs
+from stale_edge.benchmarking.output_check import Agreement, class_axis, compare_outputs
 from stale_edge.benchmarking.peers import PEERS, plan_peers
 from stale_edge.benchmarking.table import COLUMNS, note_lines
+from stale_edge.bundle import TensorSpec
 from stale_edge.config import BenchConfig, ModelConfig
 from stale_edge.errors import StaleEdgeError
 
@@ -30,7 +31,7 @@ def _outputs(*, batch: int = 1) -> dict[str, Any]:
 
 def test_agreement_by_hand() -> None:
     expected, got = _outputs(), _outputs()
-    settings = {"policy": "paper", "what": "x"}
+    settings = {"axis": 1, "what": "x"}
     assert compare_outputs(expected, got, precision="fp32", **settings) == Agreement(0.0, 0.0)
     got["masks"][0, 3, 4] += 0.03
     got["class_logits"][0, :, 5] += 12
@@ -49,21 +50,26 @@ def test_agreement_of_points() -> None:
     found = compare_outputs(
         {"class_logits": logits, "offsets": offsets},
         {"class_logits": moved, "offsets": offsets + 1},
-        policy="points",
+        axis=2,
         precision="int8",
         what="x",
     )
     assert found.snippets_apart == 1 / 40
     assert found.mask_difference == pytest.approx(1 / offsets.max())
-    with pytest.raises(StaleEdgeError, match=r"x: outputs are compared for the policies paper, .*; got 'guess'"):
-        compare_outputs({}, {}, policy="guess", precision="fp32", what="x")
+
+
+def test_the_class_axis_is_where_the_contract_says() -> None:
+    points, snippets = ("B", "P", "K"), ("B", "K+1", "T")
+    assert [class_axis([TensorSpec("class_logits", "float32", shape)]) for shape in (points, snippets)] == [2, 1]
+    with pytest.raises(StaleEdgeError, match="this detector has none"):
+        class_axis([TensorSpec("masks", "float32", ("B", "T", "T"))])
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
 def test_another_networks_outputs_are_refused_in_every_precision(precision: str) -> None:
     expected = _outputs()
     logits, masks = expected["class_logits"], expected["masks"]
-    settings = {"policy": "release", "precision": precision, "what": "x"}
+    settings = {"axis": 1, "precision": precision, "what": "x"}
     with pytest.raises(StaleEdgeError, match="have other class logits"):
         compare_outputs(expected, {"class_logits": logits[:, ::-1], "masks": masks}, **settings)
     with pytest.raises(StaleEdgeError, match="wrong outputs"):

@@ -302,7 +302,7 @@ def test_the_network_of_a_bundle_is_read_from_its_manifest(bundle: Path, tmp_pat
     assert tower.prompt_tokens == ((2 + 8 + 4, 1), (2 + 8 + 8, 1))
     assert reason == ""
     contract = dataclasses.replace(manifest.feature_contract, length=None, resample_to=40)
-    target = Target("", network, 2, bundle, dataclasses.replace(manifest, feature_contract=contract))
+    target = Target("", network, 2, "release", bundle, dataclasses.replace(manifest, feature_contract=contract))
     assert target.lengths(()) == (100, 200)
     assert target.localizer_length(7) == 40  # features of any length are resampled first
     assert bundle_target(bundle).localizer_length(LENGTH) == LENGTH

@@ -49,7 +49,7 @@ class Batches:
                 found = compare_outputs(
                     expected,
                     self._detector.run(features),
-                    policy=self._detector.policy,
+                    axis=self._detector.class_axis,
                     precision=self._precision,
                     what=f"a batch of {batch}",
                 )

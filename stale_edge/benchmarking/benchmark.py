@@ -21,6 +21,7 @@ from stale_edge.benchmarking.result_rows import peer_row, to_rows
 from stale_edge.benchmarking.rounds import Measurement, run_rounds, warmed_up
 from stale_edge.benchmarking.row_plan import Device, RowPlan, plan_rows, without
 from stale_edge.benchmarking.run_comparison import SCHEMA
+from stale_edge.benchmarking.synthetic import PLAUSIBLE
 from stale_edge.benchmarking.target import Target, bundle_target, network_target
 from stale_edge.benchmarking.throughput import COUNTED_RUNTIMES, RULE, measure_throughput, products_of
 from stale_edge.config import BenchConfig, BenchVariant
@@ -160,6 +161,8 @@ def _plan(config: BenchConfig, target: Target, devices: Sequence[Device], length
         rows = without(rows, "reference")
     if target.network is None or target.network.text is None:
         rows = without(rows, "text")
+    if target.policy not in PLAUSIBLE:
+        rows = without(rows, "postprocess")
     if not rows:
         raise ConfigError(
             f"nothing is left to measure of {target.title}: {target.no_reference or 'choose more --variants'}"

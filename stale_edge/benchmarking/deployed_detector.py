@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from stale_edge.benchmarking.jobs import Job
+from stale_edge.benchmarking.output_check import class_axis
 from stale_edge.bundle import read_bundle
 from stale_edge.config import DecodeConfig, DecodeSettings
 from stale_edge.config.runtimes import file_for
@@ -41,7 +42,7 @@ class DeployedDetector:
             class_embeddings=bundle.class_bank.embeddings,
         )
         self._embeddings = bundle.class_bank.embeddings
-        self.policy = self._decode.policy
+        self.class_axis = class_axis(entry.outputs)
         self.channels = bundle.manifest.feature_contract.channels
         self.model_bytes = entry.bytes
 

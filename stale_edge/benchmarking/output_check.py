@@ -1,16 +1,14 @@
 """Check of a detector's outputs before it is timed: a detector with wrong outputs gets no row."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stale_edge.bundle import TensorSpec
 from stale_edge.errors import StaleEdgeError
-
-CLASS_AXIS: Mapping[str, int] = {"paper": 1, "release": 1, "runs": 1, "points": 2}
-"""Decode policy -> class axis of `class_logits`; the other axes are videos, and snippets or points."""
 
 
 @dataclass(frozen=True)
@@ -41,25 +39,36 @@ class Agreement:
     """Share of the snippets, or of the points, that are apart."""
 
 
+def class_axis(outputs: Iterable[TensorSpec]) -> int:
+    """Find the class axis of `class_logits`; its other axes are videos, and snippets or points.
+
+    Raises:
+        StaleEdgeError: no output has one.
+    """
+    for spec in outputs:
+        if spec.name == "class_logits":
+            for axis, size in enumerate(spec.shape):
+                if str(size).startswith("K"):
+                    return axis
+    raise StaleEdgeError("outputs are compared by class_logits with an axis K of classes; this detector has none")
+
+
 def compare_outputs(
-    expected: Mapping[str, NDArray[Any]], got: Mapping[str, NDArray[Any]], *, policy: str, precision: str, what: str
+    expected: Mapping[str, NDArray[Any]], got: Mapping[str, NDArray[Any]], *, axis: int, precision: str, what: str
 ) -> Agreement:
     """Compare the outputs that decoding reads, for B videos, with the expected ones.
 
     Args:
         expected: outputs by name, including `class_logits`, of a trusted detector.
         got: the same outputs of the detector that will be timed.
-        policy: the decode policy that reads them.
+        axis: the class axis of `class_logits`, see `class_axis`.
         precision: fp32 must agree except for rounding; the others coarsely.
         what: name of the compared detector in an error.
 
     Raises:
-        StaleEdgeError: the policy is unknown, names or shapes differ, a number is not finite, or the outputs are too
-            far apart.
+        StaleEdgeError: names or shapes differ, a number is not finite, or the outputs are too far apart.
     """
     limit = _EXACT if precision == "fp32" else _COARSE
-    if policy not in CLASS_AXIS:
-        raise StaleEdgeError(f"{what}: outputs are compared for the policies {', '.join(CLASS_AXIS)}; got {policy!r}")
     shapes, expected_shapes = ({name: x.shape for name, x in outputs.items()} for outputs in (got, expected))
     if shapes != expected_shapes:
         raise StaleEdgeError(f"{what}: the outputs have shapes {shapes}; expected {expected_shapes}")
@@ -67,7 +76,7 @@ def compare_outputs(
     if not_finite:
         raise StaleEdgeError(f"{what}: {' and '.join(not_finite)} must be finite; got infinity or NaN")
     apart = {name: np.abs(expected[name] - got[name]) / _scale(expected[name]) for name in expected}
-    logits = apart.pop("class_logits").max(axis=CLASS_AXIS[policy])  # (B, T) or (B, P)
+    logits = apart.pop("class_logits").max(axis=axis)  # (B, T) or (B, P)
     found = Agreement(max((float(x.max()) for x in apart.values()), default=0.0), float((logits > limit.logits).mean()))
     if found.mask_difference > limit.others or found.snippets_apart > limit.apart:
         raise StaleEdgeError(

@@ -8,6 +8,7 @@ from stale_edge.benchmarking.jobs import TRIAL_RULE, WARM_UP_RULE
 from stale_edge.benchmarking.rounds import Measurement
 from stale_edge.benchmarking.row_plan import SUPPORTED
 from stale_edge.benchmarking.statistics import median_interval
+from stale_edge.benchmarking.synthetic import PLAUSIBLE
 from stale_edge.benchmarking.target import Target
 from stale_edge.config import BenchConfig
 
@@ -87,6 +88,10 @@ def _notes_of_this_run(
         notes["peers"] = (
             "torch.compile and AOTInductor are compiled for one length and a batch of one, weights as constants; "
             "compared with the trained detector in eager fp32 first; the memory of torch.compile includes compiling"
+        )
+    if target.policy not in PLAUSIBLE:
+        notes["postprocess"] = (
+            f"not measured: outputs are made up for the decode policies {', '.join(PLAUSIBLE)}, not for {target.policy}"
         )
     for entry in target.manifest.detectors if target.manifest is not None else ():
         if (entry.runtime, entry.precision) not in SUPPORTED["cpu"]:

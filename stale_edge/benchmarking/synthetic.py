@@ -35,10 +35,10 @@ def plausible_outputs(settings: DecodeSettings, *, n_classes: int, length: int, 
     Raises:
         ConfigError: the benchmark has no such outputs for the policy.
     """
-    make = _PLAUSIBLE.get(settings.policy)
+    make = PLAUSIBLE.get(settings.policy)
     if make is None:
         raise ConfigError(
-            f"post-processing is timed for the decode policies {', '.join(_PLAUSIBLE)}; got {settings.policy!r}: "
+            f"post-processing is timed for the decode policies {', '.join(PLAUSIBLE)}; got {settings.policy!r}: "
             "leave the variant postprocess out"
         )
     return make(settings, n_classes, length, np.random.default_rng(seed))
@@ -129,7 +129,7 @@ def _points(
     return {"class_logits": logits, "offsets": offsets, "valid": (at < length).astype(np.float32)}
 
 
-_PLAUSIBLE: Mapping[str, Callable[[Any, int, int, np.random.Generator], dict[str, FloatArray]]] = {
+PLAUSIBLE: Mapping[str, Callable[[Any, int, int, np.random.Generator], dict[str, FloatArray]]] = {
     "paper": _logits_and_masks,
     "release": _logits_and_masks,
     "runs": _logits_and_attention,

@@ -23,6 +23,8 @@ class Target:
     network: Network | None
     """Sizes for PyTorch rows and for counting; None: the bundle does not name its network, or torch is missing."""
     n_classes: int
+    policy: str
+    """Decode policy."""
     bundle: Path | None = None
     """Path of the bundle; None: artifacts are made for each length."""
     manifest: Manifest | None = None
@@ -76,9 +78,10 @@ def network_target(network: Network = FULL_SIZE) -> Target:
     """
     if not has_torch():
         raise MissingExtraError(NEEDS_TORCH)
-    return Target(
-        f"{describe_size(network)} with random weights and {network.n_classes} classes", network, network.n_classes
-    )
+    from stale_edge.model.architectures import architecture_of
+
+    title = f"{describe_size(network)} with random weights and {network.n_classes} classes"
+    return Target(title, network, network.n_classes, architecture_of(network.model.architecture).decode.policy)
 
 
 def describe_size(network: Network) -> str:
@@ -111,7 +114,8 @@ def bundle_target(path: Path, *, text_encoder: Path | None = None) -> Target:
     network, reason = None, "torch is not installed; a reference is a PyTorch network"
     if has_torch():
         network, reason = network_of(bundle.manifest, bundle.class_bank, text_encoder=text_encoder)
-    return Target(f"the bundle {path.name}", network, len(bundle.class_bank), path, bundle.manifest, reason)
+    manifest, n_classes = bundle.manifest, len(bundle.class_bank)
+    return Target(f"the bundle {path.name}", network, n_classes, manifest.decode.policy, path, manifest, reason)
 
 
 def network_of(manifest: Manifest, bank: ClassBank, *, text_encoder: Path | None) -> tuple[Network | None, str]:

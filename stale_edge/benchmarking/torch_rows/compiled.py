@@ -16,13 +16,12 @@ from torch import Tensor, nn
 from torch._inductor import aoti_compile_and_package, aoti_load_package
 
 from stale_edge.benchmarking.jobs import Job, Workload
-from stale_edge.benchmarking.output_check import compare_outputs
+from stale_edge.benchmarking.output_check import class_axis, compare_outputs
 from stale_edge.benchmarking.torch_rows.detectors import (
     ForDecoding,
     InPrecision,
     build_detector,
     call_of,
-    decoding_of,
     network_of,
     random_inputs,
     read_outputs,
@@ -70,7 +69,7 @@ def build_peer(job: Job, detector: nn.Module, trained: nn.Module, inputs: Inputs
         StaleEdgeError: there is no working C++ compiler, PyTorch cannot compile the detector, or its outputs are wrong.
     """
     decoded = cast(Detector, trained)
-    reads, policy = read_outputs(decoded), decoding_of(decoded).policy
+    reads, axis = read_outputs(decoded), class_axis(decoded.output_specs())
     expected = _arrays(ForDecoding(trained, reads).eval(), inputs, reads)
     module: nn.Module = ForDecoding(detector, reads).eval()
     about: dict[str, float] = {}
@@ -92,7 +91,7 @@ def build_peer(job: Job, detector: nn.Module, trained: nn.Module, inputs: Inputs
     if job.runtime != "pytorch":
         about["compile_seconds"] = time.perf_counter() - started
     found = compare_outputs(
-        expected, _arrays(forward, inputs, reads), policy=policy, precision=job.precision, what=job.runtime
+        expected, _arrays(forward, inputs, reads), axis=axis, precision=job.precision, what=job.runtime
     )
     return forward, about | dataclasses.asdict(found)
 

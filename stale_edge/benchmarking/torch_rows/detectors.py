@@ -10,7 +10,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from stale_edge.benchmarking.jobs import Job
 from stale_edge.benchmarking.network_sizes import Network
 from stale_edge.benchmarking.synthetic import random_features
-from stale_edge.config import DecodeSettings
 from stale_edge.decoding import decoder_of
 from stale_edge.model.architectures import architecture_of, build_model
 from stale_edge.model.detector import Detector
@@ -41,14 +40,9 @@ class ForDecoding(nn.Module):
         return tuple(getattr(output, name) for name in self.reads)
 
 
-def decoding_of(detector: Detector) -> DecodeSettings:
-    """Return a detector's default decode settings."""
-    return architecture_of(detector.config.architecture).decode
-
-
 def read_outputs(detector: Detector) -> tuple[str, ...]:
     """Name the outputs of a detector that decoding reads."""
-    decoder = decoder_of(decoding_of(detector))
+    decoder = decoder_of(architecture_of(detector.config.architecture).decode)
     names = [spec.name for spec in detector.output_specs()]
     return tuple(name for name in names if name in decoder.reads + decoder.may_read)
 
