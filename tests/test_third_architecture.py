@@ -52,7 +52,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, data: Path) -> TrainResult
 def bundle(trained: TrainResult, data: Path) -> Path:
     path = trained.last.parent / "bundle"
     with _with_row():
-        export_checkpoint(trained.last, path, formats=["onnx", "torchscript"], data=data)
+        export_checkpoint(trained.last, path, formats=["onnx", "torchscript", "triton"], data=data)
     return path
 
 
@@ -75,6 +75,8 @@ def test_the_bundle_verifies_and_names_its_policy(bundle: Path) -> None:
     assert [spec.name for spec in manifest.detectors[0].outputs] == list(POLICIES["points"].reads)
     parities = manifest.parity["artifacts"]
     assert {parity["passed"] for parity in parities.values()} == {True}
+    served = next(entry for entry in manifest.of_role("model_repository") if entry.path.endswith(".onnx"))
+    assert [spec.shape for spec in served.outputs] == [("B", "P", 4), ("B", "P", 2), ("B", "P")]
 
 
 @pytest.mark.parametrize(
