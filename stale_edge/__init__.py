@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from stale_edge.decoding import decode, soft_nms
     from stale_edge.evaluation import average_precision, mean_average_precision
+    from stale_edge.jobs.searching import find
     from stale_edge.runtime import Localizer, StreamingLocalizer, load_bundle
     from stale_edge.segments import Detection
 
@@ -23,6 +24,7 @@ _HOME = {
     "StreamingLocalizer": "stale_edge.runtime",
     "average_precision": "stale_edge.evaluation",
     "decode": "stale_edge.decoding",
+    "find": "stale_edge.jobs.searching",
     "load_bundle": "stale_edge.runtime",
     "mean_average_precision": "stale_edge.evaluation",
     "soft_nms": "stale_edge.decoding",
@@ -35,6 +37,7 @@ __all__ = [
     "__version__",
     "average_precision",
     "decode",
+    "find",
     "load_bundle",
     "load_checkpoint",
     "mean_average_precision",

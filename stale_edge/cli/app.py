@@ -21,6 +21,7 @@ from stale_edge.cli import (
     diagnosing,
     encoder,
     features,
+    finding,
     importing,
     scoring,
     serving,
@@ -64,6 +65,7 @@ bundles.register(app)
 encoder.register(app)
 features.register(app)
 detecting.register(app)
+finding.register(app)
 converting.register(app)
 watching.register(app)
 serving.register(app)

@@ -49,7 +49,10 @@ def export_training_free(
     """
     prompts = Prompts() if prompts is None else prompts
     plain = TextEncoder.load(source)
-    background = torch.from_numpy(class_bank(plain, prompts.background).embeddings.copy())
+    try:
+        background = torch.from_numpy(class_bank(plain, prompts.background).embeddings.copy())
+    except ValueError as error:
+        raise CheckpointError(f"{source} cannot read the background prompts: {error}; give others") from error
     text = TextEncoder(plain.tower, plain.tokenizer, prompt="\n".join(prompts.templates)).eval()
     with tempfile.TemporaryDirectory(prefix="stale-edge-") as scratch:
         visual = Path(scratch) / "encoder"

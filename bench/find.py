@@ -1,0 +1,159 @@
+"""Measure `stale-edge find`: mAP, names that are found although absent, and seconds by stage.
+
+    .venv/bin/python bench/find.py --work DIR --json bench/results/find.json
+
+Three parts. Simulated features (the demo's world, seeds 0 to 2, which chose nothing; background prompts and names are
+read by its random text tower). Rendered videos with the demo's tiny CLIP, which was trained on captioned drawings: all
+test videos, all names of the demo and names that nobody drew. If `../shared` exists next to the checkout, three real
+videos with the same CLIP, which has never seen a photograph: only seconds and found names mean something there.
+
+A name counts as found in a video if a detection scores at least `FOUND_SCORE`. Names in a video are present, absent (an
+action of other videos) or nonsense.
+"""
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import torch
+
+from stale_edge.bundle.files import write_file_atomically
+from stale_edge.config.training_free import TRAINING_FREE_DECODE
+from stale_edge.data import open_data_set
+from stale_edge.data.annotations import Annotations, read_annotations
+from stale_edge.data.folder import ANNOTATIONS_FILE
+from stale_edge.decoding import training_free_detections
+from stale_edge.demo.feature_world import make_data_set
+from stale_edge.demo.video.actions import SEEN, UNSEEN
+from stale_edge.demo.video.clip import PREPROCESSING, train_clip
+from stale_edge.demo.video.video_world import (
+    FULL_SIZE,
+    VIDEOS_FOLDER,
+    read_captioned,
+    render_captioned,
+    render_untrimmed,
+)
+from stale_edge.evaluation import mean_average_precision
+from stale_edge.jobs.searching import CACHE_VARIABLE, FOUND_SCORE, FindSettings, find
+from stale_edge.machine import machine_card
+from stale_edge.model.text import TextEncoder, class_bank
+from stale_edge.model.training_free.prompts import Prompts
+from stale_edge.report.formats import to_layout
+from stale_edge.runtime.detect import OutputSettings
+from stale_edge.segments import Detection
+from stale_edge.video import ClipPreprocess
+
+SCHEMA = "stale-edge-bench-find/1"
+NONSENSE = ("XYZ", "asdf", "qwerty", "zzzzz", "flurble", "blorp grint", "12345", "lorem ipsum", "foo bar", "xkcd")
+REAL_VIDEOS = Path(__file__).resolve().parents[2] / "shared/data/real_video"
+REAL_NAMES = ("clean and jerk", "preparing salad", "walking")
+
+
+def by_kind(found: dict[str, list[Detection]], truth: Annotations, names: tuple[str, ...]) -> dict[str, Any]:
+    """Count the (video, name) pairs that were found: of present, of absent and of nonsense names, in percent."""
+    hits: dict[str, list[bool]] = {"present": [], "absent": [], "nonsense": []}
+    for video, detections in found.items():
+        shown = {action.label for action in truth.videos[video].actions}
+        best = {name: max((d.score for d in detections if d.label == name), default=0.0) for name in names}
+        for name, score in best.items():
+            kind = "present" if name in shown else "nonsense" if name in NONSENSE else "absent"
+            hits[kind].append(score >= FOUND_SCORE)
+    return {f"{kind}_found_%": round(100 * float(np.mean(flags)), 1) for kind, flags in hits.items() if flags}
+
+
+def simulated(work: Path, seed: int) -> dict[str, Any]:
+    """Measure features of one simulated world, 0.4 of the demo's videos."""
+    root = work / f"world-{seed}"
+    if not root.exists():
+        make_data_set(root, seed=seed, scale=0.4)
+    data_set, encoder = open_data_set(root), TextEncoder.load(root / "text_encoder")
+    background = class_bank(encoder, Prompts().background).embeddings
+    names = (*data_set.class_names, *NONSENSE)
+    embeddings = class_bank(encoder, names).embeddings
+    found = {
+        video: training_free_detections(
+            data_set.load(video),
+            embeddings,
+            background,
+            class_names=names,
+            duration_s=data_set.annotations.videos[video].duration_s,
+            max_detections=1000,
+        )
+        for video in data_set.videos("validation")
+    }
+    result = mean_average_precision(data_set.annotations.to_layout(), to_layout(found), subset="validation")
+    return {"average_mAP_%": round(result.average_mAP, 1), **by_kind(found, data_set.annotations, names)}
+
+
+def rendered(work: Path, scale: float) -> tuple[Path, dict[str, Any]]:
+    """Render the demo's videos, train its tiny CLIP, and find every name in every test video."""
+    clip, data, size = work / "clip", work / "data", FULL_SIZE.scaled(scale)
+    if not (clip / "config.json").is_file():
+        render_captioned(work / "captioned", n_videos=size.captioned, seed=0)
+        frames = read_captioned(work / "captioned", ClipPreprocess.from_transformers(PREPROCESSING))
+        train_clip(frames, clip, epochs=6, seed=0)
+    if not (data / ANNOTATIONS_FILE).is_file():
+        render_untrimmed(data, size=size._replace(training=2), seed=0)
+    truth = read_annotations(data / ANNOTATIONS_FILE)
+    names = (*(actor.name for actor in (*SEEN, *UNSEEN)), *NONSENSE)
+    videos = [data / VIDEOS_FOLDER / f"{name}.mp4" for name, v in truth.videos.items() if v.subset == "validation"]
+    rows: dict[str, Any] = {"clip": str(size.captioned) + " captioned videos", "videos": len(videos)}
+    for steps in (0, 1, 3):
+        settings = FindSettings(str(clip), rate=2.0, adapt_steps=steps, min_score=TRAINING_FREE_DECODE.min_score)
+        run = find(videos, names, settings=settings, output=OutputSettings("json"))
+        found = {video: one.detections for video, one in run.found.items()}
+        result = mean_average_precision(truth.to_layout(), to_layout(found), subset="validation")
+        rows[f"adapt {steps}"] = {
+            "average_mAP_%": round(result.average_mAP, 1),
+            "mAP_50_%": round(result.mAP[0], 1),
+            **by_kind(found, truth, names),
+            "seconds": run.to_json()["seconds"],
+        }
+    return clip, rows
+
+
+def real(clip: Path) -> dict[str, Any]:
+    """Search three real videos with a CLIP that knows only drawings."""
+    rows = {}
+    for video in sorted(REAL_VIDEOS.glob("*.mp4")):
+        started = time.perf_counter()
+        run = find([video], (*REAL_NAMES, *NONSENSE), settings=FindSettings(str(clip)))
+        values = run.to_json()
+        rows[video.stem] = {
+            "duration_s": run.found[video.stem].span_s,
+            "found": sorted({d.label for d in run.found[video.stem].detections}),
+            "seconds": values["seconds"],
+            "wall_s": round(time.perf_counter() - started, 2),
+        }
+    return rows
+
+
+def main() -> None:
+    """Measure all parts and write the record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="folder for data; parts that are there are kept")
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--scale", type=float, default=0.5, help="share of the demo's videos, in (0, 1]")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    os.environ[CACHE_VARIABLE] = str(arguments.work / "cache")
+    report: dict[str, Any] = {"schema": SCHEMA, "machine": machine_card(), "found_score": FOUND_SCORE}
+    clip, report["rendered"] = rendered(arguments.work, arguments.scale)
+    print(json.dumps(report["rendered"], indent=1), flush=True)
+    report["real"] = real(clip)
+    write_file_atomically(arguments.json, json.dumps(report, indent=1).encode())
+    report["simulated"] = {seed: simulated(arguments.work, int(seed)) for seed in arguments.seeds.split(",")}
+    print(json.dumps(report["simulated"], indent=1))
+    write_file_atomically(arguments.json, json.dumps(report, indent=1).encode())
+
+
+if __name__ == "__main__":
+    main()
