@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,8 +89,11 @@ def thresholds(text: str) -> tuple[float, ...]:
 
 
 @contextmanager
-def progress_bar() -> Iterator["ProgressBars"]:
-    """Show one progress bar per stage on standard error."""
+def progress_bar() -> Iterator["ProgressBars | ProgressLines"]:
+    """Show progress on standard error: one bar per stage, or lines where it is no terminal."""
+    if not sys.stderr.isatty():
+        yield ProgressLines()
+        return
     from rich import progress as rich_progress
     from rich.console import Console
 
@@ -107,6 +111,27 @@ def progress_bar() -> Iterator["ProgressBars"]:
     finally:
         if bar.tasks:
             bar.stop()
+
+
+class ProgressLines:
+    """The `Progress` of the command line in logs and pipes: a line every `every_s` seconds and at a stage's end."""
+
+    def __init__(self, every_s: float = 10.0) -> None:
+        self._every_s = every_s
+        self._started: dict[str, float] = {}
+        self._last_s: dict[str, float] = {}
+
+    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
+        now = time.monotonic()
+        started = self._started.setdefault(stage, now)
+        if done < total and now - self._last_s.setdefault(stage, started) < self._every_s:
+            return
+        self._last_s[stage] = now
+        spent = now - started
+        left = f", about {spent * (total - done) / done:.0f} s left" if 0 < done < total else ""
+        text = f"{stage}: {done} of {total} in {spent:.0f} s{left}{f'  {note}' if note else ''}"
+        sys.stderr.write(" ".join(text.splitlines()) + "\n")
+        sys.stderr.flush()
 
 
 class ProgressBars:
