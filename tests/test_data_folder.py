@@ -17,6 +17,7 @@ from stale_edge.data import (
     read_scores,
     write_feature_spec,
 )
+from stale_edge.data.check import check_data_set
 from stale_edge.errors import DataError, FeatureContractError
 
 
@@ -44,7 +45,7 @@ def root(tmp_path: Path) -> Path:
     (tmp_path / "splits" / "train.list").write_text("Diving\n")
     (tmp_path / "splits" / "test.list").write_text("BMX\n")
     (tmp_path / "scores.json").write_text(json.dumps({"v_2": {"class": "BMX", "score": 0.9}}))
-    spec = FeatureSpec(encoder="small", channels=4, fps=5.0, stride=2)
+    spec = FeatureSpec(encoder="small", channels=4, fps=1.0, stride=3)
     write_feature_spec(tmp_path / "feature_spec.json", spec, extra={"simulation": {"seed": 3}})
     return tmp_path
 
@@ -61,7 +62,7 @@ def test_open_data_set(root: Path) -> None:
     assert data_set.class_names == ("BMX", "Diving")
     assert data_set.videos() == ("v_1", "v_2", "v_3")
     assert data_set.videos("validation") == ("v_2",)
-    assert data_set.feature_spec == FeatureSpec(encoder="small", channels=4, fps=5.0, stride=2)
+    assert data_set.feature_spec == FeatureSpec(encoder="small", channels=4, fps=1.0, stride=3)
     assert data_set.scores == {"v_2": VideoScore("BMX", 0.9)}
     assert data_set.splits == ("test.list", "train.list")
     assert data_set.split("train.list") == ("Diving",)
@@ -310,3 +311,34 @@ def test_labels_outside_the_files_taxonomy_are_unknown(root: Path) -> None:
     assert check(root) == [
         Problem("annotations.json", "video 'v_1': unknown label 'Diving'; it is not in the file's taxonomy")
     ]
+
+
+def test_durations_that_disagree_with_the_snippets_are_found(root: Path) -> None:
+    document = json.loads((root / "annotations.json").read_text())
+    lengths = {video: len(np.load(root / "features" / f"{video}.npy")) for video in ("v_1", "v_2")}
+    document["database"]["v_2"]["duration"] = 1000.0
+    (root / "annotations.json").write_text(json.dumps(document))
+    assert check(root) == [
+        Problem(
+            "features/v_2.npy",
+            f"{lengths['v_2']} snippets of 3 s cover {3 * lengths['v_2']} s, but the video lasts 1000 s; correct "
+            "the duration, or fps and stride in feature_spec.json",
+        )
+    ]
+    (root / "feature_spec.json").unlink()
+    assert check(root) == [], "nobody says how long a snippet is"
+
+
+def test_a_missing_spec_and_subsets_that_nobody_reads_are_warnings(root: Path) -> None:
+    whole = check_data_set(root)
+    assert (whole.problems, whole.warnings) == ([], [])
+    assert whole.summary() == (
+        f"3 videos ({whole.n_features} with features), 2 classes, 4 channels, {whole.hours:.1f} hours; 0 problems found"
+    )
+    document = json.loads((root / "annotations.json").read_text())
+    document["database"]["v_2"]["subset"] = "val"
+    (root / "annotations.json").write_text(json.dumps(document))
+    (root / "feature_spec.json").unlink()
+    files = {warning.file: warning.reason for warning in check_data_set(root).warnings}
+    assert files["annotations.json"].startswith("no command reads subset 'val' (1 videos) by itself: train reads train")
+    assert files["feature_spec.json"].startswith("is missing: ")

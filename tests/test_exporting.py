@@ -154,7 +154,7 @@ def test_the_report_is_json_and_prints_the_budget(exported: Exported) -> None:
     assert by_file["detector-fp32.onnx"]["parity"]["flipped_snippets"] == 0
     assert by_file["detector-fp32.onnx"]["parity"]["matched_detections"] == 1.0
     text = exported.report.summary()
-    for said in ("allowed 0.1", "allowed 0.5", "weights quantized", "16 of 16 validation videos", "passed"):
+    for said in ("0.1 mAP lost", "0.5 mAP lost", "weights quantized", "16 of 16 validation videos", "passed"):
         assert said in text
     assert "FAILED" not in text
 
@@ -571,6 +571,23 @@ def test_a_broken_artifact_writes_nothing(exported: Exported, tmp_path: Path, mo
     for precision in PRECISIONS:
         assert f"detector-{precision}.onnx" in str(raised.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_passed_is_kept_when_asked_for_and_the_rest_is_named(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detector_exporter, "trace_onnx", perturbed(exported))
+    quick = {"formats": ["onnx", "torchscript"], "precisions": ["fp32"], "data": exported.data}
+    report = export_checkpoint(exported.checkpoint, tmp_path / "bundle", keep_passing=True, **quick)
+    assert [file.entry.path for file in report.refused] == ["detector-fp32.onnx"]
+    assert "refused detector-fp32.onnx: " in report.summary()
+    assert list(report.to_json()["refused"]) == ["detector-fp32.onnx"]
+    bundle = verify_bundle(tmp_path / "bundle")
+    assert [entry.path for entry in bundle.manifest.detectors] == ["detector-fp32.torchscript.pt"]
+    assert not list((tmp_path / "bundle").rglob("*.onnx*"))  # nor a pipeline made from the refused file
+    with pytest.raises(ParityError, match="next: the same command with --keep-passing"):
+        export_checkpoint(exported.checkpoint, tmp_path / "none", keep_passing=True, **{**quick, "formats": ["onnx"]})
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_broken_artifact_leaves_the_old_bundle(

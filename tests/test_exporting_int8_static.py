@@ -152,15 +152,13 @@ def test_the_search_keeps_what_the_budget_needs(checkpoint: Path, data: Path) ->
     reference = Reference(loaded.model, bank=loaded.class_bank, data=videos, decode_config=loaded.config.decode)
     calibration = calibrate_on(data, videos, contract=contract, bank=loaded.class_bank)
     exporter = DetectorExporter(loaded.model, calibration=calibration)
-    wide = search_layers(
-        exporter, STATIC, reference, budget=replace(SEARCH_BUDGET, min_matched=0.0, max_map_change=100)
-    )
+    wide = search_layers(exporter, STATIC, reference, budget=replace(SEARCH_BUDGET, min_matched=0.0, max_map_loss=100))
     assert wide.met
     assert wide.kept == frozenset()
     products = exporter.products("int8-static")
     assert [finding.product for finding in wide.findings] == list(products)
     assert all(finding.signal_to_noise_db > 15 for finding in wide.findings)
-    strict = replace(SEARCH_BUDGET, max_flipped=0.0, min_matched=1.0, max_map_change=0.0)
+    strict = replace(SEARCH_BUDGET, max_flipped=0.0, min_matched=1.0, max_map_loss=0.0)
     tight = search_layers(exporter, STATIC, reference, budget=strict)
     assert tight.met == tight.after.within(strict)
     assert tight.met, "in float32 everywhere nothing changes, so some set meets it"

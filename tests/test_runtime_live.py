@@ -1,5 +1,6 @@
 """Watching: the events of a source, what is skipped when it comes too fast, and every kind of source."""
 
+import dataclasses
 import functools
 import http.server
 import io
@@ -199,6 +200,18 @@ def test_it_can_be_left_early_and_stopped(localizer) -> None:
         if len(events) == 50:
             stop.set()
     assert events[-1]["event"] == "end"
+
+
+@pytest.mark.parametrize(("stopped", "notes"), [(False, ["ends early", "odd"]), (True, ["odd"])])
+def test_a_source_that_was_stopped_is_not_called_truncated(localizer, stopped: bool, notes: list[str]) -> None:
+    stop = threading.Event()
+    source = dataclasses.replace(_counted(40), notes=lambda: ("odd",), shortfall=lambda: "ends early")
+    for event in watch(localizer, source, WatchSettings(window=20, speed=0), stop=stop):
+        last = event
+        if stopped:
+            stop.set()
+    assert last["event"] == "end"
+    assert last["notes"] == notes
 
 
 @pytest.mark.parametrize(

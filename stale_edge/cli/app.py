@@ -6,6 +6,7 @@ Exit codes: 0; 1 for a user's mistake or a bad file; 2 for wrong usage; 3 when p
 import io
 import signal
 import sys
+import warnings
 from typing import NoReturn
 
 import typer
@@ -32,6 +33,7 @@ from stale_edge.cli import (
 )
 from stale_edge.errors import StaleEdgeError
 
+PARITY_CODE = 3
 _EXTRAS = {
     **dict.fromkeys(("torch", "transformers", "safetensors", "fvcore", "accelerate"), "train"),
     **dict.fromkeys(("onnx", "onnxscript"), "export"),
@@ -96,6 +98,9 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file name may hold bytes that are not text
+    if not sys.warnoptions:  # those of libraries about their own future are not for the user of a command
+        for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
+            warnings.filterwarnings("ignore", category=category)
     try:
         app()
     except StaleEdgeError as error:
@@ -120,5 +125,7 @@ def _end(number: int, frame: object) -> NoReturn:
 
 
 def _fail(message: str, code: int) -> None:
-    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+    # A table under the message keeps its lines; all others become one line.
+    first, *lines = message.split("\n") if code == PARITY_CODE else [message]
+    sys.stderr.write("\n".join([f"error: {' '.join(first.split())}", *lines]) + "\n")
     sys.exit(code)

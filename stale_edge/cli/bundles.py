@@ -58,6 +58,10 @@ def export(
         Path | None,
         typer.Option(help="Visual encoder folder to include, so that the bundle takes videos."),
     ] = None,
+    keep_passing: Annotated[
+        bool,
+        typer.Option("--keep-passing", help="Write the files that pass the parity check and name the others."),
+    ] = False,
     json_path: JsonOption = None,
 ) -> None:
     """Turn a checkpoint into a bundle; a file whose decisions differ is not written (exit code 3)."""
@@ -69,7 +73,7 @@ def export(
         select_formats(**chosen)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    chosen |= {"data": data, "layer_report": layer_report}
+    chosen |= {"data": data, "layer_report": layer_report, "keep_passing": keep_passing}
     if arch is not None:
         prompts = _prompts(arch, classes, text_encoder=text_encoder, background=background)
     elif background is not None:

@@ -77,16 +77,23 @@ def check(
     json_path: JsonOption = None,
 ) -> None:
     """Read a whole data set and list every problem with its file and reason; exit 1 if there is one."""
-    from stale_edge.data import check as run
+    from stale_edge.data.check import check_data_set
 
     with progress_bar() as progress:
-        problems = run(folder, progress=progress)
-    write_json({"folder": str(folder), "problems": [{"file": p.file, "reason": p.reason} for p in problems]}, json_path)
+        found = check_data_set(folder, progress=progress)
+    listed = {
+        "problems": [problem._asdict() for problem in found.problems],
+        "warnings": [warning._asdict() for warning in found.warnings],
+    }
+    counts = {key: getattr(found, key) for key in ("n_videos", "n_features", "n_classes", "channels", "hours")}
+    write_json({"folder": str(folder), **listed, **counts}, json_path)
     out = console(json_path)
-    for problem in problems:
+    for problem in found.problems:
         out.print(f"{problem.file}: {problem.reason}", markup=False)
-    out.print(f"{folder}: {len(problems)} problem{'' if len(problems) == 1 else 's'} found", markup=False)
-    if problems:
+    for warning in found.warnings:
+        out.print(f"warning: {warning.file}: {warning.reason}", markup=False)
+    out.print(f"{folder}: {found.summary()}", markup=False)
+    if found.problems:
         raise typer.Exit(1)
 
 

@@ -18,6 +18,12 @@ Report = Callable[[str], None]
 """Called with the reason why something cannot be used; a strict reader raises an error, `check` collects reasons."""
 
 
+TRAINING_SUBSETS = ("training", "train")
+"""Names of the subset that is trained on; the first that is there."""
+VALIDATION_SUBSETS = ("validation", "test")
+"""Names of the subset that is validated on; the first that is there."""
+
+
 class Action(NamedTuple):
     """One annotated action: its class and its segment [start_s, end_s) in seconds, finite, start_s <= end_s."""
 

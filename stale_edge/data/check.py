@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from stale_edge.config import FeatureSpec
 from stale_edge.data.annotations import (
+    TRAINING_SUBSETS,
+    VALIDATION_SUBSETS,
     Report,
     VideoAnnotation,
     parse_database,
@@ -29,6 +32,8 @@ from stale_edge.progress import Progress, silent
 from stale_edge.segments import find_video
 
 KNOWN_SUBSETS = ("train", "training", "val", "valid", "validation", "test", "testing")
+DURATION_TOLERANCE = 0.05
+"""Snippets may cover this share more or less than the duration; videos are often cut a little short."""
 SEGMENT_TOLERANCE_S = 0.1
 """A segment may end this much after its video: published durations are rounded (212 of ActivityNet's 22,152 do)."""
 
@@ -40,10 +45,37 @@ class Problem(NamedTuple):
     reason: str
 
 
+@dataclass(frozen=True)
+class CheckReport:
+    """Results of a check.
+
+    problems: what is wrong. warnings: what is allowed but rarely meant.
+    n_videos, n_classes: annotated. n_features: videos with readable features. channels: of most of them; None: of none.
+    hours: annotated durations together.
+    """
+
+    problems: list[Problem]
+    warnings: list[Problem]
+    n_videos: int
+    n_classes: int
+    n_features: int
+    channels: int | None
+    hours: float
+
+    def summary(self) -> str:
+        """Count the data set in one line."""
+        channels = "no features" if self.channels is None else f"{self.channels} channels"
+        return (
+            f"{self.n_videos} videos ({self.n_features} with features), {self.n_classes} classes, {channels}, "
+            f"{self.hours:.1f} hours; {len(self.problems)} problem{'' if len(self.problems) == 1 else 's'} found"
+        )
+
+
 @dataclass
 class _Check:
     root: Path
     problems: dict[Problem, None] = field(default_factory=dict)  # in the order found, each once
+    warnings: list[Problem] = field(default_factory=list)
 
     def report(self, file: Path | str) -> Report:
         """Make a report that lists reasons for one file; a path in front of a reason is not repeated."""
@@ -57,17 +89,26 @@ class _Check:
 
 
 def check(root: Path, *, progress: Progress = silent) -> list[Problem]:
+    """List the problems of a data set; see `check_data_set`."""
+    return check_data_set(root, progress=progress).problems
+
+
+def check_data_set(root: Path, *, progress: Progress = silent) -> CheckReport:
     """Read a whole data set folder and list every problem with file and reason; an empty list means no problem.
 
     Problems are:
     - missing parts, unreadable files, broken entries;
     - features that are missing, unreadable, without annotation, present twice, of a wrong type, shape or width, empty,
       or not finite;
-    - durations that are missing or not > 0; segments that are reversed, of zero length, or outside the video by more
-      than `SEGMENT_TOLERANCE_S`; videos, annotations or class names that occur twice;
+    - durations that are missing or not > 0, or that disagree with the number of snippets (where `feature_spec.json`
+      says fps and stride) by more than `DURATION_TOLERANCE` and two snippets;
+    - segments that are reversed, of zero length, or outside the video by more than `SEGMENT_TOLERANCE_S`;
+    - videos, annotations or class names that occur twice;
     - videos without an action outside the test subset; subsets of unknown name;
     - annotated labels that are in no class list under `splits/` or not in the file's taxonomy; scored labels that are
       neither in the lists nor annotated; class lists without any annotated class (a list may name further classes).
+
+    Warnings are a missing `feature_spec.json` and subsets that no command reads by itself.
 
     Args:
         root: folder of the data set, as in `open_data_set`.
@@ -84,8 +125,48 @@ def check(root: Path, *, progress: Progress = silent) -> list[Problem]:
     videos, annotations_file, scores_file = _check_annotations(checking)
     known_labels = _check_splits(checking, videos, annotations_file)
     _check_scores(checking, videos, known_labels, scores_file)
-    _check_features(checking, videos, annotations_file, progress)
-    return list(checking.problems)
+    shapes = _check_features(checking, videos, annotations_file, progress)
+    _check_subsets(checking, videos, annotations_file)
+    return CheckReport(
+        problems=list(checking.problems),
+        warnings=checking.warnings,
+        n_videos=len(videos),
+        n_classes=len({action.label for video in videos.values() for action in video.actions}),
+        n_features=len(shapes),
+        channels=Counter(width for _, width in shapes.values()).most_common(1)[0][0] if shapes else None,
+        hours=sum(video.duration_s for video in videos.values()) / 3600,
+    )
+
+
+def _check_subsets(checking: _Check, videos: Mapping[str, VideoAnnotation], annotations_file: Path) -> None:
+    """Warn of subsets that neither `train` nor `evaluate` reads unless they are told to."""
+    counts = Counter(video.subset for video in videos.values())
+    read = {next((n for n in names if n in counts), None) for names in (TRAINING_SUBSETS, VALIDATION_SUBSETS)}
+    named = annotations_file.name
+    for subset, count in counts.items():
+        if subset not in read and not subset.lower().startswith("test"):
+            trains, validates = " or ".join(TRAINING_SUBSETS), " or ".join(VALIDATION_SUBSETS)
+            reason = (
+                f"no command reads subset {shown(subset)} ({count} videos) by itself: train reads {trains}, validates "
+                f"on {validates}, the first that is there; rename it, or give --subset to evaluate and score"
+            )
+            checking.warnings.append(Problem(named, reason))
+
+
+def _check_duration(
+    checking: _Check, source: FeatureSource, video: VideoAnnotation | None, n_snippets: int, spec: FeatureSpec | None
+) -> None:
+    """Compare a video's duration with its snippets, where the spec says how long a snippet is."""
+    if video is None or spec is None or spec.fps is None or spec.stride is None:
+        return
+    step_s = spec.stride / spec.fps
+    covered_s = n_snippets * step_s
+    spare_s = 2 * step_s + (spec.num_frames or 0) / spec.fps
+    if abs(covered_s - video.duration_s) > spare_s + DURATION_TOLERANCE * video.duration_s:
+        checking.report(source.path)(
+            f"{n_snippets} snippets of {step_s:g} s cover {covered_s:g} s, but the video lasts {video.duration_s:g} s; "
+            f"correct the duration, or fps and stride in {FEATURE_SPEC_FILE}"
+        )
 
 
 def _check_annotations(checking: _Check) -> tuple[dict[str, VideoAnnotation], Path, Path]:
@@ -195,13 +276,15 @@ def _check_scores(checking: _Check, videos: Mapping[str, VideoAnnotation], known
 
 def _check_features(
     checking: _Check, videos: Mapping[str, VideoAnnotation], annotations_file: Path, progress: Progress
-) -> None:
-    channels = _stated_channels(checking)
+) -> dict[str, tuple[int, int]]:
+    """Check all features; give the shape of those that can be read, by video."""
+    spec = _stated_spec(checking)
+    shapes: dict[str, tuple[int, int]] = {}
     try:
         features = FeatureFolder(checking.root / FEATURES_FOLDER)
     except DataError as error:
         checking.report(FEATURES_FOLDER)(str(error))
-        return
+        return shapes
     widths: dict[FeatureSource, int] = {}
     for video in videos:
         if video not in features:
@@ -226,8 +309,12 @@ def _check_features(
                 checking.report(source.path)(str(error))
                 continue
             widths[source] = loaded.shape[1]
+            shapes[video] = (loaded.shape[0], loaded.shape[1])
+            name = find_video(video, videos)
+            _check_duration(checking, source, None if name is None else videos[name], loaded.shape[0], spec)
         progress("check", done, len(features))
-    _check_widths(checking, widths, channels)
+    _check_widths(checking, widths, None if spec is None else spec.channels)
+    return shapes
 
 
 def _check_widths(checking: _Check, widths: Mapping[FeatureSource, int], stated: int | None) -> None:
@@ -241,12 +328,17 @@ def _check_widths(checking: _Check, widths: Mapping[FeatureSource, int], stated:
             checking.report(source.path)(f"{array}wrong width: C = {width} channels, not {expected} {reason}")
 
 
-def _stated_channels(checking: _Check) -> int | None:
+def _stated_spec(checking: _Check) -> FeatureSpec | None:
     path = checking.root / FEATURE_SPEC_FILE
     if not path.is_file():
+        reason = (
+            "is missing: nothing checks that detector and features fit, and seconds per snippet are not known; write "
+            '{"encoder": NAME, "channels": C, "fps": FPS, "stride": FRAMES}'
+        )
+        checking.warnings.append(Problem(FEATURE_SPEC_FILE, reason))
         return None
     try:
-        return read_feature_spec(path).channels
+        return read_feature_spec(path)
     except DataError as error:
         checking.report(path)(str(error))
         return None

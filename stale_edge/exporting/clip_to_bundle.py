@@ -41,7 +41,7 @@ def export_training_free(
         prompts: background prompts and templates; None: the defaults.
         rate: snippets a second, > 0; None: the default of `ExtractConfig`.
         progress: called with (stage, done, total).
-        how: `formats`, `precisions`, `data` and `layer_report` of `export_checkpoint`.
+        how: `formats`, `precisions`, `data`, `layer_report` and `keep_passing` of `export_checkpoint`.
 
     Raises:
         CheckpointError: there is no such CLIP, or its encoders have different widths.

@@ -1,7 +1,7 @@
 """Checkpoint -> bundle: make every file, compare each with the model, and only then put the bundle in place."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ class ExportReport:
     data: videos of the parity check; gate_margins: distances of hard decisions from their thresholds.
     files: in the order of the manifest.
     encoder: the visual encoder in the bundle; None where there is none.
+    refused: files that failed the parity check and are not in the bundle.
     """
 
     bundle: Path
@@ -46,6 +47,7 @@ class ExportReport:
     gate_margins: dict[str, float]
     files: tuple[Exported, ...]
     encoder: EncoderBundle | None = None
+    refused: tuple[Exported, ...] = ()
 
     @property
     def artifacts(self) -> tuple[Exported, ...]:
@@ -87,6 +89,7 @@ class ExportReport:
             "triton": [served_json(model) for model in self.served],
             "text_encoder": None if self.text_encoder is None else self.text_encoder.to_json(),
             "encoder": None if self.encoder is None else self.encoder.manifest.fingerprint,
+            "refused": {file.entry.path: list(file.parity.failures) for file in self.refused},
         }
 
     def summary(self) -> str:
@@ -94,7 +97,8 @@ class ExportReport:
         lines = [f"{self.bundle}: compared with the model on {self.data.description}"]
         if self.data.no_truth:
             lines.append(f"  average mAP was not compared: {self.data.no_truth}")
-        lines.append(parity_table(file.parity for file in self.files))
+        lines.append(parity_table(file.parity for file in (*self.files, *self.refused)))
+        lines += [f"  refused {file.entry.path}: {'; '.join(file.parity.failures)}" for file in self.refused]
         lines += [f"  {file.summary()}" for file in self.files]
         lines += [f"  {file.layers.to_text()}" for file in self.files if file.layers is not None]
         if self.encoder is not None:
@@ -129,6 +133,7 @@ def export_checkpoint(
     text_encoder: bool = True,
     encoder: Path | str | None = None,
     layer_report: bool = False,
+    keep_passing: bool = False,
     progress: Progress = silent,
 ) -> ExportReport:
     """Export a checkpoint to a bundle, whole or not at all; an older bundle at `out` is replaced.
@@ -146,6 +151,8 @@ def export_checkpoint(
         encoder: folder of the visual encoder that the features came from. It is copied into the bundle, which then
             accepts videos; None: the bundle accepts features only.
         layer_report: compare int8 layer by layer, and leave as few products in float32 as parity needs.
+        keep_passing: write the files that pass the parity check and leave out the others, which the report names; at
+            least one detector must pass.
         progress: called with (stage, done, total).
 
     Raises:
@@ -154,7 +161,8 @@ def export_checkpoint(
         DataError: the class file or the data set cannot be used.
         FeatureContractError: the data set's features, or the encoder's, are of another kind than the checkpoint's.
         BundleError: something else than a bundle is at `out`, or it cannot be written.
-        ParityError: a file differs from the model by more than is allowed; nothing was written.
+        ParityError: a file differs from the model by more than is allowed, with `keep_passing` every detector does;
+            nothing was written.
     """
     rows = select_formats(formats, precisions)
     loaded = read_checkpoint(Path(checkpoint))
@@ -176,23 +184,30 @@ def export_checkpoint(
         calibration = calibrate_on(where, videos, contract=contract, bank=bank) if rounds else None
         exporter = DetectorExporter(loaded.model, calibration=calibration, decode=config.decode)
         job = Making(writer.folder, rows, metadata, reference, progress)
-        makers: list[Callable[[], tuple[Exported, ...]]] = [
-            partial(make_detectors, job, exporter, layer_report=layer_report),
-            partial(make_pipelines, job),
+        makers: list[Callable[[Making], tuple[Exported, ...]]] = [
+            partial(make_detectors, exporter=exporter, layer_report=layer_report),
+            make_pipelines,
         ]
         if TRITON in formats:
-            makers.append(partial(make_served_models, job))
+            makers.append(make_served_models)
         if text_encoder and isinstance(loaded.text_encoder, TextEncoder):
-            makers.append(partial(make_text_encoder, job, loaded.text_encoder))
+            makers.append(partial(make_text_encoder, encoder=loaded.text_encoder))
         files: list[Exported] = []
+        refused: list[Exported] = []
         for make in makers:
-            made = make()
-            refuse_failures([file.parity for file in made], videos.description)
-            files += made
+            made = make(job)
+            failed = [file for file in made if not file.parity.passed]
+            if not keep_passing or (len(failed) == len(made) and not files):
+                refuse_failures([file.parity for file in made], videos.description)
+            for file in failed:
+                _remove(writer.folder, file)
+            refused += failed
+            files += [file for file in made if file.parity.passed]
+            job = replace(job, rows=[row for row in job.rows if all(file.row != row for file in failed)])
         for file in files:
             for entry in (file.entry, *file.beside):
                 writer.add(entry)
-        report = ExportReport(Path(out), videos, reference.gate_margins, tuple(files), visual)
+        report = ExportReport(Path(out), videos, reference.gate_margins, tuple(files), visual, tuple(refused))
         writer.set_class_bank(bank)
         writer.commit(
             architecture=config.model.architecture,
@@ -209,6 +224,12 @@ def export_checkpoint(
             },
         )
     return report
+
+
+def _remove(folder: Path, file: Exported) -> None:
+    """Take a refused file out of the unfinished bundle."""
+    for entry in (file.entry, *file.beside):
+        (folder / entry.path).unlink(missing_ok=True)
 
 
 def _class_bank(checkpoint: Checkpoint, classes: Path | str | Sequence[str] | None) -> ClassBank:

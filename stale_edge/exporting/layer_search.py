@@ -103,7 +103,7 @@ class LayerReport:
                 )
             )
         met = "within" if self.met else "NOT within"
-        aim = f"{self.budget.min_matched:.0%} matched, mAP within {self.budget.max_map_change:g} points"
+        aim = f"{self.budget.min_matched:.0%} matched, mAP within {self.budget.max_map_loss:g} points"
         first = (
             f"{self.precision}, each product alone; all in low precision: {_said(self.before)}; "
             f"{len(self.kept)} of {len(self.findings)} kept: {_said(self.after)}, {met} {aim}"

@@ -36,7 +36,7 @@ MAX_SCORE_DIFFERENCE = 1e-5
 MAX_SHARE_DIFFERENCE = 1e-5
 """Largest difference of a segment's ends, as a share of the video. These two limits only allow float32 rounding:
 decisions must be equal."""
-BUDGET = Budget(None, MAX_SCORE_DIFFERENCE, max_flipped=0.0, min_matched=1.0, max_map_change=0.0)
+BUDGET = Budget(None, MAX_SCORE_DIFFERENCE, max_flipped=0.0, min_matched=1.0, max_map_loss=0.0)
 
 
 def make_pipelines(job: Making) -> tuple[Exported, ...]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from stale_edge.config import Config, to_dict
 from stale_edge.data import DataSet, VideoScore
+from stale_edge.data.annotations import VALIDATION_SUBSETS
 from stale_edge.errors import DataError
 from stale_edge.evaluation import EvaluationResult, mean_average_precision
 from stale_edge.model.checkpoint import read_checkpoint
@@ -18,7 +19,6 @@ from stale_edge.segments import find_video
 from stale_edge.study.study import Cell, Column, spread
 from stale_edge.training import TorchLocalizer, train
 from stale_edge.training.class_sources import bank_for
-from stale_edge.training.plan import VALIDATION_SUBSETS
 from stale_edge.training.video_classifier import training_list
 
 TIOUS = ("0.5", "0.75", "0.95")

@@ -6,14 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from stale_edge.config import Config, FeatureSpec, to_dict
-from stale_edge.data.annotations import VideoAnnotation
+from stale_edge.data.annotations import TRAINING_SUBSETS, VALIDATION_SUBSETS, VideoAnnotation
 from stale_edge.data.folder import DataSet
 from stale_edge.data.splits import read_split, read_video_list
 from stale_edge.errors import ConfigError, DataError
 from stale_edge.model.targets import is_outside
-
-TRAINING_SUBSETS = ("training", "train")
-VALIDATION_SUBSETS = ("validation", "test")
 
 
 @dataclass(frozen=True)

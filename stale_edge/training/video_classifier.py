@@ -18,12 +18,11 @@ from torch import Tensor, nn
 from stale_edge.bundle.files import write_file_atomically
 from stale_edge.config import FeatureSpec, VideoClassifierConfig, from_dict, to_dict
 from stale_edge.data import DataSet, VideoScore
-from stale_edge.data.annotations import VideoAnnotation
+from stale_edge.data.annotations import TRAINING_SUBSETS, VideoAnnotation
 from stale_edge.data.dataset import SnippetDataset
 from stale_edge.errors import CheckpointError, ConfigError, DataError, TrainingError
 from stale_edge.progress import Progress, silent
 from stale_edge.training.batches import epoch_batches, mix_seed
-from stale_edge.training.plan import TRAINING_SUBSETS
 
 FORMAT = "stale-edge-video-classifier/1"
 

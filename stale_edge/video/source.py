@@ -150,12 +150,17 @@ class VideoSource:
             raise DataError(f"{self.name}: {reason}; packets that failed: {self._failed_packets}")
 
     @property
+    def shortfall(self) -> str:
+        """Say that the video ends before the end it announces; empty: it does not. Complete after the iteration."""
+        announced = self.announced_s
+        if announced is None or self.end_s >= announced * (1 - SHORT_BY) - 1:
+            return ""
+        return f"ends after {self.end_s:.2f} s of the {announced:.2f} s it announces: truncated or damaged"
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Problems, one sentence each; empty for an intact video. Complete after the iteration."""
-        announced = self.announced_s
-        said = []
-        if announced is not None and self.end_s < announced * (1 - SHORT_BY) - 1:
-            said.append(f"ends after {self.end_s:.2f} s of the {announced:.2f} s it announces: truncated or damaged")
+        said = [self.shortfall] if self.shortfall else []
         if self._broken_off:
             said.append(self._broken_off)
         for what, count in (

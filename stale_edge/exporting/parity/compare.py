@@ -77,8 +77,7 @@ def compare_with_model(
         matched_detections=sum(match.matched for match in matches) / total if total else 1.0,
         max_score_difference=max((match.max_score_difference for match in matches), default=0.0),
         near_ties=near_ties,
-        average_mAP=reference.measure(found),
-        model_average_mAP=reference.average_map,
+        **reference.compare_map(found, BUDGETS[precision].max_map_loss),
     )
     limited = snippets > 0 or budget.max_difference is not None
     return parity.checked([*problems, *_nothing_compared(parity, limited=limited)])
@@ -114,8 +113,7 @@ def compare_detections(
         n_videos=len(found),
         n_detections=total,
         matched_detections=sum(match.matched for match in matches) / total if total else 1.0,
-        average_mAP=reference.measure(found),
-        model_average_mAP=reference.average_map,
+        **reference.compare_map(found, BUDGETS[precision].max_map_loss),
     )
     return parity.checked(_nothing_compared(parity, limited=False))
 

@@ -104,7 +104,7 @@ def compare_encoder(
         file=file,
         precision=precision,
         budget=Budget(
-            None, None, max_flipped=1.0, min_matched=0.0, max_map_change=np.inf, min_cosine=MIN_COSINE[precision]
+            None, None, max_flipped=1.0, min_matched=0.0, max_map_loss=np.inf, min_cosine=MIN_COSINE[precision]
         ),
         max_difference={FEATURES: float(np.abs(got - wanted).max() / max(np.abs(wanted).max(), 1e-12))},
         n_snippets=len(wanted),

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from stale_edge.bundle import ClassBank
 from stale_edge.config import DecodeSettings
 from stale_edge.decoding import decode_outputs
 from stale_edge.evaluation import mean_average_precision
+from stale_edge.evaluation.noise import noise_of_change
 from stale_edge.exporting.graph.detector_graph import in_eval_mode, model_config, output_specs, read_outputs
 from stale_edge.exporting.parity.videos import ParityData, shape_cases
 from stale_edge.model.detector import Detector
@@ -85,12 +86,24 @@ class Reference:
         """Compute average mAP in percent; None without annotations."""
         if self.data.truth is None:
             return None
+        truth, known = self.data.truth, set(self.bank.names)
+        found = self._layout(detections)
+        return mean_average_precision(truth, found, subset="validation", classes=known).average_mAP
+
+    def compare_map(self, detections: list[list[Detection]], allowed_loss: float) -> dict[str, Any]:
+        """Give the fields of a `Parity` about mAP; noise is only estimated where more than `allowed_loss` is lost."""
+        file, model, noise = self.measure(detections), self.average_map, 0.0
+        if file is not None and model is not None and self.data.truth is not None and model - file > allowed_loss:
+            layouts = self._layout(self.detections), self._layout(detections)
+            noise = noise_of_change(self.data.truth, *layouts, classes=set(self.bank.names))
+        return {"average_mAP": file, "model_average_mAP": model, "map_noise": noise}
+
+    def _layout(self, detections: list[list[Detection]]) -> dict[str, Any]:
         results = {
             video.name: [{"label": d.label, "score": d.score, "segment": [d.start_s, d.end_s]} for d in found]
             for video, found in zip(self.data.videos, detections, strict=True)
         }
-        truth, known = self.data.truth, set(self.bank.names)
-        return mean_average_precision(truth, {"results": results}, subset="validation", classes=known).average_mAP
+        return {"results": results}
 
     def undecided(self, outputs: Outputs) -> NDArray[np.float64]:
         """Compute the signed distance (B, N) of every hard decision from its threshold; > 0 where it is "on"."""

@@ -55,6 +55,8 @@ class LiveSource:
     snippets: in rising order of `step`; may block until more comes.
     is_pipe: it waits for its reader, so nothing is lost when the reader is slow.
     notes: problems of the source, one sentence each; complete at the end.
+    shortfall: note that the source ended before the end it announces, empty where it did not; no problem if it was
+        stopped.
     close: closes the file or device.
     """
 
@@ -63,6 +65,7 @@ class LiveSource:
     snippets: Iterator[Incoming]
     is_pipe: bool = False
     notes: Callable[[], tuple[str, ...]] = _NOTHING
+    shortfall: Callable[[], str] = str
     close: Callable[[], None] = lambda: None
 
 
@@ -138,7 +141,8 @@ def _open_video(opened: Any, reader: "VideoReader", *, input_format: str | None)
         1 / rate,
         (encoded(snippet) for snippet in sample(video, rate)),
         is_pipe=isinstance(opened, _Pipe),
-        notes=lambda: video.notes,
+        notes=lambda: tuple(note for note in video.notes if note != video.shortfall),
+        shortfall=lambda: video.shortfall,
         close=video.close,
     )
 

@@ -103,7 +103,7 @@ def watch(
         except StaleEdgeError:
             yield from events.end()
             raise
-        yield from events.end()
+        yield from events.end(interrupted=stop is not None and stop.is_set())
     finally:
         queue.close()
 
@@ -172,15 +172,17 @@ class _Events:
             self._reported = segments
             yield {"event": "tentative", "time_s": self._time_s, "segments": segments}
 
-    def end(self) -> Iterator[Event]:
+    def end(self, *, interrupted: bool = False) -> Iterator[Event]:
+        """Report what is left; a source that was stopped is not called short of what it announces."""
         yield from self._final(self._stream.finish())
+        short = self._source.shortfall()
         yield {
             "event": "end",
             "time_s": self._time_s,
             "snippets": self._next,
             "skipped": self._n_skipped,
             "final": self._n_final,
-            "notes": list(self._source.notes()),
+            "notes": [*([short] if short and not interrupted else []), *self._source.notes()],
         }
 
     def _skip_to(self, step: int) -> Iterator[Event]:
