@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,13 @@ from stale_edge.cli.windows import OverlapOption, WindowOption, check_window_opt
 
 if TYPE_CHECKING:
     from stale_edge.runtime.evaluate import EvaluationReport
+
+
+class Protocol(StrEnum):
+    """Protocols of `evaluate`."""
+
+    standard = "standard"
+    strict = "strict"
 
 
 def register(app: typer.Typer) -> None:
@@ -89,6 +97,19 @@ def evaluate(
         Path | None,
         typer.Option(help="Checkpoint of a linear probe to compare with; a red line warns if the probe is as good."),
     ] = None,
+    protocol: Annotated[
+        Protocol,
+        typer.Option(help="strict: seen, unseen, absent and nonsense names at once, no external scores."),
+    ] = Protocol.standard,
+    seen: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="strict: classes trained on, one per line; default: the checkpoint's."),
+    ] = None,
+    also: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="MODEL", help="strict: further models, of other splits; gives mean and deviation."),
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="strict: draw the reliability of scores.")] = None,
     json_path: JsonOption = None,
 ) -> None:
     """Measure mAP by ActivityNet's rules, next to the training-free baseline."""
@@ -97,6 +118,24 @@ def evaluate(
 
     chosen = thresholds(tiou)
     check_window_options(window, overlap)
+    if protocol is Protocol.strict:
+        from stale_edge.cli.strict import measure_strictly, print_strictly
+
+        unwanted = {"--scores": scores, "--split": split, "--predictions": predictions, "--linear": linear}
+        for name, value in unwanted.items():
+            if value is not None:
+                raise typer.BadParameter("does not go with --protocol strict; leave it out", param_hint=name)
+        strict = EvaluationSettings(subset, chosen, window=window, overlap=overlap, device=device.value)
+        with progress_bar() as progress:
+            reports = [
+                measure_strictly(one, data, seen=seen, settings=strict, progress=progress)
+                for one in (model, *(also or ()))
+            ]
+        print_strictly(reports, plot=plot, json_path=json_path)
+        return
+    for name, given in {"--seen": seen, "--also": also, "--plot": plot}.items():
+        if given:
+            raise typer.BadParameter("needs --protocol strict", param_hint=name)
     probe = None
     with progress_bar() as progress:
         settings = EvaluationSettings(

@@ -63,4 +63,5 @@ def _resampled_maps(truth: TruthTable, predictions: PredictionTable, weights: Se
         there = n_actions > 0
         sums[there] += 100 * area[there] / n_actions[there] / len(thresholds)
         counted += there
-    return np.divide(sums, counted, out=np.full(len(weights), np.nan), where=counted > 0)
+    maps: Seconds = np.divide(sums, counted, out=np.full(len(weights), np.nan), where=counted > 0)
+    return maps

@@ -110,7 +110,7 @@ def evaluate_localizer(
     own = localizer.class_bank
     bank = classes if isinstance(classes, ClassBank) else own if classes is None else own.select(classes)
     names = None if classes is None else bank.names
-    videos = _videos(data_set, subset, names)
+    videos = evaluated_videos(data_set, subset, names)
     words, baseline_note = _baseline_words(bank, data_set)
     found: dict[str, list[Detection]] = {}
     found_by_baseline: dict[str, list[Detection]] = {}
@@ -188,7 +188,7 @@ def evaluate_bundle(
     return replace(report, provider=localizer.provider)
 
 
-def _videos(data_set: DataSet, subset: str, classes: Sequence[str] | None) -> tuple[str, ...]:
+def evaluated_videos(data_set: DataSet, subset: str, classes: Sequence[str] | None) -> tuple[str, ...]:
     """List the videos to evaluate: all of the subset, except those that show only classes not requested."""
     try:
         videos = data_set.videos(subset)

@@ -174,7 +174,7 @@ def parity_table(parities: Iterable[Parity]) -> str:
                 parity.file,
                 f"{parity.flipped_snippets}/{parity.n_snippets}" if parity.n_snippets else "-",
                 f"{parity.matched_detections:.1%}",
-                "-" if change is None else f"{parity.average_mAP:.2f} {change:+.2f}",
+                "not measured" if change is None else f"{parity.average_mAP:.2f} {change:+.2f}",
                 "passed" if parity.passed else "FAILED",
             )
         )
