@@ -13,7 +13,7 @@ from stale_edge.bundle import ClassBank
 from stale_edge.cli.app import app
 from stale_edge.data import open_data_set
 from stale_edge.errors import ClassBankError
-from stale_edge.evaluation.strict import ABSENT, NONSENSE, Asked, StrictReport, mean_and_deviation, strict_report
+from stale_edge.evaluation.zero_shot import ABSENT, NONSENSE, Asked, StrictReport, mean_and_deviation, strict_report
 from stale_edge.report.reliability import reliability_figure
 from stale_edge.runtime.evaluate import EvaluationSettings
 from stale_edge.runtime.strict_protocol import evaluate_strictly
@@ -73,7 +73,7 @@ def test_reliability_by_hand() -> None:
     rows = [(*RUN, 0.95), ("run", 50, 60, 0.91), ("run", 70, 80, 0.15)]
     report = _report(_layout(one=rows, two=[(*JUMP, 1.0)]))
     top, low = report.reliability[9], report.reliability[1]
-    assert (top.count, low.count) == (3, 1)
+    assert (top.n, low.n) == (3, 1)
     assert top.right == pytest.approx(2 / 3)
     assert top.score == pytest.approx((0.95 + 0.91 + 1.0) / 3)
     assert low.right == 0.0

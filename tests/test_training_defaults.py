@@ -54,11 +54,8 @@ def test_numbers_below_0_are_refused(value: str) -> None:
         load_config(None, [value], architectures=ARCHITECTURES)
 
 
-def _records(values: list[float | None], *, losses: list[float] | None = None, baseline: float = 11.0) -> Any:
-    return [
-        {"epoch": i + 1, "loss": loss, "average_mAP": value, "baseline_average_mAP": baseline}
-        for i, (value, loss) in enumerate(zip(values, losses or [1.0] * len(values), strict=True))
-    ]
+def _records(values: list[float | None]) -> Any:
+    return [{"epoch": i + 1, "average_mAP": value, "baseline_average_mAP": 11.0} for i, value in enumerate(values)]
 
 
 RESUMED = "; train longer: stale-edge train 'my run' --data data --out 'my run' --set train.epochs={} --resume"
@@ -73,9 +70,8 @@ RESUMED = "; train longer: stale-edge train 'my run' --data data --out 'my run' 
         (_records([30.0, 30.2, 30.4]), None),  # less than a point
         (_records([40.0, 30.0, 20.0]), None),  # falls
         (_records([30.0]), None),  # one epoch has no part before it
-        (_records([None, None], losses=[2.0, 1.0]), "the loss was still falling when the run ended (from 2.000 to"),
-        (_records([None, None], losses=[1.0, 0.99]), None),
-        (_records([None, 50.0], losses=[2.0, 1.0]), "the loss was still falling"),  # one validation is no series
+        (_records([None, None]), None),  # nothing was validated
+        (_records([None, 50.0]), None),  # one validation is no series
     ],
 )  # fmt: skip
 def test_the_end_of_a_run(records: Any, said: str | None) -> None:

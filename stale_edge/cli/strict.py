@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from stale_edge.cli.output import console, table, write_bytes, write_json
 
 if TYPE_CHECKING:
-    from stale_edge.evaluation.strict import StrictReport
+    from stale_edge.evaluation.zero_shot import StrictReport
     from stale_edge.progress import Progress
     from stale_edge.runtime.evaluate import EvaluationSettings
 
@@ -57,7 +57,7 @@ def measure_strictly(
 
 def print_strictly(reports: "Sequence[StrictReport]", *, plot: Path | None, json_path: Path | None) -> None:
     """Print and write the results of one model, or mean and deviation of several."""
-    from stale_edge.evaluation.strict import mean_and_deviation
+    from stale_edge.evaluation.zero_shot import mean_and_deviation
 
     first = reports[0]
     means = mean_and_deviation(reports)

@@ -10,7 +10,7 @@ def reliability_figure(report: Any) -> bytes:
     """Draw the reliability of scores, and below it how many detections have them.
 
     Args:
-        report: a `stale_edge.evaluation.strict.StrictReport`.
+        report: a `stale_edge.evaluation.zero_shot.StrictReport`.
 
     Returns:
         A PNG.
@@ -29,7 +29,7 @@ def reliability_figure(report: Any) -> bytes:
     upper, lower = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
     bins = report.reliability
     middles = [(number + 0.5) / len(bins) for number in range(len(bins))]
-    drawn = [one if one.count else None for one in bins]
+    drawn = [one if one.n else None for one in bins]
     upper.bar(
         [middle for middle, one in zip(middles, drawn, strict=True) if one],
         [one.right for one in drawn if one],
@@ -44,7 +44,7 @@ def reliability_figure(report: Any) -> bytes:
     upper.set_title(f"Reliability, expected calibration error {report.expected_calibration_error:.3f}")
     upper.axvline(report.operating_score, color="#f58518", linewidth=1.2, label="score of the highest F1")
     upper.legend(frameon=False, loc="lower right", fontsize=8)
-    lower.bar(middles, [one.count for one in bins], width=0.9 / len(bins), color="#9aa0a6")
+    lower.bar(middles, [one.n for one in bins], width=0.9 / len(bins), color="#9aa0a6")
     lower.set_yscale("symlog")
     lower.set(xlabel="score", ylabel="detections")
     for axes in (upper, lower):

@@ -7,7 +7,7 @@ from typing import Any
 from stale_edge.bundle import ClassBank
 from stale_edge.data import DataSet
 from stale_edge.errors import ClassBankError, DataError, StaleEdgeError
-from stale_edge.evaluation.strict import ABSENT, NONSENSE, Asked, StrictReport, strict_report
+from stale_edge.evaluation.zero_shot import ABSENT, NONSENSE, Asked, StrictReport, strict_report
 from stale_edge.progress import Progress, silent
 from stale_edge.report.formats import to_layout
 from stale_edge.runtime.base import BaseLocalizer

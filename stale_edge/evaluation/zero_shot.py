@@ -30,7 +30,7 @@ FIGURES = ("seen_average_mAP", "unseen_average_mAP", "harmonic_mean", "expected_
 class Bin(NamedTuple):
     """Detections whose score is in one tenth of [0, 1]: how many, their mean score, and the share that is right."""
 
-    count: int
+    n: int
     score: float
     right: float
 
@@ -122,7 +122,7 @@ def strict_report(
     right = _right(table, found)
     operating = _best_f1_score(found, right, len(table.label))
     bins = _reliability(found, right)
-    total = sum(one.count for one in bins)
+    total = sum(one.n for one in bins)
     before, after = average_map(mixed, annotated), average_map(with_nonsense, annotated)
     return StrictReport(
         seen_average_mAP=seen,
@@ -135,7 +135,7 @@ def strict_report(
         },
         nonsense_lowers_by=None if not asked.nonsense or before is None or after is None else before - after,
         reliability=bins,
-        expected_calibration_error=sum(one.count * abs(one.score - one.right) for one in bins) / max(1, total),
+        expected_calibration_error=sum(one.n * abs(one.score - one.right) for one in bins) / max(1, total),
         names=asked._asdict(),
         hours=hours,
     )
@@ -198,5 +198,5 @@ def _alarms(found: Mapping[str, Any], names: Collection[str], score: float, hour
     if not names:
         return None
     known = set(names)
-    count = sum(row["label"] in known and row["score"] >= score for rows in found["results"].values() for row in rows)
-    return count / hours
+    rows = [row for rows in found["results"].values() for row in rows]
+    return float(sum(row["label"] in known and row["score"] >= score for row in rows) / hours)
