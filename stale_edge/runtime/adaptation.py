@@ -12,7 +12,7 @@ from stale_edge.runtime.timings import Measured
 
 TOP_SHARE = 0.1
 """A name's pseudo-labels are this share of the snippets, those that it fits best."""
-STEP = 0.25
+STEP = 0.05
 """Length of one step, as a share of the length of the embedding."""
 
 
