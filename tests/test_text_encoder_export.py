@@ -38,16 +38,21 @@ SAME = 1e-5
 
 @pytest.fixture(
     scope="module",
-    params=[(0, "{}"), (8, "a video of {}."), (0, "{}\na photo of {}.")],
-    ids=["plain", "contexts-and-prompt", "two-prompts"],
+    params=[
+        (0, "{}", (0, 0)),
+        (8, "a video of {}.", (0, 0)),
+        (0, "{}\na photo of {}.", (0, 0)),
+        (0, "{}", (3, 2)),
+    ],
+    ids=["plain", "contexts-and-prompt", "two-prompts", "prompt-table"],
 )
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Give the folder of a text encoder, and a bundle that holds it beside a detector."""
-    n_contexts, prompt = request.param
+    n_contexts, prompt, around = request.param
     root = tmp_path_factory.mktemp("text")
     small_text_encoder(root / "tower", dim=tiny.EMBED_DIM, hidden_dim=16, seed=3)
     tower = TextEncoder.load(root / "tower")
-    encoder = TextEncoder(tower.tower, tower.tokenizer, n_contexts=n_contexts, prompt=prompt).eval()
+    encoder = TextEncoder(tower.tower, tower.tokenizer, n_contexts=n_contexts, prompt=prompt, around=around).eval()
     encoder.save(root / "text_encoder")
     without = read_bundle(tiny.write(root / "without"))
     with write_bundle(root / "bundle") as writer:
@@ -149,7 +154,7 @@ def test_the_file_is_one_standard_graph_and_says_what_a_program_needs(exported: 
     assert metadata["stale_edge.fingerprint"] == encoder.fingerprint() == read_bundle(bundle).class_bank.fingerprint
     assert json.loads(metadata["stale_edge.text"]) == {
         "prompt": encoder.prompt,
-        "n_contexts": len(encoder.contexts),
+        "n_contexts": sum(encoder.around),
         "context_length": 77,
         "start_id": encoder.tokenizer.bos_token_id,
         "end_id": encoder.tokenizer.eos_token_id,
@@ -317,7 +322,7 @@ def test_the_parity_check_finds_a_graph_without_the_learned_contexts(
     class WithoutContexts(text_files.TextGraph):
         def __init__(self, encoder: TextEncoder) -> None:
             super().__init__(encoder)
-            self.contexts = torch.zeros_like(self.contexts)
+            self.learned = torch.zeros_like(self.learned)
 
     encoder = with_contexts(tmp_path, 2)
     monkeypatch.setattr(text_files, "TextGraph", WithoutContexts)

@@ -102,7 +102,7 @@ def compare_text_encoder(
     """
     exported = BundleTextEncoder(folder / TEXT_ENCODER_NAME, folder / TOKENIZER_NAME)
     names = [name for name in dict.fromkeys((*reference.bank.names, *PROBES)) if _fits(encoder, name)]
-    strange = [name for name in names if exported.tokenize([name]).tolist() != _token_ids(encoder, name)]
+    strange = [name for name in names if exported.tokenize([name]).tolist() != encoder.token_ids(name)]
     wanted, got = class_bank(encoder, names).embeddings, exported.encode(names).embeddings
     difference = float(np.abs(wanted - got).max()) / max(1.0, float(np.abs(wanted).max()))
     embedded = exported.encode(reference.bank.names).embeddings
@@ -127,9 +127,3 @@ def _fits(encoder: TextEncoder, name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _token_ids(encoder: TextEncoder, name: str) -> list[list[int]]:
-    """Return a name's token ids in every prompt, without places for contexts: the exported graph inserts those."""
-    rows, first = encoder.tokenize([name])[0].tolist(), encoder.layout.n_first
-    return [[*row[:first], *row[first + len(encoder.contexts) :]] for row in rows]

@@ -15,13 +15,14 @@ TRACED_NAMES, TRACED_TOKENS = 5, 11
 class TextGraph(nn.Module):
     """CLIP's text tower, eq. 2, in plain operators: causal attention, pre-norm layers, output at the end token.
 
-    Rows of token ids have no places for the contexts; these are inserted here, after the start token. No padding mask
-    is needed: attention is causal and the embedding is read at the first end token, so padding is never read. SigLIP's
-    attention is not, and its rows always have the tower's length.
+    Rows of token ids have no places for learned vectors; these are inserted here: contexts after the start token, the
+    rows of a prompt table before and after the name. No padding mask is needed: attention is causal and the embedding
+    is read at the first end token, so padding is never read. SigLIP's attention is not, and its rows always have the
+    tower's length.
     """
 
     positions: Tensor
-    contexts: Tensor
+    learned: Tensor
 
     def __init__(self, encoder: TextEncoder) -> None:
         super().__init__()
@@ -35,14 +36,12 @@ class TextGraph(nn.Module):
         self.n_heads = int(tower.config.num_attention_heads)
         self.end_id = int(encoder.tokenizer.eos_token_id)
         self.register_buffer("positions", inner.embeddings.position_embedding.weight.detach())
-        self.register_buffer("contexts", encoder.contexts.detach())
+        self.before, self.after = encoder.around
+        self.register_buffer("learned", encoder.learned_vectors().detach())
 
     def forward(self, token_ids: Tensor) -> Tensor:
         """Embed rows of token ids (K, L); returns (K, D)."""
-        words = self.words(token_ids)  # (K, L, H)
-        contexts = self.contexts.expand(words.shape[0], -1, -1)  # (K, N̂, H)
-        first = self.layout.n_first
-        values = torch.cat([words[:, :first], contexts, words[:, first:]], dim=1)  # (K, N̂ + L, H)
+        values, end = self._with_learned(self.words(token_ids), (token_ids == self.end_id).int().argmax(dim=1))
         length = values.shape[1]
         values = values + self.positions[:length]
         hidden = torch.ones(length, length, dtype=torch.bool).triu(diagonal=1) if self.layout.causal else None
@@ -51,9 +50,22 @@ class TextGraph(nn.Module):
             values = values + layer.mlp(layer.layer_norm2(values))
         if not self.layout.causal:
             return cast(Tensor, self.projection(self.norm(values[:, -1])))
-        end = (token_ids == self.end_id).int().argmax(dim=1) + len(self.contexts)  # (K,)
         place = end[:, None, None].expand(-1, 1, values.shape[2])
         return cast(Tensor, self.projection(self.norm(values.gather(1, place)[:, 0])))
+
+    def _with_learned(self, words: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
+        """Insert the learned vectors into words (K, L, H) that end at `end` (K,); gives (K, N̂ + L, H) and its ends."""
+        first = self.layout.n_first
+        if self.after == 0:
+            vectors = self.learned[first : first + self.before].expand(words.shape[0], -1, -1)
+            return torch.cat([words[:, :first], vectors, words[:, first:]], dim=1), end + self.before
+        length = words.shape[1] + self.before + self.after
+        place = torch.arange(length)
+        last = end[:, None] + self.before - 1  # (K, 1), the last place of the name
+        source = torch.where(place <= last, (place - self.before).clamp(min=0), end[:, None])  # (K, N̂ + L)
+        moved = words.gather(1, source[:, :, None].expand(-1, -1, words.shape[2]))
+        fills = ((place >= 1) & (place <= self.before)) | ((place > last) & (place <= last + self.after))
+        return torch.where(fills[:, :, None], self.learned[:length], moved), end + self.before + self.after
 
     def _attend(self, attention: Any, values: Tensor, hidden: Tensor | None) -> Tensor:
         n_rows, length, width = values.shape
@@ -73,7 +85,7 @@ def text_contract(encoder: TextEncoder) -> TextContract:
     tokenizer, layout = encoder.tokenizer, encoder.layout
     return TextContract(
         prompt=encoder.prompt,
-        n_contexts=len(encoder.contexts),
+        n_contexts=sum(encoder.around),
         context_length=encoder.max_tokens,
         start_id=int(tokenizer.bos_token_id if layout.has_start else tokenizer.pad_token_id),
         end_id=int(tokenizer.eos_token_id),

@@ -125,25 +125,29 @@ class MultiHeadAttention(nn.Module):
 
 
 class FeedForward(nn.Sequential):
-    """Two linear layers with a GELU between, on each position alone."""
+    """Two linear layers with an activation between, GELU unless another is given, on each position alone."""
 
-    def __init__(self, dim: int, *, hidden_dim: int, dropout: float) -> None:
-        super().__init__(nn.Linear(dim, hidden_dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden_dim, dim))
+    def __init__(self, dim: int, *, hidden_dim: int, dropout: float, activation: nn.Module | None = None) -> None:
+        between = nn.GELU() if activation is None else activation
+        super().__init__(nn.Linear(dim, hidden_dim), between, nn.Dropout(dropout), nn.Linear(hidden_dim, dim))
 
 
 class EncoderLayer(nn.Module):
     """Self-attention and feed-forward network, each on its normalised input and added to it (pre-norm)."""
 
-    def __init__(self, dim: int, *, n_heads: int, feedforward_dim: int, dropout: float) -> None:
+    def __init__(
+        self, dim: int, *, n_heads: int, feedforward_dim: int, dropout: float, activation: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(dim)
         self.attention = MultiHeadAttention(dim, n_heads=n_heads, dropout=dropout, from_memory=False)
         self.feedforward_norm = nn.LayerNorm(dim)
-        self.feedforward = FeedForward(dim, hidden_dim=feedforward_dim, dropout=dropout)
+        self.feedforward = FeedForward(dim, hidden_dim=feedforward_dim, dropout=dropout, activation=activation)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.dropout(self.attention(self.attention_norm(x)))
+    def forward(self, x: Tensor, key_bias: Tensor | None = None) -> Tensor:
+        """Refine x (B, T, D); `key_bias` (B, T) can hide snippets."""
+        x = x + self.dropout(self.attention(self.attention_norm(x), key_bias=key_bias))
         return x + self.dropout(self.feedforward(self.feedforward_norm(x)))  # type: ignore[no-any-return]
 
 

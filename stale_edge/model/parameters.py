@@ -143,4 +143,4 @@ def _text_encoder(checkpoint: Checkpoint) -> dict[str, Any] | None:
     encoder = checkpoint.text_encoder
     if not isinstance(encoder, TextEncoder):
         return None
-    return {"prompt": encoder.prompt, "contexts": len(encoder.contexts), "fingerprint": encoder.fingerprint()}
+    return {"prompt": encoder.prompt, "contexts": sum(encoder.around), "fingerprint": encoder.fingerprint()}

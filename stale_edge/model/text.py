@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from stale_edge.bundle import ClassBank
 from stale_edge.errors import CheckpointError
 from stale_edge.model.checkpoint_files import fetch_hint
+from stale_edge.model.effprompt.prompt_table import PromptTable
 from stale_edge.model.layers import l2_normalize
 from stale_edge.model.text_layouts import layout_of
 
 CONTEXTS_FILE = "contexts.safetensors"
+TABLE_FILE = "prompt_table.safetensors"
 PROMPT_FILE = "prompt.json"
 PLAIN_PROMPT = "{}"
 """The prompt template of bare class names."""
@@ -45,10 +47,12 @@ class TextEncoder(nn.Module):
         trainable: whether the tower's weights get gradients.
         prompt: what a name is put into, with `{}` once where it goes; several prompts stand on lines of their own.
             Saved with the encoder, so that classes added later get the same prompts.
+        around: numbers of learned vectors before and after the name, read from a `PromptTable`, as in EffPrompt;
+            (0, 0): there is none. A table stands in place of contexts.
 
     Raises:
-        ValueError: tower and tokenizer do not belong together, no room is left beside the contexts, or the prompt has
-            no place for the name, or two.
+        ValueError: tower and tokenizer do not belong together, there are contexts and a table, no room is left beside
+            them, or the prompt has no place for the name, or two.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class TextEncoder(nn.Module):
         n_contexts: int = 0,
         trainable: bool = False,
         prompt: str = PLAIN_PROMPT,
+        around: tuple[int, int] = (0, 0),
     ) -> None:
         super().__init__()
         if any(line.count("{}") != 1 for line in prompt.split("\n")):
@@ -78,20 +83,36 @@ class TextEncoder(nn.Module):
         self.tower = tower.requires_grad_(trainable)
         self.tokenizer = tokenizer
         self.prompt = prompt
+        if n_contexts and any(around):
+            raise ValueError(f"a table of prompts stands in place of contexts; got {n_contexts} contexts and {around}")
         self.contexts = nn.Parameter(torch.randn(n_contexts, int(config.hidden_size)) * CONTEXT_STD)
+        self.table: PromptTable | None = None
+        if any(around) and not self.layout.causal:
+            raise ValueError(f"a table of prompts needs a text tower of CLIP; got a {self.layout.model}")
+        if any(around):
+            prefix, postfix = around
+            self.table = PromptTable(self.max_tokens, int(config.hidden_size), prefix=prefix, postfix=postfix)
 
     @classmethod
-    def load(cls, source: str | Path, *, n_contexts: int | None = None, trainable: bool = False) -> "TextEncoder":
+    def load(
+        cls,
+        source: str | Path,
+        *,
+        n_contexts: int | None = None,
+        trainable: bool = False,
+        around: tuple[int, int] | None = None,
+    ) -> "TextEncoder":
         """Load a text tower and its tokenizer.
 
         Args:
-            source: a local folder in transformers' format (contexts and prompt saved by `save` come along), or a hub
-                name such as `openai/clip-vit-base-patch16`.
+            source: a local folder in transformers' format (contexts, table and prompt saved by `save` come along), or
+                a hub name such as `openai/clip-vit-base-patch16`.
             n_contexts: context vectors wanted; None: as many as the folder holds, none from elsewhere.
             trainable: whether the tower's weights get gradients.
+            around: vectors of a prompt table wanted before and after the name; None: as many as the folder holds.
 
         Raises:
-            CheckpointError: the source is neither, is unreadable, or holds another number of contexts.
+            CheckpointError: the source is neither, is unreadable, or holds another number of contexts or vectors.
         """
         import transformers
 
@@ -113,15 +134,30 @@ class TextEncoder(nn.Module):
             raise CheckpointError(
                 f"{source}: not a {layout.model}: {len(lacking)} weights are missing, such as {', '.join(lacking[:3])}"
             )
-        saved = _saved_contexts(folder / CONTEXTS_FILE)
+        contexts = _saved_tensors(folder / CONTEXTS_FILE, ("contexts",), "context vectors")
+        saved = None if contexts is None else contexts["contexts"]
         if saved is not None and n_contexts not in (None, len(saved)):
             raise CheckpointError(f"{folder / CONTEXTS_FILE} holds {len(saved)} contexts; {n_contexts} were asked for")
         n = len(saved) if saved is not None else n_contexts or 0
+        table = _saved_tensors(folder / TABLE_FILE, ("weight", "around"), "a table of prompts")
+        held = (0, 0) if table is None else tuple(table["around"].tolist())
+        if table is not None and around not in (None, held):
+            raise CheckpointError(f"{folder / TABLE_FILE} holds prompts of {held} vectors; {around} were asked for")
+        wanted = held if table is not None else around or (0, 0)
         try:
             prompt = _saved_prompt(folder / PROMPT_FILE)
-            encoder = cls(tower.float().eval(), tokenizer, n_contexts=n, trainable=trainable, prompt=prompt)
+            encoder = cls(
+                tower.float().eval(),
+                tokenizer,
+                n_contexts=n,
+                trainable=trainable,
+                prompt=prompt,
+                around=cast(tuple[int, int], wanted),
+            )
             if saved is not None:
                 encoder.load_state_dict({"contexts": saved}, strict=False)
+            if encoder.table is not None and table is not None:
+                encoder.table.load_state_dict({"weight": table["weight"]})
         except (ValueError, RuntimeError) as error:
             raise CheckpointError(f"cannot use the text encoder {str(source)!r}: {error}") from error
         return encoder
@@ -158,7 +194,7 @@ class TextEncoder(nn.Module):
             raise ValueError(f"names must be a sequence of at least one class name; got {names!r}")
         layout, start, end = self.layout, self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
         filler = start if layout.has_start else self.tokenizer.pad_token_id  # in the places of contexts
-        n_contexts = len(self.contexts)
+        before, after = self.around
         prompts = self.prompt.split("\n")
         texts = [prompt.replace("{}", name) for prompt in prompts for name in names]
         rows = []
@@ -167,12 +203,12 @@ class TextEncoder(nn.Module):
         ):
             if not name.strip() or len(ids) == 0 or end in ids:
                 raise ValueError(f"the class name {name!r} has no token of its own, or one that ends a text")
-            row = [*[start] * layout.n_first, *[filler] * n_contexts, *ids, end]
+            row = [*[start] * layout.n_first, *[filler] * before, *ids, *[filler] * after, end]
             if len(row) > self.max_tokens:
-                most = self.max_tokens - n_contexts - 1 - layout.n_first
+                most = self.max_tokens - before - after - 1 - layout.n_first
                 raise ValueError(
-                    f"the class name {name!r} has {len(ids)} tokens{self._with_prompt()}; with {n_contexts} contexts "
-                    f"the text encoder takes at most {most}: shorten the name or use fewer contexts"
+                    f"the class name {name!r} has {len(ids)} tokens{self._with_prompt()}; with {before + after} "
+                    f"contexts the text encoder takes at most {most}: shorten the name or use fewer contexts"
                 )
             rows.append(row)
         length = self.max_tokens if layout.pads_to_full else max(map(len, rows))
@@ -182,15 +218,18 @@ class TextEncoder(nn.Module):
         return ids, mask
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Embed tokens (K, L) whose places 1..N̂ wait for the contexts; gives (K, D)."""
+        """Embed tokens (K, L) with places for the contexts or the table's vectors; gives (K, D)."""
         n_contexts, first, output = len(self.contexts), self.layout.n_first, self.layout.output
+        table = self.table
         mask = None if self.layout.pads_to_full else attention_mask
 
         def put_contexts(_module: nn.Module, _inputs: Any, embedded: Tensor) -> Tensor:
+            if table is not None:
+                return cast(Tensor, table(embedded, attention_mask.sum(dim=1) - 1))
             contexts = self.contexts.to(embedded.dtype).expand(embedded.shape[0], -1, -1)
             return torch.cat([embedded[:, :first], contexts, embedded[:, first + n_contexts :]], dim=1)
 
-        if n_contexts == 0:
+        if n_contexts == 0 and table is None:
             return cast(Tensor, getattr(self.tower(input_ids=input_ids, attention_mask=mask), output))
         # transformers has no argument for token embeddings; a hook works in every version.
         handle = cast(Any, self.tower).get_input_embeddings().register_forward_hook(put_contexts)
@@ -198,6 +237,26 @@ class TextEncoder(nn.Module):
             return cast(Tensor, getattr(self.tower(input_ids=input_ids, attention_mask=mask), output))
         finally:
             handle.remove()
+
+    @property
+    def around(self) -> tuple[int, int]:
+        """Number of learned vectors before and after the name."""
+        return (len(self.contexts), 0) if self.table is None else (self.table.prefix, self.table.postfix)
+
+    def learned_vectors(self) -> Tensor:
+        """Give the learned vectors (places, H), each at its place; zeros where the start token stands."""
+        if self.table is not None:
+            return self.table.weight
+        return torch.cat([torch.zeros(self.layout.n_first, self.contexts.shape[1]).to(self.contexts), self.contexts])
+
+    def token_ids(self, name: str) -> list[list[int]]:
+        """Give a name's token ids in every prompt, without places for learned vectors, as an exported encoder does."""
+        (before, after), first = self.around, self.layout.n_first
+        rows = self.tokenize([name])[0].tolist()
+        ends = [row.index(self.tokenizer.eos_token_id) for row in rows]
+        return [
+            [*row[:first], *row[first + before : end - after], *row[end:]] for row, end in zip(rows, ends, strict=True)
+        ]
 
     def _with_prompt(self) -> str:
         return "" if self.prompt == PLAIN_PROMPT else f" in the prompt {self.prompt!r}"
@@ -210,6 +269,10 @@ class TextEncoder(nn.Module):
             self.tokenizer.save_pretrained(folder)
         if len(self.contexts):
             save_file({"contexts": self.contexts.detach().cpu().contiguous()}, folder / CONTEXTS_FILE)
+        if self.table is not None:
+            around = torch.tensor([self.table.prefix, self.table.postfix])
+            tensors = {"weight": self.table.weight.detach().cpu().contiguous(), "around": around}
+            save_file(tensors, folder / TABLE_FILE)
         if self.prompt != PLAIN_PROMPT:
             text = json.dumps({"prompt": self.prompt}, ensure_ascii=False) + "\n"
             (folder / PROMPT_FILE).write_text(text, encoding="utf-8")
@@ -223,6 +286,8 @@ class TextEncoder(nn.Module):
         }
         if self.prompt != PLAIN_PROMPT:
             parts["prompt"] = self.prompt
+        if self.table is not None:
+            parts["around"] = self.around
         return hash_tensors(self.state_dict(), json.dumps(parts, sort_keys=True).encode())
 
 
@@ -317,13 +382,14 @@ def _saved_prompt(path: Path) -> str:
     return prompt
 
 
-def _saved_contexts(path: Path) -> Tensor | None:
+def _saved_tensors(path: Path, names: tuple[str, ...], what: str) -> dict[str, Tensor] | None:
     if not path.is_file():
         return None
     try:
-        return cast(Tensor, load_file(path)["contexts"])
+        tensors = load_file(path)
+        return {name: tensors[name] for name in names}
     except (SafetensorError, KeyError) as error:
-        raise CheckpointError(f"{path} does not hold context vectors: {error}") from error
+        raise CheckpointError(f"{path} does not hold {what}: {error}") from error
 
 
 def hash_tensors(tensors: dict[str, Tensor], extra: bytes) -> str:

@@ -12,6 +12,7 @@ from stale_edge.config import ModelSettings
 from stale_edge.data.folder import CLASS_BANK_FILE, TEXT_ENCODER_FOLDER
 from stale_edge.errors import ConfigError
 from stale_edge.model.checkpoint import Checkpoint
+from stale_edge.model.effprompt.settings import PromptsConfig
 from stale_edge.model.rows import RowClasses, row_bank
 from stale_edge.model.text import FreeClassEmbeddings, TextEncoder, class_bank
 
@@ -91,7 +92,8 @@ def open_class_source(config: ModelSettings, root: Path, names: Sequence[str]) -
         return FreeClasses(FreeClassEmbeddings(names, dim=dim))
     source = text.source or (str(root / TEXT_ENCODER_FOLDER) if (root / TEXT_ENCODER_FOLDER).is_dir() else "")
     if source:
-        encoder = TextEncoder.load(source, n_contexts=text.n_contexts, trainable=text.encoder == "tuned")
+        around = (text.prefix, text.postfix) if isinstance(text, PromptsConfig) else None
+        encoder = TextEncoder.load(source, n_contexts=text.n_contexts, trainable=text.encoder == "tuned", around=around)
         _require_width(encoder.dim, dim, source)
         return EncodedClasses(encoder, names)
     if not (root / CLASS_BANK_FILE).is_file():

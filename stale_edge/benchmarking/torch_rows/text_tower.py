@@ -70,7 +70,7 @@ def text_tower_of(folder: Path, bank: ClassBank, *, n_contexts: int) -> TextTowe
         CheckpointError: the folder has no text encoder.
     """
     encoder = TextEncoder.load(folder)
-    if len(encoder.contexts) == 0:
+    if sum(encoder.around) == 0:
         encoder = TextEncoder.load(folder, n_contexts=n_contexts)
     _, attention_mask = encoder.tokenize(bank.names)
     counted = Counter(int(n) for n in attention_mask.sum(dim=1))

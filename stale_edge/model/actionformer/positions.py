@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from stale_edge.model.actionformer.padding import public_length
 from stale_edge.model.actionformer.settings import ActionFormerConfig
+from stale_edge.model.stretching import stretched_rows
 
 BASE = 10000.0
 
@@ -29,13 +30,4 @@ class AbsolutePositions(nn.Module):
     def forward(self, length: int, n_snippets: int) -> Tensor:
         """Give (length, D) for a video of T = `n_snippets`, padded to `length`."""
         stretched = public_length(self.config, n_snippets)
-        last = self.config.max_length - 1
-        places = torch.arange(length, device=self.table.device, dtype=torch.float32)
-        # Middles of equal cells, held at the first and last row: linear interpolation with align_corners = False.
-        places = ((places + 0.5) * (self.config.max_length / stretched) - 0.5).clamp(0.0, float(last))
-        lower = places.floor()
-        share = (places - lower)[:, None]
-        rows = lower.long()
-        after = (rows + 1).clamp(max=last)
-        positions: Tensor = self.table[rows] * (1 - share) + self.table[after] * share
-        return positions
+        return stretched_rows(self.table, length, n_rows=self.config.max_length, stretched=stretched)
