@@ -126,13 +126,18 @@ def test_every_epoch_crops_anew_and_the_same_again(data: Path) -> None:
     data_set = open_data_set(data)
     config = ARCHITECTURES["actionformer"].complete(config, len(CLASSES))
     contract = feature_contract(config, data_set.feature_spec)
+    objective = build_objective(config.model, config.loss)
     dataset = CroppedDataset(
         data_set,
         data_set.videos("training"),
         channels=CHANNELS,
-        vocabulary=CLASSES,
-        objective=build_objective(config.model, config.loss),
-        grid=lambda duration_s: time_grid(contract, duration_s=duration_s),
+        make_targets=lambda _, video, n_snippets: objective.targets(
+            video.actions,
+            vocabulary=CLASSES,
+            grid=time_grid(contract, duration_s=video.duration_s),
+            n_snippets=n_snippets,
+        ),
+        objective=objective,
         seed=0,
     )
     lengths = []

@@ -23,6 +23,13 @@ class Protocol(StrEnum):
     strict = "strict"
 
 
+class Supervision(StrEnum):
+    """What training may read of the annotations."""
+
+    segments = "segments"
+    video_labels = "video-labels"
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
     app.command("train", epilog="Example: [bold]stale-edge train --data data --out run --set train.epochs=15[/bold]")(
@@ -45,7 +52,11 @@ def train(
     ] = None,
     arch: Annotated[
         str | None,
-        typer.Option(help="stale (the paper's network), actionformer, or another architecture, e.g. linear."),
+        typer.Option(help="stale (the paper's network), actionformer, two-stage, weak, or another, e.g. linear."),
+    ] = None,
+    supervision: Annotated[
+        Supervision | None,
+        typer.Option(help="video-labels: read only which classes each training video shows (architecture weak)."),
     ] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one setting, e.g. train.epochs=3.")
@@ -61,12 +72,16 @@ def train(
     from stale_edge.config import load_config
     from stale_edge.model.architectures import ARCHITECTURES
     from stale_edge.training import train as run
+    from stale_edge.training.alternating import supervised
 
     if config is not None and config_option is not None:
         raise typer.BadParameter("the file is given as an argument too; give one", param_hint="--config")
     config = config or config_option
+    if supervision == Supervision.video_labels and arch is None and config is None:
+        arch = "weak"
     named = [] if arch is None else [f'model.architecture="{"paper" if arch == "stale" else arch}"']
     resolved = load_config(config, [*named, *(overrides or ())], architectures=ARCHITECTURES)
+    resolved = supervised(resolved, None if supervision is None else supervision.value)
     if videos is not None:
         resolved = dataclasses.replace(resolved, videos=str(videos))
     with progress_bar() as progress:

@@ -75,7 +75,7 @@ def config_from_dict(values: Mapping[str, Any], architectures: Mapping[str, Sect
         raise ConfigError(f"model.architecture must be one of {', '.join(architectures)}; got {shown(name)}")
     row = architectures[name]
     decode = values.get("decode", {})
-    sections = {"model": row.model, "loss": row.loss, "decode": DecodeSettings}
+    sections = {"model": row.model, "train": type(row.train), "loss": row.loss, "decode": DecodeSettings}
     given = {"model": {"architecture": name}, "loss": {}, "decode": to_dict(row.decode), **values}
     if isinstance(decode, Mapping) and decode.get("policy", row.decode.policy) == row.decode.policy:
         given["decode"] = {**to_dict(row.decode), **decode}

@@ -78,12 +78,17 @@ class DataSet:
         return self.features.load(video, channels=self.feature_spec.channels)
 
 
-def open_data_set(root: Path) -> DataSet:
+def open_data_set(root: Path, *, encoder: str = "") -> DataSet:
     """Open a data set folder.
 
     It holds `annotations.json` and `features/`, and may hold `splits/`, `scores.json` and `feature_spec.json`. A folder
     in the layout of the public STALE code is opened too. Without `feature_spec.json` the width C is that of the first
     annotated video that has features.
+
+    Args:
+        root: the folder.
+        encoder: name of a further encoder whose features the data set holds: those in `features_<encoder>/`, described
+            by `feature_spec_<encoder>.json`; empty: those in `features/`.
 
     Raises:
         DataError: parts are missing (all are named), or one of the files cannot be read.
@@ -91,16 +96,17 @@ def open_data_set(root: Path) -> DataSet:
     root = Path(root)
     if not root.is_dir():
         raise DataError(f"{root}: no such data set folder")
-    public = None if (root / ANNOTATIONS_FILE).is_file() else find_public_layout(root)
+    public = None if encoder or (root / ANNOTATIONS_FILE).is_file() else find_public_layout(root)
+    features = features_folder(encoder)
     parts = {
         ANNOTATIONS_FILE: public is not None or (root / ANNOTATIONS_FILE).is_file(),
-        f"{FEATURES_FOLDER}/": (root / FEATURES_FOLDER).is_dir(),
+        f"{features}/": (root / features).is_dir(),
     }
     missing = [part for part, there in parts.items() if not there]
     if missing:
         raise DataError(
             f"{root}: not a data set folder, missing: {', '.join(missing)}; it needs {ANNOTATIONS_FILE} (ActivityNet "
-            f"layout) and {FEATURES_FOLDER}/ (one <video>.npy a video); `stale-edge data simulate --out DIR` makes one"
+            f"layout) and {features}/ (one <video>.npy a video); `stale-edge data simulate --out DIR` makes one"
         )
     if public is not None:
         return read_public_layout(root)
@@ -108,9 +114,20 @@ def open_data_set(root: Path) -> DataSet:
     return _assemble(
         root,
         annotations=read_annotations(root / ANNOTATIONS_FILE),
-        features=FeatureFolder(root / FEATURES_FOLDER),
+        features=FeatureFolder(root / features),
         scores=read_scores(scores) if scores.is_file() else {},
+        spec=root / feature_spec_file(encoder),
     )
+
+
+def features_folder(encoder: str) -> str:
+    """Name the folder of features of a further encoder; empty: the first one."""
+    return f"{FEATURES_FOLDER}_{encoder}" if encoder else FEATURES_FOLDER
+
+
+def feature_spec_file(encoder: str) -> str:
+    """Name the file that describes the features of a further encoder; empty: the first one."""
+    return f"feature_spec_{encoder}.json" if encoder else FEATURE_SPEC_FILE
 
 
 def read_public_layout(root: Path, *, features: Path | None = None) -> DataSet:
@@ -181,12 +198,17 @@ def write_feature_spec(path: Path, spec: FeatureSpec, *, extra: Mapping[str, Any
 
 
 def _assemble(
-    root: Path, *, annotations: Annotations, features: FeatureFolder, scores: Mapping[str, VideoScore]
+    root: Path,
+    *,
+    annotations: Annotations,
+    features: FeatureFolder,
+    scores: Mapping[str, VideoScore],
+    spec: Path | None = None,
 ) -> DataSet:
-    spec_path = root / FEATURE_SPEC_FILE
-    spec = read_feature_spec(spec_path) if spec_path.is_file() else _measured_spec(annotations, features)
+    spec_path = root / FEATURE_SPEC_FILE if spec is None else spec
+    described = read_feature_spec(spec_path) if spec_path.is_file() else _measured_spec(annotations, features)
     named = {find_video(video, annotations.videos) or video: score for video, score in scores.items()}
-    return DataSet(root, annotations, features, spec, named)
+    return DataSet(root, annotations, features, described, named)
 
 
 def _measured_spec(annotations: Annotations, features: FeatureFolder) -> FeatureSpec:

@@ -47,6 +47,12 @@ from stale_edge.model.stale.objective import StaleObjective
 from stale_edge.model.stale.paper import PaperStale
 from stale_edge.model.stale.release import ReleaseStale
 from stale_edge.model.training_free.network import TrainingFree, no_objective
+from stale_edge.model.two_stage import settings as two_stage
+from stale_edge.model.two_stage.network import TwoStage
+from stale_edge.model.two_stage.objective import TwoStageObjective
+from stale_edge.model.weak import settings as weak
+from stale_edge.model.weak.branches import CbpBranch, VlpBranch
+from stale_edge.model.weak.objective import WeakObjective
 
 
 def _as_it_is(config: Config, n_classes: int) -> Config:
@@ -159,6 +165,26 @@ ARCHITECTURES: dict[str, Architecture] = {
         small=replace(SMALL_SETTINGS, feature_channels=SMALL_CHANNELS),
         public_form=PublicPadding,
     ),
+    "two-stage": Architecture(
+        two_stage.TwoStageConfig,
+        two_stage.TwoStageLossConfig,
+        PointsConfig(),
+        TwoStage,
+        TwoStageObjective,
+        train=two_stage.TRAINING,
+        complete=two_stage.completed,
+    ),
+    "weak": Architecture(
+        weak.WeakConfig,
+        weak.WeakLossConfig,
+        RunsConfig(),
+        CbpBranch,
+        WeakObjective,
+        space="rows",
+        train=weak.AlternatingConfig(),
+        complete=weak.completed,
+    ),
+    "vlp": Architecture(weak.VlpConfig, weak.WeakLossConfig, RunsConfig(), VlpBranch, WeakObjective),
 }
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from stale_edge.config import TimeGrid
+from stale_edge.data.annotations import VideoAnnotation
 from stale_edge.data.dataset import CACHE_BYTES, Item
 from stale_edge.data.folder import DataSet
 from stale_edge.model.detector import Crops, Objective
@@ -23,9 +23,8 @@ class CroppedDataset(Dataset[Item[Any]]):
         data_set: an open data set folder.
         videos: names of the videos, each in the annotations; their order is the order of the items.
         channels: C that every feature file must have.
-        vocabulary: K class names.
-        objective: makes the targets, and draws the parts.
-        grid: gives the time grid of a video from its duration in seconds.
+        make_targets: makes the targets of a whole video from its name, its annotation and its number of snippets.
+        objective: draws the parts.
         seed: seed of the random parts.
 
     Raises:
@@ -39,9 +38,8 @@ class CroppedDataset(Dataset[Item[Any]]):
         videos: Sequence[str],
         *,
         channels: int,
-        vocabulary: Sequence[str],
+        make_targets: Callable[[str, VideoAnnotation, int], Any],
         objective: Objective,
-        grid: Callable[[float], TimeGrid],
         seed: int,
     ) -> None:
         if not isinstance(objective, Crops):
@@ -50,10 +48,8 @@ class CroppedDataset(Dataset[Item[Any]]):
         self.epoch = 0
         self._data_set = data_set
         self._channels = channels
-        self._vocabulary = tuple(vocabulary)
-        self._objective = objective
+        self._make_targets = make_targets
         self._crops: Crops = objective
-        self._grid = grid
         self._seed = seed
         self._cache: dict[int, Tensor] = {}
         self._free_bytes = CACHE_BYTES
@@ -63,13 +59,8 @@ class CroppedDataset(Dataset[Item[Any]]):
 
     def __getitem__(self, index: int) -> Item[Any]:
         features = self._features(index)
-        video = self._data_set.annotations.videos[self.videos[index]]
-        targets = self._objective.targets(
-            video.actions,
-            vocabulary=self._vocabulary,
-            grid=self._grid(video.duration_s),
-            n_snippets=len(features),
-        )
+        name = self.videos[index]
+        targets = self._make_targets(name, self._data_set.annotations.videos[name], len(features))
         generator = torch.Generator().manual_seed(mix_seed(mix_seed(self._seed, self.epoch), index))
         start, part = self._crops.crop(targets, generator)
         return Item(self.videos[index], features[start : start + part.n_snippets], part)

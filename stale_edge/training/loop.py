@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 from stale_edge.bundle.files import write_file_atomically
 from stale_edge.config import Config, TrainConfig
 from stale_edge.config.listing import to_toml
+from stale_edge.data.annotations import VideoAnnotation
 from stale_edge.data.dataset import Item, SnippetDataset
 from stale_edge.data.folder import DataSet, open_data_set
 from stale_edge.decoding import missing_outputs
@@ -46,6 +47,7 @@ from stale_edge.training.plan import TrainingPlan, plan_training
 from stale_edge.training.run_folder import RunFolder, RunState
 from stale_edge.training.schedule import warmup_cosine
 from stale_edge.training.step import TrainingModel
+from stale_edge.training.supervision import ALONE, Step, Supervision, start_from
 from stale_edge.training.torch_localizer import TorchLocalizer, feature_contract
 from stale_edge.training.train_result import TrainResult
 
@@ -67,6 +69,7 @@ def train(
     resume: bool = False,
     announce: Announce = lambda _: None,
     progress: Progress = silent,
+    step: Step = ALONE,
 ) -> TrainResult:
     """Train a detector.
 
@@ -81,6 +84,7 @@ def train(
             that of an uninterrupted run. A run that was killed before its first epoch was complete starts anew.
         announce: called in the first process, before the first epoch, with a line about settings that follow the data.
         progress: called in the first process alone.
+        step: what this run is among others; a run by itself unless said otherwise.
 
     Raises:
         TrainingError: `out` holds something, cannot be resumed with these settings, or a loss is not finite.
@@ -94,7 +98,7 @@ def train(
         kwargs_handlers=[InitProcessGroupKwargs(timeout=WAIT_FOR_VALIDATION)],
     )
     with RunFolder(out).held() if accelerator.is_main_process else nullcontext():
-        run = _Run(config, Path(data), Path(out), resume, accelerator, progress)
+        run = _Run(config, Path(data), Path(out), resume, accelerator, progress, step)
         if run.leads and run.chosen:
             announce(run.chosen)
         return run.run()
@@ -104,13 +108,20 @@ class _Run:
     """One call of `train`."""
 
     def __init__(
-        self, config: Config, data: Path, out: Path, resume: bool, accelerator: Accelerator, progress: Progress
+        self,
+        config: Config,
+        data: Path,
+        out: Path,
+        resume: bool,
+        accelerator: Accelerator,
+        progress: Progress,
+        step: Step,
     ) -> None:
         self.config = config
         self.accelerator = accelerator
         self.leads = bool(accelerator.is_main_process)
         self.progress = progress if self.leads else silent
-        self.data_set = open_data_set(data)
+        self.data_set = open_data_set(data, encoder=step.encoder)
         self.plan = plan_training(config, self.data_set)
         row = architecture_of(config.model.architecture)
         self.folder = RunFolder(out)
@@ -131,7 +142,7 @@ class _Run:
                 f"the losses of {config.model.architecture} count over a whole batch, which one process must see; "
                 f"train without torchrun (it started {accelerator.num_processes} processes)"
             )
-        self.dataset = _dataset(config, self.data_set, self.plan, self.objective)
+        self.dataset = _dataset(config, self.data_set, self.plan, self.objective, step.supervision)
         if self.leads:
             self.folder.prepare(resume=resume)
             write_file_atomically(self.folder.config, to_toml(config, comments=False).encode())
@@ -143,14 +154,16 @@ class _Run:
         self.deployed: Any = self.detector if average is None else average.module
         model = TrainingModel(self.detector, self.classes, self.objective, average=average, mixed=mixed)
         self.scaler = torch.amp.GradScaler(accelerator.device.type, enabled=mixed is torch.float16)
-        self.identity = self.plan.identity(config)
+        self.identity = {**self.plan.identity(config), **step.identity()}
         self.state = self.folder.read_state(self.identity) if resume else None
         if self.state is not None:
             model.load_state_dict(self.state.weights)
+        elif step.start is not None:
+            start_from(step.start, detector=self.detector, classes=self.classes)
         else:
             fit_normalization(self.detector, self.dataset, progress=self.progress)
-            if average is not None:
-                average.module.load_state_dict(self.detector.state_dict())
+        if self.state is None and average is not None:
+            average.module.load_state_dict(self.detector.state_dict())
         model.to(accelerator.device)
         self.parameters = [weight for weight in model.parameters() if weight.requires_grad]
         self.optimizer = _optimizer(model, self.parameters, config.train)
@@ -381,17 +394,25 @@ def _optimizer(model: nn.Module, parameters: list[nn.Parameter], config: TrainCo
 
 
 def _dataset(
-    config: Config, data_set: DataSet, plan: TrainingPlan, objective: Objective
+    config: Config, data_set: DataSet, plan: TrainingPlan, objective: Objective, supervision: Supervision
 ) -> SnippetDataset[Any] | CroppedDataset:
     contract = feature_contract(config, data_set.feature_spec)
+
+    def make_targets(name: str, video: VideoAnnotation, n_snippets: int) -> Any:
+        return objective.targets(
+            supervision(name, video),
+            vocabulary=plan.vocabulary,
+            grid=time_grid(contract, duration_s=video.duration_s),
+            n_snippets=n_snippets,
+        )
+
     if config.model.resampling == "none":
         return CroppedDataset(
             data_set,
             plan.videos,
             channels=config.model.feature_channels,
-            vocabulary=plan.vocabulary,
+            make_targets=make_targets,
             objective=objective,
-            grid=lambda duration_s: time_grid(contract, duration_s=duration_s),
             seed=config.train.seed,
         )
     return SnippetDataset(
@@ -399,12 +420,7 @@ def _dataset(
         plan.videos,
         n_snippets=config.train.n_snippets,
         channels=config.model.feature_channels,
-        make_targets=lambda _, video: objective.targets(
-            video.actions,
-            vocabulary=plan.vocabulary,
-            grid=time_grid(contract, duration_s=video.duration_s),
-            n_snippets=config.train.n_snippets,
-        ),
+        make_targets=lambda name, video: make_targets(name, video, config.train.n_snippets),
     )
 
 

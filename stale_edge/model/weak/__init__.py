@@ -1,0 +1,1 @@
+"""Weak supervision: two branches that train each other from the classes of whole videos, arXiv:2212.09335."""
