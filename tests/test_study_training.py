@@ -127,7 +127,10 @@ def test_open_set_from_plan_to_tables(data: Path, tmp_path: Path, made_trials: l
         for video in read_video_list(tmp_path / "subsets" / f"seen{percent}-split0-half1.list"):
             assert {action.label for action in annotations.videos[video].actions} & set(seen)
         trained = [t for t in made_trials if t[0].classes.endswith(f"seen{percent}-split0-seen.list")]
-        assert [sorted(classes) for _, classes in trained] == [sorted(unseen)] * 2
+        assert [sorted(classes) for _, classes in trained] == [sorted(unseen)] * 3
+        assert [t[0].model.architecture for t in trained] == ["paper", "paper", "two-stage"]
+    effprompt = [row for row in paper.rows if row["method"].startswith("EffPrompt")]
+    assert [row["origin"] for row in effprompt] == ["published", "own", "own"] * 2
 
 
 def test_a_trial_measures_what_evaluate_measures(data: Path, tmp_path: Path) -> None:

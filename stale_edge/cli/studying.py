@@ -17,7 +17,7 @@ ScoresOption = Annotated[
 ]
 ClassSplitsOption = Annotated[
     Path | None,
-    typer.Option(help="Folder of the published class lists, 75_25/train/split_0.list …; default: drawn by seed."),
+    typer.Option(help="Published class lists: a folder, 75_25/train/split_0.list …, or JSON; default: drawn by seed."),
 ]
 
 
@@ -34,6 +34,7 @@ def register(app: typer.Typer) -> None:
         ("compute-efficiency", compute_efficiency),
         ("quantization", quantization),
         ("ablations", ablations),
+        ("weak-supervision", weak_supervision),
     ):
         group.command(name, epilog=f"Example: [bold]stale-edge study {name} --out study --scale 0.2[/bold]")(
             _with_study_options(command)
@@ -104,6 +105,16 @@ def ablations(
     from stale_edge.study.ablations import Ablations
 
     _run(Ablations(options, class_splits=class_splits), options, json_path)
+
+
+def weak_supervision(
+    options: "StudyOptions",
+    json_path: JsonOption = None,
+) -> None:
+    """Train two branches from the classes of whole videos; measure each step, beside full supervision."""
+    from stale_edge.study.weak_supervision import WeakSupervision
+
+    _run(WeakSupervision(options), options, json_path)
 
 
 def study_options(

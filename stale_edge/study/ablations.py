@@ -1,4 +1,4 @@
-"""How much each part of STALE contributes: Tables 3 to 6 of the paper, and its baselines B-I and B-II."""
+"""How much each part of STALE contributes: Tables 3 to 6 of the paper, and its baselines."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ import numpy as np
 from stale_edge.bundle import ClassBank
 from stale_edge.bundle.files import write_file_atomically
 from stale_edge.config import Config, ModelConfig, TextConfig
-from stale_edge.data import DataSet
+from stale_edge.data import DataSet, open_data_set
 from stale_edge.data.folder import (
     ANNOTATIONS_FILE,
     CLASS_BANK_FILE,
@@ -38,6 +38,16 @@ from stale_edge.study.oracles import (
     with_true_foreground,
     with_true_masks,
 )
+from stale_edge.study.other_systems import (
+    B_III,
+    B_III_NOTE,
+    EFFPROMPT,
+    EFFPROMPT_NOTE,
+    VIDEO_ENCODER,
+    b_iii_config,
+    effprompt_config,
+    simulate_video_encoder,
+)
 from stale_edge.study.published import PAPER_ABLATIONS, PAPER_TABLES_3_TO_6, Ablation
 from stale_edge.study.study import (
     Cell,
@@ -51,11 +61,13 @@ from stale_edge.study.study import (
     Table,
     spread,
 )
-from stale_edge.study.study_data import describe_features, open_world, training_config
+from stale_edge.study.study_data import describe_features, is_simulated, open_world, training_config
 from stale_edge.study.subsets import write_names
 from stale_edge.study.trials import identity, names_identity, training_videos, validation_subset
-from stale_edge.training import TorchLocalizer, train
+from stale_edge.training import TorchLocalizer
 from stale_edge.training.class_sources import bank_for
+from stale_edge.training.loop import train
+from stale_edge.training.supervision import Step
 
 SEEN_PERCENT = 75
 N_SPLITS, FULL_N_SPLITS = 2, 10
@@ -73,13 +85,19 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "temporal-ms-tcn": {"temporal": "ms-tcn"},
     "b-ii": {"masking": "none", "temporal": "none"},
     TWO_STAGE: {"masking": "none", "text": TextConfig(encoder="none")},
+    EFFPROMPT: {},
+    B_III: {},
 }
 """Changes of each variant to the model of the study; each is one training per class split."""
 _GROUND_TRUTH = "ground_truth"
 _ROWS: dict[tuple[str, str], tuple[str, str]] = {
     ("Table 1", "B-I"): (TWO_STAGE, "unseen"),
     ("Table 1", "B-II"): ("b-ii", "unseen"),
+    ("Table 1", "EffPrompt"): (EFFPROMPT, "unseen"),
     ("Table 1", "STALE"): (STALE, "unseen"),
+    ("Table 2", "B-I, CLIP"): (TWO_STAGE, "seen"),
+    ("Table 2", "EffPrompt, CLIP"): (EFFPROMPT, "seen"),
+    ("Table 2", "B-III, I3D"): (B_III, "seen"),
     ("Table 3", "B-I, ground-truth proposals"): (TWO_STAGE, _GROUND_TRUTH),
     ("Table 3", "B-I, predicted proposals"): (TWO_STAGE, "unseen"),
     ("Table 3", "STALE, ground-truth masks"): (STALE, _GROUND_TRUTH),
@@ -119,6 +137,8 @@ class Ablations:
     def plan(self, progress: Progress) -> list[Run]:
         """List the runs: one a class split and variant."""
         data_set = self._data_set = open_world(self.options, progress)
+        if is_simulated(data_set):
+            simulate_video_encoder(data_set, seed=self.options.seed)
         self._splits = [
             self._split(data_set, number) for number in range(self.options.n_repeats(N_SPLITS, FULL_N_SPLITS))
         ]
@@ -153,7 +173,8 @@ class Ablations:
             videos=str(write_names(scratch / "videos.list", training_videos(data_set, split.seen))),
         )
         folder = scratch / "run"
-        result = train(config, root, folder, resume=folder.exists(), progress=progress)
+        step = Step(encoder=self._encoder(variant))
+        result = train(config, root, folder, resume=folder.exists(), progress=progress, step=step)
         checkpoint = read_checkpoint(result.last)
         figures: dict[str, Any] = {"loss": result.records[-1]["loss"]}
         for part, names in (("unseen", split.unseen), ("seen", split.seen)):
@@ -181,6 +202,10 @@ class Ablations:
         if variant == "mask-ground-truth":
             return {part: score(with_true_foreground(checkpoint, data_set, bank))}
         localizer = TorchLocalizer.of(checkpoint, class_bank=bank)
+        if variant == B_III:
+            data_set = dataclasses.replace(
+                open_data_set(data_set.root, encoder=VIDEO_ENCODER), annotations=data_set.annotations
+            )
         report = evaluate_localizer(
             localizer, data_set, classes=names, settings=EvaluationSettings(subset), progress=progress
         )
@@ -198,7 +223,8 @@ class Ablations:
         tables = []
         for name in dict.fromkeys(row.table for row in PAPER_ABLATIONS):
             caption = (
-                f"{_TITLES[name]}: {SEEN_PERCENT} % of the classes seen in training, mAP on the others, mean ± "
+                f"{_TITLES[name]}: {SEEN_PERCENT} % of the classes seen in training, mAP on the "
+                f"{'same' if name == 'Table 2' else 'others'}, mean ± "
                 f"standard deviation over class splits ({len(self._splits)}); own figures on {features}; published: "
                 f"paper, {name}, ActivityNet v1.3"
             )
@@ -218,9 +244,15 @@ class Ablations:
             notes=_NOTES if TUNED in results else (*_NOTES, "The data set has no text encoder, so none was tuned."),
         )
 
+    def _encoder(self, variant: str) -> str:
+        """Name the encoder whose features a variant is trained on; empty: the first one."""
+        return VIDEO_ENCODER if variant == B_III else ""
+
     def _config(self, data_set: DataSet, variant: str) -> Config | None:
-        """Change the study's settings; None: the data set has no text encoder to tune."""
+        """Change the study's settings; None: the data set lacks what the variant needs."""
         config = training_config(data_set, self.options)
+        if variant in _OTHER_SYSTEMS:
+            return _OTHER_SYSTEMS[variant](config, data_set)
         changes = dict(VARIANTS[variant])
         if variant == TUNED:
             if not config.model.text.source and not (data_set.root / TEXT_ENCODER_FOLDER).is_dir():
@@ -318,8 +350,10 @@ def _class_agnostic_folder(data_set: DataSet, seen: Sequence[str], folder: Path)
     return folder
 
 
+_OTHER_SYSTEMS = {EFFPROMPT: effprompt_config, B_III: b_iii_config}
 _TITLES = {
     "Table 1": "Baselines",
+    "Table 2": "Baselines, closed set (own: on the classes seen in training)",
     "Table 3": "Localization error propagation",
     "Table 4": "Representation masking",
     "Table 5": "Text encoder",
@@ -336,6 +370,8 @@ _NOTES = (
     "instance masks (or proposals), Table 4 the representation mask alone.",
     "Without a text encoder an unseen class has an embedding that no training moved, so its rows are chance; the paper "
     "prints an average above its mAP@0.5 there, which cannot be, since mAP falls with tIoU.",
+    EFFPROMPT_NOTE,
+    B_III_NOTE,
 )
 _COLUMNS = (
     Column("row", "row"),

@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from stale_edge.config import Config
 from stale_edge.data import DataSet, VideoScore, read_scores
 from stale_edge.progress import Progress
 from stale_edge.report.curves import Line, Panel
 from stale_edge.study.class_splits import ClassSplit, published_split, random_split
+from stale_edge.study.other_systems import EFFPROMPT, EFFPROMPT_NOTE, effprompt_config
 from stale_edge.study.published import (
     PAPER_OPEN_SET,
     PAPER_TABLE_1,
@@ -86,7 +88,8 @@ class OpenSet:
             **identity(data_set, training_config(data_set, self.options)),
             "scores": scores_identity(self._scores),
         }
-        runs = []
+        effprompt = effprompt_config(training_config(data_set, self.options), data_set)
+        runs: list[Run] = []
         for percent in SEEN_PERCENTS:
             for number in range(self.options.n_repeats(N_SPLITS, FULL_N_SPLITS)):
                 split = self._split(data_set, percent, number)
@@ -103,7 +106,18 @@ class OpenSet:
                         **decides,
                     }
                     runs.append(Run(key, parameters))
+                if effprompt is not None:
+                    runs.append(self._effprompt_run(f"seen{percent}-split{number}", runs, effprompt))
         return runs
+
+    def _effprompt_run(self, split_key: str, runs: Sequence[Run], config: Config) -> Run:
+        """Plan EffPrompt on all data of a class split, beside STALE's run."""
+        beside = next(run for run in runs if run.key == f"{split_key}-all")
+        key = f"{split_key}-{EFFPROMPT}"
+        self._tasks[key] = self._tasks[beside.key]
+        return Run(
+            key, {**beside.parameters, "method": EFFPROMPT, "config": identity(self._opened(), config)["config"]}
+        )
 
     def _parts(self, data_set: DataSet, split: ClassSplit, percent: int, number: int) -> dict[str, tuple[str, ...]]:
         """Choose the training videos of a class split: all, and for the first split about half of them, repeatedly."""
@@ -120,9 +134,13 @@ class OpenSet:
     def execute(self, run: Run, *, scratch: Path, progress: Progress) -> dict[str, Any]:
         """Train on the seen classes, evaluate on the unseen ones."""
         data_set, task = self._opened(), self._tasks[run.key]
-        config = dataclasses.replace(
-            training_config(data_set, self.options), classes=str(task.classes), videos=str(task.videos)
-        )
+        config = training_config(data_set, self.options)
+        if run.parameters.get("method") == EFFPROMPT:
+            changed = effprompt_config(config, data_set)
+            if changed is None:
+                raise ValueError("text and features of the data set have different widths")
+            config = changed
+        config = dataclasses.replace(config, classes=str(task.classes), videos=str(task.videos))
         return run_trial(data_set, config, scores=self._scores, classes=task.unseen, scratch=scratch, progress=progress)
 
     def summarise(self, finished: Sequence[FinishedRun]) -> Summary:
@@ -131,7 +149,11 @@ class OpenSet:
         features = describe_features(data_set)
         kinds = [kind for kind in _ENHANCED if all(done.result[kind] is not None for done in finished)]
         groups: dict[tuple[int, bool], list[Mapping[str, Any]]] = {}
+        effprompt: dict[int, list[Mapping[str, Any]]] = {}
         for done in finished:
+            if done.run.parameters.get("method") == EFFPROMPT:
+                effprompt.setdefault(done.run.parameters["seen_percent"], []).append(done.result)
+                continue
             groups.setdefault((done.run.parameters["seen_percent"], done.run.parameters["half"]), []).append(
                 done.result
             )
@@ -158,9 +180,11 @@ class OpenSet:
             f"Open set as the paper compares methods, all data, mAP in percent; {own}; published: {PAPER_TABLE_1}, "
             "mean over ten class splits; the paper does not say whether scores were enhanced",
             _PAPER_COLUMNS,
-            tuple(self._paper_rows(groups, kinds)),
+            tuple(self._paper_rows(groups, kinds, effprompt)),
         )
         notes = [*warn_of_simulation(data_set), *([] if "enhanced" in kinds else [NO_SCORES])]
+        if effprompt:
+            notes.append(EFFPROMPT_NOTE)
         notes.append(
             "The video-level classifier behind published scores was trained on every class, also on those that are "
             "unseen here: with score enhancement the set is open for the localizer alone."
@@ -191,7 +215,10 @@ class OpenSet:
         return {**shared, "origin": "own", **own}, {**shared, **_published(published), "n_videos": published.n_videos}
 
     def _paper_rows(
-        self, groups: Mapping[tuple[int, bool], Sequence[Mapping[str, Any]]], kinds: Sequence[str]
+        self,
+        groups: Mapping[tuple[int, bool], Sequence[Mapping[str, Any]]],
+        kinds: Sequence[str],
+        effprompt: Mapping[int, Sequence[Mapping[str, Any]]],
     ) -> list[dict[str, Cell]]:
         rows: list[dict[str, Cell]] = []
         for percent in SEEN_PERCENTS:
@@ -207,6 +234,13 @@ class OpenSet:
                 | {"origin": "own"}
                 for kind in kinds
             ]
+            if percent in effprompt:
+                rows += [
+                    {"split": split, "method": f"EffPrompt, two-stage, {_ENHANCED[kind]} enhancement"}
+                    | map_cells(effprompt[percent], kind)
+                    | {"origin": "own"}
+                    for kind in kinds
+                ]
             if all(result["training_free"] is not None for result in trained):
                 rows.append(
                     {"split": split, "method": "training-free cosine", **map_cells(trained, "training_free")}
