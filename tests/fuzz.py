@@ -2,8 +2,9 @@
 
     python -m tests.fuzz [--seconds 10] [--seed 0]
 
-`make fuzz` runs every target for this many seconds and prints the number of inputs. An input with any other result is
-written to `build/fuzz/`; add it to `tests/test_hostile_files.py` as a case.
+`make fuzz` runs every target for this many seconds, and those of the C++ core (`tests/fuzz_core.py`), and prints the
+number of inputs. An input with any other result is written to `build/fuzz/`; add it to `tests/test_hostile_files.py`,
+or to `csrc/fuzz/seeds/`, as a case.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,7 +24,11 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 
 import tiny
+import torch
+import training_data
+import video_files
 import vision_encoder
+from fuzz_core import run_core
 
 from stale_edge.bundle import ClassBank, read_onnx_metadata, verify_bundle
 from stale_edge.bundle.encoder_folder import verify_encoder
@@ -35,8 +41,13 @@ from stale_edge.data.shard import shard_data_set
 from stale_edge.data.splits import read_split
 from stale_edge.errors import StaleEdgeError
 from stale_edge.evaluation import score_files
+from stale_edge.model import read_checkpoint
 from stale_edge.model.architectures import ARCHITECTURES
+from stale_edge.model.public_file import read_public_file
 from stale_edge.runtime import load_bundle
+from stale_edge.training import train
+from stale_edge.training.run_folder import read_state_file
+from stale_edge.video import open_video
 
 LONGEST_LINE = 2_000
 NUMBERS = ["1e999", "1" + "0" * 400, str(2**63), str(2**64), str(2**61), "9" * 5_000, "-1", "NaN", "0", "1e-320", '"1"']
@@ -138,6 +149,30 @@ def reseal(text: str) -> str:
         return text
 
 
+def watch(path: Path) -> int:
+    """Decode every picture of a video."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with open_video(path) as source:
+            return sum(1 for _ in source)
+
+
+def binary_files(folder: Path) -> Iterator[tuple[str, Path, Callable[[], object]]]:
+    """Make checkpoints, a training state and videos; gives name, the file that is changed, and reader."""
+    data = training_data.write_data_set(folder / "training", n_videos=3)
+    train(training_data.small_config(epochs=1), data, folder / "run")
+    checkpoint = folder / "run" / "last"
+    for path in sorted(checkpoint.iterdir()):
+        yield f"checkpoint {path.name}", path, lambda: read_checkpoint(checkpoint)
+    yield "training state", folder / "run" / "state.pt", lambda: read_state_file(folder / "run" / "state.pt")
+    public = folder / "public.pth.tar"
+    torch.save({"epoch": 1, "state_dict": {"a": torch.ones(4, 4)}}, public)
+    yield "public checkpoint", public, lambda: read_public_file(public)
+    for suffix in (".mkv", ".mp4"):
+        video = video_files.write(folder / f"video{suffix}")
+        yield f"video {suffix}", video, lambda video=video: watch(video)
+
+
 def targets(
     folder: Path, rng: np.random.Generator
 ) -> Iterator[tuple[str, Callable[[], list[bytes]], Path, Callable[[], object]]]:
@@ -154,6 +189,10 @@ def targets(
         else:
             content = tiny.bank().to_bytes() if kind == "class bank" else tiny.model().SerializeToString()
             yield kind, lambda c=content: mutations(c, 50, rng), path, lambda r=read, p=path: r(p)
+    for kind, path, read_file in binary_files(folder):
+        content = path.read_bytes()
+        yield kind, lambda c=content: mutations(c, 20, rng), path, read_file
+        path.write_bytes(content)
     bundle, encoder = tiny.write(folder / "bundle"), vision_encoder.write(folder / "encoder")
     readers: dict[str, tuple[Path, Callable[[], object]]] = {
         "manifest": (bundle, lambda: verify_bundle(bundle)),
@@ -175,7 +214,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=10, help="for each target")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    found = total = 0
+    total, found = run_core(arguments.seconds, seed=arguments.seed)
     with tempfile.TemporaryDirectory(prefix="fuzz.") as folder:
         for name, make, path, read in targets(Path(folder), np.random.default_rng(arguments.seed)):
             count = refused = 0
@@ -188,7 +227,10 @@ def main() -> int:
                         refused += refused_in_one_line(read, "")
                     except Exception:
                         found += 1
-                        kept = Path("build/fuzz") / f"{name.strip('.')}-{hashlib.sha256(content).hexdigest()[:12]}"
+                        kept = (
+                            Path("build/fuzz")
+                            / f"{name.strip('.').replace(' ', '-')}-{hashlib.sha256(content).hexdigest()[:12]}"
+                        )
                         kept.parent.mkdir(parents=True, exist_ok=True)
                         kept.write_bytes(content)
                         print(f"{kept}: {traceback.format_exc().splitlines()[-1][:200]}", flush=True)

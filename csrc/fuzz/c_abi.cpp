@@ -156,11 +156,20 @@ void decode_runs(fuzz::Bytes& bytes) {
   Array<float> attention(bytes, bytes.shares(n_snippets));
   const std::size_t n_thresholds = bytes.below(4);
   Array<double> thresholds(bytes, bytes.thresholds(n_thresholds));
-  const bool scaled = bytes.flag();
-  const auto run_score = static_cast<std::int32_t>(bytes.below(4));
-  const std::vector<double> shares = bytes.thresholds(6);
-  const stale_runs_parameters p{shares[0],  shares[1], thresholds.get(), n_thresholds, scaled ? 1 : 0,  shares[2],
-                                run_score, shares[3], shares[4],        shares[5],    bytes.count(), soft_nms_of(bytes)};
+  stale_runs_parameters p{};
+  p.class_threshold = bytes.share();
+  p.top_share = bytes.share();
+  p.thresholds = thresholds.get();
+  p.n_thresholds = n_thresholds;
+  p.scaled = static_cast<std::int32_t>(bytes.flag());
+  p.alone = static_cast<std::int32_t>(bytes.flag());
+  p.smoothing = bytes.share();
+  p.run_score = static_cast<std::int32_t>(bytes.below(4));
+  p.surroundings = bytes.share();
+  p.video_weight = bytes.share();
+  p.length_power = bytes.share();
+  p.min_snippets = bytes.count();
+  p.soft_nms = soft_nms_of(bytes);
   Results results(bytes);
   Array<stale_detection> detections(bytes, std::vector<stale_detection>(results.capacity));
   results.check(stale_decode_runs(logits.get(), attention.get(), n_classes, n_snippets, bytes.byte() < 250 ? &p : nullptr,

@@ -15,6 +15,7 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   p.top_share = bytes.share();
   p.thresholds = thresholds.data();
   p.n_thresholds = thresholds.size();
+  p.alone = bytes.flag();
   p.scaled = bytes.flag();
   p.smoothing = bytes.share();
   p.run_score = static_cast<stale::RunScore>(bytes.below(3));

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from stale_edge.model.hub_revisions import hub_model
+
 _CARD = "README.md"
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _LICENCE = re.compile(r"^(license|license_name|license_link):[ \t]*(.+)$", flags=re.MULTILINE)
@@ -55,13 +57,14 @@ def read_scalars(source: str | Path, names: Sequence[str]) -> dict[str, float]:
 
 def _file(source: str | Path, name: str) -> Path | None:
     """Find a file of a local folder, or in the hub's cache."""
+    model, revision = hub_model(source)
     if Path(source).is_dir():
         path = Path(source) / name
         return path if path.is_file() else None
     from transformers.utils import cached_file
 
     found = cached_file(
-        str(source), name, local_files_only=True, _raise_exceptions_for_missing_entries=False,
+        model, name, revision=revision, local_files_only=True, _raise_exceptions_for_missing_entries=False,
         _raise_exceptions_for_connection_errors=False, _raise_exceptions_for_gated_repo=False,
     )  # fmt: skip
     return None if found is None else Path(found)

@@ -16,6 +16,7 @@ from stale_edge.bundle import ClassBank
 from stale_edge.errors import CheckpointError
 from stale_edge.model.checkpoint_files import fetch_hint
 from stale_edge.model.effprompt.prompt_table import PromptTable
+from stale_edge.model.hub_revisions import hub_model
 from stale_edge.model.layers import l2_normalize
 from stale_edge.model.text_layouts import layout_of
 
@@ -106,7 +107,7 @@ class TextEncoder(nn.Module):
 
         Args:
             source: a local folder in transformers' format (contexts, table and prompt saved by `save` come along), or
-                a hub name such as `openai/clip-vit-base-patch16`.
+                a hub name such as `openai/clip-vit-base-patch16`, with `@REVISION` or that of `hub_revisions.py`.
             n_contexts: context vectors wanted; None: as many as the folder holds, none from elsewhere.
             trainable: whether the tower's weights get gradients.
             around: vectors of a prompt table wanted before and after the name; None: as many as the folder holds.
@@ -116,13 +117,13 @@ class TextEncoder(nn.Module):
         """
         import transformers
 
-        folder = Path(source)
+        folder, (name, revision) = Path(source), hub_model(source)
         try:
             with quiet_transformers():
-                layout = layout_of(transformers.PretrainedConfig.get_config_dict(str(source))[0])
+                layout = layout_of(transformers.PretrainedConfig.get_config_dict(name, revision=revision)[0])
                 model_class = getattr(transformers, layout.model)
-                tower, found = model_class.from_pretrained(str(source), output_loading_info=True)
-                tokenizer = getattr(transformers, layout.tokenizer).from_pretrained(str(source))
+                tower, found = model_class.from_pretrained(name, revision=revision, output_loading_info=True)
+                tokenizer = getattr(transformers, layout.tokenizer).from_pretrained(name, revision=revision)
         except (
             Exception
         ) as error:  # transformers raises OSError, ValueError, SafetensorError, KeyError ... for bad folders
@@ -364,7 +365,8 @@ def load_tokenizer(source: str | Path) -> Any:
         raise CheckpointError(f"no tokenizer in {folder}: none of {', '.join(_TOKENIZER_FILES)} is there")
     try:
         with quiet_transformers():
-            return CLIPTokenizer.from_pretrained(str(source))
+            name, revision = hub_model(source)
+            return CLIPTokenizer.from_pretrained(name, revision=revision)
     except Exception as error:  # as in TextEncoder.load: any kind
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise CheckpointError(f"cannot load the CLIP tokenizer {str(source)!r}: {reason[0]}") from error

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from stale_edge.errors import CheckpointError, ConfigError
 from stale_edge.model.checkpoint_files import fetch_hint, read_licence, read_scalars
 from stale_edge.model.encoder_families import FAMILIES, EncoderDescription, describe
+from stale_edge.model.hub_revisions import hub_model
 from stale_edge.model.text import quiet_transformers
 from stale_edge.segments import FloatArray
 from stale_edge.video import ClipPreprocess
@@ -142,11 +143,12 @@ def load_vision_tower(source: str | Path, *, description: EncoderDescription | N
 
     try:
         with quiet_transformers():
-            values, _ = PretrainedConfig.get_config_dict(str(source))
+            name, revision = hub_model(source)
+            values, _ = PretrainedConfig.get_config_dict(name, revision=revision)
             chosen = description or describe(str(values.get("model_type", "clip")), str(source))
             model, lacking = _load_model(str(source), values, chosen)
             if chosen.preprocess is None:
-                settings, _ = ImageProcessingMixin.get_image_processor_dict(str(source))
+                settings, _ = ImageProcessingMixin.get_image_processor_dict(name, revision=revision)
                 preprocess = ClipPreprocess.from_transformers(settings)
             else:
                 preprocess = ClipPreprocess.from_json(chosen.preprocess)
@@ -187,7 +189,8 @@ def _load_model(source: str, values: dict[str, Any], description: EncoderDescrip
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # it lists the text tower's weights as unexpected
     try:
-        model, found = model_class.from_pretrained(source, config=config, output_loading_info=True)
+        name, revision = hub_model(source)
+        model, found = model_class.from_pretrained(name, revision=revision, config=config, output_loading_info=True)
     finally:
         logging.set_verbosity(verbosity)
     return model.float().eval(), sorted(map(str, found["missing_keys"]))
