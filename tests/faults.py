@@ -28,6 +28,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 
 import tiny
+import torch
 from fault_works import ALL, CLASSES, QUICK, Result, Work, hashes, leftovers
 
 from stale_edge.bundle import add_classes, list_classes, verify_bundle
@@ -252,6 +253,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="one kind of work, by its name")
     arguments = parser.parse_args()
     rng = np.random.default_rng(arguments.seed)
+    torch.set_num_threads(1)
     for work in QUICK if arguments.quick else ALL:
         if arguments.only not in ("", work.name):
             continue
