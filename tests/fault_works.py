@@ -129,9 +129,14 @@ FEATURES = Work(
 )
 
 
+def is_begun(out: Path) -> bool:
+    """Tell whether a training left anything, so that it must be resumed."""
+    return out.exists() and any(out.iterdir())
+
+
 def run_train(root: Path) -> None:
     out = root / "run"
-    train(training_data.small_config(epochs=3), root / "data", out, resume=(out / "metrics.jsonl").exists())
+    train(training_data.small_config(epochs=3), root / "data", out, resume=is_begun(out))
 
 
 def check_train(root: Path) -> None:
@@ -174,9 +179,8 @@ class Trainings:
 
     def execute(self, run: Run, *, scratch: Path, progress: object) -> Mapping[str, Any]:  # noqa: ARG002
         out = scratch / "run"
-        resume = (out / "metrics.jsonl").exists()
         config = training_data.small_config(epochs=2, seed=run.parameters["seed"])
-        return {"average_mAP": train(config, self.data, out, resume=resume).average_mAP}
+        return {"average_mAP": train(config, self.data, out, resume=is_begun(out)).average_mAP}
 
     def summarise(self, finished: Sequence[FinishedRun]) -> Summary:
         rows = tuple({"run": done.run.key, **done.result} for done in finished)

@@ -247,9 +247,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=40, help="kills in all, over all kinds of work")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--quick", action="store_true", help="without the exports; other faults of classes and detect only"
-    )
+    parser.add_argument("--quick", action="store_true", help="no study, no exports; all faults for two kinds")
     parser.add_argument("--only", default="", help="one kind of work, by its name")
     arguments = parser.parse_args()
     rng = np.random.default_rng(arguments.seed)

@@ -30,8 +30,8 @@ def test_both_parts_of_a_text_encoder_are_asked_for_by_revision(monkeypatch: pyt
         asked.append((name, options["revision"]))
         raise OSError("no network in this test")
 
-    for part in ("CLIPTextModelWithProjection", "CLIPTokenizer"):
-        monkeypatch.setattr(getattr(transformers, part), "from_pretrained", refuse)
+    monkeypatch.setattr(transformers.PretrainedConfig, "get_config_dict", refuse)
+    monkeypatch.setattr(transformers.CLIPTokenizer, "from_pretrained", refuse)
     with pytest.raises(CheckpointError, match="no network in this test"):
         TextEncoder.load(B32)
     with pytest.raises(CheckpointError, match="no network in this test"):
