@@ -525,7 +525,7 @@ def test_published_sizes_are_named() -> None:
     assert network_target().title == "a full-size release network with random weights and 200 classes"
     anet = full_size("actionformer", "activitynet-i3d")
     assert (anet.n_classes, full_size("actionformer").n_classes) == (1, 20)
-    assert network_target(anet).title == "the actionformer network activitynet-i3d with random weights and 1 classes"
+    assert network_target(anet).title == "an activitynet-i3d actionformer network with random weights and 1 classes"
     with pytest.raises(ConfigError, match=r"must be one of thumos-i3d, .*; got 'small'"):
         full_size("actionformer", "small")
     with pytest.raises(ConfigError, match=r"model.architecture must be one of paper, release, .*; got 'dense'"):

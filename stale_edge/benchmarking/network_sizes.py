@@ -52,6 +52,9 @@ class Network:
     text_per_video: bool = True
     """Whether the public program embeds the class names again for every video, so that the reference does too."""
 
+    size: str = ""
+    """Name of its published size; empty: none."""
+
     def at(self, length: int) -> "Network":
         """Return the network for videos of `length` snippets; one of a fixed length is made for it."""
         if self.model.length_rule.fixed is None:
@@ -65,7 +68,7 @@ class Network:
         return self.text is not None or not self.text_per_video
 
 
-FULL_SIZE = Network(model=ModelConfig(architecture="release"), n_classes=200)
+FULL_SIZE = Network(model=ModelConfig(architecture="release"), n_classes=200, size="full-size")
 """The network timed in the thesis: that of the public code, CLIP ViT-B/32's text tower, 200 ActivityNet prompts."""
 
 
@@ -88,7 +91,8 @@ def full_size(architecture: str, size: str | None = None) -> Network:
         raise ConfigError(f"--size for the architecture {architecture} must be {known}; got {shown(size)}")
     named = size or next(iter(row.sizes), None)
     settings = row.model(architecture=architecture) if named is None else row.sizes[named]
-    return network_of_settings(settings, getattr(settings, "n_classes", 0) or FULL_SIZE.n_classes)
+    network = network_of_settings(settings, getattr(settings, "n_classes", 0) or FULL_SIZE.n_classes)
+    return dataclasses.replace(network, size=named or FULL_SIZE.size)
 
 
 def network_of_settings(settings: Any, n_classes: int, text: TextTower | None = FULL_SIZE.text) -> Network:

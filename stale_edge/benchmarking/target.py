@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stale_edge.benchmarking.extras import NEEDS_TORCH, has_torch
-from stale_edge.benchmarking.network_sizes import FULL_SIZE, Network, TextTower, full_size, network_of_settings
+from stale_edge.benchmarking.network_sizes import FULL_SIZE, Network, TextTower, network_of_settings
 from stale_edge.benchmarking.row_plan import SUPPORTED, Combination
 from stale_edge.bundle import ClassBank, Manifest, read_bundle
 from stale_edge.config import config_from_dict
@@ -80,22 +80,11 @@ def network_target(network: Network = FULL_SIZE) -> Target:
         raise MissingExtraError(NEEDS_TORCH)
     from stale_edge.model.architectures import architecture_of
 
-    title = f"{describe_size(network)} with random weights and {network.n_classes} classes"
-    return Target(title, network, network.n_classes, architecture_of(network.model.architecture).decode.policy)
-
-
-def describe_size(network: Network) -> str:
-    """Name a network's architecture and, where it is a published one, its size."""
-    from stale_edge.model.architectures import architecture_of
-
-    settings = network.model
-    row = architecture_of(settings.architecture)
-    published = {name: full_size(settings.architecture, name) for name in row.sizes}
-    name = next((name for name, one in published.items() if one == network), None)
-    if name is not None:
-        return f"the {settings.architecture} network {name}"
-    size = "full-size " if network == full_size(settings.architecture) else ""
-    return f"a {size}{settings.architecture} network"
+    name, n_classes = network.model.architecture, network.n_classes
+    article = "an" if network.size.startswith(("a", "e", "i", "o", "u")) else "a"
+    size = f"{article} {network.size}".strip()
+    title = f"{size} {name} network with random weights and {n_classes} classes"
+    return Target(title, network, n_classes, architecture_of(name).decode.policy)
 
 
 def bundle_target(path: Path, *, text_encoder: Path | None = None) -> Target:

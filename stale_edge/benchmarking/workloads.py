@@ -47,7 +47,7 @@ def _pytorch(job: Job) -> Workload:
         elif job.variant == "text":
             from stale_edge.benchmarking.torch_rows.thesis_reference import text_workload as build
         else:
-            from stale_edge.benchmarking.torch_rows.eager import detector_workload as build
+            from stale_edge.benchmarking.torch_rows.detectors import detector_workload as build
     return build(job)
 
 
@@ -91,7 +91,7 @@ def _matrix_product(job: Job) -> Workload:
     if job.runtime == "openvino":
         return Workload(_openvino_product(job, left, right), None)
     with needs_extra(NEEDS_TORCH):
-        from stale_edge.benchmarking.torch_rows.eager import product_call
+        from stale_edge.benchmarking.torch_rows.detectors import product_call
     return Workload(product_call(job, left, right), None)
 
 

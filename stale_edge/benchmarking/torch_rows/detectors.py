@@ -1,4 +1,4 @@
-"""Parts shared by PyTorch rows: detectors with random weights, their inputs, threads and bytes."""
+"""PyTorch rows in eager mode, and what all PyTorch rows share: detectors with random weights, inputs, threads."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -7,12 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from stale_edge.benchmarking.jobs import Job
+from stale_edge.benchmarking.jobs import Job, Workload
 from stale_edge.benchmarking.network_sizes import Network
 from stale_edge.benchmarking.synthetic import random_features
 from stale_edge.decoding import decoder_of
 from stale_edge.model.architectures import architecture_of, build_model
 from stale_edge.model.detector import Detector
+from stale_edge.model.folding import fold_detector
+from stale_edge.segments import FloatArray
 
 
 def build_detector(network: Network, *, seed: int) -> nn.Module:
@@ -111,3 +113,23 @@ def call_of(forward: Callable[..., object], *inputs: Tensor) -> Callable[[], obj
             return forward(*inputs)
 
     return call
+
+
+def detector_workload(job: Job) -> Workload:
+    """Run the folded detector."""
+    set_threads(job.threads)
+    network = network_of(job)
+    detector = fold_detector(build_detector(network, seed=job.seed)).to(job.device)
+    if job.precision == "fp16":
+        detector = InPrecision(detector, torch.float16)
+    inputs = (tensor.to(job.device) for tensor in random_inputs(job, network))
+    return Workload(call_of(detector, *inputs), weight_bytes(detector))
+
+
+def product_call(job: Job, left: FloatArray, right: FloatArray) -> Callable[[], object]:
+    """Multiply two square matrices in the job's precision on its device."""
+    torch.set_num_threads(job.threads)
+    dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(job.precision, torch.float32)
+    a, b = (torch.from_numpy(array).to(job.device, dtype) for array in (left, right))
+    result = torch.empty_like(a)
+    return lambda: torch.mm(a, b, out=result)
