@@ -102,4 +102,5 @@ def test_a_bundle_is_timed_beside_the_public_padding(bundle: Path) -> None:
     assert results["protocol"]["network"]["architecture"] == "actionformer"
     assert "as the public program of actionformer runs it" in results["protocol"]["reference"]
     reference, detector = results["rows"]
-    assert reference["gmacs"] > 2 * detector["gmacs"]  # padded to 24 snippets, and to 8
+    # Padded to 24 snippets, and to 8; attention is in two blocks of 32 in both.
+    assert reference["gmacs"] > 1.5 * detector["gmacs"]
