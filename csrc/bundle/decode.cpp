@@ -153,6 +153,8 @@ Decoded runs(const nlohmann::json& settings, const std::vector<Output>& outputs,
   p.top_share = number_of(settings, "top_share");
   p.thresholds = thresholds.data();
   p.n_thresholds = thresholds.size();
+  const bool compared = settings.contains("class_scores");  // older bundles do not say: softmax
+  p.alone = compared && choice<bool>(settings, "class_scores", {{"softmax", false}, {"sigmoid", true}});
   p.scaled = choice<bool>(settings, "threshold_scale", {{"none", false}, {"video", true}});
   p.smoothing = number_of(settings, "smoothing");
   p.run_score = choice<RunScore>(

@@ -126,7 +126,7 @@ static found decode_points(const cJSON *settings, const outputs *given) {
 
 static found decode_runs(const cJSON *settings, const outputs *given) {
   static const char *const scales[] = {"none", "video", NULL}, /* both in the order of stale_core.h */
-      *const scores[] = {"maximum", "contrast", "mean-contrast", NULL};
+      *const scores[] = {"maximum", "contrast", "mean-contrast", NULL}, *const compared[] = {"softmax", "sigmoid", NULL};
   double thresholds[MOST_THRESHOLDS];
   stale_runs_parameters p = {0};
   p.class_threshold = number_of(settings, "class_threshold");
@@ -134,6 +134,8 @@ static found decode_runs(const cJSON *settings, const outputs *given) {
   p.n_thresholds = thresholds_of(settings, "thresholds", thresholds);
   p.thresholds = thresholds;
   p.scaled = choice(settings, "threshold_scale", scales);
+  /* Older bundles do not say: softmax. */
+  p.alone = cJSON_GetObjectItemCaseSensitive(settings, "class_scores") != NULL ? choice(settings, "class_scores", compared) : 0;
   p.smoothing = number_of(settings, "smoothing");
   p.run_score = choice(settings, "run_score", scores);
   p.surroundings = number_of(settings, "surroundings");

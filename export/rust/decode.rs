@@ -176,6 +176,10 @@ fn runs(decode: &Json) -> Result<Settings, String> {
         top_share: decode.number("top_share")?,
         thresholds: thresholds(decode, "thresholds")?,
         scaled: choice(decode, "threshold_scale", &["none", "video"])?,
+        alone: match decode.get("class_scores") {
+            Ok(_) => choice(decode, "class_scores", &["softmax", "sigmoid"])?,
+            Err(_) => 0, // older bundles do not say: softmax
+        },
         smoothing: decode.number("smoothing")?,
         run_score: choice(decode, "run_score", &["maximum", "contrast", "mean-contrast"])?,
         surroundings: decode.number("surroundings")?,

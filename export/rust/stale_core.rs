@@ -58,6 +58,7 @@ struct RunsParameters {
     thresholds: *const f64,
     n_thresholds: usize,
     scaled: i32,
+    alone: i32,
     smoothing: f64,
     run_score: i32,
     surroundings: f64,
@@ -77,12 +78,13 @@ pub struct PaperSettings {
     pub soft_nms: SoftNmsParameters,
 }
 
-/// Settings of the policy `runs`. `scaled`: 1 or 0; `run_score`: 0 maximum, 1 contrast, 2 mean-contrast.
+/// Settings of the policy `runs`. `scaled`: 1 or 0; `alone`: 0 softmax, 1 sigmoid; `run_score`: 0 maximum, 1 contrast, 2 mean-contrast.
 pub struct RunsSettings {
     pub class_threshold: f64,
     pub top_share: f64,
     pub thresholds: Vec<f64>,
     pub scaled: i32,
+    pub alone: i32,
     pub smoothing: f64,
     pub run_score: i32,
     pub surroundings: f64,
@@ -200,6 +202,7 @@ pub fn decode_runs(
         thresholds: settings.thresholds.as_ptr(),
         n_thresholds: settings.thresholds.len(),
         scaled: settings.scaled,
+        alone: settings.alone,
         smoothing: settings.smoothing,
         run_score: settings.run_score,
         surroundings: settings.surroundings,
