@@ -168,6 +168,16 @@ def test_zip_archives_of_other_kinds(tmp_path: Path, suffix: str, says: str) -> 
         (read_features if suffix == ".npz" else read_public_file)(path)
 
 
+def test_a_zip_archive_on_several_disks(tmp_path: Path) -> None:
+    path = tmp_path / "v.pth.tar"
+    torch.save({"epoch": 1, "state_dict": {"a": torch.ones(2)}}, path)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"PK\x06\x07")  # found by `make fuzz`: zipfile raises while it looks whether this is an archive
+    content[at + 16] = 2
+    path.write_bytes(content)
+    assert refused_in_one_line(lambda: read_public_file(path), "v.pth.tar")
+
+
 def test_hdf5_data_in_another_file_are_not_followed(tmp_path: Path) -> None:
     h5py = pytest.importorskip("h5py")
     secret = tmp_path / "secret.bin"

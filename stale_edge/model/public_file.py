@@ -89,16 +89,18 @@ def _load(path: Path) -> Any:
     is_zip, is_pickle = head.startswith(b"PK"), head.startswith(b"\x80")
     if not is_zip and not is_pickle:
         raise CheckpointError(f"{path} begins with {head!r}: not written by torch.save; {EXPECTED}")
-    if is_zip and not zipfile.is_zipfile(path):
-        raise CheckpointError(f"{path} is truncated: the directory at the end of the archive is missing; copy it again")
     try:
+        if is_zip and not zipfile.is_zipfile(path):
+            raise CheckpointError(
+                f"{path} is truncated: the directory at the end of the archive is missing; copy it again"
+            )
         if is_zip:
             with zipfile.ZipFile(path) as archive:
                 check_members(archive)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols, which the reader of an old file cannot change
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, MemoryError):
+    except (CheckpointError, OSError, MemoryError):
         raise
     except pickle.UnpicklingError as error:
         asked = re.search(r"(?:GLOBAL|global:?|class) (?:GLOBAL )?([\w.]+)", str(error))
