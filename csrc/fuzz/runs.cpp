@@ -17,7 +17,6 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   p.n_thresholds = thresholds.size();
   p.alone = bytes.flag();
   p.scaled = bytes.flag();
-  p.alone = bytes.flag();
   p.smoothing = bytes.share();
   p.run_score = static_cast<stale::RunScore>(bytes.below(3));
   p.surroundings = bytes.share();
