@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from stale_edge import load_bundle
-from stale_edge.benchmarking.network_sizes import FULL_SIZES
+from stale_edge.benchmarking.network_sizes import full_size
 from stale_edge.benchmarking.torch_rows.detectors import InPrecision, build_detector
 from stale_edge.cli.app import app
 from stale_edge.config import SimulateConfig, load_config
@@ -87,7 +87,7 @@ def parity(steps: Steps) -> list[dict[str, Any]]:
     rows = []
     for architecture in ("paper",) if steps.quick else ("release", "paper"):
         for length in (100,) if steps.quick else (100, 1000, 3000):
-            network = FULL_SIZES[architecture].at(length)
+            network = full_size(architecture).at(length)
             detector = build_detector(network, seed=0).eval()
             generator = torch.Generator().manual_seed(1)
             features = torch.randn(1, length, network.model.feature_channels, generator=generator)
