@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stale_edge.cli.devices import DeviceName, DeviceOption, print_providers
 from stale_edge.cli.output import JsonOption, progress_bar, write_bytes, write_json
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def find(
     rate: Annotated[float | None, typer.Option(min=0.01, help="Pictures looked at per second; default: 1.")] = None,
     adapt: Annotated[int, typer.Option(min=0, help="Steps of adaptation to each video; 0: none.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    device: DeviceOption = DeviceName.cpu,
     json_path: JsonOption = None,
 ) -> None:
     """Find named actions in a video, without training and without annotations."""
@@ -66,6 +68,7 @@ def find(
         min_score=FOUND_SCORE if min_score is None else min_score,
         adapt_steps=adapt,
         threads=threads,
+        device=device.value,
     )
     to_stdout = str(target) == "-"
     as_vtt = output_format is FindFormat.vtt
@@ -79,7 +82,8 @@ def find(
         typer.echo(text, nl=False)
     else:
         write_bytes(target, text.encode())
-    write_json(found.to_json(), json_path)
+    write_json(found.to_json() | {"providers": list(found.run.providers)}, json_path)
+    print_providers(device, found.run.providers)
     _report(found, target)
     for error in found.run.errors:
         typer.echo(f"error: {error}", err=True)

@@ -39,6 +39,7 @@ class FindSettings:
     min_score: lowest score of a detection, in [0, 1]; a name without any is not found.
     adapt_steps: steps of the adaptation to each video, >= 0; 0: none.
     threads: CPU threads, >= 1.
+    device: as in `load_bundle`.
     """
 
     encoder: str = DEFAULT_ENCODER
@@ -47,6 +48,7 @@ class FindSettings:
     min_score: float = FOUND_SCORE
     adapt_steps: int = 0
     threads: int = 1
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,8 @@ def find(
     started = time.perf_counter()
     bundle = prepared_bundle(settings, progress=progress)
     detector = Detector(
-        DetectSettings(bundle, classes=names, threads=settings.threads), for_page=output.format == "html"
+        DetectSettings(bundle, classes=names, threads=settings.threads, device=settings.device),
+        for_page=output.format == "html",
     )
     detector.open_encoder([item.path for item in items])
     adapting = AdaptingLocalizer(detector.localizer, steps=settings.adapt_steps)
