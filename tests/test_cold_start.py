@@ -46,3 +46,17 @@ def test_detect_imports_what_it_needs(output_format: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize("command", [[], ["detect"], ["bench"], ["train"]], ids=" ".join)
 def test_help_imports_neither_numpy_nor_a_runtime(command: list[str]) -> None:
     assert not _imported(*command, "--help") & (NEVER | ONLY_FOR_WORK)
+
+
+def test_evaluating_a_bundle_imports_no_training(tmp_path: Path) -> None:
+    bundle = tiny.write(tmp_path / "bundle")
+    data = tmp_path / "data"
+    (data / "features").mkdir(parents=True)
+    np.save(data / "features" / "v_1.npy", tiny.features(40))
+    action = {"label": tiny.NAMES[0], "segment": [2.0, 8.0]}
+    database = {"v_1": {"duration": 30.0, "subset": "validation", "annotations": [action]}}
+    text = json.dumps({"version": "1.3", "taxonomy": [], "database": database})
+    (data / "annotations.json").write_text(text, encoding="utf-8")
+    found = _imported("evaluate", str(bundle), "--data", str(data))
+    assert "stale_edge.runtime.evaluate" in found
+    assert not found & NEVER
