@@ -1,20 +1,25 @@
 """Precisions of the visual encoder: a tower with outlier channels in int8, and OpenVINO through the same check."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+import tiny
+import video_files
 import vision_tower
 
 from stale_edge.bundle.encoder_folder import EncoderManifest, engine_problem
-from stale_edge.errors import BundleError
+from stale_edge.errors import BundleError, FeatureContractError
 from stale_edge.exporting.encoder import export_encoder
 from stale_edge.exporting.graph import encoder_precision
 from stale_edge.exporting.graph.channel_balance import balance_channels
 from stale_edge.exporting.graph.encoder_precision import StaticQuantizer, quantize_encoder
 from stale_edge.exporting.graph.precision import quantize_weights
+from stale_edge.exporting.parity.encoder_decoding import decode_video
+from stale_edge.exporting.parity.encoder_parity import compare_encoder, encoder_data
 from stale_edge.model.vision import VisionTower, load_vision_tower
 from stale_edge.runtime.encoder_engines import has_bf16
 from stale_edge.runtime.onnx_session import open_session
@@ -144,3 +149,26 @@ def test_runtimes_and_precisions_that_do_not_exist_are_named(exported: Path) -> 
     ):
         with pytest.raises(BundleError, match=message):
             load_encoder(exported.out, **options)
+
+
+def test_files_are_compared_by_what_a_detector_finds(tmp_path: Path, monkeypatch) -> None:
+    tower = load_vision_tower(vision_tower.write(tmp_path / "tower", dim=tiny.CHANNELS))
+    monkeypatch.setattr(VisionTower, "fingerprint", lambda _tower: "tiny-encoder")
+    bundle = tiny.write(tmp_path / "bundle")
+    pictures = list(np.random.default_rng(0).integers(0, 255, (60, 40, 56, 3), np.uint8))
+    video = video_files.write(tmp_path / "v.mp4", times_ms=range(0, 6000, 100), pictures=pictures)
+    decoded = decode_video(bundle, video, tower)
+    assert len(decoded.pixels) == 30
+    assert decoded.matched(tower.embed).matched == decoded.matched(tower.embed).total > 0
+    data = encoder_data(tower.preprocess, embed_dim=tower.embed_dim)
+    data = replace(data, decoded=decoded)
+    wanted = tower.embed(data.pixels)
+    same = compare_encoder(data, wanted, tower.embed, file="f", precision="int8")
+    assert (same.matched_detections, same.passed) == (1.0, True)
+    blind = replace(data, decoded=replace(decoded, detect=lambda _features: []))
+    lost = compare_encoder(blind, wanted, tower.embed, file="f", precision="int8")
+    assert lost.min_cosine == pytest.approx(1)  # features are the tower's; only what is decoded of them is missing
+    assert lost.failures == ("0.0% of detections match, at least 98.0% must",)
+    monkeypatch.undo()
+    with pytest.raises(FeatureContractError, match="encoder is 'sha256:"):
+        decode_video(bundle, video, tower)

@@ -46,6 +46,13 @@ def export(
     video: Annotated[
         Path | None, typer.Option(help="Video with pictures to compare files on; default: simulated pictures.")
     ] = None,
+    decode_with: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="BUNDLE",
+            help="Bundle trained on this encoder: each file must find 98 % of its detections in --video again.",
+        ),
+    ] = None,
     description: Annotated[
         Path | None,
         typer.Option("--describe", metavar="FILE", help="How to run a model of another type; see docs/video.md."),
@@ -64,6 +71,8 @@ def export(
         raise typer.BadParameter(
             f"must be some of {', '.join(PRECISIONS)}; got {precisions}", param_hint="--precisions"
         )
+    if decode_with is not None and video is None:
+        raise typer.BadParameter("needs --video FILE to decode", param_hint="--decode-with")
     with progress_bar() as progress:
         described = None if description is None else EncoderDescription.read(description)
         report = export_encoder(
@@ -72,6 +81,7 @@ def export(
             precisions=chosen,
             bank=None if classes is None else ClassBank.load(classes),
             video=video,
+            detector=decode_with,
             progress=progress,
         )
     write_json(report.to_json(), json_path)

@@ -1,7 +1,7 @@
 """A vision tower -> an encoder folder: ONNX files, each compared with the tower as devices run them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from stale_edge.exporting.graph.encoder_precision import StaticQuantizer, has_pr
 from stale_edge.exporting.graph.precision import halve_weights
 from stale_edge.exporting.graph.recording import record_onnx, save_onnx
 from stale_edge.exporting.graph.rewriting import count_weights
+from stale_edge.exporting.parity.encoder_decoding import decode_video
 from stale_edge.exporting.parity.encoder_parity import (
     MIN_COSINE,
     EncoderData,
@@ -121,6 +122,7 @@ def export_encoder(
     precisions: Sequence[str] = PRECISIONS,
     bank: ClassBank | None = None,
     video: Path | None = None,
+    detector: Path | None = None,
     progress: Progress = silent,
 ) -> EncoderReport:
     """Export a CLIP vision tower to an encoder folder, whole or not at all; an older encoder at `out` is replaced.
@@ -132,10 +134,13 @@ def export_encoder(
             that fails there is named in the manifest, and `load_encoder` refuses it.
         bank: the likeliest of its classes is compared for each picture; None: random directions replace classes.
         video: source of the compared pictures; None: they are simulated.
+        detector: a bundle trained on this tower's features: each file must find its detections in the video again.
+            None: files are compared by their features alone.
         progress: called with (stage, done, total).
 
     Raises:
-        ValueError: an unknown precision, or none.
+        ValueError: an unknown precision, or none; or a detector without a video.
+        FeatureContractError: the detector was trained on features of another encoder.
         CheckpointError: there is no such tower.
         BundleError: something else than an encoder is at `out`, or it cannot be written.
         ParityError: a file's features have another direction than the tower's; nothing was written.
@@ -147,6 +152,10 @@ def export_encoder(
     tower = source if isinstance(source, VisionTower) else load_vision_tower(source)
     metadata = encoder_metadata(tower.fingerprint(), tower.preprocess.to_json())
     data = encoder_data(tower.preprocess, embed_dim=tower.embed_dim, video=video, bank=bank)
+    if detector is not None:
+        if video is None:
+            raise ValueError("a detector compares files on a video; got no video")
+        data = replace(data, decoded=decode_video(detector, video, tower))
     stored = tuple(dict.fromkeys(NUMBERS[precision].file for precision in chosen))
     with write_encoder(out) as folder, in_eval_mode(tower.model):
         progress("record the graph", 0, 1)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stale_edge.bundle import ClassBank
+from stale_edge.exporting.parity.encoder_decoding import MIN_MATCHED, DecodedVideo
 from stale_edge.exporting.parity.result import Budget, Parity
 from stale_edge.segments import FloatArray
 from stale_edge.video import ClipPreprocess, open_video, sample
@@ -47,6 +48,8 @@ class EncoderData:
     pictures: str
     directions: FloatArray
     classes: str
+    decoded: DecodedVideo | None = None
+    """A video in which files must find the tower's detections again; None: features are not decoded."""
 
 
 def encoder_data(
@@ -99,13 +102,21 @@ def compare_encoder(
     bounds = [0, 1, min(4, len(wanted)), len(wanted)]
     got = np.concatenate([embed(data.pixels[a:b]) for a, b in itertools.pairwise(bounds) if b > a])
     cosine = (_unit(got) * _unit(wanted)).sum(axis=1)
+    matched = None if data.decoded is None else data.decoded.matched(embed)
     ours, theirs = (_probabilities(features, data.directions) for features in (wanted, got))
     return Parity(
         file=file,
         precision=precision,
         budget=Budget(
-            None, None, max_flipped=1.0, min_matched=0.0, max_map_loss=np.inf, min_cosine=MIN_COSINE[precision]
+            None,
+            None,
+            max_flipped=1.0,
+            min_matched=0.0 if matched is None else MIN_MATCHED,
+            max_map_loss=np.inf,
+            min_cosine=MIN_COSINE[precision],
         ),
+        n_detections=0 if matched is None else matched.total,
+        matched_detections=1.0 if matched is None else matched.matched / matched.total,
         max_difference={FEATURES: float(np.abs(got - wanted).max() / max(np.abs(wanted).max(), 1e-12))},
         n_snippets=len(wanted),
         flipped_snippets=int((ours.argmax(axis=1) != theirs.argmax(axis=1)).sum()),
@@ -127,6 +138,8 @@ def encoder_parity_json(parity: Parity) -> dict[str, Any]:
         "max_difference": parity.max_difference[FEATURES],
         "changed_decisions": parity.flipped_snippets,
         "max_probability_change": parity.max_score_difference,
+        "n_detections": parity.n_detections,
+        "matched_detections": parity.matched_detections if parity.n_detections else None,
         "failures": list(parity.failures),
         "passed": parity.passed,
     }
@@ -134,10 +147,12 @@ def encoder_parity_json(parity: Parity) -> dict[str, Any]:
 
 def encoder_parity_text(parity: Parity) -> str:
     """Describe the measurements in one line."""
+    found = f", {parity.matched_detections:.1%} of {parity.n_detections} detections found again"
     return (
         f"{parity.file}: cosine at least {parity.min_cosine:.6f} (allowed {parity.budget.min_cosine:g}), "
         f"{parity.flipped_snippets} of {parity.n_snippets} pictures get another class, "
         f"a class's probability changes by {parity.max_score_difference:.4f} at most"
+        f"{found if parity.n_detections else ''}"
     )
 
 
