@@ -190,7 +190,7 @@ def test_classes_are_added_without_torch(exported: tuple[Path, Path], bundle: Pa
     expected = class_bank(encoder, ["plank", "juggling"]).embeddings
     np.testing.assert_allclose(bank.embeddings[-2:], expected, atol=SAME)
     found = stale_edge("detect", bundle, bundle.parent / "v.npy", "--classes", "jump,high jump,plank")
-    assert found.stderr.splitlines()[-1] == f"{bundle}: new classes, read by its text encoder: high jump"
+    assert f"{bundle}: new classes, read by its text encoder: high jump" in found.stderr.splitlines()
     assert {row["label"] for row in json.loads(found.stdout)["results"]["v"]} <= {"jump", "high jump", "plank"}
     assert read_bundle(bundle).class_bank == bank  # looking for a class does not add it
 
