@@ -101,6 +101,7 @@ def _rows() -> dict[str, Callable[[DataSet, int, Path], dict[str, float]]]:
         "STALE, data-mean, former settings": detector("paper", "data-mean", before=True),
         "STALE, video-mean, former settings": detector("paper", "video-mean", before=True),
         "STALE, video-mean": detector("paper", "video-mean"),
+        "light, video-mean": detector("light", "video-mean"),
     }
 
 

@@ -52,7 +52,7 @@ def train(
     ] = None,
     arch: Annotated[
         str | None,
-        typer.Option(help="stale (the paper's network), actionformer, two-stage, weak, or another, e.g. linear."),
+        typer.Option(help="stale (the paper's network), light, actionformer, two-stage, weak, linear or another."),
     ] = None,
     supervision: Annotated[
         Supervision | None,

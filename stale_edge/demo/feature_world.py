@@ -12,6 +12,7 @@ from stale_edge.config import (
 from stale_edge.data import DataSet
 from stale_edge.data.folder import TEXT_ENCODER_FOLDER
 from stale_edge.model.architectures import architecture_of
+from stale_edge.model.light.settings import LightConfig
 from stale_edge.model.small_text import small_text_encoder
 from stale_edge.progress import Progress, silent
 from stale_edge.training.simulated_data import simulate_with_encoder
@@ -20,7 +21,7 @@ from stale_edge.training.small_config import FIXED_PROMPTS, SMALL_TRAINING, smal
 CHANNELS = 128
 """C and D of the demo, equal because image and text share one space, as in CLIP."""
 N_VIDEOS = 800
-EPOCHS, LINEAR_EPOCHS = 15, 10
+EPOCHS, LINEAR_EPOCHS, LIGHT_EPOCHS = 15, 10, 12
 
 
 def make_data_set(out: Path, *, seed: int, scale: float, shot_s: float = 0.0, progress: Progress = silent) -> DataSet:
@@ -48,14 +49,15 @@ def training_config(data_set: DataSet, *, seed: int, architecture: str = "paper"
     Args:
         data_set: folder of `make_data_set`; training uses its `splits/train.list`.
         seed: seed of weights and order.
-        architecture: `paper`, or `linear` for the probe that it is compared with.
+        architecture: `paper`, `light`, or `linear` for the probe that both are compared with.
     """
     stale = Config(
         model=dataclasses.replace(small_model(CHANNELS, CHANNELS, FIXED_PROMPTS), feature_dropout=0.5),
         train=dataclasses.replace(SMALL_TRAINING, epochs=EPOCHS, seed=seed, device="cpu"),
         classes=str(data_set.root / "splits" / "train.list"),
     )
-    return linear_config(stale) if architecture == "linear" else stale
+    others = {"linear": linear_config, "light": light_config}
+    return others[architecture](stale) if architecture in others else stale
 
 
 def linear_config(config: Config) -> Config:
@@ -70,4 +72,23 @@ def linear_config(config: Config) -> Config:
         train=train,
         loss=LinearLossConfig(),
         decode=architecture_of("linear").decode,
+    )
+
+
+def light_config(config: Config) -> Config:
+    """Choose the architecture `light` with its own settings, for the same videos and classes."""
+    model, row = config.model, architecture_of("light")
+    return dataclasses.replace(
+        config,
+        model=LightConfig(feature_channels=model.feature_channels, embed_dim=model.embed_dim, text=model.text),
+        train=dataclasses.replace(
+            row.train,
+            epochs=LIGHT_EPOCHS,
+            batch_size=16,
+            seed=config.train.seed,
+            device=config.train.device,
+            validate_every=0,
+        ),
+        loss=row.loss(),
+        decode=row.decode,
     )

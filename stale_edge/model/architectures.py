@@ -38,6 +38,12 @@ from stale_edge.model.actionformer.settings import SMALL_SETTINGS
 from stale_edge.model.actionformer.training_settings import TRAINING, completed
 from stale_edge.model.channel_statistics import FeatureStatistics
 from stale_edge.model.detector import Objective, as_module
+from stale_edge.model.light.network import LIGHT_FLOAT32, Light
+from stale_edge.model.light.objective import LightObjective
+from stale_edge.model.light.settings import DECODE as LIGHT_DECODE
+from stale_edge.model.light.settings import TRAINING as LIGHT_TRAINING
+from stale_edge.model.light.settings import LightConfig, LightLossConfig
+from stale_edge.model.light.settings import completed as light_completed
 from stale_edge.model.linear.objective import LinearObjective
 from stale_edge.model.linear.probe import LinearProbe
 from stale_edge.model.low_precision import KeptFloat32
@@ -152,6 +158,17 @@ ARCHITECTURES: dict[str, Architecture] = {
         small=LinearConfig(feature_channels=SMALL_CHANNELS, embed_dim=SMALL_CHANNELS, text=TextConfig(n_contexts=0)),
     ),
     "training-free": Architecture(TrainingFreeConfig, NoLossConfig, TRAINING_FREE_DECODE, TrainingFree, no_objective),
+    "light": Architecture(
+        LightConfig,
+        LightLossConfig,
+        LIGHT_DECODE,
+        Light,
+        LightObjective,
+        float32=LIGHT_FLOAT32,
+        train=LIGHT_TRAINING,
+        complete=light_completed,
+        small=LightConfig(feature_channels=SMALL_CHANNELS, embed_dim=SMALL_CHANNELS, text=TextConfig(n_contexts=0)),
+    ),
     "actionformer": Architecture(
         ActionFormerConfig,
         PointObjectiveConfig,

@@ -1,0 +1,198 @@
+"""The network: evidence of snippets, a max-pool pyramid that proposes segments, their scores, and cosines for names."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from stale_edge.bundle.manifest import TensorSpec
+from stale_edge.config import LengthRule
+from stale_edge.model.input_checks import check_inputs
+from stale_edge.model.layers import l2_normalize
+from stale_edge.model.light.evidence import N_CUES, Evidence, SnippetEvidence
+from stale_edge.model.light.pyramid import Block, MaxPyramid, halved_mean
+from stale_edge.model.light.segment_score import SegmentScore
+from stale_edge.model.light.settings import LightConfig
+from stale_edge.model.low_precision import KeptFloat32
+from stale_edge.model.normalization import FeatureNormalization
+from stale_edge.model.pyramid.layers import channel_norm
+from stale_edge.model.pyramid.padding import pad
+
+PRIOR = 0.01
+"""Score of every point before training."""
+SURE = -1e-6
+"""Largest logarithm of a score, so that its logit is finite."""
+IMPOSSIBLE = -60.0
+"""Smallest logarithm of a score."""
+NOTHING = 1e-6
+"""Added to sums of weights, which are 0 in padding."""
+
+LIGHT_FLOAT32 = KeptFloat32(
+    {"int8": ("distances", "point_score", "segment_score", "embed_cues", "evidence.actionness")}
+)
+"""Layers of few weights that decide boundaries and scores directly."""
+
+
+class LightOutput(NamedTuple):
+    """Raw outputs for B videos, T snippets, K classes and P points, fine to coarse; the first three are deployed.
+
+    class_logits: (B, P, K); the sigmoid is the score of a point's segment times the probability of the class.
+    offsets: (B, P, 2), distances to start and end in units of the level's stride, > 0.
+    valid: (B, P), 1 where a point lies in the video, 0 where it lies in padding.
+    point_logits: (B, P), score of a point by the pyramid alone.
+    segment_logits: (B, P), score of its segment.
+    name_logits: (B, P, K), softmax gives the probability of each class.
+    snippet_logits: (B, T, K), the same of single snippets.
+    actionness_logits: (B, T).
+    """
+
+    class_logits: Tensor
+    offsets: Tensor
+    valid: Tensor
+    point_logits: Tensor
+    segment_logits: Tensor
+    name_logits: Tensor
+    snippet_logits: Tensor
+    actionness_logits: Tensor
+
+
+class Light(nn.Module):
+    """Find segments of any action, and name each by its cosine with class embeddings; any T and any classes.
+
+    Level l has a point every 2**l snippets, at snippets 0, 2**l, 2 * 2**l, ... Padding up to whole points of the
+    coarsest level changes no output. When something happens is decided without the class's name, so it is learned from
+    all classes for all classes.
+    """
+
+    text_center: Tensor
+
+    def __init__(self, config: LightConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim = config.pyramid_dim
+        self.normalize = FeatureNormalization(config.features, config.feature_channels)
+        self.evidence = SnippetEvidence(config.feature_channels, config.embed_dim)
+        self.embed_features = nn.Linear(config.feature_channels, dim)
+        self.embed_cues = nn.Linear(N_CUES, dim)
+        self.embed_norm = channel_norm(dim)
+        self.pyramid = MaxPyramid(
+            dim, n_levels=config.n_levels, n_stem_blocks=config.n_stem_blocks, expansion=config.expansion
+        )
+        self.head = Block(dim, expansion=config.expansion)
+        self.head_norm = channel_norm(dim)
+        self.point_score = nn.Linear(dim, 1)
+        self.distances = nn.Linear(dim, 2)
+        self.distance_scale = nn.Parameter(torch.zeros(config.n_levels))
+        self.level_bias = nn.Parameter(torch.zeros(config.n_levels, 1))
+        self.segment_evidence = nn.Linear(dim, config.evidence_channels)
+        self.segment_score = SegmentScore(
+            N_CUES + config.evidence_channels, hidden_dim=config.segment_dim, surroundings=config.surroundings
+        )
+        self.segment_level_bias = nn.Parameter(torch.zeros(config.n_levels, config.segment_dim))
+        for last in (self.point_score, self.segment_score.score):
+            nn.init.zeros_(last.weight)
+            nn.init.constant_(last.bias, math.log(PRIOR / (1 - PRIOR)))
+        start = math.log(1 / config.temperature)
+        self.point_scale, self.video_scale = (nn.Parameter(torch.tensor(start)) for _ in range(2))
+        self.register_buffer("text_center", torch.zeros(config.embed_dim))
+
+    def forward(self, features: Tensor, class_embeddings: Tensor) -> LightOutput:
+        """Localize and classify actions.
+
+        Args:
+            features: (B, T, C) float.
+            class_embeddings: (K, D) float, of any length > 0. In training their mean direction is kept.
+
+        Raises:
+            ValueError: a shape does not fit.
+        """
+        config = self.config
+        check_inputs(features, class_embeddings, channels=config.feature_channels, dim=config.embed_dim)
+        text = self._text(class_embeddings)  # (K, D)
+        snippets = self.normalize(features)  # (B, T, C)
+        if self.training and config.feature_noise:
+            snippets = snippets + config.feature_noise * torch.randn_like(snippets)
+        seen = self.evidence(snippets, text, self.video_scale.exp())
+        embedded = torch.relu(self.embed_norm(self.embed_features(snippets) + self.embed_cues(seen.cues)))
+        length = (features.shape[1] + config.unit - 1) // config.unit * config.unit
+        padded, inside = pad(embedded, None, length)  # (B, T', dim), (B, T', 1)
+        levels, masks = self.pyramid(padded, inside)
+        point_logits, offsets = self._heads(levels, masks)
+        segment_logits = self._segment_logits(seen, levels, point_logits, offsets)
+        name_logits = self._name_logits(seen, text, levels)
+        score = F.logsigmoid(segment_logits) + F.log_softmax(name_logits, dim=-1)  # (B, P, K)
+        score = score.clamp(min=IMPOSSIBLE, max=SURE)
+        return LightOutput(
+            score - torch.log1p(-score.exp()),
+            offsets,
+            torch.cat(masks, dim=1)[..., 0],
+            point_logits[..., 0],
+            segment_logits[..., 0],
+            name_logits,
+            l2_normalize(seen.projected) @ text.T / config.temperature,
+            seen.actionness[..., 0],
+        )
+
+    @property
+    def length_rule(self) -> LengthRule:
+        """Any T."""
+        return self.config.length_rule
+
+    def output_specs(self) -> tuple[TensorSpec, ...]:
+        """Class logits, offsets, and which points are real."""
+        return (
+            TensorSpec("class_logits", "float32", ("B", "P", "K")),
+            TensorSpec("offsets", "float32", ("B", "P", 2)),
+            TensorSpec("valid", "float32", ("B", "P")),
+        )
+
+    def undecided(self, outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+        """Nothing inside is a hard decision: (B, 0)."""
+        return np.empty((len(outputs["class_logits"]), 0))
+
+    def _text(self, class_embeddings: Tensor) -> Tensor:
+        text = l2_normalize(class_embeddings)
+        if self.training:
+            self.text_center.copy_(text.detach().mean(dim=0) if len(text) > 1 else torch.zeros_like(self.text_center))
+        return l2_normalize(text - self.text_center)
+
+    def _heads(self, levels: list[Tensor], masks: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Give the logits (B, P, 1) and offsets (B, P, 2) of all points."""
+        logits, offsets = [], []
+        for level, (points, valid) in enumerate(zip(levels, masks, strict=True)):
+            hidden = self.head_norm(self.head(points, valid))
+            logits.append(self.point_score(hidden) + self.level_bias[level])
+            offsets.append(F.softplus(self.distances(hidden)) * self.distance_scale[level].exp())
+        return torch.cat(logits, dim=1), torch.cat(offsets, dim=1)
+
+    def _segment_logits(self, seen: Evidence, levels: list[Tensor], point_logits: Tensor, offsets: Tensor) -> Tensor:
+        """Score segments, (B, P, 1); boundaries get no gradient from this."""
+        n_snippets = seen.actionness.shape[1]
+        learned = self.segment_evidence(levels[0])[:, :n_snippets]
+        evidence = torch.cat([torch.sigmoid(seen.actionness), seen.cues[..., 1:], learned], dim=-1)
+        places, strides, biases = [], [], []
+        for level, points in enumerate(levels):
+            row = torch.ones_like(points[:1, :, :1])  # (1, T_l, 1)
+            places.append((row.cumsum(dim=1) - 1) * 2**level)
+            strides.append(row * 2**level)
+            biases.append(row[0] * self.segment_level_bias[level])
+        place, reach = torch.cat(places, dim=1), offsets.detach() * torch.cat(strides, dim=1)
+        segments = torch.cat([place - reach[..., :1], place + reach[..., 1:]], dim=-1)  # (B, P, 2)
+        return self.segment_score(evidence, segments, point_logits, torch.cat(biases))  # type: ignore[no-any-return]
+
+    def _name_logits(self, seen: Evidence, text: Tensor, levels: list[Tensor]) -> Tensor:
+        """Name points by the snippets near them and by the whole video, (B, P, K)."""
+        length = levels[0].shape[1]
+        sums, _ = pad(seen.weights * seen.projected, None, length)
+        weights, _ = pad(seen.weights, None, length)
+        means = [sums / (weights + NOTHING)]
+        for _ in levels[1:]:
+            sums, weights = halved_mean(sums), halved_mean(weights)
+            means.append(sums / (weights + NOTHING))
+        near = l2_normalize(torch.cat(means, dim=1)) @ text.T  # (B, P, K)
+        return near * self.point_scale.exp() + seen.video @ text.T * self.video_scale.exp()
