@@ -8,8 +8,10 @@ import pytest
 import torch
 import training_data
 
+from stale_edge import load_bundle
 from stale_edge.bundle import verify_bundle
 from stale_edge.config import FeaturesConfig, RelativeGrid, config_from_dict
+from stale_edge.data import open_data_set
 from stale_edge.data.annotations import Action
 from stale_edge.errors import ConfigError
 from stale_edge.exporting import export_checkpoint
@@ -20,6 +22,7 @@ from stale_edge.model.light.segment_score import LEAST_MARGIN, SHORTEST, segment
 from stale_edge.model.light.settings import LightConfig, LightLossConfig
 from stale_edge.model.pyramid.losses import quality_focal_loss
 from stale_edge.model.targets import IGNORED
+from stale_edge.runtime.evaluate import evaluate_bundle
 from stale_edge.training import train
 from stale_edge.training.train_result import TrainResult
 
@@ -177,3 +180,23 @@ def test_the_bundle_verifies(bundle: Path) -> None:
     assert (manifest.architecture, manifest.decode.policy, manifest.decode.n_levels) == ("light", "points", 4)
     assert {entry.role for entry in manifest.files} >= {"detector", "localizer"}
     assert {parity["passed"] for parity in manifest.parity["artifacts"].values()} == {True}
+
+
+@pytest.mark.parametrize(
+    ("runtime", "precision"), [("onnxruntime", "fp32"), ("onnxruntime", "int8"), ("torchscript", "fp32")]
+)
+def test_runtimes_find_the_same(bundle: Path, trained: TrainResult, data: Path, runtime: str, precision: str) -> None:
+    report = evaluate_bundle(bundle, data, runtime=runtime, precision=precision)
+    assert report.result.average_mAP == pytest.approx(trained.average_mAP, abs=0.01 if precision == "fp32" else 5)
+
+
+def test_any_length_and_any_classes(bundle: Path, data: Path) -> None:
+    localizer, data_set = load_bundle(bundle), open_data_set(data)
+    for length in (1, 7, 50):
+        outputs = localizer.forward(np.random.default_rng(0).standard_normal((2, length, 16)).astype(np.float32))
+        assert outputs["class_logits"].shape[::2] == (2, 4)
+        assert np.isfinite(outputs["class_logits"]).all()
+    features = np.concatenate([data_set.load(video) for video in data_set.videos("validation")])
+    found = localizer.detect(features, duration_s=1.5 * len(features), window=24)
+    assert found
+    assert all(0 <= d.start_s < d.end_s <= 1.5 * len(features) for d in found)
