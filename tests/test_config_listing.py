@@ -35,7 +35,8 @@ def test_the_lowest_value_of_a_stated_range_is_the_lowest_that_is_accepted(archi
         if setting.type not in ("int", "float") or found is None:
             continue
         below = float(found[1] or found[3]) - 1
-        with pytest.raises(ConfigError, match=re.escape(setting.key)):
+        name = setting.key.rpartition(".")[2]  # a section inside `model` checks itself and does not know where it is
+        with pytest.raises(ConfigError, match=rf"\b{name} must be"):
             with_overrides(config, [f"{setting.key}={below:.0f}"], architectures=ARCHITECTURES)
 
 

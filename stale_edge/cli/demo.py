@@ -1,5 +1,6 @@
 """`stale-edge demo`: the whole path in one command, on simulated features or on rendered videos."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +10,13 @@ from stale_edge.cli.output import JsonOption, console, progress_bar, table, writ
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+class DemoArchitecture(StrEnum):
+    """Detectors of the demo, as in `stale_edge.demo.feature_world.DEMO_ARCHITECTURES`."""
+
+    light = "light"
+    stale = "stale"
 
 
 def register(app: typer.Typer) -> None:
@@ -31,23 +39,29 @@ def demo(
             help="Render videos, train a tiny CLIP on captions, and detect in mp4 files; takes minutes longer.",
         ),
     ] = False,
+    arch: Annotated[
+        DemoArchitecture | None,
+        typer.Option(help="Detector to train on simulated features; default: light. --video trains STALE."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the simulated task or videos, and of the training.")] = 0,
     scale: Annotated[float, typer.Option(min=0.05, max=1.0, help="Share of the videos; less is faster.")] = 1.0,
     json_path: JsonOption = None,
 ) -> None:
     """Make data, train, evaluate on seen and unseen classes, export, check, detect, measure, and write report.html."""
+    if video and arch == DemoArchitecture.light:
+        raise typer.BadParameter("--video trains STALE; give --arch stale, or neither", param_hint="--arch")
     if video:
         _with_videos(out, seed=seed, scale=scale, json_path=json_path)
     else:
-        _with_features(out, seed=seed, scale=scale, json_path=json_path)
+        _with_features(out, arch or DemoArchitecture.light, seed=seed, scale=scale, json_path=json_path)
     console(json_path).print(f"Open {out / 'report.html'}", markup=False)
 
 
-def _with_features(out: Path, *, seed: int, scale: float, json_path: Path | None) -> None:
+def _with_features(out: Path, arch: DemoArchitecture, *, seed: int, scale: float, json_path: Path | None) -> None:
     from stale_edge.demo.feature_demo import run_demo
 
     with progress_bar() as progress:
-        result = run_demo(out, seed=seed, scale=scale, progress=progress)
+        result = run_demo(out, architecture=arch.value, seed=seed, scale=scale, progress=progress)
     write_json(result, json_path)
     to_people = console(json_path)
     _print_ladder(to_people, result["ladder"], "average mAP, %, on simulated features")
@@ -81,7 +95,7 @@ def _with_videos(out: Path, *, seed: int, scale: float, json_path: Path | None) 
 
 
 def _print_ladder(to_people: "Console", ladder: list[dict[str, Any]], title: str) -> None:
-    """Print the mAP of each detector, and a red warning if STALE does not beat the linear probe."""
+    """Print the mAP of each detector, and a red warning if the last one does not beat the linear probe."""
     from stale_edge.evaluation.ladder import Rung, shortfall
 
     rungs = [Rung(rung["detector"], rung["seen_average_mAP"], rung["unseen_average_mAP"]) for rung in ladder]

@@ -23,6 +23,7 @@ class TrainingFreeConfig:
     """Sizes and constants of the training-free detector; `stale_edge.decoding.training_free` has its formula."""
 
     architecture: Literal["training-free"] = "training-free"
+    """Its row in the table of architectures."""
     feature_channels: int = 512
     """C, >= 1; image and text share one space, so it equals `embed_dim`."""
     embed_dim: int = 512

@@ -7,7 +7,7 @@ from typing import Any
 from stale_edge.benchmarking import run_benchmark
 from stale_edge.config import BenchConfig
 from stale_edge.data.folder import TEXT_ENCODER_FOLDER
-from stale_edge.demo.feature_world import make_data_set, training_config
+from stale_edge.demo.feature_world import DEMO_ARCHITECTURES, make_data_set, training_config
 from stale_edge.demo.outcome import Outcome
 from stale_edge.demo.report import write_report
 from stale_edge.demo.stages import ladder_of, linear_rung, make_room, timed
@@ -24,13 +24,21 @@ REPORT_FILE = "report.html"
 BENCH_LENGTHS = (100, 200, 400)
 
 
-def run_demo(out: Path, *, seed: int = 0, scale: float = 1.0, progress: Progress = silent) -> dict[str, Any]:
+def run_demo(
+    out: Path,
+    *,
+    architecture: str = DEMO_ARCHITECTURES[0],
+    seed: int = 0,
+    scale: float = 1.0,
+    progress: Progress = silent,
+) -> dict[str, Any]:
     """Run the project's main job once, on data that it makes itself.
 
     Everything stays in `out`: `data/`, `run/`, `bundle/`, `detections.json`, `demo.json`, `report.html`.
 
     Args:
         out: folder; must be empty, not exist, or hold an earlier demo, which is replaced.
+        architecture: one of `DEMO_ARCHITECTURES`.
         seed: seed of the simulated task and of the training, >= 0.
         scale: share of the videos, in (0, 1].
         progress: called during the stages.
@@ -39,9 +47,12 @@ def run_demo(out: Path, *, seed: int = 0, scale: float = 1.0, progress: Progress
         JSON values, schema `stale-edge-demo/1`.
 
     Raises:
+        ValueError: the demo does not train this architecture.
         DataError: `out` holds files that are not a demo.
         ParityError: an exported file failed the parity check; earlier results stay in `out`.
     """
+    if architecture not in DEMO_ARCHITECTURES:
+        raise ValueError(f"the demo trains {' or '.join(DEMO_ARCHITECTURES)}; got {architecture!r}")
     out = Path(out)
     make_room(out)
     seconds: dict[str, float] = {}
@@ -49,13 +60,15 @@ def run_demo(out: Path, *, seed: int = 0, scale: float = 1.0, progress: Progress
     with timed(seconds, "simulate"):
         data_set = make_data_set(data, seed=seed, scale=scale, progress=progress)
     with timed(seconds, "train"):
-        trained = train(training_config(data_set, seed=seed), data, run, progress=progress)
+        trained = train(training_config(data_set, seed=seed, architecture=architecture), data, run, progress=progress)
     with timed(seconds, "evaluate"):
         closed = evaluate_checkpoint(trained.best, data, split=data / "splits" / "train.list", progress=progress)
         unseen = evaluate_checkpoint(trained.best, data, split=data / "splits" / "test.list", progress=progress)
     with timed(seconds, "train and evaluate the linear probe"):
         probe = training_config(data_set, seed=seed, architecture="linear")
-        ladder = ladder_of(closed, unseen, linear=linear_rung(probe, data_set, out / "linear", progress=progress))
+        linear = linear_rung(probe, data_set, out / "linear", progress=progress)
+        name = "STALE" if architecture == "stale" else architecture
+        ladder = ladder_of(closed, unseen, linear=linear, detector=name)
     with timed(seconds, "export and check"):
         exported = export_checkpoint(trained.best, bundle, classes=data_set.class_names, data=data, progress=progress)
     with timed(seconds, "evaluate the bundle on new classes"):

@@ -18,7 +18,7 @@ SCHEMA = "stale-edge-demo/1"
 class Outcome:
     """Results of the stages of one demo, for the JSON and for the report.
 
-    ladder: the training-free baseline, the linear probe, STALE.
+    ladder: the training-free baseline, the linear probe, the detector.
     unseen, on_device: results on the open set, with names embedded by PyTorch's text encoder, and by the bundle's own
         without torch.
     """

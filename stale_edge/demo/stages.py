@@ -49,8 +49,10 @@ def linear_rung(config: Config, data_set: DataSet, run: Path, *, progress: Progr
     return Rung(LINEAR, seen.result.average_mAP, unseen.result.average_mAP)
 
 
-def ladder_of(seen: EvaluationReport, unseen: EvaluationReport, *, linear: Rung) -> tuple[Rung, ...]:
-    """List the results of the training-free baseline, the linear probe and STALE.
+def ladder_of(
+    seen: EvaluationReport, unseen: EvaluationReport, *, linear: Rung, detector: str = "STALE"
+) -> tuple[Rung, ...]:
+    """List the results of the training-free baseline, the linear probe and the detector.
 
     Raises:
         DataError: there is no baseline.
@@ -59,4 +61,4 @@ def ladder_of(seen: EvaluationReport, unseen: EvaluationReport, *, linear: Rung)
         if report.baseline is None:
             raise DataError(f"the baseline could not be computed: {report.baseline_note}")
     free = Rung(TRAINING_FREE, *(r.baseline.average_mAP for r in (seen, unseen) if r.baseline is not None))
-    return free, linear, Rung("STALE", seen.result.average_mAP, unseen.result.average_mAP)
+    return free, linear, Rung(detector, seen.result.average_mAP, unseen.result.average_mAP)
