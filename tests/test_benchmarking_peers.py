@@ -159,5 +159,5 @@ def test_a_network_of_unknown_sizes_has_no_peers() -> None:
     config = BenchConfig(lengths=(LENGTH,))
     plans = plan_peers(config, ("cpu",), LENGTH)
     with built_peers(plans, None, config=config, cpus=(), progress=lambda *_: None) as peers:
-        assert [peer.measured for peer in peers] == [None] * len(PEERS)
-        assert all("not known" in peer.to_json()["not_measured"] for peer in peers)
+        assert [peer.running for peer in peers] == [None] * len(PEERS)
+        assert all("not known" in peer.reason for peer in peers)

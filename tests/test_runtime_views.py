@@ -38,9 +38,9 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> dict[str, VideoView]:
     kept: dict[str, VideoView] = {}
     whole = detecting.to_html
 
-    def keep(results, *, durations, views):
+    def keep(results, *, views, **rest):
         kept.update(views)
-        return whole(results, durations=durations, views=views)
+        return whole(results, views=views, **rest)
 
     monkeypatch.setattr(detecting, "to_html", keep)
     return kept
