@@ -1,6 +1,7 @@
 // Makes arguments of the core from the bytes of a fuzzer, and checks what comes back.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -40,10 +41,11 @@ class Bytes {
 
   template <typename Value>
   Value raw() {
-    std::uint8_t bytes[sizeof(Value)];
-    for (std::uint8_t& value : bytes) value = byte();
-    Value value;
-    std::memcpy(&value, bytes, sizeof(Value));
+    Value value{};
+    const std::size_t size = std::min(left_, sizeof(Value));
+    if (size > 0) std::memcpy(&value, next_, size);
+    next_ += size;
+    left_ -= size;
     return value;
   }
 

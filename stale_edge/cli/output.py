@@ -132,6 +132,8 @@ class ProgressLines:
         text = f"{stage}: {done} of {total} in {spent:.0f} s{left}{f'  {note}' if note else ''}"
         sys.stderr.write(" ".join(text.splitlines()) + "\n")
         sys.stderr.flush()
+        if done >= total:  # a later stage of this name begins anew
+            del self._started[stage], self._last_s[stage]
 
 
 class ProgressBars:
