@@ -262,6 +262,29 @@ def test_a_pipeline_may_reach_either_outcome(reference: Reference, monkeypatch: 
     assert compared_with(found.scores + 1e-3).different == (tied.data.videos[0].name,)
 
 
+def test_a_pipeline_in_int8_is_compared_with_the_network_inside_it(
+    reference: Reference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last bit before a rounding to 8 bits moves outputs by a step; decoding must still be that of the core."""
+    tied, outputs = _tied(reference)
+    inside = {**outputs, "class_logits": outputs["class_logits"] * np.float32(0.99)}
+    one = {name: values[0] for name, values in inside.items()}
+    found = decode_arrays(one["class_logits"], one["masks"], config=tied.decode_config)
+    shares = found.segments / case.LENGTH * tied.data.videos[0].duration_s
+
+    def compared_in(precision: str, scores: FloatArray) -> Parity:
+        monkeypatch.setattr(pipeline, "open_backend", lambda *_, **__: SimpleNamespace(run=lambda *_: outputs))
+        answer = SimpleNamespace(run=lambda *_: (shares, scores, found.labels))
+        monkeypatch.setattr(pipeline, "open_session", lambda *_, **__: answer)
+        monkeypatch.setattr(pipeline, "_network_inside", lambda *_: lambda _: one)
+        row = find_format("onnx", precision)
+        return pipeline.compare_pipeline(tied, row, Path("detector.onnx"), Path("localizer.onnx"))
+
+    assert (compared_in("int8", found.scores).passed, compared_in("int8", found.scores).near_ties) == (True, 1)
+    assert compared_in("fp32", found.scores).different == (tied.data.videos[0].name,)
+    assert compared_in("int8", found.scores + 1e-3).different == (tied.data.videos[0].name,)
+
+
 def test_gate_margins_are_those_of_the_loops() -> None:
     rng = np.random.default_rng(0)
     shapes = ((2, 4, 5), (2, 5, 5), (2, 5))
