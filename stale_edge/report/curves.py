@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from stale_edge.errors import MissingExtraError
+from stale_edge.report.canvas import new_figure
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,10 @@ def draw_panels(panels: Sequence[Panel], *, caption: str, kind: Literal["png", "
     for line in (line for panel in panels for line in panel.lines):
         if len(line.x) != len(line.y) or (line.spread is not None and len(line.spread) != len(line.x)):
             raise ValueError(f"line {line.label!r} needs as many numbers as places: {len(line.y)} and {len(line.x)}")
-    try:
-        import matplotlib
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError('drawing needs matplotlib: pip install "stale-edge[report]"') from error
-
     width = 4.6 * len(panels) + 0.4
-    figure = Figure(figsize=(width, 4.6), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(width, 4.6)
+    import matplotlib
+
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for number, line in enumerate(panel.lines):
             color = "#777777" if line.published else f"C{number % 10}"

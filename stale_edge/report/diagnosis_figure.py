@@ -3,7 +3,7 @@
 import io
 from typing import Any
 
-from stale_edge.errors import MissingExtraError
+from stale_edge.report.canvas import new_figure
 
 _COLORS = ("#2b8a3e", "#a9d18e", "#7b3294", "#f1a340", "#c2a5cf", "#9aa0a6")
 
@@ -20,14 +20,7 @@ def diagnosis_figure(diagnosis: Any) -> bytes:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError('drawing needs matplotlib: pip install "stale-edge[report]"') from error
-
-    figure = Figure(figsize=(12.0, 8.0), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(12.0, 8.0)
     (profile, gain), (sensitivity, missed) = figure.subplots(2, 2)
     steps = [f"{step}G" for step in range(1, len(diagnosis.profile) + 1)]
     kinds = list(diagnosis.profile[0]) if diagnosis.profile else []

@@ -4,7 +4,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stale_edge.errors import MissingExtraError
+from stale_edge.report.canvas import new_figure
 
 
 def loss_terms(record: Mapping[str, Any]) -> list[str]:
@@ -29,15 +29,9 @@ def loss_curve(records: Sequence[Mapping[str, Any]]) -> bytes:
     """
     if not records:
         raise ValueError("a loss curve needs at least one epoch; got no records")
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import MaxNLocator
-    except ImportError as error:
-        raise MissingExtraError('drawing needs matplotlib: pip install "stale-edge[report]"') from error
+    figure = new_figure(8.0, 4.0)
+    from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(8.0, 4.0), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     epochs = [record["epoch"] for record in records]
     axes.plot(epochs, [record["loss"] for record in records], color="#222222", linewidth=2, marker=".", label="loss")
@@ -85,18 +79,12 @@ def latency_curve(results: Mapping[str, Any]) -> bytes:
     rows = results["rows"]
     if not rows:
         raise ValueError("a latency curve needs at least one row; the benchmark has none")
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
-    except ImportError as error:
-        raise MissingExtraError('drawing needs matplotlib: pip install "stale-edge[report]"') from error
-
     lines: dict[tuple[str, str, str, str], list[Mapping[str, Any]]] = {}
     for row in sorted(rows, key=lambda row: row["length"]):
         lines.setdefault((row["variant"], row["runtime"], row["precision"], row["device"]), []).append(row)
-    figure = Figure(figsize=(12.0, 4.6), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(12.0, 4.6)
+    from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
+
     time_axes, work_axes, memory_axes = figure.subplots(1, 3, width_ratios=(1.5, 1, 1))
     artifacts = list(dict.fromkeys(key[1:] for key in lines if key[0] in ("detector", "localizer")))
     for (variant, runtime, precision, device), measured in lines.items():

@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from stale_edge.errors import MissingExtraError
+from stale_edge.report.canvas import new_figure
 
 _COLOURS = {1: "tab:green", 0: "tab:gray", -1: "tab:orange"}
 
@@ -24,14 +24,7 @@ def label_plot(counts: Mapping[str, int], *, example: tuple[str, NDArray[Any], N
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError('drawing needs matplotlib: pip install "stale-edge[report]"') from error
-
-    figure = Figure(figsize=(9.0, 3.0), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(9.0, 3.0, dots_per_inch=100)
     bars, timeline = figure.subplots(1, 2, width_ratios=(1, 2))
     bars.bar(list(counts), list(counts.values()), color=list(_COLOURS.values()))
     bars.set_ylabel("snippets, of the video's classes")

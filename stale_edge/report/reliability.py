@@ -3,7 +3,7 @@
 import io
 from typing import Any
 
-from stale_edge.errors import MissingExtraError
+from stale_edge.report.canvas import new_figure
 
 
 def reliability_figure(report: Any) -> bytes:
@@ -18,14 +18,7 @@ def reliability_figure(report: Any) -> bytes:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError('drawing needs matplotlib: pip install "stale-edge[report]"') from error
-
-    figure = Figure(figsize=(5.5, 6.5), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(5.5, 6.5)
     upper, lower = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
     bins = report.reliability
     middles = [(number + 0.5) / len(bins) for number in range(len(bins))]

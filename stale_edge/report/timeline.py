@@ -3,7 +3,7 @@
 import io
 from collections.abc import Sequence
 
-from stale_edge.errors import MissingExtraError
+from stale_edge.report.canvas import new_figure
 from stale_edge.segments import Detection
 
 
@@ -33,18 +33,12 @@ def timeline(
     """
     if not duration_s > 0:
         raise ValueError(f"duration_s must be > 0 seconds, got {duration_s}")
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.patches import Patch
-    except ImportError as error:
-        raise MissingExtraError('drawing needs matplotlib: pip install "stale-edge[report]"') from error
-
     shown = sorted((d for d in detections if d.score >= min_score), key=lambda d: d.score)
     lanes = _lanes(shown, ground_truth)
     best = max((d.score for d in shown), default=1.0) or 1.0
-    figure = Figure(figsize=(9.0, 0.9 + 0.5 * max(1, len(lanes))), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(9.0, 0.9 + 0.5 * max(1, len(lanes)))
+    from matplotlib.patches import Patch
+
     axes = figure.add_subplot()
     for label, start_s, end_s in ground_truth:
         axes.broken_barh(

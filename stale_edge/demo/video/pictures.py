@@ -12,7 +12,7 @@ from stale_edge.demo.video.actions import COLOURS, Actor
 from stale_edge.demo.video.drawing import Place
 from stale_edge.demo.video.render import frames
 from stale_edge.demo.video.script import Appearance, Script
-from stale_edge.errors import MissingExtraError
+from stale_edge.report.canvas import new_figure
 from stale_edge.segments import Detection
 from stale_edge.video import read_frames
 
@@ -33,7 +33,7 @@ def action_sheet(actions: Sequence[Actor], *, seed: int, n_pictures: int = 5) ->
     """
     n_columns = 3
     n_rows = -(-len(actions) // n_columns)
-    figure = _figure(9.6, 0.95 * n_rows)
+    figure = new_figure(9.6, 0.95 * n_rows, dots_per_inch=_DOTS_PER_INCH)
     grid = figure.subplots(n_rows, n_columns, squeeze=False)
     for number, axes in enumerate(grid.flat):
         axes.set_axis_off()
@@ -77,7 +77,7 @@ def film_timeline(
     labels = list(dict.fromkeys([label for label, _, _ in truth] + [d.label for d in reversed(shown)]))
     lane_height = 0.36
     strip_height = 9.6 * 0.86 / STRIP_PICTURES
-    figure = _figure(9.6, strip_height + lane_height * len(labels) + 0.62)
+    figure = new_figure(9.6, strip_height + lane_height * len(labels) + 0.62, dots_per_inch=_DOTS_PER_INCH)
     film, lanes = figure.subplots(2, 1, sharex=True, height_ratios=[strip_height, lane_height * len(labels)])
     film.imshow(_strip(video), extent=(0, duration_s, 0, 1), aspect="auto", interpolation="lanczos")
     film.set_axis_off()
@@ -122,7 +122,7 @@ def clip_curve(losses: Sequence[float]) -> bytes:
     Returns:
         A PNG.
     """
-    figure = _figure(8.0, 2.6)
+    figure = new_figure(8.0, 2.6, dots_per_inch=_DOTS_PER_INCH)
     axes = figure.subplots()
     width = max(1, len(losses) // 100)
     smooth = np.convolve(losses, np.ones(width) / width, mode="valid")
@@ -148,17 +148,6 @@ def _lane_colour(label: str) -> tuple[float, float, float]:
     """Give the colour in the class name; white becomes grey, to be visible on paper."""
     red, green, blue = COLOURS.get(label.split(" ")[0], (0.07, 0.36, 0.65))
     return (0.35, 0.38, 0.42) if min(red, green, blue) > 0.9 else (red, green, blue)
-
-
-def _figure(width: float, height: float) -> Any:
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError('drawing needs matplotlib: pip install "stale-edge[report]"') from error
-    figure = Figure(figsize=(width, height), dpi=_DOTS_PER_INCH, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def _png(figure: Any) -> bytes:
