@@ -197,6 +197,15 @@ def mask_detector_outputs(length: int | None) -> tuple[TensorSpec, TensorSpec, T
     )
 
 
+def point_detector_outputs() -> tuple[TensorSpec, TensorSpec, TensorSpec]:
+    """List the outputs of a pyramid: class_logits [B, P, K], offsets [B, P, 2], valid [B, P], float32."""
+    return (
+        TensorSpec("class_logits", "float32", ("B", "P", "K")),
+        TensorSpec("offsets", "float32", ("B", "P", 2)),
+        TensorSpec("valid", "float32", ("B", "P")),
+    )
+
+
 def localizer_inputs(*, channels: int, embed_dim: int, length: int | None) -> tuple[TensorSpec, ...]:
     """List the inputs of every pipeline: those of a detector with one video, and its duration_s [1], float32."""
     T: int | str = "T" if length is None else length

@@ -60,8 +60,9 @@ def training_config(data_set: DataSet, *, seed: int, architecture: str = "paper"
         train=dataclasses.replace(SMALL_TRAINING, epochs=EPOCHS, seed=seed, device="cpu"),
         classes=str(data_set.root / "splits" / "train.list"),
     )
-    others = {"linear": linear_config, "light": light_config}
-    return others[architecture](stale) if architecture in others else stale
+    if architecture in ("paper", "stale"):
+        return stale
+    return {"linear": linear_config, "light": light_config}[architecture](stale)
 
 
 def linear_config(config: Config) -> Config:

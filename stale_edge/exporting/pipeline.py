@@ -1,5 +1,6 @@
 """Detector files -> pipelines: features to segments in one graph, with the same detections as detector and C++ core."""
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -90,7 +91,7 @@ def compare_pipeline(
     backend = open_backend(detector, runtime=row.runtime, precision=row.precision)
     session = open_session(pipeline, threads=1)
     rounds = PRECISIONS[row.precision].products == "int8"
-    inside = _network_inside(pipeline, reference.decoded) if rounds else None
+    inside = functools.cache(lambda: _network_inside(pipeline, reference.decoded))
 
     decoder, config = decoder_of(reference.decode_config), reference.decode_config
 
@@ -117,10 +118,8 @@ def compare_pipeline(
         n_detections += len(wanted.labels)
         if not _same(found, wanted, video.duration_s):
             by = {name: ROUNDING * max(1.0, float(np.abs(outputs[name]).max())) for name in reference.decoded}
-            near = outcomes(outputs, by=by)
-            if inside is not None:
-                near = itertools.chain(near, [inside(feeds)])
-            others = (decoded(moved, video.duration_s) for moved in near)
+            moved = itertools.chain(outcomes(outputs, by=by), (inside()(feeds) for _ in range(rounds)))
+            others = (decoded(near, video.duration_s) for near in moved)
             other = next((one for one in others if _same(found, one, video.duration_s)), None)
             if other is None:
                 different.append(video.name)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stale_edge.bundle.manifest import TensorSpec
+from stale_edge.bundle.manifest import TensorSpec, point_detector_outputs
 from stale_edge.config import LengthRule
 from stale_edge.model.actionformer.heads import ClassHead, IdentityNeck, OffsetHead, PyramidNeck
 from stale_edge.model.actionformer.layers import Block, ConvolutionLayer, LocalAttention
@@ -142,11 +142,7 @@ class ActionFormer(Pyramid):
 
     def output_specs(self) -> tuple[TensorSpec, ...]:
         """Class logits, offsets, and which points are real."""
-        return (
-            TensorSpec("class_logits", "float32", ("B", "P", "K")),
-            TensorSpec("offsets", "float32", ("B", "P", 2)),
-            TensorSpec("valid", "float32", ("B", "P")),
-        )
+        return point_detector_outputs()
 
     def undecided(self, outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
         """The network makes no hard decisions: (B, 0)."""

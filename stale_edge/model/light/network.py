@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stale_edge.bundle.manifest import TensorSpec
+from stale_edge.bundle.manifest import TensorSpec, point_detector_outputs
 from stale_edge.config import LengthRule
 from stale_edge.model.input_checks import check_inputs
 from stale_edge.model.layers import l2_normalize
@@ -145,11 +145,7 @@ class Light(nn.Module):
 
     def output_specs(self) -> tuple[TensorSpec, ...]:
         """Class logits, offsets, and which points are real."""
-        return (
-            TensorSpec("class_logits", "float32", ("B", "P", "K")),
-            TensorSpec("offsets", "float32", ("B", "P", 2)),
-            TensorSpec("valid", "float32", ("B", "P")),
-        )
+        return point_detector_outputs()
 
     def undecided(self, outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
         """Nothing inside is a hard decision: (B, 0)."""
