@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 # An editable install knows the files that were there when it was made, so folders count too: a new file makes it anew.
-SOURCES := $(wildcard csrc/*.cpp csrc/*.hpp csrc/*.h) CMakeLists.txt $(shell find stale_edge -type d ! -name __pycache__)
+SOURCES := $(wildcard csrc/*.cpp csrc/*.hpp csrc/*.h csrc/bindings/*) CMakeLists.txt $(shell find stale_edge -type d ! -name __pycache__)
 
 .PHONY: demo test lint types cpp python runtimes fuzz mutants hashes docs clean
 

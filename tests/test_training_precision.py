@@ -72,7 +72,7 @@ def test_a_run_in_each_precision_is_finite_and_counts_its_steps(
 ) -> None:
     """On the CPU `train` refuses fp16, which is slow there; the arithmetic is that of a GPU's autocast."""
     dtype = None if precision == "fp32" else PRECISIONS[precision]
-    monkeypatch.setattr(loop, "_mixed_precision", lambda *_: dtype)
+    monkeypatch.setattr(loop, "mixed_precision", lambda *_: dtype)
     if precision == "fp16":  # the first scale overflows
         scaler = torch.amp.GradScaler
         monkeypatch.setattr(torch.amp, "GradScaler", lambda *a, **k: scaler(*a, **k, init_scale=2.0**40))
@@ -100,6 +100,6 @@ def test_a_run_of_a_cpu_goes_on_with_a_gradient_scaler(tmp_path: Path, monkeypat
     monkeypatch.setattr(loop.RunFolder, "write_state", stop_after_first)
     with pytest.raises(KeyboardInterrupt):
         train(small_config(), data, run)
-    monkeypatch.setattr(loop, "_mixed_precision", lambda *_: torch.float16)
+    monkeypatch.setattr(loop, "mixed_precision", lambda *_: torch.float16)
     resumed = train(small_config(), data, run, resume=True)
     assert resumed.epochs == small_config().train.epochs

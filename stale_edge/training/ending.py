@@ -1,4 +1,4 @@
-"""Warnings about a run that ended too early, from its records, with the command that mends it."""
+"""What a run says at its end: notes about its result, and warnings if it ended too early."""
 
 import math
 import shlex
@@ -7,10 +7,43 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from stale_edge.training.validation import Validation
+
 CLIMBED_POINTS = 1.0
 """The mean mAP of the last part of a run is this much above that of the part before: it is still climbing."""
 PART = 5
 """A part is one of this many equal parts of the run."""
+
+
+def ending_notes(records: Sequence[Mapping[str, Any]], validation: Validation, *, banked: bool) -> tuple[str, ...]:
+    """Say how far the result of a run can be relied on.
+
+    Args:
+        records: one per epoch, as in `metrics.jsonl`.
+        validation: how `best` was chosen.
+        banked: whether the class embeddings were read from `class_bank.npz`, without a text encoder.
+    """
+    notes, train = [], validation.config.train
+    n_skipped = sum(record.get("skipped_steps", 0) for record in records)
+    if n_skipped:
+        notes.append(
+            f"{n_skipped} steps were skipped, since their gradients overflowed in fp16; some at the start are "
+            "usual, many mean: use train.precision=bf16 or fp32"
+        )
+    if validation.plan.validation_subset is None:
+        notes.append("nothing was validated on, so `best` is `last`")
+    elif not train.validate_every:
+        notes.append("train.validate_every is 0, so `best` is `last`")
+    elif not validation.possible:
+        notes.append("masking 'ground-truth' cannot be validated: a deployed detector has no ground truth")
+    elif train.epochs > train.validate_every:  # more than one epoch to choose from
+        notes.append(
+            f"the epoch of `best` was chosen on subset {validation.plan.validation_subset!r}: mAP there is no result; "
+            "evaluate `last`, or other videos"
+        )
+    if banked:
+        notes.append("no text encoder: class embeddings are those of class_bank.npz, and no context was learned")
+    return tuple(notes)
 
 
 def ending_warnings(records: Sequence[Mapping[str, Any]], *, run: Path, data: Path, lengthens: bool) -> tuple[str, ...]:
