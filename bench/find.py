@@ -42,10 +42,11 @@ from stale_edge.demo.video.video_world import (
 from stale_edge.evaluation import mean_average_precision
 from stale_edge.jobs.searching import CACHE_VARIABLE, FOUND_SCORE, FindSettings, find
 from stale_edge.machine import machine_card
-from stale_edge.model.text import TextEncoder, class_bank
+from stale_edge.model.class_embeddings import class_bank
+from stale_edge.model.text import TextEncoder
 from stale_edge.model.training_free.prompts import Prompts
 from stale_edge.report.formats import to_layout
-from stale_edge.runtime.detect import OutputSettings
+from stale_edge.runtime.detect_settings import OutputSettings
 from stale_edge.segments import Detection
 from stale_edge.video import ClipPreprocess
 

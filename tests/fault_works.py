@@ -24,7 +24,7 @@ from stale_edge.bundle.encoder_folder import verify_encoder
 from stale_edge.jobs.detection import detect_many
 from stale_edge.jobs.extraction import FeatureJob, extract_all
 from stale_edge.model import read_checkpoint
-from stale_edge.runtime.detect import DetectSettings
+from stale_edge.runtime.detect_settings import DetectSettings
 from stale_edge.study import Column, FinishedRun, Run, Summary, Table, run_study
 from stale_edge.training import train
 from stale_edge.training.run_folder import read_state_file

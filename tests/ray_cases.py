@@ -17,7 +17,8 @@ from stale_edge.jobs import pool as pools
 from stale_edge.jobs.detection import detect_many
 from stale_edge.jobs.extraction import FeatureJob, extract_all
 from stale_edge.jobs.pool import ERROR, RayPool, run_all
-from stale_edge.runtime.detect import DetectSettings, detect_files
+from stale_edge.runtime.detect import detect_files
+from stale_edge.runtime.detect_settings import DetectSettings
 
 pytestmark = [
     pytest.mark.slow,

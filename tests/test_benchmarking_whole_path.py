@@ -11,7 +11,8 @@ import vision_encoder
 
 from stale_edge.benchmarking.whole_path import STAGES, WholePath, run_whole_path
 from stale_edge.errors import BundleError, ConfigError
-from stale_edge.runtime.detect import DetectSettings, detect_files
+from stale_edge.runtime.detect import detect_files
+from stale_edge.runtime.detect_settings import DetectSettings
 from stale_edge.runtime.encoder_recommendation import EncoderChoice, choose_encoder
 
 

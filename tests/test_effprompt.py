@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from effprompt_cases import Case, read_case
 
 from stale_edge.errors import DataError
+from stale_edge.model.class_embeddings import class_bank
 from stale_edge.model.effprompt.temporal import TemporalTransformer
 from stale_edge.model.small_text import small_text_encoder
-from stale_edge.model.text import TextEncoder, class_bank
+from stale_edge.model.text import TextEncoder
 from stale_edge.study.class_splits import published_split
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -32,7 +32,8 @@ from stale_edge.model.architectures import ARCHITECTURES
 from stale_edge.model.public_file import read_public_file
 from stale_edge.report.formats import to_csv, to_html, to_srt
 from stale_edge.runtime import load_bundle
-from stale_edge.runtime.detect import DetectSettings, detect_files
+from stale_edge.runtime.detect import detect_files
+from stale_edge.runtime.detect_settings import DetectSettings
 from stale_edge.segments import Detection
 
 

@@ -14,7 +14,8 @@ import vision_encoder
 from stale_edge.errors import BundleError, ClassBankError, DataError
 from stale_edge.jobs.detection import detect_many
 from stale_edge.jobs.pool import ERROR, run_all
-from stale_edge.runtime.detect import DetectSettings, OutputSettings, detect_files
+from stale_edge.runtime.detect import detect_files
+from stale_edge.runtime.detect_settings import DetectSettings, OutputSettings
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ import transformers
 
 from stale_edge.errors import CheckpointError
 from stale_edge.model.hub_revisions import REVISIONS, hub_model
-from stale_edge.model.text import TextEncoder, load_tokenizer
+from stale_edge.model.saved_text import load_tokenizer
+from stale_edge.model.text import TextEncoder
 
 B32 = "openai/clip-vit-base-patch32"
 

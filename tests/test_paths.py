@@ -21,7 +21,7 @@ from stale_edge.data.shard import FORMATS, shard_data_set
 from stale_edge.errors import BundleError, DataError
 from stale_edge.jobs.detection import detect_many
 from stale_edge.paths import check_distinct, folded, inside, name_problem
-from stale_edge.runtime.detect import DetectSettings
+from stale_edge.runtime.detect_settings import DetectSettings
 
 CLIMBS = "../../../victim/manifest"
 REFUSED = {

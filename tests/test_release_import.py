@@ -507,7 +507,7 @@ def test_another_length_is_resampled_and_the_manifest_says_so(
 
 def test_clips_own_vocabulary_gives_the_tokens_of_the_public_prompt(shared_data: Path) -> None:
     """The public code's tokenizer on its prompt; ids from CLIP's published vocabulary."""
-    from stale_edge.model.text import load_tokenizer
+    from stale_edge.model.saved_text import load_tokenizer
 
     tokenizer = load_tokenizer(shared_data / "clip")
     ids = tokenizer(PROMPT.replace("{}", "x")).input_ids

@@ -14,7 +14,8 @@ from stale_edge.decoding import training_free_detections
 from stale_edge.errors import BundleError, ClassBankError, DataError, FeatureContractError
 from stale_edge.evaluation import mean_average_precision
 from stale_edge.runtime import load_bundle
-from stale_edge.runtime.detect import DetectSettings, OutputSettings, class_list, detect_files
+from stale_edge.runtime.detect import detect_files
+from stale_edge.runtime.detect_settings import DetectSettings, OutputSettings, class_list
 from stale_edge.runtime.evaluate import EvaluationSettings, evaluate_bundle, evaluate_localizer
 from stale_edge.segments import Detection
 

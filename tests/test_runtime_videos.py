@@ -15,7 +15,8 @@ from stale_edge.bundle import Bundle, read_bundle, remove_classes, verify_bundle
 from stale_edge.errors import BundleError, DataError, FeatureContractError, VerificationError
 from stale_edge.jobs.extraction import FeatureJob, extract_all
 from stale_edge.runtime import load_bundle, load_encoder
-from stale_edge.runtime.detect import DetectSettings, detect_files
+from stale_edge.runtime.detect import detect_files
+from stale_edge.runtime.detect_settings import DetectSettings
 from stale_edge.runtime.timings import StageTimings
 from stale_edge.video import extract_features
 

@@ -13,8 +13,9 @@ import vision_encoder
 from stale_edge.config import DecodeConfig
 from stale_edge.decoding import decoder_of
 from stale_edge.report.view import VideoView
-from stale_edge.runtime import detect as detecting
-from stale_edge.runtime.detect import DetectSettings, OutputSettings, detect_files
+from stale_edge.runtime import detect_output
+from stale_edge.runtime.detect import detect_files
+from stale_edge.runtime.detect_settings import DetectSettings, OutputSettings
 from stale_edge.runtime.views import class_curves, link_to
 from stale_edge.runtime.windows import WindowPlan
 
@@ -36,13 +37,13 @@ def video(tmp_path: Path) -> Path:
 def shown(monkeypatch: pytest.MonkeyPatch) -> dict[str, VideoView]:
     """The views that a page was made from."""
     kept: dict[str, VideoView] = {}
-    whole = detecting.to_html
+    whole = detect_output.to_html
 
     def keep(results, *, views, **rest):
         kept.update(views)
         return whole(results, views=views, **rest)
 
-    monkeypatch.setattr(detecting, "to_html", keep)
+    monkeypatch.setattr(detect_output, "to_html", keep)
     return kept
 
 

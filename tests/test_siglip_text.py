@@ -9,7 +9,8 @@ import pytest
 
 from stale_edge.bundle.text_contract import TEXT_ENCODER_NAME, TOKENIZER_NAME
 from stale_edge.exporting.text_files import write_text_encoder
-from stale_edge.model.text import TextEncoder, class_bank
+from stale_edge.model.class_embeddings import class_bank
+from stale_edge.model.text import TextEncoder
 from stale_edge.runtime.text_encoder import BundleTextEncoder
 
 LENGTH = 64

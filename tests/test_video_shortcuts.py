@@ -16,7 +16,8 @@ from stale_edge.errors import DataError, FeatureContractError
 from stale_edge.jobs.extraction import FeatureJob, extract_all
 from stale_edge.runtime import load_encoder
 from stale_edge.runtime.contract import check_feature_spec
-from stale_edge.runtime.detect import DetectSettings, detect_files
+from stale_edge.runtime.detect import detect_files
+from stale_edge.runtime.detect_settings import DetectSettings
 from stale_edge.video import FrameSettings, SimilarPictures, extract_features, open_video, prepare_fast, sample
 
 FPS, STRIDE = 25.0, 5

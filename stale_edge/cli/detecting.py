@@ -20,7 +20,7 @@ from stale_edge.cli.windows import OverlapOption, WindowOption, check_window_opt
 
 if TYPE_CHECKING:
     from stale_edge.config import Preprocessing
-    from stale_edge.runtime.detect import DetectionRun
+    from stale_edge.runtime.detect_output import DetectionRun
 
 
 class OutputFormat(StrEnum):
@@ -111,7 +111,8 @@ def detect(
 ) -> None:
     """Find which action happens when, in videos or in features of videos."""
     from stale_edge.data.annotations import MOST_SECONDS
-    from stale_edge.runtime.detect import DetectSettings, OutputSettings, class_list, detect_files
+    from stale_edge.runtime.detect import detect_files
+    from stale_edge.runtime.detect_settings import DetectSettings, OutputSettings, class_list
 
     if duration is not None and not 0 < duration <= MOST_SECONDS:
         raise typer.BadParameter(f"must be a number of seconds > 0, at most {MOST_SECONDS:g}", param_hint="--duration")

@@ -58,7 +58,7 @@ def find(
     """Find named actions in a video, without training and without annotations."""
     from stale_edge.jobs.searching import DEFAULT_ENCODER, FOUND_SCORE, FindSettings
     from stale_edge.jobs.searching import find as search
-    from stale_edge.runtime.detect import OutputSettings
+    from stale_edge.runtime.detect_settings import OutputSettings
 
     target = Path(f"{video.resolve().stem}-found.{output_format.value}") if out is None else out
     settings = FindSettings(

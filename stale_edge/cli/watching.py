@@ -100,7 +100,7 @@ def watch(
 
     Ctrl-C ends the stream in order: tentative segments become final.
     """
-    from stale_edge.runtime.detect import class_list
+    from stale_edge.runtime.detect_settings import class_list
     from stale_edge.runtime.live import WatchSettings, open_live
     from stale_edge.runtime.live import watch as watch_source
     from stale_edge.runtime.localizer import load_bundle

@@ -14,7 +14,8 @@ from stale_edge.errors import CheckpointError
 from stale_edge.exporting.encoder import export_encoder
 from stale_edge.exporting.export import ExportReport, export_checkpoint
 from stale_edge.model.checkpoint import write_checkpoint
-from stale_edge.model.text import TextEncoder, class_bank
+from stale_edge.model.class_embeddings import class_bank
+from stale_edge.model.text import TextEncoder
 from stale_edge.model.training_free.network import TrainingFree
 from stale_edge.model.training_free.prompts import Prompts
 from stale_edge.progress import Progress, silent

@@ -26,7 +26,8 @@ from stale_edge.exporting.parity.compare import compare_with_model
 from stale_edge.exporting.parity.reference import Reference, run_detector
 from stale_edge.exporting.parity.result import Parity
 from stale_edge.exporting.text_graph import TRACED_NAMES, TRACED_TOKENS, TextGraph, text_contract
-from stale_edge.model.text import TextEncoder, class_bank
+from stale_edge.model.class_embeddings import class_bank
+from stale_edge.model.text import TextEncoder
 from stale_edge.progress import Progress, silent
 from stale_edge.runtime.text_encoder import BundleTextEncoder
 from stale_edge.segments import FloatArray

@@ -18,8 +18,10 @@ from stale_edge.jobs.pool import ERROR, RayPool, Row, run_all
 from stale_edge.paths import check_distinct, inside
 from stale_edge.progress import Progress, silent
 from stale_edge.runtime.contract import implied_duration_s
-from stale_edge.runtime.detect import DetectionRun, Detector, DetectSettings, Found, OutputSettings, summarize
+from stale_edge.runtime.detect import Detector
 from stale_edge.runtime.detect_inputs import Input, find_inputs
+from stale_edge.runtime.detect_output import DetectionRun, Found, summarize
+from stale_edge.runtime.detect_settings import DetectSettings, OutputSettings
 from stale_edge.runtime.timings import StageTimings
 from stale_edge.segments import Detection
 

@@ -16,8 +16,10 @@ from stale_edge.interchange.subtitles import write_vtt
 from stale_edge.interchange.timelines import Span, Timeline
 from stale_edge.progress import Progress, silent
 from stale_edge.runtime.adaptation import AdaptingLocalizer
-from stale_edge.runtime.detect import DetectionRun, Detector, DetectSettings, Found, OutputSettings, summarize
+from stale_edge.runtime.detect import Detector
 from stale_edge.runtime.detect_inputs import find_inputs
+from stale_edge.runtime.detect_output import DetectionRun, Found, summarize
+from stale_edge.runtime.detect_settings import DetectSettings, OutputSettings
 
 DEFAULT_ENCODER = "openai/clip-vit-base-patch32"
 FOUND_SCORE = 0.2

@@ -18,7 +18,8 @@ from stale_edge.bundle.manifest import is_sealed, sealed_text
 from stale_edge.config import Config, FeatureSpec, config_from_dict, from_dict, to_dict
 from stale_edge.errors import BundleError, CheckpointError, StaleEdgeError, shown
 from stale_edge.model.architectures import ARCHITECTURES, build_model
-from stale_edge.model.text import FreeClassEmbeddings, TextEncoder, class_bank
+from stale_edge.model.class_embeddings import FreeClassEmbeddings, class_bank
+from stale_edge.model.text import TextEncoder
 from stale_edge.paths import MOST_MANIFEST_BYTES, inside, read_regular
 from stale_edge.version import versions_with
 

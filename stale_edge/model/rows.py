@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from stale_edge.bundle import ClassBank
-from stale_edge.model.text import hash_tensors
+from stale_edge.model.fingerprint import hash_tensors
 
 
 class HasRows(Protocol):

@@ -1,34 +1,29 @@
 """Class names to class embeddings, eq. 2 of the STALE paper: CLIP's text tower behind learnable context vectors."""
 
-import contextlib
-import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from stale_edge.bundle import ClassBank
 from stale_edge.errors import CheckpointError
-from stale_edge.model.checkpoint_files import fetch_hint
 from stale_edge.model.effprompt.prompt_table import PromptTable
-from stale_edge.model.hub_revisions import hub_model
+from stale_edge.model.fingerprint import hash_tensors
 from stale_edge.model.layers import l2_normalize
+from stale_edge.model.saved_text import (
+    CONTEXTS_FILE,
+    PLAIN_PROMPT,
+    TABLE_FILE,
+    TextParts,
+    read_text_parts,
+    write_text_parts,
+)
 from stale_edge.model.text_layouts import layout_of
 
-CONTEXTS_FILE = "contexts.safetensors"
-TABLE_FILE = "prompt_table.safetensors"
-PROMPT_FILE = "prompt.json"
-PLAIN_PROMPT = "{}"
-"""The prompt template of bare class names."""
 CONTEXT_STD = 0.02
 """Spread of fresh context vectors, as in CoOp (Zhou et al., arXiv:2109.01134, section 4.1)."""
-NAMES_PER_BATCH = 64
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
 
 
 class TextEncoder(nn.Module):
@@ -115,45 +110,23 @@ class TextEncoder(nn.Module):
         Raises:
             CheckpointError: the source is neither, is unreadable, or holds another number of contexts or vectors.
         """
-        import transformers
-
-        folder, (name, revision) = Path(source), hub_model(source)
-        try:
-            with quiet_transformers():
-                layout = layout_of(transformers.PretrainedConfig.get_config_dict(name, revision=revision)[0])
-                model_class = getattr(transformers, layout.model)
-                tower, found = model_class.from_pretrained(name, revision=revision, output_loading_info=True)
-                tokenizer = getattr(transformers, layout.tokenizer).from_pretrained(name, revision=revision)
-        except (
-            Exception
-        ) as error:  # transformers raises OSError, ValueError, SafetensorError, KeyError ... for bad folders
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            raise CheckpointError(
-                f"cannot load the text encoder {str(source)!r}: {fetch_hint(source)}: {reason[0]}"
-            ) from error
-        if lacking := sorted(map(str, found["missing_keys"])):  # transformers would make them up
-            raise CheckpointError(
-                f"{source}: not a {layout.model}: {len(lacking)} weights are missing, such as {', '.join(lacking[:3])}"
-            )
-        contexts = _saved_tensors(folder / CONTEXTS_FILE, ("contexts",), "context vectors")
-        saved = None if contexts is None else contexts["contexts"]
+        parts = read_text_parts(source)
+        folder, saved, table = Path(source), parts.contexts, parts.table
         if saved is not None and n_contexts not in (None, len(saved)):
             raise CheckpointError(f"{folder / CONTEXTS_FILE} holds {len(saved)} contexts; {n_contexts} were asked for")
         n = len(saved) if saved is not None else n_contexts or 0
-        table = _saved_tensors(folder / TABLE_FILE, ("weight", "around"), "a table of prompts")
-        held = (0, 0) if table is None else tuple(table["around"].tolist())
+        held = (0, 0) if table is None else cast(tuple[int, int], tuple(table["around"].tolist()))
         if table is not None and around not in (None, held):
             raise CheckpointError(f"{folder / TABLE_FILE} holds prompts of {held} vectors; {around} were asked for")
         wanted = held if table is not None else around or (0, 0)
         try:
-            prompt = _saved_prompt(folder / PROMPT_FILE)
             encoder = cls(
-                tower.float().eval(),
-                tokenizer,
+                parts.tower,
+                parts.tokenizer,
                 n_contexts=n,
                 trainable=trainable,
-                prompt=prompt,
-                around=cast(tuple[int, int], wanted),
+                prompt=parts.prompt,
+                around=wanted,
             )
             if saved is not None:
                 encoder.load_state_dict({"contexts": saved}, strict=False)
@@ -264,19 +237,12 @@ class TextEncoder(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write tower, tokenizer (transformers' format), contexts and prompt into a folder, made if missing."""
-        folder.mkdir(parents=True, exist_ok=True)
-        with quiet_transformers():
-            cast(Any, self.tower).save_pretrained(folder)
-            self.tokenizer.save_pretrained(folder)
-        if len(self.contexts):
-            save_file({"contexts": self.contexts.detach().cpu().contiguous()}, folder / CONTEXTS_FILE)
+        table = None
         if self.table is not None:
             around = torch.tensor([self.table.prefix, self.table.postfix])
-            tensors = {"weight": self.table.weight.detach().cpu().contiguous(), "around": around}
-            save_file(tensors, folder / TABLE_FILE)
-        if self.prompt != PLAIN_PROMPT:
-            text = json.dumps({"prompt": self.prompt}, ensure_ascii=False) + "\n"
-            (folder / PROMPT_FILE).write_text(text, encoding="utf-8")
+            table = {"weight": self.table.weight.detach().cpu().contiguous(), "around": around}
+        contexts = self.contexts.detach().cpu().contiguous() if len(self.contexts) else None
+        write_text_parts(folder, TextParts(self.tower, self.tokenizer, self.prompt, contexts, table))
 
     def fingerprint(self) -> str:
         """Hash all that decides the embeddings: weights, contexts, tokenizer and prompt; `sha256:` and hexadecimal."""
@@ -290,133 +256,3 @@ class TextEncoder(nn.Module):
         if self.table is not None:
             parts["around"] = self.around
         return hash_tensors(self.state_dict(), json.dumps(parts, sort_keys=True).encode())
-
-
-class FreeClassEmbeddings(nn.Module):
-    """Learn one free embedding per class instead of reading its name: "No encoder" in Table 5. Knows no unseen class.
-
-    Args:
-        names: the K training classes.
-        dim: D.
-    """
-
-    def __init__(self, names: Sequence[str], *, dim: int) -> None:
-        super().__init__()
-        self.names = tuple(names)
-        self.embeddings = nn.Parameter(torch.randn(len(self.names), dim))
-
-    @property
-    def dim(self) -> int:
-        """D, width of the embeddings."""
-        return self.embeddings.shape[1]
-
-    def encode(self, names: Sequence[str]) -> Tensor:
-        """Look up (K, D) embeddings of training classes.
-
-        Raises:
-            ValueError: a name was not trained on.
-        """
-        unknown = sorted(set(names) - set(self.names))
-        if unknown:
-            raise ValueError(
-                "without a text encoder (model.text.encoder = 'none') only training classes have embeddings; "
-                f"unknown: {unknown}"
-            )
-        return self.embeddings[[self.names.index(name) for name in names]]
-
-    def fingerprint(self) -> str:
-        """Hash embeddings and names; `sha256:` and hexadecimal."""
-        return hash_tensors(self.state_dict(), json.dumps(self.names).encode())
-
-
-def class_bank(encoder: TextEncoder | FreeClassEmbeddings, names: Sequence[str]) -> ClassBank:
-    """Encode class names once and for all, as a device keeps them.
-
-    Args:
-        encoder: the one that the detector was trained with.
-        names: K distinct class names.
-
-    Returns:
-        Names, (K, D) float32 embeddings and the encoder's fingerprint. The encoder's mode is left as it was.
-    """
-    was_training = encoder.training
-    encoder.eval()
-    try:
-        with torch.no_grad():
-            batches = [names[i : i + NAMES_PER_BATCH] for i in range(0, len(names), NAMES_PER_BATCH)]
-            embeddings = (
-                torch.cat([encoder.encode(batch) for batch in batches]) if batches else torch.empty(0, encoder.dim)
-            )
-    finally:
-        encoder.train(was_training)
-    return ClassBank(tuple(names), embeddings.float().cpu().numpy(), encoder.fingerprint())
-
-
-def load_tokenizer(source: str | Path) -> Any:
-    """Load CLIP's tokenizer from a folder (`tokenizer.json`, or `vocab.json` and `merges.txt`), the hub or its cache.
-
-    Raises:
-        CheckpointError: it is in none of them.
-    """
-    from transformers import CLIPTokenizer
-
-    # Without its files transformers silently makes an empty tokenizer.
-    if (folder := Path(source)).is_dir() and not any((folder / name).is_file() for name in _TOKENIZER_FILES):
-        raise CheckpointError(f"no tokenizer in {folder}: none of {', '.join(_TOKENIZER_FILES)} is there")
-    try:
-        with quiet_transformers():
-            name, revision = hub_model(source)
-            return CLIPTokenizer.from_pretrained(name, revision=revision)
-    except Exception as error:  # as in TextEncoder.load: any kind
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise CheckpointError(f"cannot load the CLIP tokenizer {str(source)!r}: {reason[0]}") from error
-
-
-def _saved_prompt(path: Path) -> str:
-    if not path.is_file():
-        return PLAIN_PROMPT
-    try:
-        prompt = json.loads(path.read_text(encoding="utf-8"))["prompt"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{path} does not hold a prompt: {error}") from error
-    if not isinstance(prompt, str):
-        raise CheckpointError(f"{path} does not hold a prompt: got {prompt!r}")
-    return prompt
-
-
-def _saved_tensors(path: Path, names: tuple[str, ...], what: str) -> dict[str, Tensor] | None:
-    if not path.is_file():
-        return None
-    try:
-        tensors = load_file(path)
-        return {name: tensors[name] for name in names}
-    except (SafetensorError, KeyError) as error:
-        raise CheckpointError(f"{path} does not hold {what}: {error}") from error
-
-
-def hash_tensors(tensors: dict[str, Tensor], extra: bytes) -> str:
-    """Hash named tensors and further bytes; `sha256:` and hexadecimal."""
-    digest = hashlib.sha256(extra)
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return f"sha256:{digest.hexdigest()}"
-
-
-@contextlib.contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Silence the messages of transformers: progress bars, and lists of unused weights.
-
-    Code that loads weights checks for missing ones itself (`output_loading_info`).
-    """
-    from transformers.utils import logging
-
-    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if shown:
-            logging.enable_progress_bar()

@@ -14,7 +14,7 @@ from stale_edge.errors import CheckpointError, ConfigError
 from stale_edge.model.checkpoint_files import fetch_hint, read_licence, read_scalars
 from stale_edge.model.encoder_families import FAMILIES, EncoderDescription, describe
 from stale_edge.model.hub_revisions import hub_model
-from stale_edge.model.text import quiet_transformers
+from stale_edge.model.saved_text import quiet_transformers
 from stale_edge.segments import FloatArray
 from stale_edge.video import ClipPreprocess
 

@@ -23,7 +23,8 @@ from stale_edge.data.folder import (
 from stale_edge.errors import ConfigError
 from stale_edge.evaluation import EvaluationResult
 from stale_edge.model.checkpoint import Checkpoint, read_checkpoint
-from stale_edge.model.text import TextEncoder, class_bank
+from stale_edge.model.class_embeddings import class_bank
+from stale_edge.model.text import TextEncoder
 from stale_edge.progress import Progress
 from stale_edge.report.curves import Line, Panel
 from stale_edge.runtime.evaluate import EvaluationSettings, evaluate_localizer

@@ -12,9 +12,10 @@ from stale_edge.config import ModelSettings
 from stale_edge.data.folder import CLASS_BANK_FILE, TEXT_ENCODER_FOLDER
 from stale_edge.errors import ConfigError
 from stale_edge.model.checkpoint import Checkpoint
+from stale_edge.model.class_embeddings import FreeClassEmbeddings, class_bank
 from stale_edge.model.effprompt.settings import PromptsConfig
 from stale_edge.model.rows import RowClasses, row_bank
-from stale_edge.model.text import FreeClassEmbeddings, TextEncoder, class_bank
+from stale_edge.model.text import TextEncoder
 
 
 class EncodedClasses(nn.Module):

@@ -1,7 +1,7 @@
 """What changes the weights: the type of matrix products, Adam, the learning rate, the clipped gradient, the average."""
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -66,7 +66,7 @@ class Optimization:
             TrainingError: the gradient is not finite; the message begins with `where`.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
+        cast(Any, self.scaler.scale(loss)).backward()
         self.scaler.unscale_(self.optimizer)
         norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self._config.gradient_clip))
         if not math.isfinite(norm) and not self.scaler.is_enabled():

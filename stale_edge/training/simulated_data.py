@@ -7,7 +7,8 @@ from stale_edge.config import SimulateConfig
 from stale_edge.data import DataSet
 from stale_edge.data.folder import CLASS_BANK_FILE, TEXT_ENCODER_FOLDER
 from stale_edge.data.simulate import class_names, simulate
-from stale_edge.model.text import TextEncoder, class_bank
+from stale_edge.model.class_embeddings import class_bank
+from stale_edge.model.text import TextEncoder
 from stale_edge.progress import Progress, silent
 
 

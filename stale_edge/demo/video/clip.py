@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stale_edge.demo.video.actions import Actor, captioned_actors, captions
-from stale_edge.model.text import quiet_transformers
+from stale_edge.model.saved_text import quiet_transformers
 from stale_edge.progress import Progress, silent
 from stale_edge.video.preprocess import CLIP_MEAN, CLIP_STD
 

@@ -29,9 +29,11 @@ from stale_edge.exporting import export_checkpoint
 from stale_edge.exporting.encoder import export_encoder
 from stale_edge.jobs.extraction import FeatureJob, extract_all
 from stale_edge.machine import allowed_cpus
-from stale_edge.model.text import TextEncoder, class_bank
+from stale_edge.model.class_embeddings import class_bank
+from stale_edge.model.text import TextEncoder
 from stale_edge.progress import Progress, silent
-from stale_edge.runtime.detect import OutputSettings, detect_files
+from stale_edge.runtime.detect import detect_files
+from stale_edge.runtime.detect_settings import OutputSettings
 from stale_edge.runtime.timings import StageTimings
 from stale_edge.training import evaluate_checkpoint, train
 from stale_edge.training.small_config import SMALL_TRAINING, small_model

@@ -14,10 +14,12 @@ from stale_edge.config import Config, DecodeConfig, FeatureSpec, TextConfig, Tra
 from stale_edge.data import read_split
 from stale_edge.errors import CheckpointError
 from stale_edge.model.checkpoint import write_checkpoint
+from stale_edge.model.class_embeddings import class_bank
 from stale_edge.model.parameters import Block, blocks_to_json, public_blocks, totals
 from stale_edge.model.public_file import read_public_file
+from stale_edge.model.saved_text import load_tokenizer
 from stale_edge.model.stale.release_weights import TEXT_MODEL, release_from_public
-from stale_edge.model.text import TextEncoder, class_bank, load_tokenizer
+from stale_edge.model.text import TextEncoder
 
 FEATURE_ENCODER = "openai/clip-vit-base-patch32"
 """The CLIP that the public class loads as `txt_model`, stale_model.py:36; features come from its image tower."""
