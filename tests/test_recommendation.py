@@ -19,7 +19,6 @@ from stale_edge.cli.app import app
 from stale_edge.config import BenchConfig
 from stale_edge.errors import BundleError, ConfigError, DataError
 from stale_edge.runtime import load_bundle
-from stale_edge.runtime.localizer import RecommendedLocalizer
 from stale_edge.runtime.recommendation import (
     Choice,
     Recommendation,
@@ -27,6 +26,7 @@ from stale_edge.runtime.recommendation import (
     recommendation_path,
     write_recommendation,
 )
+from stale_edge.runtime.recommended_localizer import RecommendedLocalizer
 from stale_edge.segments import Detection
 
 

@@ -15,8 +15,9 @@ from stale_edge.data import Action, DataSet, VideoAnnotation, open_data_set
 from stale_edge.evaluation import mean_average_precision
 from stale_edge.report.formats import to_layout
 from stale_edge.segments import Detection
-from stale_edge.study import Spread, StudyOptions, ablations, oracles, run_study
-from stale_edge.study.ablations import VARIANTS, Ablations
+from stale_edge.study import Spread, StudyOptions, ablation_tables, ablation_variants, ablations, oracles, run_study
+from stale_edge.study.ablation_variants import TUNED, VARIANTS
+from stale_edge.study.ablations import Ablations
 from stale_edge.study.published import PAPER_ABLATIONS
 
 BANK = ClassBank(CLASSES, class_embeddings(), "test:directions")
@@ -71,8 +72,8 @@ def test_class_agnostic_annotations_hide_unseen_classes() -> None:
 
 
 def test_every_row_of_the_paper_has_a_variant() -> None:
-    assert {(row.table, row.row) for row in PAPER_ABLATIONS} == set(ablations._ROWS)
-    assert {variant for variant, _ in ablations._ROWS.values()} == set(VARIANTS)
+    assert {(row.table, row.row) for row in PAPER_ABLATIONS} == set(ablation_tables._ROWS)
+    assert {variant for variant, _ in ablation_tables._ROWS.values()} == set(VARIANTS)
 
 
 @pytest.fixture
@@ -82,20 +83,20 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     def config(data_set: DataSet, options: StudyOptions) -> Config:  # noqa: ARG001
         return small_config(epochs=1, validate_every=0)
 
-    monkeypatch.setattr(ablations, "training_config", config)
+    monkeypatch.setattr(ablation_variants, "training_config", config)
 
 
 @pytest.mark.usefixtures("small")
 def test_nothing_teaches_a_foreground_that_nothing_predicts(data: DataSet) -> None:
-    study = Ablations(StudyOptions(Path("study"), data=data.root))
+    options = StudyOptions(Path("study"), data=data.root)
     completeness = {}
     for variant in VARIANTS:
-        config = study._config(data, variant)
+        config = ablation_variants.variant_config(variant, data, options)
         if config is not None and variant != "effprompt":
             completeness[variant] = config.loss.completeness
     off = {"mask-none", "mask-ground-truth", "b-i", "b-ii"}
     assert {variant for variant, weight in completeness.items() if weight == 0} == off
-    assert ablations.TUNED not in completeness  # the data set has no text encoder
+    assert TUNED not in completeness  # the data set has no text encoder
 
 
 @pytest.mark.usefixtures("small")
@@ -165,7 +166,7 @@ def test_the_true_foreground_is_what_the_gate_lets_through(data: DataSet, tmp_pa
 def test_own_and_published_figures_stand_in_one_row() -> None:
     figures = {"unseen": {"mAP_50": 1.0, "average_mAP": 0.5}, "seen": {"mAP_50": 2.0, "average_mAP": 1.0}}
     stale = next(row for row in PAPER_ABLATIONS if row.row == "STALE")
-    row = ablations._row(stale, {"stale": [figures, figures]})
+    row = ablation_tables._row(stale, {"stale": [figures, figures]})
     assert row["average_mAP"] == Spread(0.5, 0.0, 2)
     assert row["seen"] == Spread(1.0, 0.0, 2)
     assert row["published_average"] == 24.9

@@ -103,7 +103,7 @@ def watch(
     from stale_edge.runtime.detect_settings import class_list
     from stale_edge.runtime.live import WatchSettings, open_live
     from stale_edge.runtime.live import watch as watch_source
-    from stale_edge.runtime.localizer import load_bundle
+    from stale_edge.runtime.loading import load_bundle
     from stale_edge.runtime.text_encoder import choose_classes
     from stale_edge.runtime.video_reader import VideoReader
 

@@ -11,7 +11,7 @@ from stale_edge.runtime.contract import check_spec_near, implied_duration_s
 from stale_edge.runtime.detect_inputs import Input, find_inputs
 from stale_edge.runtime.detect_output import DetectionRun, Found, summarize
 from stale_edge.runtime.detect_settings import DetectSettings, OutputSettings
-from stale_edge.runtime.localizer import load_bundle
+from stale_edge.runtime.loading import load_bundle
 from stale_edge.runtime.recommendation import AUTO
 from stale_edge.runtime.text_encoder import choose_classes
 from stale_edge.runtime.video_reader import VideoReader

@@ -15,7 +15,7 @@ from stale_edge.progress import Progress, silent
 from stale_edge.report.formats import to_layout
 from stale_edge.runtime.base import BaseLocalizer
 from stale_edge.runtime.contract import check_feature_spec
-from stale_edge.runtime.localizer import load_bundle
+from stale_edge.runtime.loading import load_bundle
 from stale_edge.runtime.text_encoder import choose_classes
 from stale_edge.segments import Detection, FloatArray, find_video
 

@@ -12,7 +12,8 @@ import numpy as np
 from stale_edge.bundle import ClassBank
 from stale_edge.errors import DataError
 from stale_edge.runtime.contract import implied_duration_s
-from stale_edge.runtime.localizer import Localizer, load_bundle
+from stale_edge.runtime.loading import load_bundle
+from stale_edge.runtime.localizer import Localizer
 from stale_edge.runtime.streaming import StreamingLocalizer
 from stale_edge.runtime.text_encoder import choose_classes
 from stale_edge.runtime.video_reader import VideoReader

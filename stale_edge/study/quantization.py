@@ -21,7 +21,7 @@ from stale_edge.model.text import TextEncoder
 from stale_edge.progress import Progress
 from stale_edge.runtime.base import BaseLocalizer
 from stale_edge.runtime.evaluate import EvaluationSettings, evaluate_localizer
-from stale_edge.runtime.localizer import PrecisionWarning, load_bundle
+from stale_edge.runtime.loading import PrecisionWarning, load_bundle
 from stale_edge.study.published import (
     THESIS_FIGURE_4,
 )
