@@ -4,12 +4,12 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from stale_edge.config.checks import require
-from stale_edge.config.feature_spec import FeaturesConfig, Resampling
-from stale_edge.config.model import LengthRule, TextConfig
+from stale_edge.config.feature_spec import FeaturesConfig
+from stale_edge.config.model import NetworkSettings, TextConfig
 
 
 @dataclass(frozen=True)
-class LinearConfig:
+class LinearConfig(NetworkSettings):
     """Sizes and choices of the linear probe: one linear map to the text space, one to actionness."""
 
     architecture: Literal["linear"] = "linear"
@@ -26,21 +26,6 @@ class LinearConfig:
     """Share of the whole video in a snippet's class score, weighted by actionness squared, in [0, 1]. A video
     of ActivityNet shows one class as a rule; where many follow each other, as in a recipe, less is better."""
     text: TextConfig = field(default_factory=TextConfig)
-
-    @property
-    def length_rule(self) -> LengthRule:
-        """Any T."""
-        return LengthRule()
-
-    @property
-    def resampling(self) -> Resampling:
-        """Every video is resampled to the T of training."""
-        return "linear"
-
-    @property
-    def deployable(self) -> bool:
-        """Features and class embeddings are all it needs."""
-        return True
 
     def __post_init__(self) -> None:
         for name in ("feature_channels", "embed_dim"):

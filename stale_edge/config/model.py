@@ -77,11 +77,30 @@ class ModelSettings(Protocol):
         ...
 
 
+class NetworkSettings:
+    """What the settings of most architectures have in common."""
+
+    @property
+    def length_rule(self) -> LengthRule:
+        """Any T."""
+        return LengthRule()
+
+    @property
+    def resampling(self) -> Resampling:
+        """Every video is resampled to the T of training."""
+        return "linear"
+
+    @property
+    def deployable(self) -> bool:
+        """Features and class embeddings are all that the network needs."""
+        return True
+
+
 StaleArchitecture = Literal["paper", "release"]
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(NetworkSettings):
     """Sizes and choices of STALE. The defaults are the full size of its paper."""
 
     architecture: StaleArchitecture = "paper"
@@ -129,11 +148,6 @@ class ModelConfig:
     def length_rule(self) -> LengthRule:
         """One T for the `release` architecture, any for the `paper` architecture."""
         return LengthRule(fixed=self.temporal_scale if self.architecture == "release" else None)
-
-    @property
-    def resampling(self) -> Resampling:
-        """Every video is resampled to the T of training."""
-        return "linear"
 
     @property
     def deployable(self) -> bool:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from stale_edge.config.checks import require
 from stale_edge.config.feature_spec import Resampling
-from stale_edge.config.model import LengthRule, TextConfig
+from stale_edge.config.model import NetworkSettings, TextConfig
 from stale_edge.config.runs import RunsConfig
 
 SLOPE, BEND = 1.0, 1.0
@@ -19,7 +19,7 @@ TRAINING_FREE_DECODE = RunsConfig(
 
 
 @dataclass(frozen=True)
-class TrainingFreeConfig:
+class TrainingFreeConfig(NetworkSettings):
     """Sizes and constants of the training-free detector; `stale_edge.decoding.training_free` has its formula."""
 
     architecture: Literal["training-free"] = "training-free"
@@ -35,19 +35,9 @@ class TrainingFreeConfig:
     text: TextConfig = field(default_factory=lambda: TextConfig(n_contexts=0))
 
     @property
-    def length_rule(self) -> LengthRule:
-        """Any T."""
-        return LengthRule()
-
-    @property
     def resampling(self) -> Resampling:
         """A video keeps its own number of snippets."""
         return "none"
-
-    @property
-    def deployable(self) -> bool:
-        """Features and class embeddings are all it needs."""
-        return True
 
     def __post_init__(self) -> None:
         require(self.feature_channels >= 1, "model.feature_channels", self.feature_channels, "an integer >= 1")

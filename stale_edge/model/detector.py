@@ -1,7 +1,7 @@
 """The interface of detectors and objectives that training, export and measurement use."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -46,6 +46,24 @@ class Detector(Protocol):
             (B, N), > 0 where the decision is "on". N = T for decisions about snippets; N = 0 for a network without any.
         """
         ...
+
+
+Settings = TypeVar("Settings", bound=ModelSettings)
+
+
+class DetectorNetwork(nn.Module, Generic[Settings]):
+    """What most detectors have in common: the length rule of their settings, and no hard decision inside."""
+
+    config: Settings
+
+    @property
+    def length_rule(self) -> LengthRule:
+        """Which numbers of snippets T it takes, as its settings say."""
+        return self.config.length_rule
+
+    def undecided(self, outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+        """Nothing inside is a hard decision: (B, 0)."""
+        return np.empty((len(outputs["class_logits"]), 0))
 
 
 class Objective(Protocol):

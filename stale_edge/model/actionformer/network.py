@@ -1,21 +1,17 @@
 """The network: embedding, pyramid of transformer blocks, neck, and two heads that every level shares."""
 
-from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stale_edge.bundle.manifest import TensorSpec, point_detector_outputs
-from stale_edge.config import LengthRule
 from stale_edge.model.actionformer.heads import ClassHead, IdentityNeck, OffsetHead, PyramidNeck
 from stale_edge.model.actionformer.layers import Block, ConvolutionLayer, LocalAttention
 from stale_edge.model.actionformer.padding import padded_length
 from stale_edge.model.actionformer.positions import AbsolutePositions
 from stale_edge.model.actionformer.settings import ActionFormerConfig
+from stale_edge.model.detector import DetectorNetwork
 from stale_edge.model.input_checks import check_inputs, is_recording
 from stale_edge.model.pyramid.output import PointOutput
 from stale_edge.model.pyramid.padding import pad
@@ -86,7 +82,7 @@ class Pyramid(nn.Module):
             )
 
 
-class ActionFormer(Pyramid):
+class ActionFormer(DetectorNetwork[ActionFormerConfig], Pyramid):
     """Propose one segment per class at every point of a pyramid of time scales."""
 
     def __init__(self, config: ActionFormerConfig) -> None:
@@ -135,18 +131,9 @@ class ActionFormer(Pyramid):
         joined = [torch.cat(parts, dim=1) for parts in (class_logits, offsets, masks, segments)]
         return PointOutput(joined[0], joined[1], joined[2][:, :, 0]), joined[3]
 
-    @property
-    def length_rule(self) -> LengthRule:
-        """Any number of snippets."""
-        return self.config.length_rule
-
     def output_specs(self) -> tuple[TensorSpec, ...]:
         """Class logits, offsets, and which points are real."""
         return point_detector_outputs()
-
-    def undecided(self, outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
-        """The network makes no hard decisions: (B, 0)."""
-        return np.empty((len(outputs["class_logits"]), 0))
 
     def class_bank(self) -> Tensor:
         """Give the class embeddings (K, 3 D + 1) of the network's own classes: its last layer, row by row."""

@@ -8,6 +8,7 @@ from typing import Literal
 
 from stale_edge.config import LengthRule, Resampling, TextConfig
 from stale_edge.config.checks import require
+from stale_edge.config.model import NetworkSettings
 from stale_edge.config.points import MOST_LEVELS
 
 Ranges = tuple[tuple[float, float], ...]
@@ -17,7 +18,7 @@ SIX_RANGES: Ranges = ((0.0, 4.0), (4.0, 8.0), (8.0, 16.0), (16.0, 32.0), (32.0, 
 
 
 @dataclass(frozen=True)
-class ActionFormerConfig:
+class ActionFormerConfig(NetworkSettings):
     """Sizes of the network. The defaults are the published THUMOS14 network on I3D features."""
 
     architecture: Literal["actionformer"] = "actionformer"
@@ -130,11 +131,6 @@ class ActionFormerConfig:
     def length_rule(self) -> LengthRule:
         """Any number of snippets; the network pads it so that every level has a spare point, see `padding`."""
         return LengthRule(multiple=self.unit, spare=self.unit)
-
-    @property
-    def deployable(self) -> bool:
-        """It needs nothing but features and class embeddings."""
-        return True
 
     @property
     def n_levels(self) -> int:

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from stale_edge.config import Config, PointsConfig, TrainConfig
+from stale_edge.config import Config, TrainConfig
+from stale_edge.config.policies import with_levels
 from stale_edge.errors import ConfigError
 from stale_edge.model.actionformer.settings import ActionFormerConfig
 
@@ -32,7 +33,5 @@ def completed(config: Config, n_classes: int) -> Config:
         raise ConfigError(
             f"model.n_classes must be {n_classes}, the number of classes to train on, or 0; got {model.n_classes}"
         )
-    decode = config.decode
-    if isinstance(decode, PointsConfig):
-        decode = replace(decode, n_levels=model.n_levels)
+    decode = with_levels(config.decode, model.n_levels)
     return replace(config, model=replace(model, n_classes=n_classes), decode=decode)

@@ -1,17 +1,14 @@
 """The network: evidence of snippets, a max-pool pyramid that proposes segments, their scores, and cosines for names."""
 
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stale_edge.bundle.manifest import TensorSpec, point_detector_outputs
-from stale_edge.config import LengthRule
+from stale_edge.model.detector import DetectorNetwork
 from stale_edge.model.input_checks import check_inputs
 from stale_edge.model.layers import l2_normalize
 from stale_edge.model.light.evidence import N_CUES, Evidence, SnippetEvidence
@@ -61,7 +58,7 @@ class LightOutput(NamedTuple):
     actionness_logits: Tensor
 
 
-class Light(nn.Module):
+class Light(DetectorNetwork[LightConfig]):
     """Find segments of any action, and name each by its cosine with class embeddings; any T and any classes.
 
     Level l has a point every 2**l snippets, at snippets 0, 2**l, 2 * 2**l, ... Padding up to whole points of the
@@ -138,18 +135,9 @@ class Light(nn.Module):
             seen.actionness[..., 0],
         )
 
-    @property
-    def length_rule(self) -> LengthRule:
-        """Any T."""
-        return self.config.length_rule
-
     def output_specs(self) -> tuple[TensorSpec, ...]:
         """Class logits, offsets, and which points are real."""
         return point_detector_outputs()
-
-    def undecided(self, outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
-        """Nothing inside is a hard decision: (B, 0)."""
-        return np.empty((len(outputs["class_logits"]), 0))
 
     def _text(self, class_embeddings: Tensor) -> Tensor:
         text = l2_normalize(class_embeddings)

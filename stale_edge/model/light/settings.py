@@ -9,11 +9,12 @@ from stale_edge.config import (
     LengthRule,
     ModelSettings,
     PointsConfig,
-    Resampling,
     TextConfig,
     TrainConfig,
 )
 from stale_edge.config.checks import require
+from stale_edge.config.model import NetworkSettings
+from stale_edge.config.policies import with_levels
 
 FIRST_RANGE = 4.0
 """Largest distance to a start or end that a point of the first level predicts, in snippets; it doubles by level."""
@@ -22,7 +23,7 @@ LONGEST = 10000.0
 
 
 @dataclass(frozen=True)
-class LightConfig:
+class LightConfig(NetworkSettings):
     """Sizes and choices of the network."""
 
     architecture: Literal["light"] = "light"
@@ -77,16 +78,6 @@ class LightConfig:
         return LengthRule(multiple=self.unit)
 
     @property
-    def resampling(self) -> Resampling:
-        """Every video is resampled to the T of training."""
-        return "linear"
-
-    @property
-    def deployable(self) -> bool:
-        """Features and class embeddings are all it needs."""
-        return True
-
-    @property
     def unit(self) -> int:
         """Snippets between two points of the coarsest level."""
         return 1 << (self.n_levels - 1)
@@ -132,6 +123,4 @@ def completed(config: Config, n_classes: int) -> Config:
     model: ModelSettings = config.model
     if not isinstance(model, LightConfig):
         raise TypeError(f"settings of light are needed; got {type(model).__name__}")
-    if not isinstance(config.decode, PointsConfig):
-        return config
-    return replace(config, decode=replace(config.decode, n_levels=model.n_levels))
+    return replace(config, decode=with_levels(config.decode, model.n_levels))

@@ -1,15 +1,13 @@
 """A linear map of features to the text space, times class-agnostic actionness."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stale_edge.bundle.manifest import TensorSpec
-from stale_edge.config import LengthRule, LinearConfig
+from stale_edge.config import LinearConfig
+from stale_edge.model.detector import DetectorNetwork
 from stale_edge.model.input_checks import check_inputs
 from stale_edge.model.layers import l2_normalize
 from stale_edge.model.normalization import FeatureNormalization
@@ -28,7 +26,7 @@ class LinearOutput(NamedTuple):
     actionness_logits: Tensor
 
 
-class LinearProbe(nn.Module):
+class LinearProbe(DetectorNetwork[LinearConfig]):
     """Find actions by two linear maps of normalised features; any number of snippets, videos and classes.
 
     The class of a snippet is a cosine in the text space. Most of it comes from the whole video, as the mean of its
@@ -76,15 +74,6 @@ class LinearProbe(nn.Module):
         snippet_logits = text @ l2_normalize(seen).transpose(1, 2)
         return LinearOutput(torch.cat([logits, background], dim=1), snippet_logits, actionness)
 
-    @property
-    def length_rule(self) -> LengthRule:
-        """Any T."""
-        return self.config.length_rule
-
     def output_specs(self) -> tuple[TensorSpec, ...]:
         """Name the one deployed output."""
         return (TensorSpec("class_logits", "float32", ("B", "K+1", "T")),)
-
-    def undecided(self, outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
-        """Nothing inside is a hard decision: (B, 0)."""
-        return np.empty((len(outputs["class_logits"]), 0))

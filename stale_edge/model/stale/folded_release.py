@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stale_edge.bundle.manifest import TensorSpec, mask_detector_outputs
-from stale_edge.config import LengthRule
+from stale_edge.config import ModelConfig
 from stale_edge.model.channel_statistics import FeatureStatistics
+from stale_edge.model.detector import DetectorNetwork
 from stale_edge.model.input_checks import check_inputs
 from stale_edge.model.layers import attend, l2_normalize
 from stale_edge.model.low_precision import KeptFloat32
@@ -52,7 +53,7 @@ attention a few levels, and the mask head, which the gate depends on: on a detec
 bring 96.4 % of matched detections to 98.8."""
 
 
-class FoldedRelease(nn.Module):
+class FoldedRelease(DetectorNetwork[ModelConfig]):
     """`ReleaseStale`, evaluated with folded weights; inputs and outputs are the same."""
 
     def __init__(self, model: ReleaseStale, statistics: FeatureStatistics | None = None) -> None:
@@ -80,11 +81,6 @@ class FoldedRelease(nn.Module):
         text = self.adaption(torch.cat([class_embeddings, self.background]).unsqueeze(0), snippets)  # (B, K + 1, D)
         class_logits = (l2_normalize(text) * LOGIT_SCALE) @ directions(snippets).transpose(1, 2)  # (B, K + 1, T)
         return StaleOutput(class_logits, masks, self.masking(features, embedding), embedding)
-
-    @property
-    def length_rule(self) -> LengthRule:
-        """The T of the config's `temporal_scale`."""
-        return self.config.length_rule
 
     def output_specs(self) -> tuple[TensorSpec, ...]:
         """Class logits, masks and foreground."""

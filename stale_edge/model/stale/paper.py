@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stale_edge.bundle.manifest import TensorSpec, mask_detector_outputs
-from stale_edge.config import LengthRule, ModelConfig
+from stale_edge.config import ModelConfig
+from stale_edge.model.detector import DetectorNetwork
 from stale_edge.model.input_checks import check_inputs
 from stale_edge.model.layers import MASKED_OUT, DecoderLayer, l2_normalize
 from stale_edge.model.stale.mask_head import MaskHead
@@ -22,7 +23,7 @@ LOWEST_TEMPERATURE = 0.01
 """CLIP's own bound on how sharp the classifier may become."""
 
 
-class PaperStale(nn.Module):
+class PaperStale(DetectorNetwork[ModelConfig]):
     """Find actions in snippets: classes and instance masks in parallel. Any number of snippets, videos and classes.
 
     Raises:
@@ -87,11 +88,6 @@ class PaperStale(nn.Module):
         snippets = select_foreground(embedding, gate, background)  # F_fg, (B, T, D)
         text = self.adaption(text, snippets, gate)  # eq. 5, 6: F̂_lan, (B, K + 1, D)
         return cast(Tensor, self.classifier(text, snippets))  # eq. 7: P, (B, K + 1, T)
-
-    @property
-    def length_rule(self) -> LengthRule:
-        """Any T."""
-        return self.config.length_rule
 
     def output_specs(self) -> tuple[TensorSpec, ...]:
         """Class logits, masks and foreground."""

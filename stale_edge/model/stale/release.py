@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stale_edge.bundle.manifest import TensorSpec, mask_detector_outputs
-from stale_edge.config import LengthRule, ModelConfig
+from stale_edge.config import ModelConfig
+from stale_edge.model.detector import DetectorNetwork
 from stale_edge.model.input_checks import check_inputs
 from stale_edge.model.layers import MultiHeadAttention, UnfoldedConv1d, attend, l2_normalize
 from stale_edge.model.stale.output import StaleLogits, StaleOutput, full_precision
@@ -28,7 +29,7 @@ LEAST_FEATURE = 1e-4
 """Lower bound of features before they are normalised, stale_model.py:109."""
 
 
-class ReleaseStale(nn.Module):
+class ReleaseStale(DetectorNetwork[ModelConfig]):
     """Find actions as the public code does: same blocks, same quirks, built for one T.
 
     Raises:
@@ -82,11 +83,6 @@ class ReleaseStale(nn.Module):
         text = self._adapt(class_embeddings, snippets)  # (B, K + 1, D)
         class_logits = (l2_normalize(text) * LOGIT_SCALE) @ directions(snippets).transpose(1, 2)  # (B, K + 1, T)
         return StaleLogits(class_logits, mask_logits, foreground_logits, embedding)
-
-    @property
-    def length_rule(self) -> LengthRule:
-        """The T of the config's `temporal_scale`."""
-        return self.config.length_rule
 
     def output_specs(self) -> tuple[TensorSpec, ...]:
         """Class logits, masks and foreground."""

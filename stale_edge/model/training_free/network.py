@@ -1,17 +1,14 @@
 """The formula of `stale_edge.decoding.training_free` as a network, so that it can be exported like any other."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from stale_edge.bundle.manifest import TensorSpec
-from stale_edge.config import LengthRule
 from stale_edge.config.training_free import BEND, LEAST_SPREAD, SLOPE, NoLossConfig, TrainingFreeConfig
 from stale_edge.errors import ConfigError
+from stale_edge.model.detector import DetectorNetwork
 from stale_edge.model.input_checks import check_inputs
 from stale_edge.model.layers import l2_normalize
 
@@ -22,7 +19,7 @@ class TrainingFreeOutput(NamedTuple):
     class_logits: Tensor
 
 
-class TrainingFree(nn.Module):
+class TrainingFree(DetectorNetwork[TrainingFreeConfig]):
     """Find actions by comparing class names with background prompts; any number of snippets, videos and classes.
 
     It has no trained weights: `background` holds embeddings of prompts that name no action (N, D), unit vectors
@@ -73,18 +70,9 @@ class TrainingFree(nn.Module):
         logits = SLOPE * (z - BEND)
         return TrainingFreeOutput(torch.cat([logits, torch.zeros_like(level)], dim=2).transpose(1, 2))
 
-    @property
-    def length_rule(self) -> LengthRule:
-        """Any T."""
-        return self.config.length_rule
-
     def output_specs(self) -> tuple[TensorSpec, ...]:
         """Name the one output."""
         return (TensorSpec("class_logits", "float32", ("B", "K+1", "T")),)
-
-    def undecided(self, outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
-        """Nothing inside is a hard decision: (B, 0)."""
-        return np.empty((len(outputs["class_logits"]), 0))
 
 
 def no_objective(_model: TrainingFreeConfig, _loss: NoLossConfig) -> NoReturn:

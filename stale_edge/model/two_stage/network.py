@@ -1,17 +1,14 @@
 """The network: ActionFormer for proposals, EffPrompt's temporal transformer for their classes."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from stale_edge.bundle.manifest import TensorSpec
-from stale_edge.config import LengthRule
 from stale_edge.model.actionformer import ActionFormer
+from stale_edge.model.detector import DetectorNetwork
 from stale_edge.model.effprompt.temporal import TemporalTransformer
 from stale_edge.model.input_checks import check_inputs
 from stale_edge.model.layers import l2_normalize
@@ -39,7 +36,7 @@ class TwoStageOutput(NamedTuple):
     segment_logits: Tensor
 
 
-class TwoStage(nn.Module):
+class TwoStage(DetectorNetwork[TwoStageConfig]):
     """Propose class-agnostic segments, and compare the mean of the snippets in each with the class embeddings."""
 
     def __init__(self, config: TwoStageConfig) -> None:
@@ -83,18 +80,9 @@ class TwoStage(nn.Module):
         given = class_logits[:, :0] if segments is None else self._classes(snippets, segments, text)
         return TwoStageOutput(class_logits, points.offsets, points.valid, points.class_logits, given)
 
-    @property
-    def length_rule(self) -> LengthRule:
-        """Any number of snippets."""
-        return self.config.length_rule
-
     def output_specs(self) -> tuple[TensorSpec, ...]:
         """Class logits, offsets, and which points are real."""
         return self.proposals.output_specs()
-
-    def undecided(self, outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
-        """The network makes no hard decisions: (B, 0)."""
-        return np.empty((len(outputs["class_logits"]), 0))
 
     def _classes(self, snippets: Tensor, segments: Tensor, text: Tensor) -> Tensor:
         """Give the class logits (B, M, K) of segments (B, M, 2)."""

@@ -3,8 +3,10 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from stale_edge.config import Config, LengthRule, PointsConfig, Resampling, TrainConfig
+from stale_edge.config import Config, LengthRule, Resampling, TrainConfig
 from stale_edge.config.checks import require
+from stale_edge.config.model import NetworkSettings
+from stale_edge.config.policies import with_levels
 from stale_edge.model.actionformer import ActionFormerConfig
 from stale_edge.model.actionformer.objective_settings import PointObjectiveConfig
 from stale_edge.model.effprompt.settings import PromptsConfig
@@ -26,7 +28,7 @@ class ProposalsConfig(ActionFormerConfig):
 
 
 @dataclass(frozen=True)
-class TwoStageConfig:
+class TwoStageConfig(NetworkSettings):
     """Sizes of both stages. That the first is ActionFormer is our choice, see `docs/systems.md`."""
 
     architecture: Literal["two-stage"] = "two-stage"
@@ -72,11 +74,6 @@ class TwoStageConfig:
         """What is done to a video's features, as in the first stage."""
         return self.proposals.resampling
 
-    @property
-    def deployable(self) -> bool:
-        """Features and class embeddings are all it needs."""
-        return True
-
 
 @dataclass(frozen=True)
 class TwoStageLossConfig:
@@ -107,9 +104,7 @@ TRAINING = TrainConfig(
 def completed(config: Config, n_classes: int) -> Config:
     """Give the decoder as many levels as the first stage has; the number of classes does not matter."""
     del n_classes
-    model, decode = config.model, config.decode
+    model = config.model
     if not isinstance(model, TwoStageConfig):
         raise TypeError(f"settings of two-stage are needed; got {type(model).__name__}")
-    if not isinstance(decode, PointsConfig):
-        return config
-    return replace(config, decode=replace(decode, n_levels=model.proposals.n_levels))
+    return replace(config, decode=with_levels(config.decode, model.proposals.n_levels))

@@ -1,17 +1,14 @@
 """The two branches: CBP, which is deployed, and VLP."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stale_edge.bundle.manifest import TensorSpec
-from stale_edge.config import LengthRule
 from stale_edge.model.actionformer.layers import ConvolutionLayer
 from stale_edge.model.actionformer.network import Pyramid
+from stale_edge.model.detector import DetectorNetwork
 from stale_edge.model.effprompt.prompt_table import TABLE_STD
 from stale_edge.model.effprompt.temporal import TemporalTransformer
 from stale_edge.model.input_checks import check_inputs, is_recording
@@ -32,7 +29,7 @@ class BranchOutput(NamedTuple):
     embedding: Tensor
 
 
-class CbpBranch(Pyramid):
+class CbpBranch(DetectorNetwork[WeakConfig], Pyramid):
     """Classify snippets by a pyramid of time scales, joined at full rate, and a decoder of three convolutions."""
 
     def __init__(self, config: WeakConfig) -> None:
@@ -68,11 +65,6 @@ class CbpBranch(Pyramid):
         parts = [_first(part, features.shape[1]) for part in (logits, torch.sigmoid(self.attention(fused)), fused)]
         return BranchOutput(parts[0].transpose(1, 2), parts[1][:, :, 0], parts[2])
 
-    @property
-    def length_rule(self) -> LengthRule:
-        """Any number of snippets."""
-        return self.config.length_rule
-
     def output_specs(self) -> tuple[TensorSpec, ...]:
         """Class logits and attention."""
         return (
@@ -80,16 +72,12 @@ class CbpBranch(Pyramid):
             TensorSpec("attention", "float32", ("B", "T")),
         )
 
-    def undecided(self, outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
-        """The network makes no hard decisions: (B, 0)."""
-        return np.empty((len(outputs["class_logits"]), 0))
-
     def class_bank(self) -> Tensor:
         """Give the class embeddings (K, D + 1) of the network's own classes; the background stays in the network."""
         return torch.cat([self.rows.weight, self.rows.bias[:, None]], dim=1)
 
 
-class VlpBranch(nn.Module):
+class VlpBranch(DetectorNetwork[VlpConfig]):
     """Compare snippets, after a temporal transformer, with prompted class names and a learned background row."""
 
     def __init__(self, config: VlpConfig) -> None:
@@ -116,18 +104,9 @@ class VlpBranch(nn.Module):
         logits = (rows / self.config.temperature) @ snippets.transpose(1, 2)
         return BranchOutput(logits, torch.ones_like(snippets[:, :, 0]), snippets)
 
-    @property
-    def length_rule(self) -> LengthRule:
-        """Any number of snippets."""
-        return self.config.length_rule
-
     def output_specs(self) -> tuple[TensorSpec, ...]:
         """Class logits."""
         return (TensorSpec("class_logits", "float32", ("B", "K+1", "T")),)
-
-    def undecided(self, outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
-        """The network makes no hard decisions: (B, 0)."""
-        return np.empty((len(outputs["class_logits"]), 0))
 
 
 def _first(values: Tensor, length: int) -> Tensor:

@@ -7,15 +7,16 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from stale_edge.config import Config, LengthRule, Resampling, TextConfig, TrainConfig
+from stale_edge.config import Config, LengthRule, TextConfig, TrainConfig
 from stale_edge.config.checks import require
+from stale_edge.config.model import NetworkSettings
 from stale_edge.errors import ConfigError
 from stale_edge.model.actionformer import ActionFormerConfig
 from stale_edge.model.effprompt.settings import PromptsConfig
 
 
 @dataclass(frozen=True)
-class VlpConfig:
+class VlpConfig(NetworkSettings):
     """The branch on features of CLIP: EffPrompt's two parts with a learned background row."""
 
     architecture: Literal["vlp"] = "vlp"
@@ -43,24 +44,9 @@ class VlpConfig:
         heads = f"a multiple of model.n_heads = {self.n_heads}"
         require(self.feature_channels % self.n_heads == 0, "model.feature_channels", self.feature_channels, heads)
 
-    @property
-    def length_rule(self) -> LengthRule:
-        """Any number of snippets."""
-        return LengthRule()
-
-    @property
-    def resampling(self) -> Resampling:
-        """Every video is resampled to the T of training, so that both branches have one time axis."""
-        return "linear"
-
-    @property
-    def deployable(self) -> bool:
-        """Features and class embeddings are all it needs."""
-        return True
-
 
 @dataclass(frozen=True)
-class WeakConfig:
+class WeakConfig(NetworkSettings):
     """The deployed branch: a pyramid of ActionFormer's blocks and a decoder of three convolutions."""
 
     architecture: Literal["weak"] = "weak"
@@ -124,16 +110,6 @@ class WeakConfig:
     def length_rule(self) -> LengthRule:
         """Any number of snippets; the network pads it."""
         return self.pyramid.length_rule
-
-    @property
-    def resampling(self) -> Resampling:
-        """Every video is resampled to the T of training."""
-        return "linear"
-
-    @property
-    def deployable(self) -> bool:
-        """Features and class embeddings are all it needs."""
-        return True
 
 
 @dataclass(frozen=True)
