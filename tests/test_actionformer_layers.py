@@ -50,7 +50,7 @@ def test_bands_read_what_a_full_matrix_reads(length: int, reach: int, with_relat
     relative = torch.randn(2, 2 * reach + 1) if with_relative else None
     shown = torch.ones(2, length)
     shown[1, length // 2 + 1 :] = 0
-    found = band_attention(q, k, v, (1 - shown) * HIDDEN, n_heads=2, reach=reach, relative=relative)
+    found = band_attention(q / 4**0.5, k, v, (1 - shown) * HIDDEN, n_heads=2, reach=reach, relative=relative)
     expected = dense_attention(q, k, v, shown, relative, reach)
     torch.testing.assert_close(found[shown > 0], expected[shown > 0], atol=TOLERANCE, rtol=0)
 

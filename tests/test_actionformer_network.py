@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from actionformer_cases import made_up, read_case
 
 from stale_edge.errors import ConfigError
 from stale_edge.model.actionformer import NAMED_SETTINGS, ActionFormer, ActionFormerConfig
+from stale_edge.model.actionformer.layers import DropPath
 from stale_edge.model.actionformer.padding import padded_length, public_length
+from stale_edge.model.folding import fold_detector
 from stale_edge.model.layers import UnfoldedConv1d
 
 TOLERANCE = 1e-4
@@ -26,9 +29,14 @@ SMALL = [
 ]
 
 
+@pytest.mark.parametrize("folded", [False, True])
 @pytest.mark.parametrize(("case", "length"), SMALL)
-def test_small_networks_answer_as_the_public_program(golden: Path, case: str, length: int) -> None:
+def test_small_networks_answer_as_the_public_program(golden: Path, case: str, length: int, folded: bool) -> None:
     model, arrays = read_case(golden, case)
+    if folded:
+        network, model = model, cast(ActionFormer, fold_detector(model))
+        assert not any(isinstance(module, DropPath) for module in model.modules())
+        assert any(isinstance(module, DropPath) for module in network.modules())
     _compare(model, arrays, f"T{length}", torch.from_numpy(arrays[f"T{length}/features"]))
 
 

@@ -31,6 +31,7 @@ from stale_edge.config import (
 from stale_edge.config.training_free import TRAINING_FREE_DECODE
 from stale_edge.errors import ConfigError
 from stale_edge.model.actionformer import NAMED_SETTINGS, ActionFormer, ActionFormerConfig
+from stale_edge.model.actionformer.folding import fold_blocks
 from stale_edge.model.actionformer.objective import PointObjective
 from stale_edge.model.actionformer.objective_settings import PointObjectiveConfig
 from stale_edge.model.actionformer.public_padding import PublicPadding
@@ -175,6 +176,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         PointsConfig(),
         ActionFormer,
         PointObjective,
+        fold=fold_blocks,
         space="rows",
         train=TRAINING,
         complete=completed,
@@ -188,6 +190,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         PointsConfig(),
         TwoStage,
         TwoStageObjective,
+        fold=fold_blocks,
         train=two_stage.TRAINING,
         complete=two_stage.completed,
     ),
@@ -197,6 +200,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         RunsConfig(),
         CbpBranch,
         WeakObjective,
+        fold=fold_blocks,
         space="rows",
         train=weak.AlternatingConfig(),
         complete=weak.completed,

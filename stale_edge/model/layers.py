@@ -61,7 +61,16 @@ def unfold(snippets: Tensor, *, kernel_size: int, dilation: int = 1) -> Tensor:
     return torch.cat([padded[:, j * dilation : j * dilation + length] for j in range(kernel_size)], dim=-1)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, *, n_heads: int, dropout: float, key_bias: Tensor | None = None) -> Tensor:
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    n_heads: int,
+    dropout: float,
+    key_bias: Tensor | None = None,
+    scale: float | None = None,
+) -> Tensor:
     """Read values by scaled dot products of queries and keys, each head in its own part of the channels.
 
     Args:
@@ -69,6 +78,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, *, n_heads: int, dropout: float, key
         k, v: (B, M, H).
         dropout: dropout probability of the attention weights, 0 outside training.
         key_bias: (B, M), added to every query's logit of a key; None: nothing is hidden.
+        scale: of the products; None: 1 / sqrt(H / n_heads).
 
     Returns:
         (B, N, H).
@@ -76,7 +86,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor, *, n_heads: int, dropout: float, key
     shape = (n_heads, q.shape[-1] // n_heads)
     q, k, v = (torch.unflatten(x, -1, shape).transpose(1, 2) for x in (q, k, v))  # (B, heads, N or M, H / heads)
     bias = None if key_bias is None else key_bias[:, None, None, :]
-    attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
+    if scale == 1 and torch.onnx.is_in_onnx_export():  # its own decomposition scales both operands even then
+        logits = q @ k.transpose(2, 3)
+        attended = torch.softmax(logits if bias is None else logits + bias, dim=-1) @ v
+    else:
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout, scale=scale)
     return attended.transpose(1, 2).flatten(2)
 
 
@@ -124,11 +138,25 @@ class MultiHeadAttention(nn.Module):
         return cast(Tensor, self.out(attend(q, k, v, n_heads=self.n_heads, dropout=dropout, key_bias=key_bias)))
 
 
+def gelu(x: Tensor) -> Tensor:
+    """Compute the exact GELU."""
+    if torch.onnx.is_in_onnx_export():  # in this order of factors ONNX Runtime finds it, and runs it as one kernel
+        return x * (torch.erf(x / 2**0.5) + 1.0) * 0.5
+    return F.gelu(x)
+
+
+class Gelu(nn.Module):
+    """`gelu` as a layer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return gelu(x)
+
+
 class FeedForward(nn.Sequential):
     """Two linear layers with an activation between, GELU unless another is given, on each position alone."""
 
     def __init__(self, dim: int, *, hidden_dim: int, dropout: float, activation: nn.Module | None = None) -> None:
-        between = nn.GELU() if activation is None else activation
+        between = Gelu() if activation is None else activation
         super().__init__(nn.Linear(dim, hidden_dim), between, nn.Dropout(dropout), nn.Linear(hidden_dim, dim))
 
 

@@ -24,7 +24,8 @@ def band_attention(
     """Let each query read from the keys at most `reach` places away.
 
     Args:
-        q, k, v: (B, T, C), C a multiple of `n_heads`.
+        q: (B, T, C), C a multiple of `n_heads`; divided by sqrt(C / n_heads) already.
+        k, v: (B, T, C).
         hidden: (B, T), added to the logits of each key: 0, or a large negative number for a key not to be read.
         reach: half of the window, in points, >= 1.
         relative: (n_heads, 2 * reach + 1), added to the logits by head and distance; None: nothing is added.
@@ -37,7 +38,6 @@ def band_attention(
     # At least two, so that a graph recorded for any T needs no branch for a single block.
     n_blocks = greater((length + block - 1) // block, 2)
     fill = n_blocks * block - length
-    head_dim = q.shape[2] // n_heads
 
     queries = _heads(
         torch.unflatten(F.pad(q, (0, 0, 0, fill)), 1, (-1, block)), n_heads
@@ -46,7 +46,7 @@ def band_attention(
     values = _heads(_with_neighbours(F.pad(v, (0, 0, 0, fill)), block, reach), n_heads)
     unread = F.pad(hidden, (0, fill), value=OUTSIDE)[:, :, None]
     bias = _band(block, reach).to(q) + _with_neighbours(unread, block, reach, beyond=OUTSIDE).transpose(2, 3)
-    logits = (queries * head_dim**-0.5) @ keys.transpose(3, 4) + bias[:, :, None]  # (B, blocks, heads, block, near)
+    logits = queries @ keys.transpose(3, 4) + bias[:, :, None]  # (B, blocks, heads, block, near)
     if relative is not None:
         logits = logits + _by_distance(relative, block)
     read: Tensor = logits.softmax(dim=-1) @ values  # (B, blocks, heads, block, c)

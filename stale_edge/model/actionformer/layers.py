@@ -72,6 +72,7 @@ class LocalAttention(nn.Module):
     def __init__(self, dim: int, *, n_heads: int, window: int, stride: int, relative_positions: bool) -> None:
         super().__init__()
         self.n_heads = n_heads
+        self.scales_queries = True  # not where the scale has been folded into the weights
         self.reach = window // 2 if window > 1 else None
         self.query = Projection(dim, stride=stride)
         self.key = Projection(dim, stride=stride)
@@ -82,14 +83,19 @@ class LocalAttention(nn.Module):
             nn.init.trunc_normal_(self.relative, std=(2.0 / dim) ** 0.5)
 
     def forward(self, snippets: Tensor, valid: Tensor) -> Tensor:
-        """Give (B, T / stride, C) of snippets (B, T, C) and the `valid` (B, T / stride, 1) of the result."""
+        """Give (B, T / stride, C) of snippets (B, T, C) and the `valid` (B, T / stride, 1) of the result.
+
+        Points that are not valid hold numbers without a meaning.
+        """
         q, k, v = self.query(snippets, valid), self.key(snippets, valid), self.value(snippets, valid)
         hidden = (1 - valid[:, :, 0]) * HIDDEN  # (B, T')
+        if self.scales_queries:
+            q = q * (q.shape[2] // self.n_heads) ** -0.5
         if self.reach is None:
-            attended = attend(q, k, v, n_heads=self.n_heads, dropout=0.0, key_bias=hidden)
+            attended = attend(q, k, v, n_heads=self.n_heads, dropout=0.0, key_bias=hidden, scale=1.0)
         else:
             attended = band_attention(q, k, v, hidden, n_heads=self.n_heads, reach=self.reach, relative=self.relative)
-        return self.out(attended) * valid  # type: ignore[no-any-return]
+        return self.out(attended)  # type: ignore[no-any-return]
 
 
 class Block(nn.Module):
@@ -104,16 +110,16 @@ class Block(nn.Module):
         self.stride = stride
         self.attention_norm = channel_norm(dim)
         self.attention = attention
-        self.attention_path = DropPath(dim, chance=drop_path)
+        self.attention_path: nn.Module = DropPath(dim, chance=drop_path)
         self.feedforward_norm = channel_norm(dim)
         self.feedforward = FeedForward(dim, hidden_dim=4 * dim, dropout=dropout)
         self.dropout = nn.Dropout(dropout)
-        self.feedforward_path = DropPath(dim, chance=drop_path)
+        self.feedforward_path: nn.Module = DropPath(dim, chance=drop_path)
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         """Give (B, T / stride, C) of x (B, T, C) and the `valid` (B, T / stride, 1) of the result."""
         attended = self.dropout(self.attention(self.attention_norm(x), valid))
         skipped = x if self.stride == 1 else halved_maximum(x)
-        y = skipped * valid + self.attention_path(attended)
+        y = (skipped + self.attention_path(attended)) * valid
         changed = self.dropout(self.feedforward(self.feedforward_norm(y)))
-        return y + self.feedforward_path(changed * valid)  # type: ignore[no-any-return]
+        return (y + self.feedforward_path(changed)) * valid  # type: ignore[no-any-return]

@@ -29,6 +29,7 @@ from stale_edge.model.layers import (
     FeedForward,
     MultiHeadAttention,
     UnfoldedConv1d,
+    gelu,
 )
 from stale_edge.model.low_precision import KeptFloat32
 from stale_edge.model.stale.folded_linear import double, linear, split_heads
@@ -132,7 +133,7 @@ class FoldedFeedForward(nn.Module):
         self.out = cast(nn.Linear, feedforward[-1])
 
     def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.out(F.gelu(self.hidden(self.norm(x)))))
+        return cast(Tensor, self.out(gelu(self.hidden(self.norm(x)))))
 
 
 class FoldedEncoderLayer(nn.Module):
