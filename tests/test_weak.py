@@ -16,15 +16,17 @@ from stale_edge.bundle import verify_bundle
 from stale_edge.cli.app import app
 from stale_edge.config import Config, RelativeGrid, config_from_dict
 from stale_edge.data.annotations import Action
-from stale_edge.errors import TrainingError
+from stale_edge.data.folder import open_data_set
+from stale_edge.errors import ConfigError, TrainingError
 from stale_edge.exporting import export_checkpoint
 from stale_edge.model.architectures import ARCHITECTURES, build_model, build_objective
 from stale_edge.model.checkpoint import read_checkpoint
 from stale_edge.model.weak.branches import BranchOutput
 from stale_edge.model.weak.labels import VideoLabels, count_labels, pseudo_labels
+from stale_edge.progress import silent
 from stale_edge.runtime.evaluate import EvaluationSettings, evaluate_bundle
 from stale_edge.training import evaluate_checkpoint, loop, train
-from stale_edge.training.pseudo_label_files import PseudoLabels
+from stale_edge.training.pseudo_label_files import PseudoLabels, make_pseudo_labels
 from stale_edge.training.train_result import TrainResult
 
 C = training_data.CHANNELS
@@ -143,6 +145,31 @@ def test_two_thresholds_make_three_kinds_of_labels() -> None:
     assert count_labels(labels, present) == (3, 2, 5)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"high": 0.4}, "above loss.low = 0.1 and loss.vlp_low = 0.5"),
+        ({"vlp_low": -0.1}, "loss.vlp_low must be a number in"),
+    ],
+)
+def test_thresholds_that_cross_are_refused(settings: dict[str, float], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        dataclasses.replace(config().loss, **settings)
+
+
+def test_each_teacher_has_its_own_lower_threshold(trained: TrainResult, data: Path) -> None:
+    """At 0.69 and below CBP's middling scores stay unknown, VLP's are background."""
+    run = trained.last.parent
+    chosen = dataclasses.replace(config().loss, low=0.0, vlp_low=0.69)
+    for checkpoint, has_unknown in ((trained.last, True), (run / "vlp", False)):
+        own = dataclasses.replace(read_checkpoint(checkpoint).config, loss=chosen)
+        data_set = open_data_set(data)
+        videos = data_set.videos("training")
+        made, _ = make_pseudo_labels(checkpoint, data_set, videos, config=own, progress=silent)
+        counts = made.counts(data_set)
+        assert (counts.unknown > 0.1 * sum(counts)) == has_unknown
+
+
 def outputs(scores: torch.Tensor, attention: torch.Tensor) -> BranchOutput:
     rows = torch.cat([scores, 1 - scores.sum(dim=1, keepdim=True)], dim=1).clamp(min=1e-6)
     return BranchOutput(rows.log(), attention, torch.eye(scores.shape[2])[None, :, :4])
@@ -155,7 +182,7 @@ def test_losses_of_a_small_case_by_hand() -> None:
     scores = torch.tensor([[[0.8, 0.5, 0.2, 0.1], [0.1, 0.1, 0.1, 0.1]]])
     attention = torch.tensor([[0.5, 1.0, 1.0, 0.5]])
     losses = objective.losses(outputs(scores, attention), targets)
-    wanted = 0.5 * (-np.log(0.8 * 0.5) + 0.5 * (-np.log(1 - 0.3) - np.log(1 - 0.2 * 0.5)))
+    wanted = -(np.log(0.8 * 0.5) + np.log(1 - 0.3) + np.log(1 - 0.2 * 0.5)) / 3  # one snippet of 1, two of background
     assert losses["distillation"].item() == pytest.approx(wanted, rel=1e-5)
     assert losses["sparsity"].item() == losses["guide"].item() == 0.0  # only without pseudo-labels
     a, b, background = np.log([0.8 * 0.5, 0.01, 0.8 * 0.7]) / 2

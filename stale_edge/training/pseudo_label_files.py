@@ -16,7 +16,7 @@ from stale_edge.decoding import decoder_of
 from stale_edge.errors import TrainingError
 from stale_edge.model.checkpoint import read_checkpoint
 from stale_edge.model.weak.labels import LabelCounts, count_labels, pseudo_labels
-from stale_edge.model.weak.settings import WeakLossConfig
+from stale_edge.model.weak.settings import VlpConfig, WeakLossConfig
 from stale_edge.progress import Progress
 from stale_edge.report.label_plot import label_plot
 from stale_edge.training.torch_localizer import TorchLocalizer
@@ -86,6 +86,7 @@ def make_pseudo_labels(
     loss = config.loss
     if not isinstance(loss, WeakLossConfig):
         raise TypeError(f"losses of weak are needed; got {type(loss).__name__}")
+    low = loss.vlp_low if isinstance(checkpoint.config.model, VlpConfig) else loss.low
     labels: dict[str, NDArray[np.int8]] = {}
     shown = None
     for done, video in enumerate(videos):
@@ -93,7 +94,7 @@ def make_pseudo_labels(
         outputs = {name: values[0] for name, values in localizer.forward(features[None]).items()}
         scores = decoder_of(decode).class_scores(outputs, decode)
         present = present_classes(data_set, video, classes)
-        labels[video] = pseudo_labels(scores, present, low=loss.low, high=loss.high)
+        labels[video] = pseudo_labels(scores, present, low=low, high=loss.high)
         if shown is None and present.any():
             row = int(np.flatnonzero(present)[0])
             shown = (f"{video}: {classes[row]}", scores[row], labels[video][:, row])

@@ -120,17 +120,17 @@ class WeakObjective(nn.Module):
 
 
 def _distillation(scores: Tensor, labels: Tensor) -> Tensor:
-    """Cross entropy with certain pseudo-labels, (B,): half of it on those of 1, half on background snippets.
+    """Mean cross entropy of snippets with certain pseudo-labels, (B,): 1 of some class, or background.
 
     A background snippet is 0 for all classes. What counts there is the score that all classes have together, so that
-    it goes to the background and not to another class.
+    it goes to the background and not to another class. All snippets weigh the same: with half of the weight on those of
+    1, which are a third of them, scores rise and segments grow beyond the actions.
     """
     positive, background = (labels == 1).float(), (labels == 0).all(dim=2).float()  # (B, T, K) and (B, T)
     shown = scores.clamp(min=SMALLEST).log()
     absent = (1 - scores.sum(dim=2)).clamp(min=SMALLEST).log()
-    ones = -(shown * positive).sum(dim=(1, 2)) / positive.sum(dim=(1, 2)).clamp(min=1)
-    zeros = -(absent * background).sum(dim=1) / background.sum(dim=1).clamp(min=1)
-    return 0.5 * (ones + zeros)
+    total = -(shown * positive).sum(dim=(1, 2)) - (absent * background).sum(dim=1)
+    return total / (positive.sum(dim=(1, 2)) + background.sum(dim=1)).clamp(min=1)
 
 
 def _some(chosen: Tensor) -> Tensor:

@@ -127,15 +127,19 @@ class WeakLossConfig:
     guide: float = 0.8
     """Weight of the difference between attention and 1 - P(background); only without pseudo-labels."""
     distillation: float = 1.0
-    """Weight of the cross entropy with certain pseudo-labels: snippets of 1 and background snippets, in equal parts."""
+    """Weight of the mean cross entropy of snippets with certain pseudo-labels: those of 1, and background snippets."""
     contrast: float = 0.1
     """Weight of the contrast between snippets of pseudo-label 1 and background."""
     contrast_temperature: float = 0.07
     """Temperature of that contrast, > 0."""
     low: float = 0.1
-    """Scores at or below this, scaled to [0, 1] over the video, give the pseudo-label 0, in [0, 1)."""
+    """Scores of CBP at or below this, scaled to [0, 1] over the video, give the pseudo-label 0, in [0, 1).
+
+    CBP finds too little, so only its lowest scores are background."""
+    vlp_low: float = 0.5
+    """The same for scores of VLP, in [0, 1): it finds too much, so that its middling scores are background as well."""
     high: float = 0.7
-    """Scores at or above this give the pseudo-label 1, in (low, 1]."""
+    """Scores at or above this give the pseudo-label 1, greater than both, at most 1."""
 
     def __post_init__(self) -> None:
         for name in ("mil", "suppression", "sparsity", "guide", "distillation", "contrast"):
@@ -143,8 +147,11 @@ class WeakLossConfig:
         require(0 < self.top_share <= 1, "loss.top_share", self.top_share, "a number in (0, 1]")
         temperature = self.contrast_temperature
         require(temperature > 0, "loss.contrast_temperature", temperature, "a number > 0")
-        require(0 <= self.low < 1, "loss.low", self.low, "a number in [0, 1)")
-        require(self.low < self.high <= 1, "loss.high", self.high, f"a number in (loss.low = {self.low}, 1]")
+        for name in ("low", "vlp_low"):
+            require(0 <= getattr(self, name) < 1, f"loss.{name}", getattr(self, name), "a number in [0, 1)")
+        least = max(self.low, self.vlp_low)
+        allowed = f"a number in ({least}, 1], above loss.low = {self.low} and loss.vlp_low = {self.vlp_low}"
+        require(least < self.high <= 1, "loss.high", self.high, allowed)
 
 
 @dataclass(frozen=True)
