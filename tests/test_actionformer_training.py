@@ -9,15 +9,28 @@ import pytest
 import torch
 from conftest import Run
 from training_data import CHANNELS, CLASSES, write_data_set
+from typer.testing import CliRunner
 
+from stale_edge.cli.app import app
 from stale_edge.config import Config, FeatureSpec, PointsConfig, config_from_dict
-from stale_edge.data import open_data_set, write_feature_spec
-from stale_edge.errors import ConfigError, TrainingError
+from stale_edge.data import (
+    Action,
+    Annotations,
+    VideoAnnotation,
+    as_one_class,
+    open_data_set,
+    read_class_scores,
+    write_feature_spec,
+)
+from stale_edge.errors import ConfigError, DataError, TrainingError
+from stale_edge.exporting import export_checkpoint
 from stale_edge.model import read_checkpoint
 from stale_edge.model.actionformer import ActionFormer
 from stale_edge.model.architectures import ARCHITECTURES, build_objective
 from stale_edge.model.pyramid.crops import VideoSegments
 from stale_edge.runtime.contract import time_grid
+from stale_edge.runtime.evaluate import EvaluationSettings, evaluate_bundle
+from stale_edge.runtime.fusion import Fusion
 from stale_edge.training import evaluate_checkpoint, train
 from stale_edge.training.cropping import CroppedDataset
 from stale_edge.training.run_folder import read_state_file
@@ -195,3 +208,92 @@ def test_settings_that_do_not_fit_the_data_are_refused(
 def test_a_warm_up_as_long_as_the_run_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"train\.warmup_epochs must be an integer >= 0 and less than"):
         small_config(warmup_epochs=3)
+
+
+def one_class_config(**train: Any) -> Config:
+    config = small_config(**train)
+    return replace(config, model=replace(config.model, n_classes=1))
+
+
+@pytest.fixture(scope="module")
+def unnamed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint of a network that finds actions without naming them."""
+    run = tmp_path_factory.mktemp("unnamed") / "run"
+    return train(one_class_config(epochs=40, warmup_epochs=2), data, run).last
+
+
+def scores_of(data: Path, **changes: float) -> dict[str, dict[str, float]]:
+    """Score every class of every video: 0.9 for those that it shows, 0.1 for others."""
+    scores = {}
+    for video, entry in open_data_set(data).annotations.videos.items():
+        shown = {action.label for action in entry.actions}
+        scores[video] = {name: 0.9 if name in shown else 0.1 for name in CLASSES} | changes
+    return scores
+
+
+def test_one_class_finds_actions_of_every_class(unnamed: Path, data: Path) -> None:
+    checkpoint = read_checkpoint(unnamed)
+    assert checkpoint.vocabulary == ("action",)
+    report = evaluate_checkpoint(unnamed, data)
+    assert report.one_class
+    assert report.unknown_classes == ()
+    assert report.result.average_mAP > 20
+
+
+def test_other_classes_of_a_split_are_not_trained_on(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "seen.list").write_text("\n".join(CLASSES[:2]) + "\n")
+    config = replace(one_class_config(epochs=2), classes=str(tmp_path / "seen.list"))
+    kept = train(config, data, tmp_path / "run").records[-1]["videos"]
+    videos = open_data_set(data).annotations.videos.values()
+    shows = [{action.label for action in v.actions} for v in videos if v.subset == "training"]
+    assert kept == sum(not labels or bool(labels & set(CLASSES[:2])) for labels in shows)
+
+
+def test_video_scores_name_what_one_class_found(unnamed: Path, data: Path, tmp_path: Path) -> None:
+    scores = scores_of(data)
+    settings = EvaluationSettings(class_scores=scores)
+    right = evaluate_checkpoint(unnamed, data, settings=settings)
+    assert not right.one_class
+    assert right.result.average_mAP > 20
+    swapped = {video: dict(zip(entry, reversed(entry.values()), strict=True)) for video, entry in scores.items()}
+    wrong = evaluate_checkpoint(unnamed, data, settings=EvaluationSettings(class_scores=swapped))
+    assert wrong.result.average_mAP < right.result.average_mAP
+
+    export_checkpoint(unnamed, tmp_path / "bundle", formats=("onnx",), precisions=("fp32",))
+    (tmp_path / "scores.json").write_text(json.dumps(scores))
+    evaluated = evaluate_bundle(
+        tmp_path / "bundle", data, settings=EvaluationSettings(class_scores=read_class_scores(tmp_path / "scores.json"))
+    )
+    assert evaluated.result.average_mAP == pytest.approx(right.result.average_mAP, abs=0.05)
+    video = open_data_set(data).videos("validation")[0]
+    arguments = ["detect", str(tmp_path / "bundle"), str(data / "features" / f"{video}.npy"), "--duration", "30"]
+    result = CliRunner().invoke(app, [*arguments, "--class-scores", str(tmp_path / "scores.json")])
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)["results"][video]
+    assert len({row["label"] for row in found}) == 2  # the two best classes of the video
+    assert {row["label"] for row in found} <= set(CLASSES)
+
+
+def test_scores_that_cannot_be_fused_are_refused(unnamed: Path, undisturbed: Path, data: Path, tmp_path: Path) -> None:
+    def evaluated(checkpoint: Path, scores: dict[str, dict[str, float]]) -> None:
+        evaluate_checkpoint(checkpoint, data, settings=EvaluationSettings(class_scores=scores))
+
+    with pytest.raises(DataError, match="scores of unknown classes: knitting"):
+        evaluated(unnamed, scores_of(data, knitting=0.5))
+    with pytest.raises(DataError, match="must have one class; this one names"):
+        evaluated(undisturbed / "last", scores_of(data))
+    with pytest.raises(DataError, match="there are no class scores of video"):
+        evaluated(unnamed, dict(list(scores_of(data).items())[:1]))
+    with pytest.raises(DataError, match="scores of too few classes"):
+        Fusion({"a": {"run": 0.1, "jump": 0.2}, "b": {"run": 0.1}}, names=("action",))
+    path = tmp_path / "scores.json"
+    for text, message in (("[]", "must hold an object"), ('{"v": {"run": -1}}', "a finite number >= 0")):
+        path.write_text(text)
+        with pytest.raises(DataError, match=message):
+            read_class_scores(path)
+
+
+def test_a_class_called_action_is_not_mixed_up() -> None:
+    annotations = Annotations({"v": VideoAnnotation(9.0, "training", (Action("action", 1, 2), Action("run", 3, 4)))})
+    with pytest.raises(DataError, match="rename that class"):
+        as_one_class(annotations, ["run"])

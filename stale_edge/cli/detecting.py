@@ -96,6 +96,14 @@ def detect(
         Path | None,
         typer.Option(metavar="FILE", help="Annotations (ActivityNet's layout) that html shows next to the detections."),
     ] = None,
+    class_scores: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Scores {video: {class: score}} of a classifier of whole videos: they name the detections of a bundle "
+            "that has one class.",
+        ),
+    ] = None,
     timings: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the seconds of each video and stage as JSON.")
     ] = None,
@@ -110,6 +118,7 @@ def detect(
     workers: WorkersOption = 2,
 ) -> None:
     """Find which action happens when, in videos or in features of videos."""
+    from stale_edge.data import read_class_scores
     from stale_edge.data.annotations import MOST_SECONDS
     from stale_edge.runtime.detect import detect_files
     from stale_edge.runtime.detect_settings import DetectSettings, OutputSettings, class_list
@@ -139,6 +148,7 @@ def detect(
         encoder_runtime=encoder_runtime,
         preprocessing=cast("Preprocessing | None", preprocessing),
         skip_similar=skip_similar,
+        class_scores=None if class_scores is None else read_class_scores(class_scores),
     )
     output = OutputSettings(output_format.value, page=out, truth=truth, min_score=min_score, top_k=top_k)
     with progress_bar() as progress:

@@ -102,6 +102,14 @@ def evaluate(
     data: Annotated[Path, typer.Option("--data", "-d", help="Data set folder.")],
     split: Annotated[Path | None, typer.Option(help="File with the class names to evaluate on, one per line.")] = None,
     scores: Annotated[Path | None, typer.Option(help="Video-level scores for score enhancement.")] = None,
+    class_scores: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Scores {video: {class: score}} of a classifier of whole videos: they name the detections of a model "
+            "that has one class.",
+        ),
+    ] = None,
     subset: Annotated[str, typer.Option(help="Subset of the annotations.")] = "validation",
     tiou: TiouOption = "0.5:0.95:0.05",
     window: WindowOption = None,
@@ -128,7 +136,7 @@ def evaluate(
     json_path: JsonOption = None,
 ) -> None:
     """Measure mAP by ActivityNet's rules, next to the training-free baseline."""
-    from stale_edge.data import read_scores
+    from stale_edge.data import read_class_scores, read_scores
     from stale_edge.runtime.evaluate import EvaluationSettings
 
     chosen = thresholds(tiou)
@@ -136,7 +144,13 @@ def evaluate(
     if protocol is Protocol.strict:
         from stale_edge.cli.strict import measure_strictly, print_strictly
 
-        unwanted = {"--scores": scores, "--split": split, "--predictions": predictions, "--linear": linear}
+        unwanted = {
+            "--scores": scores,
+            "--class-scores": class_scores,
+            "--split": split,
+            "--predictions": predictions,
+            "--linear": linear,
+        }
         for name, value in unwanted.items():
             if value is not None:
                 raise typer.BadParameter("does not go with --protocol strict; leave it out", param_hint=name)
@@ -157,6 +171,7 @@ def evaluate(
             subset,
             chosen,
             scores=None if scores is None else read_scores(scores),
+            class_scores=None if class_scores is None else read_class_scores(class_scores),
             window=window,
             overlap=overlap,
             device=device.value,
@@ -180,6 +195,8 @@ def evaluate(
     if probe is not None and report.result.average_mAP <= probe.average_mAP:
         out.print("This detector does not beat the linear probe: use the probe here.", style="bold red")
     out.print(f"training-free: {report.baseline_note}", markup=False)
+    if report.one_class:
+        out.print("The model names no classes: every annotated action counts as the same one.")
     left_out = {"videos without features": report.missing_features, "unknown classes": report.unknown_classes}
     for what, names in left_out.items():
         if names:

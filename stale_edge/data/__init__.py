@@ -15,12 +15,14 @@ from stale_edge.data.folder import (
     read_public_layout,
     write_feature_spec,
 )
+from stale_edge.data.one_class import ONE_CLASS, as_one_class
 from stale_edge.data.public import read_public_annotations
-from stale_edge.data.scores import VideoScore, read_score_array, read_scores, write_scores
+from stale_edge.data.scores import VideoScore, read_class_scores, read_score_array, read_scores, write_scores
 from stale_edge.data.simulate import class_names, simulate
 from stale_edge.data.splits import read_split, read_video_list
 
 __all__ = [
+    "ONE_CLASS",
     "Action",
     "Annotations",
     "DataSet",
@@ -28,12 +30,14 @@ __all__ = [
     "Problem",
     "VideoAnnotation",
     "VideoScore",
+    "as_one_class",
     "check",
     "check_features",
     "class_names",
     "open_data_set",
     "open_features",
     "read_annotations",
+    "read_class_scores",
     "read_feature_spec",
     "read_features",
     "read_public_annotations",

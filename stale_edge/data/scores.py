@@ -32,6 +32,32 @@ def read_scores(path: Path) -> dict[str, VideoScore]:
     return parse_scores(read_json(path, refuse), refuse)
 
 
+def read_class_scores(path: Path) -> dict[str, dict[str, float]]:
+    """Read the scores of several classes for each video, `{video: {class: score}}`, for score fusion.
+
+    Raises:
+        DataError: the file is unreadable, a video has no scores, or a score is not a finite number >= 0.
+    """
+    path = Path(path)
+    document = read_json(path, refusing(path))
+    if not isinstance(document, dict):
+        raise DataError(
+            f"{path}: must hold an object {{video: {{class: score}}}}; got {type(document).__name__}; "
+            "write one score for each class of each video"
+        )
+    scores: dict[str, dict[str, float]] = {}
+    for video, entry in document.items():
+        values = {name: finite_number(value) for name, value in entry.items()} if isinstance(entry, dict) else {}
+        fine = {name: value for name, value in values.items() if value is not None and value >= 0}
+        if not values or len(fine) < len(values):
+            raise DataError(
+                f"{path}: video {shown(video)}: must be an object {{class: a finite number >= 0}}, at least one class; "
+                f"got {shown(entry)}; a file of the best class alone is for --scores"
+            )
+        scores[video] = fine
+    return scores
+
+
 def parse_scores(document: Any, report: Report) -> dict[str, VideoScore]:
     """Turn a document of video-level scores into `VideoScore`s, reporting each entry that cannot be used."""
     if not isinstance(document, dict):

@@ -11,6 +11,7 @@ from stale_edge.runtime.contract import check_spec_near, implied_duration_s
 from stale_edge.runtime.detect_inputs import Input, find_inputs
 from stale_edge.runtime.detect_output import DetectionRun, Found, summarize
 from stale_edge.runtime.detect_settings import DetectSettings, OutputSettings
+from stale_edge.runtime.fusion import Fusion
 from stale_edge.runtime.loading import load_bundle
 from stale_edge.runtime.recommendation import AUTO
 from stale_edge.runtime.text_encoder import choose_classes
@@ -45,6 +46,7 @@ class Detector:
         self.encoded: tuple[str, ...] = ()
         if settings.classes is not None:
             self.bank, self.encoded = choose_classes(settings.bundle, self.bank, settings.classes)
+        self._fusion = None if settings.class_scores is None else Fusion(settings.class_scores, names=self.bank.names)
         self._settings = settings
         self._for_page = for_page
         self._contract = self.localizer.feature_contract
@@ -92,6 +94,8 @@ class Detector:
             if item.problem:
                 raise DataError(item.problem)
             found = self._in_video(item, progress) if item.is_video else self._in_features(item)
+            if self._fusion is not None:
+                found = replace(found, detections=self._fusion(item.video, found.detections))
         except StaleEdgeError as error:
             if str(item.source) in str(error):
                 raise

@@ -1,5 +1,6 @@
 """Settings of `stale-edge detect`: how to detect, and what is written."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ class DetectSettings:
         that `bench --video --recommend` found for this machine, its precision with it.
     preprocessing: how pictures are prepared, and the only way accepted of features; None: as the contract says.
     skip_similar: as in `FrameSettings`; None: every picture is encoded.
+    class_scores: {video: {class: score}} for score fusion with a bundle that names no classes; None: no fusion.
     """
 
     bundle: Path
@@ -40,6 +42,7 @@ class DetectSettings:
     encoder_runtime: str = "onnxruntime"
     preprocessing: Preprocessing | None = None
     skip_similar: float | None = None
+    class_scores: Mapping[str, Mapping[str, float]] | None = None
 
 
 @dataclass(frozen=True)

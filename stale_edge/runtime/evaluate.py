@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stale_edge.bundle import ClassBank
-from stale_edge.data import DataSet, VideoScore, open_data_set, read_split
+from stale_edge.data import ONE_CLASS, DataSet, VideoScore, as_one_class, open_data_set, read_split
 from stale_edge.data.folder import CLASS_BANK_FILE
 from stale_edge.decoding import training_free_detections
 from stale_edge.errors import DataError
@@ -15,6 +15,7 @@ from stale_edge.progress import Progress, silent
 from stale_edge.report.formats import to_layout
 from stale_edge.runtime.base import BaseLocalizer
 from stale_edge.runtime.contract import check_feature_spec
+from stale_edge.runtime.fusion import Fusion
 from stale_edge.runtime.loading import load_bundle
 from stale_edge.runtime.text_encoder import choose_classes
 from stale_edge.segments import Detection, FloatArray, find_video
@@ -32,6 +33,7 @@ class EvaluationReport:
     missing_features: videos without a feature file; they have no detections, and their actions count as missed.
     unknown_classes: annotated classes that were evaluated but are not in the vocabulary; their AP is 0.
     provider: what computed a bundle's detector, as `Localizer.provider`; empty for a checkpoint.
+    one_class: the detector names no classes, so every annotated action counted as the same one.
     """
 
     result: EvaluationResult
@@ -42,6 +44,7 @@ class EvaluationReport:
     missing_features: tuple[str, ...]
     unknown_classes: tuple[str, ...]
     provider: str = ""
+    one_class: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that `evaluate` writes: the keys of `score`, the baseline, and what was left out."""
@@ -53,6 +56,7 @@ class EvaluationReport:
             "missing_features": list(self.missing_features),
             "unknown_classes": list(self.unknown_classes),
             **({"provider": self.provider} if self.provider else {}),
+            **({"one_class": True} if self.one_class else {}),
         }
 
 
@@ -64,6 +68,7 @@ class EvaluationSettings:
     tiou_thresholds: each in (0, 1]; ActivityNet's, or `evaluation.THUMOS_THRESHOLDS`.
     scores: video-level scores for score enhancement, by video; labels of other classes are ignored. None: none are
         used.
+    class_scores: {video: {class: score}} for score fusion with a detector that names no classes; None: no fusion.
     window, overlap: as in `Localizer.detect`; None: whole videos.
     device: `cpu`, `cuda` or `auto`, where a bundle or checkpoint is opened; a localizer is already somewhere.
     """
@@ -71,6 +76,7 @@ class EvaluationSettings:
     subset: str = "validation"
     tiou_thresholds: Sequence[float] = ACTIVITYNET_THRESHOLDS
     scores: Mapping[str, VideoScore] | None = None
+    class_scores: Mapping[str, Mapping[str, float]] | None = None
     window: int | None = None
     overlap: int | None = None
     device: str = "cpu"
@@ -110,6 +116,12 @@ def evaluate_localizer(
     own = localizer.class_bank
     bank = classes if isinstance(classes, ClassBank) else own if classes is None else own.select(classes)
     names = None if classes is None else bank.names
+    fusion = None
+    if settings.class_scores is not None:
+        fusion = Fusion(settings.class_scores, names=bank.names, known=data_set.class_names)
+    one_class = fusion is None and bank.names == (ONE_CLASS,) and ONE_CLASS not in data_set.class_names
+    if one_class:
+        data_set = replace(data_set, annotations=as_one_class(data_set.annotations, data_set.class_names))
     videos = evaluated_videos(data_set, subset, names)
     words, baseline_note = _baseline_words(bank, data_set)
     found: dict[str, list[Detection]] = {}
@@ -123,6 +135,8 @@ def evaluate_localizer(
             features = data_set.load(video)
             chosen = {**_enhancement(video, settings.scores, bank), **settings.windows}
             found[video] = localizer.detect(features, duration_s=duration_s, class_bank=bank, **chosen)
+            if fusion is not None:
+                found[video] = fusion(video, found[video])
             if words is not None:
                 found_by_baseline[video] = training_free_detections(
                     features, words.names.embeddings, words.background, class_names=bank.names, duration_s=duration_s
@@ -146,7 +160,8 @@ def evaluate_localizer(
         predictions=predictions,
         n_videos=len(videos),
         missing_features=tuple(missing),
-        unknown_classes=tuple(sorted(annotated - set(bank.names))) if names is None else (),
+        unknown_classes=tuple(sorted(annotated - set(bank.names))) if names is None and fusion is None else (),
+        one_class=one_class,
     )
 
 

@@ -37,6 +37,7 @@ from stale_edge.training.class_sources import BankedClasses, ClassSource, bank_o
 from stale_edge.training.ending import ending_notes, ending_warnings
 from stale_edge.training.epoch_batches import EpochBatches, open_training_set
 from stale_edge.training.feature_statistics import fit_normalization
+from stale_edge.training.one_class import without_names
 from stale_edge.training.optimization import Optimization, mixed_precision
 from stale_edge.training.plan import plan_training
 from stale_edge.training.run_folder import RunFolder, RunState
@@ -112,7 +113,8 @@ class _Run:
         self.leads = bool(accelerator.is_main_process)
         self.progress = progress if self.leads else silent
         self.data_set = open_data_set(data, encoder=step.encoder)
-        self.plan = plan_training(config, self.data_set)
+        self.data_set, vocabulary = without_names(config, self.data_set)
+        self.plan = plan_training(config, self.data_set, vocabulary=vocabulary)
         row = architecture_of(config.model.architecture)
         self.folder = RunFolder(out)
         before = self.folder.settings() if resume else None

@@ -43,12 +43,17 @@ class TrainingPlan:
         }
 
 
-def plan_training(config: Config, data_set: DataSet) -> TrainingPlan:
+def plan_training(config: Config, data_set: DataSet, *, vocabulary: tuple[str, ...] = ()) -> TrainingPlan:
     """Choose classes and videos.
 
     With `config.classes` (an open-set split) videos that show only other classes are left out, as in the published
     protocol; in videos that show both, the other classes' snippets are ignored (`assign_targets`). Videos without any
     action stay: they are background. Videos without features are left out, and the plan's notes say so.
+
+    Args:
+        config: settings of the run.
+        data_set: an open data set folder.
+        vocabulary: the classes to train on; empty: those of `config.classes`, or all.
 
     Raises:
         ConfigError, DataError: the class file is unreadable, names no class that is trained on, the video file names a
@@ -72,7 +77,7 @@ def plan_training(config: Config, data_set: DataSet) -> TrainingPlan:
     if subset is None:
         there = ", ".join(annotations.subsets) or "none"
         raise DataError(f"{data_set.root}: no subset to train on; expected 'training' (or 'train'), there are: {there}")
-    vocabulary = read_split(Path(config.classes)) if config.classes else annotations.classes
+    vocabulary = vocabulary or (read_split(Path(config.classes)) if config.classes else annotations.classes)
     listed = _listed(config, data_set, subset)
     kept = [name for name in listed if _is_trained_on(annotations.videos[name], set(vocabulary))]
     found = [name for name in kept if name in data_set.features]

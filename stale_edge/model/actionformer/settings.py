@@ -26,7 +26,7 @@ class ActionFormerConfig(NetworkSettings):
     feature_channels: int = 2048
     """C, channels of the features, >= 1."""
     n_classes: int = 0
-    """K, rows of the last layer, >= 0; 0: as many as training finds; 1 finds actions without naming them."""
+    """K, rows of the last layer, >= 0; 0: as many as training finds; 1: actions of all classes are found, not named."""
     pyramid_dim: int = 512
     """D, width of the pyramid, >= 1, a multiple of `n_heads`."""
     neck_dim: int = 512
