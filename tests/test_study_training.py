@@ -85,7 +85,11 @@ def test_data_efficiency_from_plan_to_table(data: Path, tmp_path: Path, made_tri
     assert "real features of data" in summary.tables[0].caption
     lists = sorted(path.name for path in (tmp_path / "subsets").iterdir())
     assert lists == [f"p{percent:03}-1.list" for percent in PERCENTS]
-    assert [(Path(config.videos).name, classes) for config, classes in made_trials] == [(name, None) for name in lists]
+    trained = [(config.model.architecture, Path(config.videos).name, classes) for config, classes in made_trials]
+    assert trained == [(name, part, None) for part in lists for name in ("paper", "actionformer")]
+    epochs = {config.train.epochs for config, _ in made_trials}
+    assert len(epochs) == 1
+    assert whole["own_action_former"] == 16.0
     assert len(read_video_list(tmp_path / "subsets" / "p100-1.list")) == 16
     assert (tmp_path / "data-efficiency.png").exists()
 
@@ -93,10 +97,16 @@ def test_data_efficiency_from_plan_to_table(data: Path, tmp_path: Path, made_tri
 def test_parts_and_repeats_may_be_chosen(data: Path, tmp_path: Path, made_trials: list[Any]) -> None:
     study = DataEfficiency(StudyOptions(tmp_path, data=data, repeats=2, videos=12), percents=(50, 100))
     run_study(study, tmp_path)
-    assert sorted(path.stem for path in (tmp_path / "runs").iterdir()) == ["p050-1", "p050-2", "p100-1"]
+    assert sorted(path.stem for path in (tmp_path / "runs").iterdir()) == [
+        "p050-1",
+        "p050-1-actionformer",
+        "p050-2",
+        "p100-1",
+        "p100-1-actionformer",
+    ]
     n_videos = len(read_video_list(tmp_path / "subsets" / "p100-1.list"))
     assert 8 <= n_videos < 16  # about half of the 16, with every class
-    assert len(made_trials) == 3
+    assert len(made_trials) == 5
     for wrong in ((), (0,), (101,), (10, 10)):
         with pytest.raises(ValueError, match="different whole numbers from 1 to 100"):
             DataEfficiency(StudyOptions(tmp_path), percents=wrong)

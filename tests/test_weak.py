@@ -230,3 +230,24 @@ def test_a_second_encoder_of_another_width_is_refused(data: Path, tmp_path: Path
     result = CliRunner().invoke(app, [*arguments, "--set", f"model.feature_channels={C}"])
     assert result.exit_code == 1
     assert "features_vlp/ has 8 channels" in str(result.exception)
+
+
+def test_another_number_of_classes_is_refused(data: Path, tmp_path: Path) -> None:
+    chosen = dataclasses.replace(config().model, n_classes=9)
+    with pytest.raises(ConfigError, match=r"model.n_classes must be 4, .* or 0; got 9"):
+        train(dataclasses.replace(config(), model=chosen), data, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"architecture": "weak", "vlp": {"feature_channels": 18, "embed_dim": 18}}, "model.vlp.feature_channels must"),
+        ({"architecture": "weak", "vlp": {"text": {"prefix": -1}}}, "model.vlp.text.prefix must"),
+        ({"architecture": "two-stage", "proposals": {"pyramid_dim": 6}}, "model.proposals.pyramid_dim must"),
+        ({"architecture": "two-stage", "text": {"prefix": -1}}, "model.text.prefix must"),
+        ({"architecture": "vlp", "feature_channels": 18, "embed_dim": 18}, "model.feature_channels must"),
+    ],
+)
+def test_errors_name_the_whole_key_of_a_section(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        config_from_dict({"model": values}, ARCHITECTURES)

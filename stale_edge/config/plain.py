@@ -64,7 +64,10 @@ def from_plain(hint: Any, value: Any, key: str) -> Any:
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, Mapping):
             raise ConfigError(f"{key} is a section of settings; got {shown(value)}")
-        return from_dict(typing.cast(type[Any], hint), value, where=f"{key}.")
+        try:
+            return from_dict(typing.cast(type[Any], hint), value, where=f"{key}.")
+        except ConfigError as error:
+            raise ConfigError(_with_whole_key(str(error), key)) from error
     origin, choices = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         if value not in choices:
@@ -92,6 +95,15 @@ def from_plain(hint: Any, value: Any, key: str) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{key} must be a finite number; got {shown(value)}")
     return value
+
+
+def _with_whole_key(message: str, section: str) -> str:
+    """Name the place of a setting: the settings of a network know their key as the section `model`, not inside it."""
+    first, _, inner = section.partition(".")
+    if not inner or f"{section}." in message:
+        return message
+    own = f"{first}.{inner.rpartition('.')[2]}."
+    return message.replace(own if own in message else f"{first}.", f"{section}.")
 
 
 def _named(choices: tuple[Any, ...], value: Any, key: str) -> Any:

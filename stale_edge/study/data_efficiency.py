@@ -9,6 +9,7 @@ from stale_edge.config import Config
 from stale_edge.data import DataSet, VideoScore, read_scores
 from stale_edge.progress import Progress
 from stale_edge.report.curves import Line, Panel
+from stale_edge.study.other_systems import ACTIONFORMER, ACTIONFORMER_NOTE, actionformer_config
 from stale_edge.study.published import (
     THESIS_CLOSED_SET,
     THESIS_CLOSED_SET_FINDINGS,
@@ -43,6 +44,7 @@ from stale_edge.study.trials import (
 PERCENTS = (10, 20, 40, 60, 80, 100)
 N_SUBSETS = 5
 _KINDS = {"plain": "without", "enhanced": "with"}
+_KIND_OF = {named: kind for kind, named in _KINDS.items()}
 
 
 class DataEfficiency:
@@ -87,19 +89,30 @@ class DataEfficiency:
                 write_names(self._list(key), part)
                 self._parts[key] = part
                 runs.append(Run(key, {"percent": percent, "videos": names_identity(part), **decides}))
+                if number == 0:
+                    config = identity(data_set, self._config(data_set, ACTIONFORMER))["config"]
+                    runs.append(
+                        Run(f"{key}-{ACTIONFORMER}", {**runs[-1].parameters, "method": ACTIONFORMER, "config": config})
+                    )
+                    self._parts[runs[-1].key] = part
         return runs
 
     def execute(self, run: Run, *, scratch: Path, progress: Progress) -> dict[str, Any]:
         """Train on the part of a run."""
         data_set = self._opened()
-        config = dataclasses.replace(self._config(data_set), videos=str(self._list(run.key)))
+        config = self._config(data_set, str(run.parameters.get("method", "")))
+        config = dataclasses.replace(config, videos=str(self._list(run.key.removesuffix(f"-{ACTIONFORMER}"))))
         return run_trial(data_set, config, scores=self._scores, classes=None, scratch=scratch, progress=progress)
 
     def summarise(self, finished: Sequence[FinishedRun]) -> Summary:
         """Print own and published figures by the part of the data."""
         features = describe_features(self._opened())
         results: dict[int, list[Mapping[str, Any]]] = {}
+        others: dict[int, Mapping[str, Any]] = {}
         for done in finished:
+            if done.run.parameters.get("method") == ACTIONFORMER:
+                others[done.run.parameters["percent"]] = done.result
+                continue
             results.setdefault(done.run.parameters["percent"], []).append(done.result)
         kinds = [kind for kind in _KINDS if all(done.result[kind] is not None for done in finished)]
         rows = [self._row(percent, kind, results[percent]) for kind in kinds for percent in sorted(results)]
@@ -108,6 +121,8 @@ class DataEfficiency:
             for method, column in (("STALE", "published"), ("ActionFormer", "action_former")):
                 point = published.get((method, int(str(row["percent"])), row["enhancement"] == "with"))
                 row[column] = None if point is None else point.average_mAP
+            other = others[int(str(row["percent"]))][_KIND_OF[str(row["enhancement"])]]
+            row["own_action_former"] = None if other is None else other["average_mAP"]
         caption = (
             f"Closed set, mAP in percent by the part of the training videos; own: {features}, mean ± deviation over "
             f"parts (here {len(results[min(results)])}); published: {THESIS_FIGURE_3}, CLIP features of ActivityNet"
@@ -161,6 +176,14 @@ class DataEfficiency:
             for point in THESIS_CLOSED_SET
         ]
         own = [line(kind, "average_mAP", f"own, {kind}") for kind in kinds]
+        for kind in kinds:
+            points = [
+                (float(str(row["percent"])), float(str(row["own_action_former"])))
+                for row in rows
+                if row["enhancement"] == kind
+            ]
+            x, y = zip(*points, strict=True)
+            own.append(Line(f"own ActionFormer, {kind}", x, y))
         return [*panels, Panel("average", "training videos, %", "average mAP, %", (*own, *published))]
 
     def _notes(self, kinds: Sequence[str]) -> tuple[str, ...]:
@@ -169,14 +192,16 @@ class DataEfficiency:
             "The thesis draws its curves and ActionFormer's without printing their points; of each only the end at "
             "100 % stands as a number (Table 2). Of the curves it says: " + "; ".join(THESIS_CLOSED_SET_FINDINGS) + ".",
             "Every part is a file in subsets/, which `stale-edge train --videos FILE` takes.",
-            "At 100 % there is one part, so no spread.",
+            "At 100 % there is one part, so no spread; ActionFormer is trained on the first part of each size.",
+            ACTIONFORMER_NOTE,
         ]
         if "enhanced" not in kinds:
             notes.append(NO_SCORES)
         return tuple(notes)
 
-    def _config(self, data_set: DataSet) -> Config:
-        return training_config(data_set, self.options)
+    def _config(self, data_set: DataSet, method: str = "") -> Config:
+        config = training_config(data_set, self.options)
+        return actionformer_config(config, data_set, full=self.options.full) if method == ACTIONFORMER else config
 
     def _list(self, key: str) -> Path:
         return self.options.out / "subsets" / f"{key}.list"
@@ -191,6 +216,7 @@ _COLUMNS = (
     Column("enhancement", "score enhancement"),
     Column("n_videos", "videos", 0),
     *MAP_COLUMNS,
+    Column("own_action_former", "ActionFormer, own average"),
     Column("published", "STALE, published average"),
     Column("action_former", "ActionFormer, published average"),
 )

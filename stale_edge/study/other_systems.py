@@ -9,16 +9,25 @@ from stale_edge.config import Config, FeatureSpec, ModelConfig, PointsConfig
 from stale_edge.data import DataSet, open_data_set
 from stale_edge.data.folder import feature_spec_file, features_folder, write_feature_spec
 from stale_edge.errors import ConfigError
+from stale_edge.model.actionformer import NAMED_SETTINGS
+from stale_edge.model.actionformer.objective_settings import PointObjectiveConfig
 from stale_edge.model.effprompt.settings import PromptsConfig
 from stale_edge.model.two_stage.settings import ProposalsConfig, TwoStageConfig, TwoStageLossConfig
 from stale_edge.study.study_data import is_simulated
 
-EFFPROMPT, B_III = "effprompt", "b-iii"
+ACTIONFORMER, EFFPROMPT, B_III = "actionformer", "effprompt", "b-iii"
 VIDEO_ENCODER = "i3d"
 """Name of the video encoder in a data set: features_i3d/, feature_spec_i3d.json."""
 VIDEO_CHANNELS = 2048
-SMALL_WIDTH = 64
-"""Width of the first stage, as of the small STALE that it stands beside."""
+SMALL_WIDTH, SMALL_WINDOW = 64, 7
+"""Width of a pyramid, as of the small STALE that it stands beside, and the attention window of each level."""
+ACTIONFORMER_NOTE = (
+    "ActionFormer here is trained on the same videos for as many epochs, with a row for each class: it must learn from "
+    "videos what STALE reads from class names. It reads features as they are; STALE takes the mean of each video away. "
+    "Optimizer, warm-up and weight average are as in its public settings for ActivityNet; batch and decay suit few "
+    "steps. The 29.3 M parameters that the thesis lists beside results on ActivityNet are its THUMOS14 network "
+    "(29,251,612); those for ActivityNet have 8,123,145 (I3D) and 6,943,497 (TSP)."
+)
 EFFPROMPT_NOTE = (
     "EffPrompt here is `two-stage`: its localization was never published, so the first stage, the pooling and the "
     "score are ours (docs/systems.md). On simulated features its prompts are not learned, like STALE's contexts, since "
@@ -28,6 +37,46 @@ B_III_NOTE = (
     "B-III here: B-II on features of 2,048 channels, against the text embeddings; the paper names the encoder alone. "
     "Where features are simulated, so are these: a fixed random layer over the first ones, with noise."
 )
+
+
+def actionformer_config(config: Config, data_set: DataSet, *, full: bool) -> Config:
+    """Change the settings of a study to ActionFormer on videos of one length, trained for as many epochs.
+
+    Args:
+        config: of STALE; epochs, seed and lists of videos stay.
+        data_set: of the study.
+        full: take the published network for ActivityNet; else one as wide as the small two-stage detector.
+    """
+    published = NAMED_SETTINGS["activitynet-i3d"]
+    model = dataclasses.replace(published, feature_channels=data_set.feature_spec.channels, n_classes=0)
+    n_snippets = published.max_length
+    if not full:
+        n_snippets = config.train.n_snippets
+        windows = (SMALL_WINDOW,) * len(published.ranges)
+        unit = SMALL_WINDOW // 2 * 2 * model.unit
+        model = dataclasses.replace(
+            model,
+            pyramid_dim=SMALL_WIDTH,
+            neck_dim=SMALL_WIDTH,
+            head_dim=SMALL_WIDTH,
+            windows=windows,
+            max_length=-(-n_snippets // unit) * unit,
+        )
+    train = dataclasses.replace(
+        config.train,
+        optimizer="adamw",
+        schedule="cosine",
+        learning_rate=1e-3,
+        weight_decay=0.05,
+        warmup_epochs=config.train.epochs // 3,
+        average_decay=0.999 if full else 0.98,
+        batch_size=16 if full else 4,
+        n_snippets=n_snippets,
+    )
+    decode = PointsConfig(max_detections=100, n_levels=model.n_levels, sigma=0.75, duration_threshold=0.001)
+    return dataclasses.replace(
+        config, model=model, train=train, loss=PointObjectiveConfig(label_smoothing=0.1), decode=decode
+    )
 
 
 def effprompt_config(config: Config, data_set: DataSet) -> Config | None:

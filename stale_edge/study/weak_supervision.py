@@ -1,6 +1,7 @@
 """Weak supervision by two branches: what the rounds add to plain multiple-instance learning (arXiv:2212.09335)."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -157,7 +158,13 @@ class WeakSupervision:
                 width=64,
                 n_heads=4,
                 n_stem_blocks=1,
-                vlp=VlpConfig(feature_channels=channels, embed_dim=channels, n_frames=100, n_temporal_layers=1),
+                vlp=VlpConfig(
+                    feature_channels=channels,
+                    embed_dim=channels,
+                    n_frames=100,
+                    n_temporal_layers=1,
+                    n_heads=math.gcd(channels, VlpConfig.n_heads),
+                ),
             ),
             train=AlternatingConfig(
                 epochs=epochs,
