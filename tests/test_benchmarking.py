@@ -152,6 +152,8 @@ def test_default_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stale_edge.benchmarking.row_plan.is_installed", lambda runtime: runtime != "openvino")
     assert _names(BenchConfig()) == [
         "reference pytorch fp32",
+        "as-trained pytorch fp32",
+        "as-trained onnxruntime fp32",
         "detector pytorch fp32",
         "detector onnxruntime fp32",
         "detector onnxruntime int8",
@@ -169,7 +171,7 @@ def test_default_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_rows_of_openvino_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stale_edge.benchmarking.row_plan.is_installed", lambda _: True)
     ways = ("fp32", "bf16", "int8-static", "int8-bf16")
-    assert [f"detector openvino {p}" for p in ways] == _names(BenchConfig())[4:8]
+    assert [f"detector openvino {p}" for p in ways] == _names(BenchConfig())[6:10]
     names = _names(BenchConfig(runtimes=("openvino",), variants=("localizer",)))
     assert names == [f"localizer openvino {p}" for p in ways]
 
@@ -184,6 +186,8 @@ def test_filters_choose_detectors_and_keep_the_reference() -> None:
     config = BenchConfig(runtimes=("torchscript",), precisions=("int8", "fp16"))
     assert _names(config) == [
         "reference pytorch fp32",
+        "as-trained pytorch fp32",
+        "as-trained onnxruntime fp32",
         "detector torchscript fp16",
         "detector torchscript int8",
         "text pytorch fp32",
@@ -241,6 +245,7 @@ def test_rows_on_cuda() -> None:
     rows = plan_rows(BenchConfig(), "cuda", 100)
     assert [f"{row.variant} {row.runtime} {row.precision}" for row in rows] == [
         "reference pytorch fp32",
+        "as-trained pytorch fp32",
         "detector pytorch fp32",
         "detector torchscript fp32",
         "detector torchscript fp16",
@@ -486,8 +491,8 @@ def test_table_shows_what_is_known() -> None:
     results = _results([("detector", 100, 0.0123456, 1.0), ("postprocess", 100, 0.00012, None)])
     first, second = table_rows(results)
     assert len(first) == len(COLUMNS)
-    assert first == ["detector onnxruntime fp32", "100", "12.3 ms", "81 x", "12%", "100", "-"]
-    assert second[3] == "-"
+    assert first == ["detector onnxruntime fp32", "100", "12.3 ms", "-", "81 x", "12%", "-"]
+    assert second[4] == "-"
     assert [format_seconds(s) for s in (2.345, 0.5, 1e-3, 4.2e-5)] == ["2.35 s", "500 ms", "1 ms", "42 µs"]
     assert [format_megabytes(n) for n in (None, 6_540_000, 914_400_000)] == ["-", "6.5", "914"]
     assert [format_ratio(ratio) for ratio in (None, 1.0, 78.44, 999.0, 21_742.0)] == [

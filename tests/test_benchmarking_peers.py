@@ -82,10 +82,14 @@ def test_another_networks_outputs_are_refused_in_every_precision(precision: str)
 
 def test_peers_are_planned_on_the_cpu_in_the_precisions_asked_for() -> None:
     plans = plan_peers(BenchConfig(), ("cpu", "cuda"), 100)
-    assert [(plan.runtime, plan.precision) for plan in plans] == list(PEERS)
-    assert {(plan.variant, plan.device, plan.length) for plan in plans} == {("detector", "cpu", 100)}
+    assert [(plan.variant, plan.runtime, plan.precision) for plan in plans] == list(PEERS)
+    assert {(plan.device, plan.length) for plan in plans} == {("cpu", 100)}
     fp32 = plan_peers(BenchConfig(precisions=("fp32", "int8")), ("cpu",), 100)
-    assert [plan.runtime for plan in fp32] == ["torch-compile", "aot-inductor"]
+    assert [(plan.variant, plan.runtime) for plan in fp32] == [
+        ("as-trained", "torch-compile"),
+        ("detector", "torch-compile"),
+        ("detector", "aot-inductor"),
+    ]
     assert plan_peers(BenchConfig(), ("cuda",), 100) == []
     assert plan_peers(BenchConfig(variants=("postprocess",)), ("cpu",), 100) == []
 
@@ -116,7 +120,9 @@ def test_without_a_compiler_the_rest_is_measured(monkeypatch: pytest.MonkeyPatch
         "postprocess core fp32",
     ]
     failed = [peer for peer in results["peers"] if peer["not_measured"]]
-    assert [(peer["runtime"], peer["precision"]) for peer in failed] == list(PEERS[1:])
+    assert [(peer["variant"], peer["runtime"], peer["precision"]) for peer in failed] == [
+        peer for peer in PEERS if peer[0] == "detector" and peer[1] != "pytorch"
+    ]
     assert all("compiler" in peer["not_measured"] for peer in failed)
     assert all(peer["compile_seconds"] is peer["mask_difference"] is None for peer in failed)
     rows = table_rows(results)

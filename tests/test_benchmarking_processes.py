@@ -48,7 +48,7 @@ TINY = Network(
 )
 SCHEMA = {
     "variant", "device", "runtime", "precision", "threads", "length", "repeats", "seconds", "peak_rss_bytes",
-    "model_bytes", "gmacs", "gmacs_per_second", "utilization", "speedup",
+    "model_bytes", "gmacs", "gmacs_per_second", "utilization", "speedup", "speedup_as_trained",
 }  # fmt: skip
 
 
@@ -211,7 +211,7 @@ def test_run_on_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
         lengths=(LENGTH,),
         repeats=2,
         peak_tmacs=1.0,
-        variants=("reference", "detector", "text"),
+        variants=("reference", "as-trained", "detector", "text"),
         runtimes=("onnxruntime",),
         precisions=("fp32", "fp16", "int8"),
     )
@@ -220,10 +220,19 @@ def test_run_on_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
         config, network=TINY, progress=lambda stage, done, total, _: seen.append((stage, done, total))
     )
     _check(results, config)
-    reference, fp32, fp16, int8, text = results["rows"]
-    assert [row["variant"] for row in results["rows"]] == ["reference", *["detector"] * 3, "text"]
+    reference, eager, plain, fp32, fp16, int8, text = results["rows"]
+    assert [row["variant"] for row in results["rows"]] == [
+        "reference",
+        "as-trained",
+        "as-trained",
+        *["detector"] * 3,
+        "text",
+    ]
+    assert [row["runtime"] for row in (eager, plain)] == ["pytorch", "onnxruntime"]
+    assert (eager["speedup_as_trained"], reference["speedup"]) == (1.0, 1.0)
+    assert fp32["speedup_as_trained"] == pytest.approx(eager["seconds"]["median"] / fp32["seconds"]["median"])
+    assert eager["gmacs"] == plain["gmacs"] == pytest.approx(detector_macs(TINY, LENGTH, folded=False) / 1e9)
     assert [row["precision"] for row in (fp32, fp16, int8)] == ["fp32", "fp16", "int8"]
-    assert reference["speedup"] == 1.0
     assert fp32["speedup"] == pytest.approx(reference["seconds"]["median"] / fp32["seconds"]["median"])
     whole, folded = (detector_macs(TINY, LENGTH, folded=folded) / 1e9 for folded in (False, True))
     assert reference["gmacs"] == pytest.approx(text["gmacs"] + whole)
@@ -234,7 +243,7 @@ def test_run_on_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "fp16 on a CPU" in results["protocol"]["notes"]
     assert "load 3.00" in results["protocol"]["notes"]["load"]
     assert results["machine"]["load_average_after"] == [3.0, 2.0, 1.0]
-    assert ("T = 12: measure", 10, 10) in seen
+    assert ("T = 12: measure", 14, 14) in seen
     assert compare_results(results, results).slower == ()
 
 

@@ -54,8 +54,9 @@ def run_benchmark(
     Returns:
         JSON values: `schema`, `machine`, `protocol`, and `rows` of `variant`, `device`, `runtime`, `precision`,
         `threads`, `length`, `repeats`, `seconds` (`median`, `p90`, `min`, `max`, `std`), `peak_rss_bytes`,
-        `model_bytes`, `gmacs`, `gmacs_per_second`, `utilization`, `speedup`. Unknown values are null: post-processing
-        has no model and no products, and without a reference there is no speedup.
+        `model_bytes`, `gmacs`, `gmacs_per_second`, `utilization`, `speedup` over the reference and
+        `speedup_as_trained` over PyTorch eager on the network as trained. Unknown values are null: post-processing has
+        no model and no products, and without a row to compare with there is no speedup.
         With `config.peers` also `peers`, one entry per peer and length: `variant`, `device`, `runtime`, `precision`,
         `length`, `compile_seconds` (cold; null for eager), `mask_difference` and `snippets_apart` from the trained
         detector in eager fp32, and `not_measured`, the reason why `rows` lacks it, or null.
@@ -161,6 +162,8 @@ def _plan(config: BenchConfig, target: Target, devices: Sequence[Device], length
         rows = without(rows, "reference")
     if target.network is None or target.network.text is None:
         rows = without(rows, "text")
+    if target.network is None or not has_torch():
+        rows = without(rows, "as-trained")
     if target.policy not in PLAUSIBLE:
         rows = without(rows, "postprocess")
     if not rows:
@@ -213,7 +216,11 @@ class _Run:
         network = self.target.network_at(length)
         if network is None:
             raise ValueError("a target has a network or a bundle; this one has neither")
-        artifacts = dict.fromkeys((p.runtime, p.precision) for p in plans if p.runtime not in ("pytorch", "core"))
+        artifacts = dict.fromkeys(
+            (plan.runtime, plan.precision)
+            for plan in plans
+            if plan.variant != "as-trained" and plan.runtime not in ("pytorch", "core")
+        )
         with tempfile.TemporaryDirectory(prefix="stale-edge-bench-") as folder:
             path = Path(folder) / "bundle"
             if artifacts or any(plan.runtime == "core" for plan in plans):
@@ -223,7 +230,7 @@ class _Run:
             yield path
 
     def _job(self, plan: RowPlan, bundle: Path) -> Job:
-        of_pytorch = plan.runtime == "pytorch"
+        of_pytorch = plan.runtime == "pytorch" or plan.variant == "as-trained"
         return Job(
             **vars(plan),
             threads=self.config.threads,
@@ -259,6 +266,8 @@ def _macs(target: Target, plans: Sequence[RowPlan], length: int) -> Mapping[str,
         counts[work] = detector_macs(target.network, at, whole=bool(whole))
     if target.network.text is not None and {"reference", "text"} & variants:
         counts["text"] = text_macs(target.network.text, target.n_classes)
+    if "as-trained" in variants:
+        counts["as-trained"] = detector_macs(target.network, length, folded=False)
     if "reference" in variants:
         again = counts["text"] if target.network.text_per_video else 0
         counts["reference"] = again + detector_macs(target.network, length, folded=False)

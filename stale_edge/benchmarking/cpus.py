@@ -7,14 +7,31 @@ import sys
 from collections.abc import Collection
 from pathlib import Path
 
+from stale_edge.errors import StaleEdgeError
 from stale_edge.machine import SYSTEM_CPUS, allowed_cpus, read_text
 
+BUSY_LOAD = 0.7
+"""Load over the last minute above which a run counts as disturbed."""
 _NODES = Path("/sys/devices/system/node")
 
 
 def load_average() -> list[float] | None:
     """Return the load over 1, 5 and 15 minutes; None if the system does not report it."""
     return [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None
+
+
+def require_idle() -> None:
+    """Refuse to begin a run for the record on a machine that other programs use.
+
+    Raises:
+        StaleEdgeError: the load over the last minute is above `BUSY_LOAD`.
+    """
+    load = load_average()
+    if load is not None and load[0] > BUSY_LOAD:
+        raise StaleEdgeError(
+            f"--record: other programs are at work: the load over the last minute is {load[0]:.2f}; it must be at most "
+            f"{BUSY_LOAD}: wait until they have ended, or leave --record out"
+        )
 
 
 def choose_cpus(n: int) -> list[int] | None:

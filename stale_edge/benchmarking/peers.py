@@ -11,16 +11,17 @@ from stale_edge.benchmarking.network_sizes import Network
 from stale_edge.benchmarking.processes import JobProcess
 from stale_edge.benchmarking.rounds import Measurement
 from stale_edge.benchmarking.row_plan import Device, RowPlan
-from stale_edge.config import BenchConfig, Precision
+from stale_edge.config import BenchConfig, BenchVariant, Precision
 from stale_edge.errors import StaleEdgeError
 from stale_edge.progress import Progress
 
-PEERS: tuple[tuple[str, Precision], ...] = (
-    ("pytorch", "bf16"),
-    ("torch-compile", "fp32"),
-    ("torch-compile", "bf16"),
-    ("aot-inductor", "fp32"),
-    ("aot-inductor", "bf16"),
+PEERS: tuple[tuple[BenchVariant, str, Precision], ...] = (
+    ("as-trained", "torch-compile", "fp32"),
+    ("detector", "pytorch", "bf16"),
+    ("detector", "torch-compile", "fp32"),
+    ("detector", "torch-compile", "bf16"),
+    ("detector", "aot-inductor", "fp32"),
+    ("detector", "aot-inductor", "bf16"),
 )
 
 
@@ -29,9 +30,9 @@ def plan_peers(config: BenchConfig, devices: Sequence[Device], length: int) -> l
     if "cpu" not in devices or "detector" not in config.variants:
         return []
     return [
-        RowPlan("detector", "cpu", runtime, precision, length)
-        for runtime, precision in PEERS
-        if not config.precisions or precision in config.precisions
+        RowPlan(variant, "cpu", runtime, precision, length)
+        for variant, runtime, precision in PEERS
+        if variant in config.variants and (not config.precisions or precision in config.precisions)
     ]
 
 

@@ -4,6 +4,7 @@ import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
+from stale_edge.benchmarking.cpus import BUSY_LOAD
 from stale_edge.benchmarking.jobs import TRIAL_RULE, WARM_UP_RULE
 from stale_edge.benchmarking.rounds import Measurement
 from stale_edge.benchmarking.row_plan import SUPPORTED
@@ -25,11 +26,12 @@ NOTES = {
     "detector": "the outputs that decoding reads: detect drops what only `foreground` needs, where the runtime allows "
     "it; PyTorch and TorchScript compute it too",
     "speedup": "median of the reference of the same device and length, divided by the row's median",
+    "as-trained": "the network as it was trained, class embeddings computed once: PyTorch eager, and the file of its "
+    "exporter for one length, in ONNX Runtime with default settings; `speedup_as_trained` is the median in eager "
+    "PyTorch, divided by the row's median",
     "postprocess": "decodes made-up outputs of a trained detector, about one action in 40 snippets; random weights "
     "would leave it almost nothing to do",
 }
-BUSY_LOAD = 0.7
-"""Load over the last minute above which a run counts as disturbed."""
 
 
 def describe_protocol(

@@ -20,7 +20,7 @@ from stale_edge.errors import ConfigError
 from stale_edge.progress import Progress
 from stale_edge.runtime.recommendation import Choice, Recommendation, write_recommendation
 
-COLUMNS = ("T", "fp32", "int8", "recommended", "", "median")
+COLUMNS = ("T", "fp32", "int8", "recommended", "", "median", "x ref.")
 INT8 = ("onnxruntime", "int8")
 
 
@@ -133,6 +133,7 @@ def choose(rows: Sequence[Mapping[str, Any]], compared: Sequence[ComparedRuntime
                 "precision": best["precision"],
                 "median": _median(best),
                 "speedup": best["speedup"],
+                "speedup_as_trained": best["speedup_as_trained"],
                 "fp32_speedup": by_pair[BASELINE]["speedup"] if BASELINE in by_pair else None,
                 "int8_speedup": by_pair[INT8]["speedup"] if INT8 in by_pair else None,
             }
@@ -154,18 +155,25 @@ def recommendation_lines(recommendation: Mapping[str, Any]) -> list[str]:
 
 
 def recommendation_rows(recommendation: Mapping[str, Any]) -> list[list[str]]:
-    """Format `COLUMNS` for every length: speedups over the reference of ONNX Runtime and of the recommended pair."""
+    """Format `COLUMNS` for every length: how many times faster than eager PyTorch ONNX Runtime and the choice are."""
     return [
         [
             str(one["length"]),
-            format_ratio(one["fp32_speedup"]),
-            format_ratio(one["int8_speedup"]),
-            format_ratio(one["speedup"]),
+            _over_eager(one, one["fp32_speedup"]),
+            _over_eager(one, one["int8_speedup"]),
+            format_ratio(one["speedup_as_trained"]),
             f"{one['runtime']} {one['precision']}",
             format_seconds(one["median"]),
+            format_ratio(one["speedup"]),
         ]
         for one in recommendation["lengths"]
     ]
+
+
+def _over_eager(chosen: Mapping[str, Any], speedup: float | None) -> str:
+    """Turn a speedup over the reference into one over eager PyTorch; a dash where one of them was not measured."""
+    eager, reference = chosen["speedup_as_trained"], chosen["speedup"]
+    return format_ratio(speedup * eager / reference if speedup and eager and reference else None)
 
 
 def _compare_on_simulated(

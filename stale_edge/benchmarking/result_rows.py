@@ -13,12 +13,19 @@ from stale_edge.config import BenchConfig
 
 def to_rows(measured: Sequence[Measurement], *, config: BenchConfig, rates: Rates) -> list[dict[str, Any]]:
     """Make the rows of timed calls, in the order of the plan."""
-    references = {(m.plan.device, m.plan.length): m.median_s for m in measured if m.plan.variant == "reference"}
+    references, eager = (
+        {
+            (m.plan.device, m.plan.length): m.median_s
+            for m in measured
+            if m.plan.variant == variant and m.plan.runtime == "pytorch"
+        }
+        for variant in ("reference", "as-trained")
+    )
     rows = []
     for m in measured:
         plan, seconds = m.plan, summarize(m.seconds)
         macs_per_second = None if m.macs is None else m.macs / seconds["median"]
-        reference = references.get((plan.device, plan.length))
+        where = (plan.device, plan.length)
         rows.append(
             {
                 "variant": plan.variant,
@@ -36,7 +43,8 @@ def to_rows(measured: Sequence[Measurement], *, config: BenchConfig, rates: Rate
                 "utilization": None
                 if macs_per_second is None
                 else macs_per_second / rates(plan.device, plan.precision),
-                "speedup": None if reference is None else reference / seconds["median"],
+                "speedup": references[where] / seconds["median"] if where in references else None,
+                "speedup_as_trained": eager[where] / seconds["median"] if where in eager else None,
             }
         )
     return rows

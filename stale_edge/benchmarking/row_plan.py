@@ -33,6 +33,8 @@ ON_REQUEST: dict[Device, tuple[Combination, ...]] = {
     "cuda": (("pytorch", "fp16"),),
 }
 """Rows that are left out by default. fp16 saves size and is for GPUs: on a CPU it is slower than fp32."""
+AS_TRAINED: dict[Device, tuple[str, ...]] = {"cpu": ("pytorch", "onnxruntime"), "cuda": ("pytorch",)}
+"""How a network is run as it was trained: eager, and as PyTorch's exporter writes it."""
 LOCALIZER_RUNTIMES = tuple(runtime for runtime in get_args(BenchRuntime) if runtime in RUNTIMES)
 """Runtimes with rows from features to detections, on the CPU. By default only the first one is measured."""
 
@@ -80,8 +82,8 @@ def plan_rows(
 ) -> list[RowPlan]:
     """List the rows of one device and one length.
 
-    `config.runtimes` and `config.precisions` select detector and localizer rows; the reference, the text tower and
-    post-processing have only one form each and stay, since comparisons need them.
+    `config.runtimes` and `config.precisions` select detector and localizer rows; the reference, the network as
+    trained, the text tower and post-processing have one form each and stay, since comparisons need them.
 
     Args:
         config: variants, runtimes and precisions wanted.
@@ -114,6 +116,8 @@ def plan_rows(
             continue
         if variant in ("reference", "text"):
             rows.append(RowPlan(variant, device, "pytorch", "fp32", length))
+        elif variant == "as-trained":
+            rows += [RowPlan(variant, device, runtime, "fp32", length) for runtime in AS_TRAINED[device]]
         elif variant == "postprocess":
             # Decoding runs on the host, for every device of the network.
             rows += [RowPlan(variant, device, "core", "fp32", length)] if device == "cpu" else []

@@ -18,10 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from stale_edge.benchmarking.cpus import choose_cpus, load_average
+from stale_edge.benchmarking.cpus import BUSY_LOAD, choose_cpus, load_average
 from stale_edge.benchmarking.decisions import MIN_MATCHED
 from stale_edge.benchmarking.extras import NEEDS_TORCH, has_torch
-from stale_edge.benchmarking.protocol import BUSY_LOAD
 from stale_edge.benchmarking.whole_path_child import PROBED_BATCHES, Trial
 from stale_edge.bundle import read_bundle
 from stale_edge.bundle.encoder_folder import ENCODER_FOLDER, find_encoder

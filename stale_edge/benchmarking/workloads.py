@@ -37,6 +37,10 @@ def build_workload(job: Job) -> Workload:
         return compiled_workload(job)
     if job.runtime == "pytorch":
         return _pytorch(job)
+    if job.variant == "as-trained":
+        with needs_extra(NEEDS_TORCH):
+            from stale_edge.benchmarking.torch_rows.plain_export import plain_export_workload
+        return plain_export_workload(job)
     return _bundle(job)
 
 

@@ -8,7 +8,9 @@ from stale_edge.config.checks import require
 from stale_edge.config.runtimes import Precision
 
 BenchDevice = Literal["cpu", "cuda", "all"]
-BenchVariant = Literal["reference", "detector", "text", "localizer", "postprocess"]
+BenchVariant = Literal["reference", "as-trained", "detector", "text", "localizer", "postprocess"]
+"""`reference` is what the public program runs for each video. `as-trained` is what a sensible user would run without
+this kit: the network as it was trained, not folded, with class embeddings computed once."""
 BenchRuntime = Literal["pytorch", "onnxruntime", "openvino", "torchscript"]
 
 

@@ -90,8 +90,9 @@ def latency_curve(results: Mapping[str, Any]) -> bytes:
     for (variant, runtime, precision, device), measured in lines.items():
         lengths = [row["length"] for row in measured]
         seconds = [row["seconds"] for row in measured]
+        fixed = _COLORS.get(f"{variant} {runtime}") or _COLORS.get(variant)
         style: dict[str, Any] = {
-            "color": _COLORS.get(variant) or f"C{artifacts.index((runtime, precision, device)) % 10}",
+            "color": fixed or f"C{artifacts.index((runtime, precision, device)) % 10}",
             "linestyle": _LINES[variant],
             "linewidth": 1.6,
             "marker": "o",
@@ -130,8 +131,15 @@ def latency_curve(results: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-_LINES = {"reference": "-", "detector": "-", "localizer": "--", "text": ":", "postprocess": "-."}
+_LINES = {"reference": "-", "as-trained": "-", "detector": "-", "localizer": "--", "text": ":", "postprocess": "-."}
 """Line style by the part that a row measures."""
 
-_COLORS = {"reference": "#222222", "text": "#777777", "postprocess": "#aa8800"}
-"""Color of parts with a single form; detector and localizer share one for each runtime, precision and device."""
+_COLORS = {
+    "reference": "#222222",
+    "as-trained pytorch": "#cc3311",
+    "as-trained onnxruntime": "#ee7733",
+    "as-trained torch-compile": "#882255",
+    "text": "#777777",
+    "postprocess": "#aa8800",
+}
+"""Color of parts that are not artifacts; detector and localizer share one for each runtime, precision and device."""

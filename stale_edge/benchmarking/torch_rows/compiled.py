@@ -1,4 +1,4 @@
-"""PyTorch's compilers torch.compile and AOTInductor on the folded detector, inside the measuring process.
+"""PyTorch's compilers torch.compile and AOTInductor on the detector, folded or not, inside the measuring process.
 
 Both run TorchInductor's C++ code for this processor, with weights as constants (`freezing`), for one length and a batch
 of one, on as many threads as the row has. Autotuned products (`max_autotune`) were no faster on a CPU.
@@ -38,7 +38,7 @@ Inputs = tuple[Tensor, Tensor]
 
 
 def compiled_workload(job: Job) -> Workload:
-    """Run the folded detector for the outputs that decoding reads: compiled, or eager in bf16."""
+    """Run the detector, folded or as trained, for the outputs that decoding reads: compiled, or eager in bf16."""
     set_threads(job.threads)
     network, about = network_of(job), dict[str, float]()
     inputs = random_inputs(job, network)
@@ -46,7 +46,7 @@ def compiled_workload(job: Job) -> Workload:
         forward, n_bytes = load_package(Path(job.artifact)), Path(job.artifact).stat().st_size
     else:
         trained = build_detector(network, seed=job.seed)
-        detector = fold_detector(trained)
+        detector = trained if job.variant == "as-trained" else fold_detector(trained)
         forward, about = build_peer(job, detector, trained, inputs)
         n_bytes = weight_bytes(detector)
     return Workload(call_of(forward, *inputs), n_bytes, about)
@@ -57,8 +57,8 @@ def build_peer(job: Job, detector: nn.Module, trained: nn.Module, inputs: Inputs
 
     Args:
         job: compiler, precision and scratch folder.
-        detector: folded, fp32, on the CPU.
-        trained: the same detector before folding.
+        detector: what is run, fp32, on the CPU.
+        trained: the detector as trained, not folded.
         inputs: features (1, T, C) and class embeddings (K, D).
 
     Returns:

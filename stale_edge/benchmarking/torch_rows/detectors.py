@@ -116,10 +116,13 @@ def call_of(forward: Callable[..., object], *inputs: Tensor) -> Callable[[], obj
 
 
 def detector_workload(job: Job) -> Workload:
-    """Run the folded detector."""
+    """Run the detector: folded, or as it was trained."""
     set_threads(job.threads)
     network = network_of(job)
-    detector = fold_detector(build_detector(network, seed=job.seed)).to(job.device)
+    detector = build_detector(network, seed=job.seed)
+    if job.variant == "detector":
+        detector = fold_detector(detector)
+    detector = detector.to(job.device)
     if job.precision == "fp16":
         detector = InPrecision(detector, torch.float16)
     inputs = (tensor.to(job.device) for tensor in random_inputs(job, network))
