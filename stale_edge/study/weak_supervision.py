@@ -149,36 +149,31 @@ class WeakSupervision:
         )
 
     def _config(self, data_set: DataSet, seed: int) -> Config:
-        channels = _vlp_set(data_set).feature_spec.channels
-        epochs = self.options.count(WARM_UP_EPOCHS, WARM_UP_EPOCHS)
-        steps = self.options.count(STEP_EPOCHS, STEP_EPOCHS)
-        config = Config(
-            model=WeakConfig(
-                feature_channels=data_set.feature_spec.channels,
-                width=64,
-                n_heads=4,
-                n_stem_blocks=1,
-                vlp=VlpConfig(
-                    feature_channels=channels,
-                    embed_dim=channels,
-                    n_frames=100,
-                    n_temporal_layers=1,
-                    n_heads=math.gcd(channels, VlpConfig.n_heads),
-                ),
-            ),
-            train=AlternatingConfig(
-                epochs=epochs,
-                vlp_epochs=steps,
-                cbp_epochs=steps,
-                rounds=ROUNDS,
-                batch_size=16,
-                learning_rate=1e-3,
-                seed=seed,
-            ),
-            loss=WeakLossConfig(),
-            decode=RunsConfig(),
+        schedule = AlternatingConfig(
+            epochs=self.options.count(WARM_UP_EPOCHS, WARM_UP_EPOCHS),
+            vlp_epochs=self.options.count(STEP_EPOCHS, STEP_EPOCHS),
+            cbp_epochs=self.options.count(STEP_EPOCHS, STEP_EPOCHS),
+            rounds=ROUNDS,
+            batch_size=16,
+            learning_rate=1e-3,
+            seed=seed,
         )
+        config = weak_config(data_set, schedule)
         return with_overrides(config, self.options.settings, architectures=ARCHITECTURES)
+
+
+def weak_config(data_set: DataSet, schedule: AlternatingConfig) -> Config:
+    """Choose small branches for the features of a data set."""
+    channels = _vlp_set(data_set).feature_spec.channels
+    vlp = VlpConfig(
+        feature_channels=channels,
+        embed_dim=channels,
+        n_frames=100,
+        n_temporal_layers=1,
+        n_heads=math.gcd(channels, VlpConfig.n_heads),
+    )
+    model = WeakConfig(feature_channels=data_set.feature_spec.channels, width=64, n_heads=4, n_stem_blocks=1, vlp=vlp)
+    return Config(model=model, train=schedule, loss=WeakLossConfig(), decode=RunsConfig())
 
 
 def _trained(config: Config, data_set: DataSet, folder: Path, progress: Progress) -> Path:
