@@ -13,7 +13,7 @@ import torch
 from stale_edge.benchmarking import compare_results, machine_line, parse_lengths, read_results, table_rows
 from stale_edge.benchmarking import cpus as cpus_module
 from stale_edge.benchmarking.benchmark import find_devices
-from stale_edge.benchmarking.cpus import choose_cpus, cpus_near
+from stale_edge.benchmarking.cpus import choose_cpus, cpus_near, require_idle
 from stale_edge.benchmarking.jobs import calls_per_trial, is_stable, needs_refresh
 from stale_edge.benchmarking.network_sizes import FULL_SIZE, TextTower, full_size, network_of_settings, read_network
 from stale_edge.benchmarking.rates import Rates, plan_products
@@ -239,6 +239,15 @@ def test_cuda_asked_for_and_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert find_devices("all") == ("cpu", "cuda")
     assert find_devices("cuda") == ("cuda",)
+
+
+def test_a_run_for_the_record_begins_only_on_an_idle_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stale_edge.benchmarking.cpus.load_average", lambda: [0.71, 0.1, 0.1])
+    with pytest.raises(StaleEdgeError, match=r"--record: other programs are at work: .* 0.71; it must be at most 0.7"):
+        require_idle()
+    for idle in ([0.7, 9.0, 9.0], None):
+        monkeypatch.setattr("stale_edge.benchmarking.cpus.load_average", lambda idle=idle: idle)
+        require_idle()
 
 
 def test_rows_on_cuda() -> None:

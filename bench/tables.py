@@ -1,0 +1,135 @@
+"""Write the tables of our documents from the records that they cite.
+
+    python bench/tables.py            # after a new record
+    python bench/tables.py --check    # exit code 1 if a document says something else than its record
+
+A table stands between `<!-- table KIND RECORD -->` and `<!-- end of table -->`; RECORD is a file of `bench/results`. So
+no figure of such a table is typed by hand. `tests/test_documents.py` runs the check.
+"""
+
+import argparse
+import json
+import re
+import statistics
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "bench" / "results"
+DOCUMENTS = (ROOT / "README.md", ROOT / "bench" / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+_TABLE = re.compile(r"(<!-- table (\S+) (\S+) -->\n).*?(<!-- end of table -->)", flags=re.DOTALL)
+
+
+def latency(record: Mapping[str, Any]) -> list[list[str]]:
+    """Show the rows of a detector by length: milliseconds, and times faster than eager PyTorch as trained."""
+    wanted = {
+        ("as-trained", "pytorch", "fp32"): "PyTorch eager, as trained",
+        ("as-trained", "onnxruntime", "fp32"): "plain export, ONNX Runtime",
+        ("detector", "onnxruntime", "fp32"): "**ours**, ONNX Runtime fp32",
+        ("detector", "onnxruntime", "int8"): "**ours**, ONNX Runtime int8",
+        ("detector", "openvino", "int8-static"): "**ours**, OpenVINO static int8",
+        ("reference", "pytorch", "fp32"): "the thesis' reference",
+    }
+    cells = {
+        (row["variant"], row["runtime"], row["precision"], row["length"]): (
+            f"{milliseconds(row)}, {times(row['speedup_as_trained'])}"
+            if row["variant"] == "detector"
+            else milliseconds(row)
+        )
+        for row in record["rows"]
+    }
+    lengths = sorted({row["length"] for row in record["rows"]})
+    kinds = [kind for kind in wanted if (*kind, lengths[0]) in cells]
+    return [
+        ["snippets", *(wanted[kind] for kind in kinds)],
+        *([str(length), *(cells[*kind, length] for kind in kinds)] for length in lengths),
+    ]
+
+
+def architectures(record: Mapping[str, Any]) -> list[list[str]]:
+    """Show every architecture's time in fp32 and int8 by length, with the share of STALE's time in fp32."""
+    lengths = sorted({row["length"] for row in record["rows"]})
+    rows = {(row["architecture"], row["precision"], row["length"]): row for row in record["rows"]}
+    table = [["detector", *(f"T = {length}" for length in lengths), "MB"]]
+    for name, precision in dict.fromkeys((name, precision) for name, precision, _ in rows):
+        of_length = [rows[name, precision, length] for length in lengths]
+        cells = [f"{milliseconds(row)}, {row['share_of_paper']:.2f}" for row in of_length]
+        table.append([f"`{name}` {precision}", *cells, f"{of_length[0]['model_bytes'] / 1e6:.1f}"])
+    return table
+
+
+def ladder(record: Mapping[str, Any]) -> list[list[str]]:
+    """Show the average mAP of every detector over seeds, seen and unseen classes."""
+    table = [["detector", "seen classes", "unseen classes", "seeds"]]
+    for name, seeds in record["rows"].items():
+        if seeds:
+            cells = [spread([run[part] for run in seeds.values()]) for part in ("seen", "unseen")]
+            table.append([name, *cells, ", ".join(seeds)])
+    return table
+
+
+TABLES: dict[str, Callable[[Mapping[str, Any]], list[list[str]]]] = {
+    "latency": latency,
+    "architectures": architectures,
+    "ladder": ladder,
+}
+
+
+def milliseconds(row: Mapping[str, Any]) -> str:
+    """Format a row's median with three digits."""
+    value = 1e3 * row["seconds"]["median"]
+    return f"{value:#.3g} ms".replace(". ms", " ms") if value < 1000 else f"{value:.0f} ms"
+
+
+def times(ratio: float) -> str:
+    """Format how many times faster a row is."""
+    return f"{ratio:.1f} x" if ratio < 100 else f"{ratio:.0f} x"
+
+
+def spread(values: list[float]) -> str:
+    """Format mean and standard deviation; one value alone has no deviation."""
+    mean = f"{statistics.mean(values):.1f}"
+    return f"{mean} ± {statistics.stdev(values):.1f}" if len(values) > 1 else mean
+
+
+def rewritten(text: str) -> str:
+    """Write every table of a document anew.
+
+    Raises:
+        ValueError: a table is of an unknown kind.
+        FileNotFoundError: there is no such record.
+    """
+
+    def table(match: re.Match[str]) -> str:
+        begin, kind, name, end = match.groups()
+        if kind not in TABLES:
+            raise ValueError(f"a table of kind {kind!r}; allowed: {', '.join(TABLES)}")
+        head, *rows = TABLES[kind](json.loads((RESULTS / name).read_text(encoding="utf-8")))
+        lines = [head, ["---"] * len(head), *rows]
+        return begin + "".join(f"| {' | '.join(line)} |\n" for line in lines) + end
+
+    return _TABLE.sub(table, text)
+
+
+def main() -> int:
+    """Rewrite the documents, or check them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="change nothing; exit code 1 if a table is out of date")
+    check = parser.parse_args().check
+    stale = []
+    for path in DOCUMENTS:
+        text = path.read_text(encoding="utf-8")
+        new = rewritten(text)
+        if new != text:
+            stale.append(path)
+            if not check:
+                path.write_text(new, encoding="utf-8")
+    for path in stale:
+        print(f"{path.relative_to(ROOT)}: {'out of date: run bench/tables.py' if check else 'written'}")
+    return int(check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
