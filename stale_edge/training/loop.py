@@ -37,7 +37,7 @@ from stale_edge.training.class_sources import BankedClasses, ClassSource, bank_o
 from stale_edge.training.ending import ending_notes, ending_warnings
 from stale_edge.training.epoch_batches import EpochBatches, open_training_set
 from stale_edge.training.feature_statistics import fit_normalization
-from stale_edge.training.one_class import without_names
+from stale_edge.training.naming import without_names
 from stale_edge.training.optimization import Optimization, mixed_precision
 from stale_edge.training.plan import plan_training
 from stale_edge.training.run_folder import RunFolder, RunState
