@@ -49,7 +49,8 @@ def mean_of(evidence: np.ndarray, start: float, end: float) -> np.ndarray:
 def test_means_inside_and_around_a_segment(start: float, end: float) -> None:
     evidence = torch.randn(1, 12, 3, generator=torch.Generator().manual_seed(1))
     segments = torch.tensor([[[start, end]]])
-    inside, before, after, length = (part[0, 0] for part in segment_means(evidence, segments, surroundings=0.5))
+    means, length = (part[0, 0] for part in segment_means(evidence, segments, surroundings=0.5))
+    inside, before, after = means
     values, first, last = evidence[0].numpy(), max(start, 0.0), min(end, 12.0)
     assert length.item() == pytest.approx(max(last - first, SHORTEST))
     margin = max(0.5 * length.item(), LEAST_MARGIN)

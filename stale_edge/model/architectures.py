@@ -168,6 +168,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         float32=LIGHT_FLOAT32,
         train=LIGHT_TRAINING,
         complete=light_completed,
+        sizes={"full-size": LightConfig()},
         small=LightConfig(feature_channels=SMALL_CHANNELS, embed_dim=SMALL_CHANNELS, text=TextConfig(n_contexts=0)),
     ),
     "actionformer": Architecture(

@@ -60,17 +60,10 @@ class SnippetEvidence(nn.Module):
         actionness = self.actionness(snippets)  # (B, T, 1)
         weights = torch.sigmoid(actionness).square()
         projected = self.project(snippets)  # (B, T, D)
-        video = l2_normalize(_mean(projected, weights))  # (B, 1, D)
-        action = l2_normalize(_mean(snippets, weights))  # (B, 1, C)
+        shares = (weights / weights.sum(dim=1, keepdim=True)).transpose(1, 2)  # (B, 1, T)
+        video = l2_normalize(shares @ projected)  # (B, 1, D)
+        action = l2_normalize(shares @ snippets)  # (B, 1, C)
         named = torch.softmax(video @ text.T * scale, dim=-1) @ text  # (B, 1, D)
-        cues = [actionness, _along(projected, video), _along(projected, named), _along(snippets, action)]
-        return Evidence(actionness, weights, projected, video, torch.cat(cues, dim=-1) * self.cue_scales)
-
-
-def _mean(vectors: Tensor, weights: Tensor) -> Tensor:
-    return (weights * vectors).sum(dim=1, keepdim=True) / weights.sum(dim=1, keepdim=True)
-
-
-def _along(vectors: Tensor, direction: Tensor) -> Tensor:
-    """Give the length of vectors (B, T, N) along a direction (B, 1, N): (B, T, 1)."""
-    return (vectors * direction).sum(dim=-1, keepdim=True)
+        likeness = projected @ torch.cat([video, named], dim=1).transpose(1, 2)  # (B, T, 2)
+        cues = torch.cat([actionness, likeness, snippets @ action.transpose(1, 2)], dim=-1)
+        return Evidence(actionness, weights, projected, video, cues * self.cue_scales)

@@ -22,12 +22,12 @@ from stale_edge.model.pyramid.padding import pad
 
 PRIOR = 0.01
 """Score of every point before training."""
-SURE = -1e-6
-"""Largest logarithm of a score, so that its logit is finite."""
-IMPOSSIBLE = -60.0
-"""Smallest logarithm of a score."""
-NOTHING = 1e-6
-"""Added to sums of weights, which are 0 in padding."""
+SURE = 1 - 1e-6
+"""Largest score, so that its logit is finite."""
+IMPOSSIBLE = 1e-26
+"""Smallest score."""
+NOTHING = 1e-30
+"""Least squared length of sums, which are 0 in padding; not added, as the exporter drops the addition of so little."""
 
 LIGHT_FLOAT32 = KeptFloat32(
     {"int8": ("distances", "point_score", "segment_score", "embed_cues", "evidence.actionness")}
@@ -58,6 +58,14 @@ class LightOutput(NamedTuple):
     actionness_logits: Tensor
 
 
+class Places(NamedTuple):
+    """The points of all levels, each (P,) int64: level, place in snippets, and snippets between two of its level."""
+
+    level: Tensor
+    place: Tensor
+    stride: Tensor
+
+
 class Light(DetectorNetwork[LightConfig]):
     """Find segments of any action, and name each by its cosine with class embeddings; any T and any classes.
 
@@ -67,6 +75,7 @@ class Light(DetectorNetwork[LightConfig]):
     """
 
     text_center: Tensor
+    strides: Tensor
 
     def __init__(self, config: LightConfig) -> None:
         super().__init__()
@@ -97,6 +106,7 @@ class Light(DetectorNetwork[LightConfig]):
         start = math.log(1 / config.temperature)
         self.point_scale, self.video_scale = (nn.Parameter(torch.tensor(start)) for _ in range(2))
         self.register_buffer("text_center", torch.zeros(config.embed_dim))
+        self.register_buffer("strides", 2 ** torch.arange(config.n_levels), persistent=False)
 
     def forward(self, features: Tensor, class_embeddings: Tensor) -> LightOutput:
         """Localize and classify actions.
@@ -119,15 +129,19 @@ class Light(DetectorNetwork[LightConfig]):
         length = (features.shape[1] + config.unit - 1) // config.unit * config.unit
         padded, inside = pad(embedded, None, length)  # (B, T', dim), (B, T', 1)
         levels, masks = self.pyramid(padded, inside)
-        point_logits, offsets = self._heads(levels, masks)
-        segment_logits = self._segment_logits(seen, levels, point_logits, offsets)
-        name_logits = self._name_logits(seen, text, levels)
-        score = F.logsigmoid(segment_logits) + F.log_softmax(name_logits, dim=-1)  # (B, P, K)
+        valid = torch.cat(masks, dim=1)  # (B, P, 1)
+        places = self._places(length, valid.shape[1])
+        hidden = self.head_norm(self.head(levels, valid))  # (B, P, dim)
+        point_logits = self.point_score(hidden) + self.level_bias[places.level]
+        offsets = F.softplus(self.distances(hidden)) * self.distance_scale.exp()[places.level][:, None]
+        segment_logits = self._segment_logits(seen, levels[0], places, point_logits, offsets)
+        name_logits = self._name_logits(seen, text, length)
+        score = torch.sigmoid(segment_logits) * torch.softmax(name_logits, dim=-1)  # (B, P, K)
         score = score.clamp(min=IMPOSSIBLE, max=SURE)
         return LightOutput(
-            score - torch.log1p(-score.exp()),
+            torch.log(score / (1 - score)),
             offsets,
-            torch.cat(masks, dim=1)[..., 0],
+            valid[..., 0],
             point_logits[..., 0],
             segment_logits[..., 0],
             name_logits,
@@ -145,38 +159,31 @@ class Light(DetectorNetwork[LightConfig]):
             self.text_center.copy_(text.detach().mean(dim=0) if len(text) > 1 else torch.zeros_like(self.text_center))
         return l2_normalize(text - self.text_center)
 
-    def _heads(self, levels: list[Tensor], masks: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Give the logits (B, P, 1) and offsets (B, P, 2) of all points."""
-        logits, offsets = [], []
-        for level, (points, valid) in enumerate(zip(levels, masks, strict=True)):
-            hidden = self.head_norm(self.head(points, valid))
-            logits.append(self.point_score(hidden) + self.level_bias[level])
-            offsets.append(F.softplus(self.distances(hidden)) * self.distance_scale[level].exp())
-        return torch.cat(logits, dim=1), torch.cat(offsets, dim=1)
+    def _places(self, length: int, n_points: int) -> Places:
+        """Place the points of a video padded to `length` snippets."""
+        position = torch.arange(n_points, device=self.strides.device)
+        starts = 2 * length - 2 * length // self.strides  # points before each level
+        level = (position[:, None] >= starts[1:]).sum(dim=1)
+        stride = self.strides[level]
+        return Places(level, (position - starts[level]) * stride, stride)
 
-    def _segment_logits(self, seen: Evidence, levels: list[Tensor], point_logits: Tensor, offsets: Tensor) -> Tensor:
+    def _segment_logits(
+        self, seen: Evidence, finest: Tensor, places: Places, point_logits: Tensor, offsets: Tensor
+    ) -> Tensor:
         """Score segments, (B, P, 1); boundaries get no gradient from this."""
-        n_snippets = seen.actionness.shape[1]
-        learned = self.segment_evidence(levels[0])[:, :n_snippets]
+        learned = self.segment_evidence(finest[:, : seen.actionness.shape[1]])
         evidence = torch.cat([torch.sigmoid(seen.actionness), seen.cues[..., 1:], learned], dim=-1)
-        places, strides, biases = [], [], []
-        for level, points in enumerate(levels):
-            row = torch.ones_like(points[:1, :, :1])  # (1, T_l, 1)
-            places.append((row.cumsum(dim=1) - 1) * 2**level)
-            strides.append(row * 2**level)
-            biases.append(row[0] * self.segment_level_bias[level])
-        place, reach = torch.cat(places, dim=1), offsets.detach() * torch.cat(strides, dim=1)
-        segments = torch.cat([place - reach[..., :1], place + reach[..., 1:]], dim=-1)  # (B, P, 2)
-        return self.segment_score(evidence, segments, point_logits, torch.cat(biases))  # type: ignore[no-any-return]
+        to_both_sides = places.stride[:, None] * offsets.new_tensor([-1.0, 1.0])  # (P, 2)
+        segments = offsets.detach() * to_both_sides + places.place[:, None].to(offsets.dtype)  # (B, P, 2)
+        bias = self.segment_level_bias[places.level]
+        return self.segment_score(evidence, segments, point_logits, bias)  # type: ignore[no-any-return]
 
-    def _name_logits(self, seen: Evidence, text: Tensor, levels: list[Tensor]) -> Tensor:
+    def _name_logits(self, seen: Evidence, text: Tensor, length: int) -> Tensor:
         """Name points by the snippets near them and by the whole video, (B, P, K)."""
-        length = levels[0].shape[1]
         sums, _ = pad(seen.weights * seen.projected, None, length)
-        weights, _ = pad(seen.weights, None, length)
-        means = [sums / (weights + NOTHING)]
-        for _ in levels[1:]:
-            sums, weights = halved_mean(sums), halved_mean(weights)
-            means.append(sums / (weights + NOTHING))
-        near = l2_normalize(torch.cat(means, dim=1)) @ text.T  # (B, P, K)
-        return near * self.point_scale.exp() + seen.video @ text.T * self.video_scale.exp()
+        levels = [sums]
+        for _ in self.pyramid.branch:
+            levels.append(halved_mean(levels[-1]))
+        near = torch.cat(levels, dim=1)  # (B, P, D)
+        scale = torch.rsqrt(near.square().sum(dim=-1, keepdim=True).clamp(min=NOTHING)) * self.point_scale.exp()
+        return near @ text.T * scale + seen.video @ text.T * self.video_scale.exp()

@@ -37,15 +37,16 @@ class SegmentScore(nn.Module):
             point_logits: (B, P, 1), what the pyramid says.
             level_bias: (P, hidden_dim), of the level of each point.
         """
-        inside, before, after, length = segment_means(evidence, segments, surroundings=self.surroundings)
-        everywhere = evidence.mean(dim=1, keepdim=True)
-        seen = [inside - everywhere, inside - before, inside - after, point_logits, length.log()]
-        hidden = torch.relu(self.hidden(torch.cat(seen, dim=-1)) + level_bias)
+        means, length = segment_means(evidence, segments, surroundings=self.surroundings)
+        inside = means[:, :, :1]  # (B, P, 1, E)
+        everywhere = evidence.mean(dim=1)[:, None, None]  # (B, 1, 1, E)
+        contrasts = torch.cat([inside - everywhere, inside - means[:, :, 1:]], dim=2).flatten(2)  # (B, P, 3 E)
+        hidden = torch.relu(self.hidden(torch.cat([contrasts, point_logits, length.log()], dim=-1)) + level_bias)
         return self.score(hidden)  # type: ignore[no-any-return]
 
 
-def segment_means(evidence: Tensor, segments: Tensor, *, surroundings: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Average evidence inside, before and after segments, each (B, P, E); outside the video there is nothing.
+def segment_means(evidence: Tensor, segments: Tensor, *, surroundings: float) -> tuple[Tensor, Tensor]:
+    """Average evidence inside, before and after segments; outside the video there is nothing.
 
     Args:
         evidence: (B, T, E), constant over each snippet.
@@ -53,28 +54,31 @@ def segment_means(evidence: Tensor, segments: Tensor, *, surroundings: float) ->
         surroundings: part of the length before and after; at least `LEAST_MARGIN`.
 
     Returns:
-        The three means, and the length (B, P, 1) in snippets, at least `SHORTEST`.
+        The three means (B, P, 3, E), and the length (B, P, 1) in snippets, at least `SHORTEST`.
     """
-    total = F.pad(evidence.cumsum(dim=1), (0, 0, 1, 0))  # (B, T + 1, E)
-    end_of_video = torch.ones_like(evidence[:1, :, :1]).sum(dim=1, keepdim=True)  # (1, 1, 1), T
-    zero = torch.zeros_like(end_of_video)
+    end_of_video = torch.ones_like(evidence[:1, :, :1]).sum(dim=1)  # (1, 1), T
 
     def kept(places: Tensor) -> Tensor:
-        return torch.minimum(torch.maximum(places, zero), end_of_video)
+        return torch.minimum(torch.relu(places), end_of_video)
 
-    def up_to(places: Tensor) -> Tensor:
-        """Sum the evidence before places (B, P, 1)."""
-        first = torch.minimum(places.floor(), end_of_video - 1)
-        share = places - first
-        row = first.long().expand(-1, -1, total.shape[2])
-        return torch.gather(total, 1, row) * (1 - share) + torch.gather(total, 1, row + 1) * share
-
-    start, end = kept(segments[..., :1]), kept(segments[..., 1:])
-    length = (end - start).clamp(min=SHORTEST)
+    bounds = kept(segments)
+    length = (bounds[..., 1:] - bounds[..., :1]).clamp(min=SHORTEST)
     margin = (surroundings * length).clamp(min=LEAST_MARGIN)
-    early, late = kept(start - margin), kept(end + margin)
-    at_early, at_start, at_end, at_late = up_to(early), up_to(start), up_to(end), up_to(late)
-    inside = (at_end - at_start) / length
-    before = (at_start - at_early) / (start - early).clamp(min=SHORTEST)
-    after = (at_late - at_end) / (late - end).clamp(min=SHORTEST)
-    return inside, before, after, length
+    places = torch.cat([bounds, kept(bounds + margin * margin.new_tensor([-1.0, 1.0]))], dim=-1)  # (B, P, 4)
+    sums = _sums_up_to(evidence, places, torch.minimum(places.floor(), end_of_video - 1))  # (B, P, 4, E)
+    start, end, early, late = range(4)
+    above, below = [end, start, late], [start, early, end]  # inside, before, after
+    lengths = (places[..., above] - places[..., below]).clamp(min=SHORTEST)
+    return (sums[:, :, above] - sums[:, :, below]) / lengths[..., None], length
+
+
+def _sums_up_to(evidence: Tensor, places: Tensor, snippets: Tensor) -> Tensor:
+    """Sum evidence (B, T, E) before places (B, P, N), each in or at the end of the snippet of that number.
+
+    One gather of whole rows reads the sum up to the end of that snippet and what it adds.
+    """
+    n_videos, n_snippets = evidence.shape[:2]
+    rows = torch.cat([evidence.cumsum(dim=1), evidence], dim=-1).flatten(0, 1)  # (B T, 2 E)
+    first_rows = torch.arange(n_videos, device=evidence.device)[:, None, None] * n_snippets
+    total, added = F.embedding(snippets.long() + first_rows, rows).chunk(2, dim=-1)
+    return total - added * (snippets + 1 - places)[..., None]
