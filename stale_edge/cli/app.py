@@ -43,6 +43,7 @@ _EXTRAS = {
     "opentimelineio": "interchange",
     **dict.fromkeys(("starlette", "uvicorn", "prometheus_client", "websockets"), "serve"),
     "ray": "ray",
+    "tensorboard": "track",
     "pyarrow": "parquet",
     "tokenizers": "text",
     "huggingface_hub": "hub",

@@ -23,6 +23,12 @@ class Protocol(StrEnum):
     strict = "strict"
 
 
+class Tracker(StrEnum):
+    """Experiment trackers of `train`."""
+
+    tensorboard = "tensorboard"
+
+
 class Supervision(StrEnum):
     """What training may read of the annotations."""
 
@@ -61,6 +67,9 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one setting, e.g. train.epochs=3.")
     ] = None,
+    tracker: Annotated[
+        Tracker | None, typer.Option(help="Also send the numbers of every epoch here: event files in OUT/tracker.")
+    ] = None,
     videos: Annotated[
         Path | None,
         typer.Option("--videos", metavar="FILE", help="File with the videos to train on, one name per line."),
@@ -81,6 +90,8 @@ def train(
         arch = "weak"
     named = [] if arch is None else [f'model.architecture="{"paper" if arch == "stale" else arch}"']
     resolved = load_config(config, [*named, *(overrides or ())], architectures=ARCHITECTURES)
+    if tracker is not None:
+        resolved = dataclasses.replace(resolved, train=dataclasses.replace(resolved.train, tracker=tracker.value))
     resolved = supervised(resolved, None if supervision is None else supervision.value)
     if videos is not None:
         resolved = dataclasses.replace(resolved, videos=str(videos))

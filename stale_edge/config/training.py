@@ -74,6 +74,8 @@ class TrainConfig:
     """Epochs between validations, >= 0; the last epoch is always validated, but with 0 none is."""
     workers: int = 0
     """Processes that read features beside the training process, >= 0."""
+    tracker: Literal["none", "tensorboard"] = "none"
+    """`tensorboard`: the numbers of metrics.jsonl also go to event files in the run's folder `tracker/`."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):

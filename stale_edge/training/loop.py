@@ -5,6 +5,7 @@ anew from (seed, epoch). So no random state needs saving, and a resumed run repe
 """
 
 import datetime
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -43,10 +44,12 @@ from stale_edge.training.plan import plan_training
 from stale_edge.training.run_folder import RunFolder, RunState
 from stale_edge.training.step import TrainingModel
 from stale_edge.training.supervision import ALONE, Step, start_from
+from stale_edge.training.tracking import FOLDER, track, tracker_settings
 from stale_edge.training.train_result import TrainResult
 from stale_edge.training.validation import Validation
 
 Announce = Callable[[str], None]
+_LOG = logging.getLogger(__name__)
 
 WAIT_FOR_VALIDATION = datetime.timedelta(hours=12)
 """How long the other processes wait while the first one validates."""
@@ -81,12 +84,14 @@ def train(
         TrainingError: `out` holds something, cannot be resumed with these settings, or a loss is not finite.
         BusyError: another process is training into `out`; it is named.
         ConfigError, DataError, FeatureContractError, CheckpointError: settings, data set or text encoder do not fit.
+        ModuleNotFoundError: `train.tracker` is not installed.
     """
     if config.train.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("train.device=cuda, but PyTorch sees no CUDA device here; use auto or cpu")
     accelerator = Accelerator(
         cpu=config.train.device == "cpu" or not torch.cuda.is_available(),
         kwargs_handlers=[InitProcessGroupKwargs(timeout=WAIT_FOR_VALIDATION)],
+        **tracker_settings(config.train, out),
     )
     with RunFolder(out).held() if accelerator.is_main_process else nullcontext():
         run = _Run(config, Path(data), Path(out), resume, accelerator, progress, step)
@@ -179,6 +184,7 @@ class _Run:
         first = 1 if state is None else state.epoch + 1
         records = [] if state is None else self.folder.read_metrics(up_to_epoch=state.epoch)
         best_epoch, best_value = (0, None) if state is None else (state.best_epoch, state.best_value)
+        self.accelerator.init_trackers(FOLDER)
         for epoch in range(first, self.config.train.epochs + 1):
             record = self._train_epoch(epoch)
             if self.leads:
@@ -189,9 +195,13 @@ class _Run:
                 if improved or best_value is None:
                     best_epoch, best_value = epoch, value
                 self._save(epoch, records, best_epoch=best_epoch, best_value=best_value)
+                _LOG.info("epoch %d of %d: %s", epoch, self.config.train.epochs, record)
+                track(self.accelerator, record)
             self.accelerator.wait_for_everyone()
         if self.leads:
             write_file_atomically(self.folder.plot, loss_curve(records))
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
         # Every process returns the results of the first one, for example validation.
         records, best_epoch, best_value = broadcast_object_list([records, best_epoch, best_value])
         return TrainResult(
@@ -285,6 +295,7 @@ class _Run:
                 class_bank=bank_of(self.classes, self.plan.vocabulary, detector=self.deployed),
                 text_encoder=encoder_of(self.classes),
             )
+            _LOG.info("wrote %s", path)
         self.folder.write_state(
             RunState(
                 epoch=epoch,

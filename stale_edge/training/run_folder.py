@@ -5,6 +5,7 @@ state.pt        everything the next epoch starts from; replaced last and atomica
 metrics.jsonl   one line an epoch; lines past the state belong to an epoch that will be run again, and are dropped
 last/, best/    checkpoints; after a kill they may be one epoch ahead of the state, which writes them again
 loss.png        the loss curve
+tracker/        event files of `train.tracker`; after a kill an epoch that is run again replaces its points
 config.toml     the settings, resolved, for the next run
 .starting       until the first epoch is complete: nothing here is worth keeping
 """
@@ -29,7 +30,7 @@ from stale_edge.errors import TrainingError, cut, shown
 FORMAT = "stale-edge-run/2"
 _UNSEALED_FORMAT = "stale-edge-run/1"
 """Format of older states: `torch.save` without a digest, which does not find all damage."""
-MAY_DIFFER = {"epochs", "device", "workers"}
+MAY_DIFFER = {"epochs", "device", "workers", "tracker"}
 """Settings of `[train]` that a resumed run may change: none of them changes an epoch that was already run."""
 
 
