@@ -89,9 +89,8 @@ def train(
     if supervision == Supervision.video_labels and arch is None and config is None:
         arch = "weak"
     named = [] if arch is None else [f'model.architecture="{"paper" if arch == "stale" else arch}"']
-    resolved = load_config(config, [*named, *(overrides or ())], architectures=ARCHITECTURES)
-    if tracker is not None:
-        resolved = dataclasses.replace(resolved, train=dataclasses.replace(resolved.train, tracker=tracker.value))
+    tracked = [] if tracker is None else [f'train.tracker="{tracker.value}"']
+    resolved = load_config(config, [*named, *(overrides or ()), *tracked], architectures=ARCHITECTURES)
     resolved = supervised(resolved, None if supervision is None else supervision.value)
     if videos is not None:
         resolved = dataclasses.replace(resolved, videos=str(videos))
