@@ -36,7 +36,7 @@ fuzz: $(INSTALLED)  ## hostile input to every reader and to every entry of the c
 		export PATH="$(CURDIR)/$(BIN):$$PATH" CC=clang CXX=clang++ && \
 		cmake -S . -B build/fuzz-core -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DSTALE_EDGE_PYTHON=OFF \
 			-DSTALE_EDGE_TESTS=ON -DSTALE_EDGE_SANITIZE=ON -DSTALE_EDGE_FUZZ=ON >/dev/null && \
-		cmake --build build/fuzz-core >/dev/null; \
+		cmake --build build/fuzz-core -- --quiet; \
 	else echo "clang is not installed, so the C++ core is not fuzzed; on Debian: apt-get install clang"; fi
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),10)
 
