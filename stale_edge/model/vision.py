@@ -177,7 +177,6 @@ def load_vision_tower(source: str | Path, *, description: EncoderDescription | N
 def _load_model(source: str, values: dict[str, Any], description: EncoderDescription) -> tuple[nn.Module, list[str]]:
     """Load the tower, and name the weights that its file lacks, which transformers would make up."""
     import transformers
-    from transformers.utils import logging
 
     model_class: Any = getattr(transformers, description.model, None)
     if not _is_model_class(model_class):
@@ -186,13 +185,9 @@ def _load_model(source: str, values: dict[str, Any], description: EncoderDescrip
     if "vision_config" in values:  # with a text tower: settings of the common space hold for both
         common = {key: values[key] for key in ("projection_dim",) if key in values}
         config = model_class.config_class(**{**values["vision_config"], **common})
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # it lists the text tower's weights as unexpected
-    try:
-        name, revision = hub_model(source)
+    name, revision = hub_model(source)
+    with quiet_transformers():  # it lists the text tower's weights as unexpected
         model, found = model_class.from_pretrained(name, revision=revision, config=config, output_loading_info=True)
-    finally:
-        logging.set_verbosity(verbosity)
     return model.float().eval(), sorted(map(str, found["missing_keys"]))
 
 
