@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 import torch
 import torch.nn.functional as F
+from golden_actionformer import actionformer_case
 from golden_hand_made import hand_made_cases
 from refusals import refusals
 
@@ -67,6 +68,8 @@ def make_golden(out: Path) -> None:
             name = f"{config.architecture}-network-{policy}-policy"
             _write_bundle(model, config, decode_config, out / "checkpoints" / name, out / "bundles" / name)
             cases += list(_cases(out, name))
+    video = Path("features") / "paper-network-paper-policy-0.npy"
+    cases += actionformer_case(out, NAMES, video, perturbation=PERTURBATION)
     shutil.rmtree(out / "checkpoints")
     _fix_length(out / "bundles" / "release-network-paper-policy", out / "bundles" / "fixed-length")
     _as_format_1(out / "bundles" / "paper-network-paper-policy", out / "bundles" / "format-1")
@@ -81,7 +84,7 @@ def make_golden(out: Path) -> None:
     )
     bank = ClassBank(NAMES, toy.bank().embeddings, "toy")
     core = _core_cases(out, cases)
-    cases += hand_made_cases(out, bank, Path("features") / "paper-network-paper-policy-0.npy")
+    cases += hand_made_cases(out, bank, video)
     _write_json(out / "cases.json", {"cases": cases, "core": core, "refusals": refusals(out)})
 
 
