@@ -51,9 +51,16 @@ class GlobalBatchDropout(TorchFunctionMode):
         return input * (kept if shared else kept[self.rows.to(kept.device)])
 
     def _attention(
-        self, query: Tensor, key: Tensor, value: Tensor, *, attn_mask: Tensor | None, dropout_p: float
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        *,
+        attn_mask: Tensor | None,
+        dropout_p: float,
+        scale: float | None,
     ) -> Tensor:
-        logits = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+        logits = query @ key.transpose(-1, -2) * (query.shape[-1] ** -0.5 if scale is None else scale)
         if attn_mask is not None:
             logits = logits + attn_mask
         return self._dropout(logits.softmax(dim=-1), dropout_p) @ value
