@@ -56,8 +56,9 @@ class _Attends(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         heads = self.dropout(x).unflatten(-1, (2, 4)).transpose(1, 2)
         bias = torch.zeros(x.shape[0], 1, 1, x.shape[1])
-        attended = F.scaled_dot_product_attention(heads, heads, heads, attn_mask=bias, dropout_p=0.2)
-        return attended.transpose(1, 2).flatten(2) + self.dropout(self.shared).sum()
+        masked = F.scaled_dot_product_attention(heads, heads, heads, attn_mask=bias, dropout_p=0.2)
+        scaled = F.scaled_dot_product_attention(heads, heads, heads, dropout_p=0.2, scale=0.1)
+        return (masked + scaled).transpose(1, 2).flatten(2) + self.dropout(self.shared).sum()
 
 
 @pytest.mark.parametrize("rows", [[0, 2, 4], [1, 3]])

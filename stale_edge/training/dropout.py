@@ -56,9 +56,9 @@ class GlobalBatchDropout(TorchFunctionMode):
         key: Tensor,
         value: Tensor,
         *,
-        attn_mask: Tensor | None,
+        attn_mask: Tensor | None = None,
         dropout_p: float,
-        scale: float | None,
+        scale: float | None = None,
     ) -> Tensor:
         logits = query @ key.transpose(-1, -2) * (query.shape[-1] ** -0.5 if scale is None else scale)
         if attn_mask is not None:
