@@ -11,9 +11,9 @@ import torch
 
 from stale_edge.config import FeaturesConfig, ModelConfig, TrainConfig, load_config
 from stale_edge.errors import ConfigError, TrainingError
-from stale_edge.model.architectures import ARCHITECTURES
+from stale_edge.model.architectures import ARCHITECTURES, LEAST_STEPS
 from stale_edge.training import train
-from stale_edge.training.chosen import LEAST_EPOCHS, LEAST_STEPS, describe_chosen, follow_data
+from stale_edge.training.chosen import LEAST_EPOCHS, describe_chosen, follow_data
 from stale_edge.training.ending import ending_warnings
 from stale_edge.training.run_folder import RunFolder, RunState, read_state_file
 from tests.training_data import small_config, write_data_set
@@ -21,7 +21,7 @@ from tests.training_data import small_config, write_data_set
 
 @pytest.mark.parametrize("n_videos", [1, 2, 7, 8, 9, 42, 560, 800, 2_000, 10_024, 100_000])
 def test_settings_follow_the_videos(n_videos: int) -> None:
-    chosen = follow_data(TrainConfig(), n_videos)
+    chosen = follow_data(TrainConfig(), n_videos, least_steps=LEAST_STEPS)
     steps = chosen.epochs * -(-n_videos // chosen.batch_size)
     assert steps >= LEAST_STEPS
     assert chosen.epochs >= LEAST_EPOCHS
@@ -29,22 +29,34 @@ def test_settings_follow_the_videos(n_videos: int) -> None:
     assert chosen.learning_rate > 0
 
 
+def test_light_takes_more_steps_where_videos_are_few() -> None:
+    least = ARCHITECTURES["light"].least_steps
+    few, many = (follow_data(TrainConfig(), n_videos, least_steps=least) for n_videos in (42, 10_024))
+    assert few.epochs * -(-42 // few.batch_size) >= least > LEAST_STEPS
+    assert many == follow_data(TrainConfig(), 10_024, least_steps=LEAST_STEPS)
+
+
 def test_activitynet_has_the_settings_of_the_paper() -> None:
-    chosen = follow_data(TrainConfig(), 10_024)
+    chosen = follow_data(TrainConfig(), 10_024, least_steps=LEAST_STEPS)
     assert (chosen.epochs, chosen.batch_size, chosen.learning_rate) == (15, 100, 1e-4)
 
 
 def test_what_is_set_stays_and_what_a_run_had_is_kept() -> None:
     mine = TrainConfig(epochs=2, batch_size=50, learning_rate=0.5)
-    assert follow_data(mine, 42) == mine
+    assert follow_data(mine, 42, least_steps=LEAST_STEPS) == mine
     assert describe_chosen(mine, mine, 42) == ""
-    resumed = follow_data(TrainConfig(epochs=9), 42, before={"epochs": 3, "batch_size": 100, "learning_rate": 2e-4})
+    resumed = follow_data(
+        TrainConfig(epochs=9),
+        42,
+        least_steps=LEAST_STEPS,
+        before={"epochs": 3, "batch_size": 100, "learning_rate": 2e-4},
+    )
     assert (resumed.epochs, resumed.batch_size, resumed.learning_rate) == (9, 100, 2e-4)
 
 
 def test_the_line_names_what_was_chosen() -> None:
     before = TrainConfig(learning_rate=1e-3)
-    text = describe_chosen(before, follow_data(before, 42), 42)
+    text = describe_chosen(before, follow_data(before, 42, least_steps=LEAST_STEPS), 42)
     assert re.fullmatch(r"chosen for 42 training videos: train\.epochs=\d+, train\.batch_size=8 \(\d+ steps\)", text)
 
 

@@ -1,6 +1,7 @@
 """The simulated world of the demo: a small text encoder, a data set in its embedding space, a model of that size."""
 
 import dataclasses
+import math
 from pathlib import Path
 
 from stale_edge.config import (
@@ -22,6 +23,7 @@ CHANNELS = 128
 """C and D of the demo, equal because image and text share one space, as in CLIP."""
 N_VIDEOS = 800
 EPOCHS, LINEAR_EPOCHS, LIGHT_EPOCHS = 15, 10, 12
+LIGHT_BATCH = 16
 
 
 def make_data_set(out: Path, *, seed: int, scale: float, shot_s: float = 0.0, progress: Progress = silent) -> DataSet:
@@ -62,7 +64,7 @@ def training_config(data_set: DataSet, *, seed: int, architecture: str = "paper"
     )
     if architecture in ("paper", "stale"):
         return stale
-    return {"linear": linear_config, "light": light_config}[architecture](stale)
+    return linear_config(stale) if architecture == "linear" else light_config(stale, len(data_set.videos("training")))
 
 
 def linear_config(config: Config) -> Config:
@@ -80,16 +82,21 @@ def linear_config(config: Config) -> Config:
     )
 
 
-def light_config(config: Config) -> Config:
-    """Choose the architecture `light` with its own settings, for the same videos and classes."""
+def light_config(config: Config, n_videos: int) -> Config:
+    """Choose the architecture `light` with its own settings, for the same videos and classes.
+
+    Args:
+        n_videos: number of training videos; few of them are read more often.
+    """
     model, row = config.model, architecture_of("light")
+    epochs = math.ceil(row.least_steps / math.ceil(n_videos / LIGHT_BATCH))
     return dataclasses.replace(
         config,
         model=LightConfig(feature_channels=model.feature_channels, embed_dim=model.embed_dim, text=model.text),
         train=dataclasses.replace(
             row.train,
-            epochs=LIGHT_EPOCHS,
-            batch_size=16,
+            epochs=max(epochs, LIGHT_EPOCHS),
+            batch_size=LIGHT_BATCH,
             seed=config.train.seed,
             device=config.train.device,
             validate_every=0,

@@ -9,11 +9,8 @@ from stale_edge.config import TrainConfig
 
 FOLLOWING = ("epochs", "learning_rate", "batch_size")
 """Settings of `[train]` that follow the data where they are 0."""
-LEAST_STEPS = 100
-"""Smallest number of optimizer steps of a run. On 42 videos of `bench/few_videos.py` 90 steps of STALE gave more
-average mAP than 400 (88.7 and 81.3 %, one seed): it overfits."""
 LEAST_EPOCHS = 15
-"""Epochs of the paper for ActivityNet; more where they give fewer than `LEAST_STEPS` steps."""
+"""Epochs of the paper for ActivityNet; more where they give too few steps."""
 SMALL_BATCH, LARGE_BATCH = 8, 100
 """Batch sizes of a small data set, and of the paper for the 10,000 videos of ActivityNet."""
 STEPS_PER_EPOCH = 100
@@ -22,19 +19,22 @@ LEARNING_RATE = 1e-4
 """Rate of the paper for ActivityNet, with `LARGE_BATCH` videos a step."""
 
 
-def follow_data(train: TrainConfig, n_videos: int, *, before: Mapping[str, Any] | None = None) -> TrainConfig:
+def follow_data(
+    train: TrainConfig, n_videos: int, *, least_steps: int, before: Mapping[str, Any] | None = None
+) -> TrainConfig:
     """Choose the settings that are 0; all others stay.
 
     Args:
         train: settings.
         n_videos: number of training videos, >= 1.
+        least_steps: smallest number of optimizer steps, as in the table of architectures.
         before: section `train` of the run that is continued, whose settings are kept; None: a new run.
     """
     if before is not None:
         kept = {name: before[name] for name in FOLLOWING if not getattr(train, name) and name in before}
         train = replace(train, **kept)
     batch_size = train.batch_size or min(max(SMALL_BATCH, n_videos // STEPS_PER_EPOCH), LARGE_BATCH)
-    epochs = train.epochs or max(LEAST_EPOCHS, math.ceil(LEAST_STEPS / math.ceil(n_videos / batch_size)))
+    epochs = train.epochs or max(LEAST_EPOCHS, math.ceil(least_steps / math.ceil(n_videos / batch_size)))
     return replace(train, batch_size=batch_size, epochs=epochs, learning_rate=train.learning_rate or LEARNING_RATE)
 
 

@@ -123,7 +123,7 @@ class _Run:
         row = architecture_of(config.model.architecture)
         self.folder = RunFolder(out)
         before = self.folder.settings() if resume else None
-        chosen = follow_data(config.train, len(self.plan.videos), before=before)
+        chosen = follow_data(config.train, len(self.plan.videos), least_steps=row.least_steps, before=before)
         self.chosen = describe_chosen(config.train, chosen, len(self.plan.videos))
         self.config = config = row.complete(replace(config, train=chosen), len(self.plan.vocabulary))
         set_seed(config.train.seed)  # weights are drawn in this order: detector, classes, objective
