@@ -32,6 +32,7 @@ from stale_edge.benchmarking.table import (
 from stale_edge.benchmarking.target import network_target
 from stale_edge.benchmarking.torch_rows.counts import detector_macs
 from stale_edge.benchmarking.torch_rows.detectors import build_detector
+from stale_edge.benchmarking.torch_rows.plain_export import plain_export
 from stale_edge.benchmarking.torch_rows.thesis_reference import build_reference
 from stale_edge.benchmarking.torch_rows.trained_network import describe, training_config
 from stale_edge.config import (
@@ -570,3 +571,13 @@ def test_decisions_are_compared_on_the_architecture_that_is_timed() -> None:
             continue
         assert f"with a {architecture} network" in describe(architecture)
         assert training_config(architecture, seed=0).model.architecture == architecture
+
+
+@pytest.mark.parametrize("architecture", [name for name, row in ARCHITECTURES.items() if row.small])
+def test_the_network_as_trained_is_written_by_the_exporter_alone(architecture: str, tmp_path: Path) -> None:
+    network = network_of_settings(ARCHITECTURES[architecture].small, 3, None).at(50)
+    features = torch.from_numpy(random_features(50, SMALL_CHANNELS, seed=0))[None]
+    classes = torch.from_numpy(random_features(3, network.model.embed_dim, seed=1))
+    with torch.inference_mode():
+        plain_export(build_detector(network, seed=0), (features, classes), tmp_path / "plain.onnx")
+    assert (tmp_path / "plain.onnx").stat().st_size > 1_000

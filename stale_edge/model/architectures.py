@@ -72,8 +72,8 @@ def _unfolded(network: nn.Module) -> nn.Module:
 
 
 LEAST_STEPS = 100
-"""On 42 videos of `bench/few_videos.py` 90 steps of STALE gave more average mAP than 400 (88.7 and 81.3 %, one seed): it
-overfits."""
+"""On 42 videos of `bench/few_videos.py` 90 steps of STALE gave more average mAP than 400 (88.7 and 81.3 %, one seed):
+it overfits."""
 LIGHT_STEPS = 400
 """On 140 videos of the demo's world of seed 10, which no result uses, `light` has average mAPs (seen / unseen classes)
 of 53.3 / 56.9 after 108 steps, 65.0 / 66.7 after 324, and 62.0 / 76.8 after 648."""

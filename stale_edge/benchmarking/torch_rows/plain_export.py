@@ -7,11 +7,28 @@ from typing import Any, cast
 
 import onnxruntime
 import torch
+from torch import Tensor, nn
 
 from stale_edge.benchmarking.jobs import Job, Workload
 from stale_edge.benchmarking.output_check import class_axis, compare_outputs
 from stale_edge.benchmarking.torch_rows.detectors import build_detector, network_of, random_inputs, set_threads
 from stale_edge.model.detector import Detector
+
+
+def plain_export(network: nn.Module, inputs: tuple[Tensor, Tensor], path: Path) -> None:
+    """Write a network to ONNX for the shapes of its inputs, features (1, T, C) and class embeddings (K, D)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter warns about torch's own code
+        torch.onnx.export(
+            network,
+            inputs,
+            path,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+            input_names=["features", "class_embeddings"],
+            output_names=list(network(*inputs)._fields),
+        )
 
 
 def plain_export_workload(job: Job) -> Workload:
@@ -27,18 +44,7 @@ def plain_export_workload(job: Job) -> Workload:
     specs = cast(Detector, trained).output_specs()
     with tempfile.TemporaryDirectory(prefix="stale-edge-plain-") as folder:
         path = Path(folder) / "plain.onnx"
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the exporter warns about torch's own code
-            torch.onnx.export(
-                trained,
-                inputs,
-                path,
-                dynamo=True,
-                external_data=False,
-                verbose=False,
-                input_names=["features", "class_embeddings"],
-                output_names=list(trained(*inputs)._fields),
-            )
+        plain_export(trained, inputs, path)
         n_bytes = path.stat().st_size
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = job.threads

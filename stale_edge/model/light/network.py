@@ -76,6 +76,7 @@ class Light(DetectorNetwork[LightConfig]):
 
     text_center: Tensor
     strides: Tensor
+    starts_of_longest: Tensor
 
     def __init__(self, config: LightConfig) -> None:
         super().__init__()
@@ -106,7 +107,10 @@ class Light(DetectorNetwork[LightConfig]):
         start = math.log(1 / config.temperature)
         self.point_scale, self.video_scale = (nn.Parameter(torch.tensor(start)) for _ in range(2))
         self.register_buffer("text_center", torch.zeros(config.embed_dim))
-        self.register_buffer("strides", 2 ** torch.arange(config.n_levels), persistent=False)
+        strides = 2 ** torch.arange(config.n_levels)
+        self.register_buffer("strides", strides, persistent=False)
+        self.longest_stride = config.unit
+        self.register_buffer("starts_of_longest", 2 * config.unit - 2 * config.unit // strides, persistent=False)
 
     def forward(self, features: Tensor, class_embeddings: Tensor) -> LightOutput:
         """Localize and classify actions.
@@ -162,7 +166,7 @@ class Light(DetectorNetwork[LightConfig]):
     def _places(self, length: int, n_points: int) -> Places:
         """Place the points of a video padded to `length` snippets."""
         position = torch.arange(n_points, device=self.strides.device)
-        starts = 2 * length - 2 * length // self.strides  # points before each level
+        starts = length // self.longest_stride * self.starts_of_longest  # points before each level
         level = (position[:, None] >= starts[1:]).sum(dim=1)
         stride = self.strides[level]
         return Places(level, (position - starts[level]) * stride, stride)
