@@ -48,6 +48,20 @@ def latency(record: Mapping[str, Any]) -> list[list[str]]:
     ]
 
 
+def rows(record: Mapping[str, Any]) -> list[list[str]]:
+    """Show every row of a run: milliseconds by length, and times faster than eager PyTorch as trained."""
+    lengths = sorted({row["length"] for row in record["rows"]})
+    cells = {
+        (f"{row['variant']}, {row['runtime']} {row['precision']}", row["length"]): (
+            f"{milliseconds(row)}, {times(row['speedup_as_trained'])}"
+        )
+        for row in record["rows"]
+    }
+    names = dict.fromkeys(name for name, _ in cells)
+    table = [[name, *(cells[name, length] for length in lengths)] for name in names]
+    return [["row", *(f"T = {length}" for length in lengths)], *table]
+
+
 def architectures(record: Mapping[str, Any]) -> list[list[str]]:
     """Show every architecture's time in fp32 and int8 by length, with the share of STALE's time in fp32."""
     lengths = sorted({row["length"] for row in record["rows"]})
@@ -72,6 +86,7 @@ def ladder(record: Mapping[str, Any]) -> list[list[str]]:
 
 TABLES: dict[str, Callable[[Mapping[str, Any]], list[list[str]]]] = {
     "latency": latency,
+    "rows": rows,
     "architectures": architectures,
     "ladder": ladder,
 }
@@ -85,7 +100,7 @@ def milliseconds(row: Mapping[str, Any]) -> str:
 
 def times(ratio: float) -> str:
     """Format how many times faster a row is."""
-    return f"{ratio:.1f} x" if ratio < 100 else f"{ratio:.0f} x"
+    return f"{ratio:.2f} x" if ratio < 1 else f"{ratio:.1f} x" if ratio < 100 else f"{ratio:.0f} x"
 
 
 def spread(values: list[float]) -> str:

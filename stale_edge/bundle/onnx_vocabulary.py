@@ -1,12 +1,25 @@
 """Values in an ONNX detector that depend only on its classes: constant for all videos with one vocabulary."""
 
 from collections.abc import Collection, Mapping
+from typing import NamedTuple
 
 from stale_edge.bundle.onnx_graph import GRAPH_INITIALIZER, TENSOR_NAME, Graph, Node
 
 CLASSES = "class_embeddings"
 _PRODUCTS = ("MatMul", "Gemm", "MatMulInteger")
 _ROUNDING = ("QuantizeLinear", "DequantizeLinear")
+
+
+class ClassAttention(NamedTuple):
+    """Attention among classes, as names of values in a graph: attended = softmax(queries keys) values.
+
+    Their shapes are (..., K, d), keys (..., d, K). Each row of `attended` depends on one row of `queries` alone.
+    """
+
+    queries: str
+    keys: str
+    values: str
+    attended: str
 
 
 def class_values(graph: Graph, outputs: Collection[str]) -> tuple[str, ...]:
@@ -47,6 +60,25 @@ def class_values(graph: Graph, outputs: Collection[str]) -> tuple[str, ...]:
     if not any(node.operator in _PRODUCTS for node in saved):
         return ()
     return tuple(name for node in graph.nodes for name in node.writes if name in sources)
+
+
+def class_attentions(graph: Graph, values: Collection[str]) -> tuple[ClassAttention, ...]:
+    """Find the attention among classes that `class_values` need, in the order of the graph; K x K numbers a head."""
+    maker = {name: node for node in graph.nodes for name in node.writes}
+    saved = sorted(_ancestors(values, maker), key=lambda node: node.start)
+    reader = {name: node for node in saved for name in node.reads}
+    found = []
+    for node in saved:
+        if node.operator != "Softmax":
+            continue
+        logits = maker.get(_before_rounding(node.reads[0], maker))
+        weights = node.writes[0]
+        while weights in reader and reader[weights].operator in _ROUNDING:
+            weights = reader[weights].writes[0]
+        product = reader.get(weights)
+        if logits is not None and product is not None and {logits.operator, product.operator} == {"MatMul"}:
+            found.append(ClassAttention(logits.reads[0], logits.reads[1], product.reads[1], product.writes[0]))
+    return tuple(found)
 
 
 def _before_rounding(name: str, maker: Mapping[str, Node]) -> str:
