@@ -2,6 +2,7 @@
 
 import posixpath
 import re
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,17 @@ from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTSIDE = ("bench/README.md", "export/README.md", "export/BUNDLE.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md")
+MESSAGES = "messages.md"
+"""Page of all error messages, made from the source."""
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
 
 
 def on_files(files: Any, *, config: Any) -> Any:
-    """Add the documents under the names they have in the repository."""
+    """Add the documents under the names they have in the repository, and the page of all messages."""
     for name in OUTSIDE:
         files.append(File.generated(config, name, content=(ROOT / name).read_text(encoding="utf-8")))
+    messages = runpy.run_path(str(ROOT / "docs" / "messages.py"))["page"]()
+    files.append(File.generated(config, MESSAGES, content=messages))
     return files
 
 
@@ -23,6 +28,8 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> st
     """Point links at the pages of the site; a link to another file of the repository becomes its name."""
     del config
     uri = page.file.src_uri
+    if uri == MESSAGES:
+        return markdown
     inside = uri if uri in OUTSIDE else f"docs/{uri}"  # its place in the repository
 
     def moved(match: re.Match[str]) -> str:
