@@ -21,7 +21,7 @@ from stale_edge.benchmarking.target import Target, bundle_target, network_of, ne
 from stale_edge.benchmarking.workloads import build_workload
 from stale_edge.bundle import ClassBank, read_bundle
 from stale_edge.config import BenchConfig, Config, ModelConfig, TextConfig, to_dict
-from stale_edge.errors import ConfigError, StaleEdgeError
+from stale_edge.errors import BundleError, ConfigError, StaleEdgeError
 
 pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
@@ -290,7 +290,8 @@ def test_targets_without_torch(bundle: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_network_of_a_bundle_is_read_from_its_manifest(bundle: Path, tmp_path: Path) -> None:
-    from stale_edge.model import small_text_encoder
+    from stale_edge.model import TextEncoder, small_text_encoder
+    from stale_edge.model.text_sizes import text_tower_sizes
 
     bank = ClassBank(("dive", "long jump"), np.ones((2, 16), dtype=np.float32), "any")
     manifest = dataclasses.replace(
@@ -298,9 +299,12 @@ def test_the_network_of_a_bundle_is_read_from_its_manifest(bundle: Path, tmp_pat
     )
     network, reason = network_of(manifest, bank, text_encoder=None)
     assert network == Network(TINY.model, 2, None)
-    assert "(D = 16) is not known" in reason
+    assert "does not state the sizes of the text encoder of its classes (D = 16)" in reason
     wide = ClassBank(("dive",), np.ones((1, 512), dtype=np.float32), "any")
-    assert network_of(manifest, wide, text_encoder=None) == (Network(TINY.model, 1, TextTower()), "")
+    released = dataclasses.replace(manifest, architecture="release")
+    paper = dataclasses.replace(manifest, architecture="paper")
+    assert network_of(released, wide, text_encoder=None)[0] == Network(TINY.model, 1, TextTower())
+    assert network_of(paper, wide, text_encoder=None)[0] == Network(TINY.model, 1, None)  # not CLIP's, nobody knows
     small_text_encoder(tmp_path / "text", dim=16, hidden_dim=8, n_layers=3, n_heads=2)
     network, reason = network_of(manifest, bank, text_encoder=tmp_path / "text")
     assert network is not None
@@ -310,6 +314,14 @@ def test_the_network_of_a_bundle_is_read_from_its_manifest(bundle: Path, tmp_pat
     # start and end of text, eight contexts, a token for every letter
     assert tower.prompt_tokens == ((2 + 8 + 4, 1), (2 + 8 + 8, 1))
     assert reason == ""
+    encoder = TextEncoder.load(tmp_path / "text", n_contexts=8)
+    stated = json.loads(json.dumps(text_tower_sizes(encoder, bank.names)))
+    own = dataclasses.replace(paper, provenance={**manifest.provenance, "text_encoder": stated})
+    assert network_of(own, bank, text_encoder=None) == (network, "")
+    assert network_of(own, wide, text_encoder=None)[0] == dataclasses.replace(network, n_classes=1)  # also at D = 512
+    del stated["heads"]
+    with pytest.raises(BundleError, match=r"provenance\.text_encoder in the bundle's manifest: .* heads missing"):
+        network_of(own, bank, text_encoder=None)
     contract = dataclasses.replace(manifest.feature_contract, length=None, resample_to=40)
     target = Target("", network, 2, "release", bundle, dataclasses.replace(manifest, feature_contract=contract))
     assert target.lengths(()) == (100, 200)

@@ -124,8 +124,9 @@ def test_the_bundle_holds_every_row_of_the_table_and_verifies(exported: Exported
 
 def test_the_manifest_says_where_it_comes_from_and_how_it_compares(exported: Exported) -> None:
     manifest = verify_bundle(exported.bundle).manifest
-    fields = {"checkpoint_sha256", "config", "versions", "machine", "calibration", "artifacts"}
+    fields = {"checkpoint_sha256", "config", "text_encoder", "versions", "machine", "calibration", "artifacts"}
     assert set(manifest.provenance) == fields
+    assert manifest.provenance["text_encoder"] is None  # the checkpoint has none
     assert manifest.provenance["calibration"] == "8 validation videos, which are compared too"
     assert manifest.provenance["config"]["model"]["embed_dim"] == case.CHANNELS
     assert manifest.provenance["versions"]["torch"] == torch.__version__

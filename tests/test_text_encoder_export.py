@@ -15,6 +15,8 @@ import pytest
 import tiny
 import torch
 
+from stale_edge.benchmarking.target import bundle_target
+from stale_edge.benchmarking.torch_rows.text_tower import text_tower_of
 from stale_edge.bundle import ClassBank, FeatureContract, add_classes, read_bundle, verify_bundle, write_bundle
 from stale_edge.bundle.feature_contract import FORMAT_1
 from stale_edge.bundle.files import sha256_of
@@ -402,6 +404,13 @@ def test_zero_shot_map_is_that_of_pytorch(tmp_path: Path) -> None:
     device = evaluate_localizer(localizer, data_set, classes=encoder.encode(names)).result.average_mAP
     assert pytorch > 1  # something is found, so that equal figures mean something
     assert abs(device - pytorch) < 0.1
+
+    # The benchmark's reference has this bundle's own text tower, with its contexts.
+    tower = text_tower_of(trained.best / "text_encoder", localizer.class_bank, n_contexts=4)
+    network = bundle_target(tmp_path / "bundle").network
+    assert network is not None
+    assert network.text == tower
+    assert (tower.width, tower.embed_dim) == (32, 32)
 
 
 def test_files_that_are_no_text_encoder_are_refused(exported: tuple[Path, Path], tmp_path: Path) -> None:

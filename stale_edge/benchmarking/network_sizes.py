@@ -29,6 +29,18 @@ class TextTower:
     including start and end of text; "Carving jack-o-lanterns" has the longest.
     """
 
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> "TextTower":
+        """Read the plain values that `model.text_sizes` makes of an encoder.
+
+        Raises:
+            ConfigError: a size is missing, unknown or of another kind.
+        """
+        missing = sorted(set(cls.__dataclass_fields__) - set(values))
+        if missing:
+            raise ConfigError(f"sizes of a text encoder: {', '.join(missing)} missing; export the bundle again")
+        return from_dict(cls, values)
+
     @property
     def n_tokens(self) -> int:
         """Length that every prompt is padded to."""

@@ -92,8 +92,8 @@ def bundle_target(path: Path, *, text_encoder: Path | None = None) -> Target:
 
     Args:
         path: the bundle.
-        text_encoder: folder of the text encoder that made the class bank; the reference has its sizes. None: a bundle
-            with D = 512 is assumed to come from CLIP's ViT-B; others get no reference that embeds classes.
+        text_encoder: folder of the text encoder that made the class bank; the reference has its sizes. None: those
+            that the bundle's manifest states.
 
     Raises:
         BundleError: not a bundle.
@@ -115,7 +115,7 @@ def network_of(manifest: Manifest, bank: ClassBank, *, text_encoder: Path | None
         reason: why no reference can be measured; empty: it can.
 
     Raises:
-        BundleError: the manifest's config has another version.
+        BundleError: the manifest's config has another version, or its sizes of the text encoder are malformed.
         CheckpointError: `text_encoder` is not one.
     """
     from stale_edge.model.architectures import ARCHITECTURES
@@ -134,12 +134,29 @@ def network_of(manifest: Manifest, bank: ClassBank, *, text_encoder: Path | None
         ) from error
     tower, reason = None, "the bundle's class embeddings were learnt freely, no text encoder made them"
     if model.text.encoder != "none":
-        if text_encoder is not None and bank.space == "text":
-            from stale_edge.benchmarking.torch_rows.text_tower import text_tower_of
-
-            tower = text_tower_of(text_encoder, bank, n_contexts=model.text.n_contexts)
-        elif bank.width == TextTower().embed_dim:
-            tower = TextTower()
-        reason = f"the text encoder of this bundle (D = {bank.width}) is not known"
+        tower = _text_tower(manifest, bank, n_contexts=model.text.n_contexts, folder=text_encoder)
+        reason = (
+            f"the bundle does not state the sizes of the text encoder of its classes (D = {bank.width}): "
+            "export it again, from a checkpoint that holds its text encoder"
+        )
     network = network_of_settings(model, len(bank), tower)
     return network, "" if network.has_reference else reason
+
+
+def _text_tower(manifest: Manifest, bank: ClassBank, *, n_contexts: int, folder: Path | None) -> TextTower | None:
+    """Find the sizes of the text encoder that made a class bank; None: they are not known."""
+    if bank.space != "text":
+        return None
+    if folder is not None:
+        from stale_edge.benchmarking.torch_rows.text_tower import text_tower_of
+
+        return text_tower_of(folder, bank, n_contexts=n_contexts)
+    stated = manifest.provenance.get("text_encoder")
+    if isinstance(stated, dict):
+        try:
+            return TextTower.from_plain(stated)
+        except ConfigError as error:
+            raise BundleError(f"provenance.text_encoder in the bundle's manifest: {error}") from error
+    # The public code of STALE always embeds classes with CLIP's ViT-B, whose checkpoints hold no text encoder.
+    public = manifest.architecture == "release" and bank.width == TextTower().embed_dim
+    return TextTower() if public else None

@@ -28,6 +28,7 @@ from stale_edge.exporting.text_files import make_text_encoder
 from stale_edge.exporting.triton import make_served_models, served_json
 from stale_edge.model.checkpoint import Checkpoint, encode_classes, read_checkpoint
 from stale_edge.model.text import TextEncoder
+from stale_edge.model.text_sizes import text_tower_sizes
 from stale_edge.progress import Progress, silent
 from stale_edge.training.torch_localizer import feature_contract
 
@@ -190,8 +191,9 @@ def export_checkpoint(
         ]
         if TRITON in formats:
             makers.append(make_served_models)
-        if text_encoder and isinstance(loaded.text_encoder, TextEncoder):
-            makers.append(partial(make_text_encoder, encoder=loaded.text_encoder))
+        known = loaded.text_encoder if isinstance(loaded.text_encoder, TextEncoder) else None
+        if text_encoder and known is not None:
+            makers.append(partial(make_text_encoder, encoder=known))
         files: list[Exported] = []
         refused: list[Exported] = []
         for make in makers:
@@ -217,6 +219,7 @@ def export_checkpoint(
             provenance={
                 "checkpoint_sha256": loaded.sha256,
                 "config": to_dict(config),
+                "text_encoder": None if known is None else text_tower_sizes(known, bank.names),
                 "versions": versions(),
                 "machine": machine(),
                 "calibration": None if calibration is None else calibration.description,

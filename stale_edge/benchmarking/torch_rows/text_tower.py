@@ -1,10 +1,7 @@
 """CLIP's text tower: build it with random weights for the reference, and read its sizes from an encoder's folder."""
 
-import json
 import warnings
-from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +10,7 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 from stale_edge.benchmarking.network_sizes import TextTower
 from stale_edge.bundle import ClassBank
 from stale_edge.model.text import TextEncoder
+from stale_edge.model.text_sizes import text_tower_sizes
 
 
 def build_text_tower(tower: TextTower, n_classes: int, *, seed: int) -> tuple[nn.Module, tuple[Tensor, Tensor]]:
@@ -72,17 +70,4 @@ def text_tower_of(folder: Path, bank: ClassBank, *, n_contexts: int) -> TextTowe
     encoder = TextEncoder.load(folder)
     if sum(encoder.around) == 0:
         encoder = TextEncoder.load(folder, n_contexts=n_contexts)
-    _, attention_mask = encoder.tokenize(bank.names)
-    counted = Counter(int(n) for n in attention_mask.sum(dim=1))
-    config: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    sizes = config.get("text_config") or config
-    return TextTower(
-        vocabulary=sizes["vocab_size"],
-        width=sizes["hidden_size"],
-        feedforward=sizes["intermediate_size"],
-        layers=sizes["num_hidden_layers"],
-        heads=sizes["num_attention_heads"],
-        positions=sizes["max_position_embeddings"],
-        embed_dim=encoder.dim,
-        prompt_tokens=tuple(sorted(counted.items())),
-    )
+    return TextTower.from_plain(text_tower_sizes(encoder, bank.names))
