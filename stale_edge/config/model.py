@@ -97,6 +97,7 @@ class NetworkSettings:
 
 
 StaleArchitecture = Literal["paper", "release"]
+Rescoring = Literal["none", "video-class"]
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,9 @@ class ModelConfig(NetworkSettings):
     """Initial value of α in eq. 6, any number."""
     temperature_init: float = 0.07
     """Initial temperature of the classifier, eq. 7, > 0."""
+    rescoring: Rescoring = "none"
+    """`video-class`: a snippet's class probability becomes its geometric mean with that of the whole video, from
+    snippets weighted by the smoothed foreground (TF-CADE's idea). Only inference reads it."""
     localizer_dim: int = 128
     """Width of the features that the controller of eq. 8 reads, >= 1."""
     dynamic_channels: int = 8
@@ -191,3 +195,4 @@ class ModelConfig(NetworkSettings):
             what = "none for the architecture 'release', whose public checkpoints take features as they are"
             require(self.features.normalize == "none", "model.features.normalize", self.features.normalize, what)
             require(self.features.l2 == "none", "model.features.l2", self.features.l2, what)
+            require(self.rescoring == "none", "model.rescoring", self.rescoring, what)

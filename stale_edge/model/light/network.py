@@ -19,6 +19,7 @@ from stale_edge.model.low_precision import KeptFloat32
 from stale_edge.model.normalization import FeatureNormalization
 from stale_edge.model.pyramid.layers import channel_norm
 from stale_edge.model.pyramid.padding import pad
+from stale_edge.model.rescoring import foreground_mean
 
 PRIOR = 0.01
 """Score of every point before training."""
@@ -141,6 +142,9 @@ class Light(DetectorNetwork[LightConfig]):
         segment_logits = self._segment_logits(seen, levels[0], places, point_logits, offsets)
         name_logits = self._name_logits(seen, text, length)
         score = torch.sigmoid(segment_logits) * torch.softmax(name_logits, dim=-1)  # (B, P, K)
+        if config.rescoring == "video-class":
+            summary = foreground_mean(seen.projected, torch.sigmoid(seen.actionness[..., 0]))  # (B, 1, D)
+            score = torch.sqrt(score * torch.softmax(summary @ text.T * self.video_scale.exp(), dim=-1))
         score = score.clamp(min=IMPOSSIBLE, max=SURE)
         return LightOutput(
             torch.log(score / (1 - score)),

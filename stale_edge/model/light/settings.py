@@ -13,7 +13,7 @@ from stale_edge.config import (
     TrainConfig,
 )
 from stale_edge.config.checks import require
-from stale_edge.config.model import NetworkSettings
+from stale_edge.config.model import NetworkSettings, Rescoring
 from stale_edge.config.policies import with_levels
 
 FIRST_RANGE = 4.0
@@ -48,6 +48,9 @@ class LightConfig(NetworkSettings):
     """Hidden layer of the segment score, >= 1."""
     surroundings: float = 0.25
     """A segment is compared with this part of its length before and after it, > 0; at least a snippet each."""
+    rescoring: Rescoring = "none"
+    """`video-class`: a score becomes its geometric mean with the class's probability in the whole video, from snippets
+    weighted by the smoothed actionness (TF-CADE's idea). Only inference reads it."""
     feature_noise: float = 0.5
     """Deviation of the noise added to normalised features in training, whose own is 1, >= 0."""
     temperature: float = 0.1

@@ -14,6 +14,7 @@ from stale_edge.config import ModelConfig
 from stale_edge.model.detector import DetectorNetwork
 from stale_edge.model.input_checks import check_inputs
 from stale_edge.model.layers import MASKED_OUT, DecoderLayer, l2_normalize
+from stale_edge.model.rescoring import foreground_mean, rescored_logits
 from stale_edge.model.stale.mask_head import MaskHead
 from stale_edge.model.stale.masking import ForegroundGate, Masking, build_masking
 from stale_edge.model.stale.output import StaleLogits, StaleOutput, logits_of
@@ -62,7 +63,7 @@ class PaperStale(DetectorNetwork[ModelConfig]):
         embedding = self._embed(features, class_embeddings, foreground)
         if foreground is None:
             foreground = self.masking(embedding)  # eq. 3, 4: L̂, (B, T)
-        class_logits = self._classify(embedding, class_embeddings, foreground)
+        class_logits = self._rescored_classes(embedding, class_embeddings, foreground)
         masks = self.localizer(embedding)  # eq. 8: M, (B, T, T), row i by snippet i
         return StaleOutput(class_logits, masks, foreground, embedding)
 
@@ -79,6 +80,15 @@ class PaperStale(DetectorNetwork[ModelConfig]):
         check_inputs(features, class_embeddings, channels=self.config.feature_channels, dim=self.config.embed_dim)
         self._check_foreground(foreground)
         return cast(Tensor, self.temporal(features))
+
+    def _rescored_classes(self, embedding: Tensor, class_embeddings: Tensor, foreground: Tensor) -> Tensor:
+        """Score classes as `_classify` does, and rescore them where the settings say so."""
+        class_logits = self._classify(embedding, class_embeddings, foreground)
+        if self.config.rescoring == "none":
+            return class_logits
+        summary = foreground_mean(l2_normalize(embedding), foreground)  # (B, 1, D)
+        video_logits = self.classifier(l2_normalize(class_embeddings).unsqueeze(0), summary)  # (B, K, 1)
+        return rescored_logits(class_logits, video_logits)
 
     def _classify(self, embedding: Tensor, class_embeddings: Tensor, foreground: Tensor) -> Tensor:
         """Score every class at every snippet of a foreground (B, T), eq. 2 and 5 to 7; (B, K + 1, T)."""
