@@ -148,3 +148,19 @@ def test_a_run_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
     changed = replace(longer, train=replace(longer.train, optimizer="adamw", epochs=3))
     with pytest.raises(TrainingError, match=r"config\.train\.optimizer was 'adam', is 'adamw'"):
         train(changed, data, tmp_path / "run", resume=True)
+
+
+def test_a_run_without_a_named_architecture_says_that_it_is_stale(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from stale_edge.cli.app import app
+    from stale_edge.cli.training import DEFAULT_IS_STALE
+
+    data = write_data_set(tmp_path / "data")
+    sizes = ["model.feature_channels=16", "model.embed_dim=16", "train.epochs=1", "train.n_snippets=8"]
+    wanted = [("default", [], True), ("linear", ["--arch", "linear"], False)]
+    for name, chosen, said in wanted:
+        arguments = ["train", "--data", str(data), "--out", str(tmp_path / name), *chosen]
+        result = CliRunner().invoke(app, [*arguments, *(f"--set={text}" for text in sizes)])
+        assert result.exit_code == 0, result.output
+        assert (DEFAULT_IS_STALE.split("--arch")[0] in " ".join(result.output.split())) == said

@@ -41,17 +41,15 @@ def demo(
     ] = False,
     arch: Annotated[
         DemoArchitecture | None,
-        typer.Option(help="Detector to train on simulated features; default: light. --video trains STALE."),
+        typer.Option(help="Detector to train; default: light, with --video STALE."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the simulated task or videos, and of the training.")] = 0,
     scale: Annotated[float, typer.Option(min=0.05, max=1.0, help="Share of the videos; less is faster.")] = 1.0,
     json_path: JsonOption = None,
 ) -> None:
     """Make data, train, evaluate on seen and unseen classes, export, check, detect, measure, and write report.html."""
-    if video and arch == DemoArchitecture.light:
-        raise typer.BadParameter("--video trains STALE; give --arch stale, or neither", param_hint="--arch")
     if video:
-        _with_videos(out, seed=seed, scale=scale, json_path=json_path)
+        _with_videos(out, arch or DemoArchitecture.stale, seed=seed, scale=scale, json_path=json_path)
     else:
         _with_features(out, arch or DemoArchitecture.light, seed=seed, scale=scale, json_path=json_path)
     console(json_path).print(f"Open {out / 'report.html'}", markup=False)
@@ -73,11 +71,11 @@ def _with_features(out: Path, arch: DemoArchitecture, *, seed: int, scale: float
     to_people.print(table("after export", ["", "average mAP", "MB", "flipped snippets", "matched detections"], rows))
 
 
-def _with_videos(out: Path, *, seed: int, scale: float, json_path: Path | None) -> None:
+def _with_videos(out: Path, arch: DemoArchitecture, *, seed: int, scale: float, json_path: Path | None) -> None:
     from stale_edge.demo.video.video_demo import run_video_demo
 
     with progress_bar() as progress:
-        result = run_video_demo(out, seed=seed, scale=scale, progress=progress)
+        result = run_video_demo(out, architecture=arch.value, seed=seed, scale=scale, progress=progress)
     write_json(result, json_path)
     to_people = console(json_path)
     rows = [

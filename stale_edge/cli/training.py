@@ -36,6 +36,11 @@ class Supervision(StrEnum):
     video_labels = "video-labels"
 
 
+DEFAULT_IS_STALE = (
+    "This is STALE, the default without --arch; in our measurements --arch light finds more (docs/light.md)."
+)
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
     app.command("train", epilog="Example: [bold]stale-edge train --data data --out run --set train.epochs=15[/bold]")(
@@ -77,7 +82,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     json_path: JsonOption = None,
 ) -> None:
-    """Train a detector, by default STALE. STALE trains on several processes under torchrun, with the same result."""
+    """Train a detector. The default is STALE, which also trains under torchrun; --arch light is what we recommend."""
     from stale_edge.config import load_config
     from stale_edge.model.architectures import ARCHITECTURES
     from stale_edge.training import train as run
@@ -88,6 +93,7 @@ def train(
     config = config or config_option
     if supervision == Supervision.video_labels and arch is None and config is None:
         arch = "weak"
+    unnamed = arch is None and config is None and not any("architecture" in text for text in overrides or ())
     named = [] if arch is None else [f'model.architecture="{"paper" if arch == "stale" else arch}"']
     tracked = [] if tracker is None else [f'train.tracker="{tracker.value}"']
     resolved = load_config(config, [*named, *(overrides or ()), *tracked], architectures=ARCHITECTURES)
@@ -103,6 +109,8 @@ def train(
     write_json(result.to_json(), json_path)
     printed = console(json_path)
     printed.print(result.summary(), markup=False)
+    if unnamed:
+        printed.print(DEFAULT_IS_STALE, markup=False)
     for warning in result.warnings:
         printed.print(f"warning: {warning}", style="bold red", markup=False)
 

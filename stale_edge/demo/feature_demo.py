@@ -7,7 +7,13 @@ from typing import Any
 from stale_edge.benchmarking import run_benchmark
 from stale_edge.config import BenchConfig
 from stale_edge.data.folder import TEXT_ENCODER_FOLDER
-from stale_edge.demo.feature_world import DEMO_ARCHITECTURES, make_data_set, training_config
+from stale_edge.demo.feature_world import (
+    DEMO_ARCHITECTURES,
+    check_demo_architecture,
+    detector_name,
+    make_data_set,
+    training_config,
+)
 from stale_edge.demo.outcome import Outcome
 from stale_edge.demo.report import write_report
 from stale_edge.demo.stages import ladder_of, linear_rung, make_room, timed
@@ -51,8 +57,7 @@ def run_demo(
         DataError: `out` holds files that are not a demo.
         ParityError: an exported file failed the parity check; earlier results stay in `out`.
     """
-    if architecture not in DEMO_ARCHITECTURES:
-        raise ValueError(f"the demo trains {' or '.join(DEMO_ARCHITECTURES)}; got {architecture!r}")
+    check_demo_architecture(architecture)
     out = Path(out)
     make_room(out)
     seconds: dict[str, float] = {}
@@ -67,8 +72,7 @@ def run_demo(
     with timed(seconds, "train and evaluate the linear probe"):
         probe = training_config(data_set, seed=seed, architecture="linear")
         linear = linear_rung(probe, data_set, out / "linear", progress=progress)
-        name = "STALE" if architecture == "stale" else architecture
-        ladder = ladder_of(closed, unseen, linear=linear, detector=name)
+        ladder = ladder_of(closed, unseen, linear=linear, detector=detector_name(architecture))
     with timed(seconds, "export and check"):
         exported = export_checkpoint(trained.best, bundle, classes=data_set.class_names, data=data, progress=progress)
     with timed(seconds, "evaluate the bundle on new classes"):

@@ -42,7 +42,22 @@ def make_data_set(out: Path, *, seed: int, scale: float, shot_s: float = 0.0, pr
 
 
 DEMO_ARCHITECTURES = ("light", "stale")
-"""Detectors that the demo can train; the first one is the default."""
+"""Detectors that the demos can train; the first one is the default."""
+
+
+def check_demo_architecture(architecture: str) -> None:
+    """Refuse a detector that the demos do not train.
+
+    Raises:
+        ValueError: the message names it and those they train.
+    """
+    if architecture not in DEMO_ARCHITECTURES:
+        raise ValueError(f"the demo trains {' or '.join(DEMO_ARCHITECTURES)}; got {architecture!r}")
+
+
+def detector_name(architecture: str) -> str:
+    """Give the name that a demo prints for its detector."""
+    return "STALE" if architecture == "stale" else architecture
 
 
 def training_config(data_set: DataSet, *, seed: int, architecture: str = "paper") -> Config:

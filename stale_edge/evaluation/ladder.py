@@ -23,21 +23,27 @@ class Rung:
         return {"detector": self.detector, "seen_average_mAP": self.seen, "unseen_average_mAP": self.unseen}
 
 
+_INSTEAD = {
+    LINEAR: ("the linear probe", f"train with {LINEAR_SETTINGS} here"),
+    TRAINING_FREE: ("the detector without training", "stale-edge find needs no training"),
+}
+"""What a rung is called in a warning, and what to do where it is not beaten."""
+
+
 def shortfall(ladder: Sequence[Rung]) -> str | None:
-    """Describe where the last detector is not better than the linear probe; None: it is better on both kinds.
+    """Describe which earlier rungs the last detector does not beat; None: it is better on both kinds of classes.
 
     Raises:
         ValueError: the ladder has no linear probe.
     """
-    probe = next((rung for rung in ladder if rung.detector == LINEAR), None)
-    if probe is None:
+    *earlier, last = ladder
+    if not any(rung.detector == LINEAR for rung in earlier):
         raise ValueError(f"a ladder needs a rung {LINEAR!r}; got {', '.join(rung.detector for rung in ladder)}")
-    last = ladder[-1]
-    parts = (("seen", last.seen, probe.seen), ("unseen", last.unseen, probe.unseen))
-    behind = [f"{own:.1f} against {linear:.1f} on {kind} classes" for kind, own, linear in parts if own <= linear]
-    if not behind:
-        return None
-    return (
-        f"{last.detector} does not beat the linear probe ({' and '.join(behind)}, average mAP): "
-        f"train with {LINEAR_SETTINGS} here"
-    )
+    said = []
+    for rung in sorted(earlier, key=lambda rung: rung.detector != LINEAR):
+        parts = (("seen", last.seen, rung.seen), ("unseen", last.unseen, rung.unseen))
+        behind = [f"{own:.1f} against {other:.1f} on {kind} classes" for kind, own, other in parts if own <= other]
+        if behind:
+            name, instead = _INSTEAD[rung.detector]
+            said.append(f"{last.detector} does not beat {name} ({' and '.join(behind)}, average mAP): {instead}")
+    return "; ".join(said) or None

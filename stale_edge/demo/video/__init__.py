@@ -1,1 +1,1 @@
-"""The demo on rendered videos: mp4 files, a tiny CLIP, STALE, a bundle, detections."""
+"""The demo on rendered videos: mp4 files, a tiny CLIP, a detector, a bundle, detections."""

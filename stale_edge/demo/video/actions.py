@@ -61,7 +61,7 @@ SEEN = tuple(
         ),
     )
 )
-"""The actions that STALE is trained on."""
+"""The actions that the detector is trained on."""
 UNSEEN = tuple(
     map(
         _actor,
@@ -75,8 +75,8 @@ UNSEEN = tuple(
         ),
     )
 )
-"""The actions of the open-set test: neither STALE nor the tiny CLIP is trained on them. SEEN contains each of their
-words, but none of the combinations."""
+"""The actions of the open-set test: neither the detector nor the tiny CLIP is trained on them. SEEN contains each of
+their words, but none of the combinations."""
 
 
 def captioned_actors() -> tuple[Actor, ...]:

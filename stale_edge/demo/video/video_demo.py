@@ -8,7 +8,12 @@ from typing import Any
 from stale_edge.config import Config, TextConfig
 from stale_edge.data import DataSet, open_data_set
 from stale_edge.data.folder import SPLITS_FOLDER
-from stale_edge.demo.feature_world import linear_config
+from stale_edge.demo.feature_world import (
+    check_demo_architecture,
+    detector_name,
+    light_config,
+    linear_config,
+)
 from stale_edge.demo.stages import ladder_of, linear_rung, make_room, timed
 from stale_edge.demo.video.actions import SEEN, UNSEEN
 from stale_edge.demo.video.clip import DIM, PREPROCESSING, train_clip
@@ -54,14 +59,22 @@ N_SHOWN = 4
 """Number of videos for which a page and subtitles are written."""
 
 
-def run_video_demo(out: Path, *, seed: int = 0, scale: float = 1.0, progress: Progress = silent) -> dict[str, Any]:
-    """Render videos, train a tiny CLIP, train STALE on some actions, and find other actions in new videos.
+def run_video_demo(
+    out: Path,
+    *,
+    architecture: str = "stale",
+    seed: int = 0,
+    scale: float = 1.0,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Render videos, train a tiny CLIP, train a detector on some actions, and find other actions in new videos.
 
     Everything stays in `out`: `captioned/` and `clip/` (the tiny CLIP and its training data), `encoder/`, `data/` (a
     data set folder with `videos/`), `run/`, `bundle/` (the encoder inside), `detections/`, `demo.json`, `report.html`.
 
     Args:
         out: folder; must be empty, not exist, or hold an earlier demo, which is replaced.
+        architecture: one of `feature_world.DEMO_ARCHITECTURES`.
         seed: seed of the videos and of both trainings, >= 0.
         scale: share of the videos, in (0, 1].
         progress: called during the stages.
@@ -70,9 +83,11 @@ def run_video_demo(out: Path, *, seed: int = 0, scale: float = 1.0, progress: Pr
         JSON values, schema `stale-edge-demo-video/1`.
 
     Raises:
+        ValueError: the demo does not train this architecture.
         DataError: `out` holds files that are not a demo.
         ParityError: an exported file failed the parity check; earlier results stay in `out`.
     """
+    check_demo_architecture(architecture)
     out = Path(out)
     make_room(out)
     seconds: dict[str, float] = {}
@@ -98,8 +113,10 @@ def run_video_demo(out: Path, *, seed: int = 0, scale: float = 1.0, progress: Pr
         if extracted.errors:
             raise DataError("; ".join(extracted.errors.values()))
         data_set = open_data_set(data)
-    with timed(seconds, "train STALE"):
-        trained = train(training_config(data, clip, seed=seed), data, run, progress=progress)
+    stale = training_config(data, clip, seed=seed)
+    with timed(seconds, "train the detector"):
+        config = stale if architecture == "stale" else light_config(stale, len(data_set.videos("training")))
+        trained = train(config, data, run, progress=progress)
     with timed(seconds, "evaluate"):
         closed, unseen = (
             evaluate_set(
@@ -111,8 +128,7 @@ def run_video_demo(out: Path, *, seed: int = 0, scale: float = 1.0, progress: Pr
             for split in ("train.list", "test.list")
         )
     with timed(seconds, "train and evaluate the linear probe"):
-        probe = linear_config(training_config(data, clip, seed=seed))
-        linear = linear_rung(probe, data_set, out / "linear", progress=progress)
+        linear = linear_rung(linear_config(stale), data_set, out / "linear", progress=progress)
     with timed(seconds, "export and check"):
         exported = export_checkpoint(trained.best, bundle, classes=names, data=data, encoder=encoder, progress=progress)
     with timed(seconds, "detect"):
@@ -127,7 +143,7 @@ def run_video_demo(out: Path, *, seed: int = 0, scale: float = 1.0, progress: Pr
         trained=trained,
         closed=closed,
         unseen=unseen,
-        ladder=ladder_of(closed.report, unseen.report, linear=linear),
+        ladder=ladder_of(closed.report, unseen.report, linear=linear, detector=detector_name(architecture)),
         exported=exported,
         detected=detected,
         together=evaluate_together(detected, data_set),
@@ -177,7 +193,7 @@ def _detect(
 
 
 def training_config(data: Path, clip: Path, *, seed: int) -> Config:
-    """Choose the settings of model and training: small enough for a minute on two cores.
+    """Choose STALE's settings of model and training: small enough for a minute on two cores.
 
     Args:
         data: data set folder; training uses its `splits/train.list`.

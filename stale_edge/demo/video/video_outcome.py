@@ -25,7 +25,7 @@ class SetResult:
     """mAP on one set of actions, in percent.
 
     map_50: mAP at tIoU 0.5. average_map: average mAP over 0.50:0.05:0.95. baseline_map_50, baseline_average_map: the
-    same of the cosine with the class names, without STALE. random_map_50: mAP at tIoU 0.5 of the same detections with
+    same of the training-free detector. random_map_50: mAP at tIoU 0.5 of the same detections with
     random scores.
     """
 
@@ -53,7 +53,7 @@ class SetResult:
 class VideoOutcome:
     """Results of the stages of one demo.
 
-    ladder: the training-free baseline, the linear probe, STALE.
+    ladder: the training-free baseline, the linear probe, the trained detector.
     detected: detections of the bundle in the mp4 files of the test videos, for all names at once; ActivityNet's layout.
     together: mAP@0.5 of those detections, over the seen actions and over the unseen ones, in percent.
     timings: seconds of each stage from the mp4 files of the test videos to detections.
@@ -75,6 +75,11 @@ class VideoOutcome:
     timings: StageTimings
     shown: tuple[str, ...]
     seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def detector(self) -> str:
+        """Name of the trained detector, as in the ladder."""
+        return self.ladder[-1].detector
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values in the demo's schema; mAP in percent."""

@@ -50,6 +50,7 @@ def _content(outcome: VideoOutcome) -> dict[str, Any]:
     total_s = sum(outcome.seconds.values())
     return {
         "seed": outcome.seed,
+        "detector": outcome.detector,
         "result": result,
         "counts": {
             "seen": len(SEEN),

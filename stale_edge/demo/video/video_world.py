@@ -1,4 +1,4 @@
-"""The two sets of videos of the demo: captioned shots for the tiny CLIP, untrimmed videos for STALE."""
+"""The two sets of videos of the demo: captioned shots for the tiny CLIP, untrimmed videos for the detector."""
 
 import json
 from enum import IntEnum
