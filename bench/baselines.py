@@ -4,17 +4,18 @@
 
 Every seed has its own classes, videos and weights. Settings were chosen on seeds 10 and 11. Detectors are trained on
 the training videos of the seen classes and reported on the validation videos, which are not used to choose anything.
+`--kinds` measures videos of several actions and videos of short actions apart; runs in DIR are used, not made again.
 `--shot-s 30` makes data whose scenes change at cuts. A stopped run continues with the rows missing in the JSON. If
 `../shared` exists next to the checkout, action and background of one real CLIP video are compared too.
 """
 
 import argparse
-import dataclasses
 import json
 import os
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +28,27 @@ from stale_edge.bundle.class_bank import ClassBank
 from stale_edge.bundle.files import write_file_atomically
 from stale_edge.config import FeaturesConfig, Normalize
 from stale_edge.data import DataSet, open_data_set
+from stale_edge.data.annotations import VideoAnnotation
 from stale_edge.decoding import training_free_detections
 from stale_edge.demo.feature_world import make_data_set, training_config
 from stale_edge.evaluation import mean_average_precision
 from stale_edge.machine import machine_card
+from stale_edge.model.checkpoint import read_checkpoint
 from stale_edge.report.formats import to_layout
+from stale_edge.runtime.evaluate import evaluate_localizer
 from stale_edge.training import evaluate_checkpoint, train
+from stale_edge.training.class_sources import bank_for
+from stale_edge.training.torch_localizer import TorchLocalizer
 
 SCHEMA = "stale-edge-bench-baselines/1"
 SPLITS = {"seen": "train.list", "unseen": "test.list"}
+SHORT_S = 15.0
+KINDS: dict[str, Callable[[VideoAnnotation], bool]] = {
+    "several actions": lambda video: len(video.actions) > 1,
+    "short actions": lambda video: max(action.end_s - action.start_s for action in video.actions) < SHORT_S,
+}
+KINDS_OF = {"linear, video-mean": "linear", "STALE, video-mean": "paper", "light, video-mean": "light"}
+"""Rows whose kinds are measured, and their architectures."""
 REAL_VIDEO = Path(__file__).resolve().parents[2] / "shared/data/real_video/v_GGSY1Qvo990_features.npz"
 REAL_ACTION_S = (5.82, 16.20)
 
@@ -64,6 +77,29 @@ def training_free(data_set: DataSet, _seed: int, _scratch: Path) -> dict[str, fl
     return found
 
 
+def run_name(architecture: str, normalize: Normalize, *, before: bool = False) -> str:
+    """Name the folder of a run inside its world's."""
+    return f"{architecture}-{normalize}{'-before' if before else ''}"
+
+
+def kinds(data_set: DataSet, run: Path) -> dict[str, dict[str, float]]:
+    """Measure a run on videos of several actions, and on videos whose actions are all short."""
+    found = {}
+    for kind, belongs in KINDS.items():
+        videos = {
+            name: video
+            for name, video in data_set.annotations.videos.items()
+            if video.subset == "validation" and video.actions and belongs(video)
+        }
+        part = replace(data_set, annotations=replace(data_set.annotations, videos=videos))
+        checkpoint, found[kind] = read_checkpoint(run / "last"), {"videos": float(len(videos))}
+        for name, split in SPLITS.items():
+            classes = data_set.split(split)
+            localizer = TorchLocalizer.of(checkpoint, class_bank=bank_for(checkpoint, classes, root=data_set.root))
+            found[kind][name] = evaluate_localizer(localizer, part, classes=classes).result.average_mAP
+    return found
+
+
 def trained(
     data_set: DataSet, seed: int, scratch: Path, *, architecture: str, normalize: Normalize, before: bool = False
 ) -> dict[str, float]:
@@ -73,12 +109,12 @@ def trained(
         before: use the demo's former settings: no dropout of features, 10 epochs.
     """
     config = training_config(data_set, seed=seed, architecture=architecture)
-    model = dataclasses.replace(config.model, features=FeaturesConfig(normalize=normalize))  # type: ignore[type-var]
+    model = replace(config.model, features=FeaturesConfig(normalize=normalize))  # type: ignore[type-var]
     if before:
-        model = dataclasses.replace(model, feature_dropout=0.0)
-        config = dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=10))
-    config = dataclasses.replace(config, model=model)
-    run = scratch / f"{architecture}-{normalize}{'-before' if before else ''}"
+        model = replace(model, feature_dropout=0.0)
+        config = replace(config, train=replace(config.train, epochs=10))
+    config = replace(config, model=model)
+    run = scratch / run_name(architecture, normalize, before=before)
     last = train(config, data_set.root, run, resume=run.exists()).last
     return {
         part: evaluate_checkpoint(last, data_set.root, split=data_set.root / "splits" / split).result.average_mAP
@@ -132,6 +168,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--seeds", default="0,1,2,3,4")
     parser.add_argument("--rows", default="", help="names of the rows to measure, joined with ';'; default: all")
+    parser.add_argument("--kinds", action="store_true", help="measure kinds of videos instead of all together")
     parser.add_argument("--shot-s", type=float, default=0.0, help="mean seconds between cuts; 0: none")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -142,7 +179,9 @@ def main() -> None:
             raise SystemExit(f"{arguments.json} is of --shot-s {report['shot_s']}; choose another file")
     report["machine"], report["real_clip_video"] = machine_card(), real_clip()
     for name, measure in _rows().items():
-        done = report["rows"].setdefault(name, {})
+        if arguments.kinds and name not in KINDS_OF:
+            continue
+        done = report.setdefault("kinds" if arguments.kinds else "rows", {}).setdefault(name, {})
         for seed in arguments.seeds.split(","):
             if seed in done or (arguments.rows and name not in arguments.rows.split(";")):
                 continue
@@ -150,18 +189,33 @@ def main() -> None:
             if not (world / "data").exists():
                 make_data_set(world / "data", seed=int(seed), scale=1.0, shot_s=arguments.shot_s)
             started = time.perf_counter()
-            done[seed] = measure(open_data_set(world / "data"), int(seed), world)
-            done[seed]["seconds"] = round(time.perf_counter() - started, 1)
+            data_set = open_data_set(world / "data")
+            if arguments.kinds:
+                run = world / run_name(KINDS_OF[name], "video-mean")
+                if not run.exists():
+                    measure(data_set, int(seed), world)
+                done[seed] = kinds(data_set, run)
+            else:
+                done[seed] = measure(data_set, int(seed), world)
+                done[seed]["seconds"] = round(time.perf_counter() - started, 1)
             print(f"{name}, seed {seed}: {done[seed]}", flush=True)
             write_file_atomically(arguments.json, json.dumps(report, indent=1).encode())
     for name, seeds in report["rows"].items():
-        cells = []
-        for part in SPLITS:
-            values = [found[part] for found in seeds.values()]
-            if values:
-                deviation = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-                cells.append(f"{statistics.mean(values):.1f}{deviation}")
-        print(f"| {name} | {' | '.join(cells)} | {len(seeds)} |")
+        print_row(name, list(seeds.values()))
+    for name, seeds in report.get("kinds", {}).items():
+        for kind in KINDS:
+            print_row(f"{name}, {kind}", [found[kind] for found in seeds.values()])
+
+
+def print_row(name: str, seeds: list[dict[str, float]]) -> None:
+    """Print mean and deviation over seeds."""
+    cells = []
+    for part in SPLITS:
+        values = [found[part] for found in seeds]
+        if values:
+            deviation = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+            cells.append(f"{statistics.mean(values):.1f}{deviation}")
+    print(f"| {name} | {' | '.join(cells)} | {len(seeds)} |")
 
 
 if __name__ == "__main__":

@@ -84,11 +84,38 @@ def ladder(record: Mapping[str, Any]) -> list[list[str]]:
     return table
 
 
+def kinds(record: Mapping[str, Any]) -> list[list[str]]:
+    """Show the average mAP of detectors on each kind of videos over seeds, seen / unseen classes."""
+    measured = {detector: seeds for detector, seeds in record["kinds"].items() if seeds}
+    names = list(next(iter(next(iter(measured.values())).values())))
+    table = [["detector", *names, "seeds"]]
+    for detector, seeds in measured.items():
+        cells = [
+            " / ".join(spread([run[name][part] for run in seeds.values()]) for part in ("seen", "unseen"))
+            for name in names
+        ]
+        table.append([detector, *cells, ", ".join(seeds)])
+    return table
+
+
+def find(record: Mapping[str, Any]) -> list[list[str]]:
+    """Show what `find` does in simulated worlds: mean over seeds of every figure."""
+    seeds = record["simulated"].values()
+    figures = ("average_mAP_%", "present_found_%", "absent_found_%", "nonsense_found_%")
+    heads = ("average mAP, %", "present names found, %", "absent names found, %", "nonsense names found, %")
+    table = [["simulated videos", *heads]]
+    for world in next(iter(seeds)):
+        table.append([world, *(spread([seed[world][figure] for seed in seeds]) for figure in figures)])
+    return table
+
+
 TABLES: dict[str, Callable[[Mapping[str, Any]], list[list[str]]]] = {
     "latency": latency,
     "rows": rows,
     "architectures": architectures,
     "ladder": ladder,
+    "kinds": kinds,
+    "find": find,
 }
 
 
