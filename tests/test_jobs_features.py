@@ -22,6 +22,7 @@ from stale_edge.data.feature_writer import write_features
 from stale_edge.errors import BundleError, DataError, FeatureContractError
 from stale_edge.jobs.extraction import FeatureJob, extract_all
 from stale_edge.jobs.inputs import find_videos
+from stale_edge.runtime.encoder_recommendation import EncoderChoice, write_encoder_recommendation
 from stale_edge.runtime.visual_encoder import load_encoder
 from stale_edge.video import extract_features, open_video, sample
 
@@ -222,3 +223,21 @@ def test_the_command_line(run, encoder, videos, tmp_path) -> None:
 )
 def test_ray_may_stand_without_an_address(given, wanted) -> None:
     assert with_ray_address(given) == wanted
+
+
+def test_auto_takes_the_recommended_way_for_these_videos(run, encoder, videos, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    auto = job(encoder, tmp_path / "auto", runtime="auto")
+    with pytest.raises(BundleError, match="bench --video FILE"):
+        extract_all([videos], auto)
+    choices = (EncoderChoice("onnxruntime", "fp32", 2, 0.1, 0.2), EncoderChoice("openvino", "fp32", 1, 60.0, 0.1))
+    write_encoder_recommendation(encoder, choices, threads=1)
+    extract_all([videos], auto)
+    extract_all([videos], job(encoder, tmp_path / "named"))
+    of_auto, named = (FeatureFolder(tmp_path / way / "features") for way in ("auto", "named"))
+    for video in ("a", "b", "c"):
+        np.testing.assert_array_equal(of_auto.load(video), named.load(video))
+    record = json.loads((tmp_path / "auto" / "sources" / "a.json").read_text(encoding="utf-8"))
+    assert (record["precision"], record["provider"]) == ("fp32", "CPUExecutionProvider")
+    options = ["--encoder", encoder, "--out", tmp_path / "x", "--encoder-runtime", "auto"]
+    assert run("features", videos, *options, "--precision", "int8")[0] == 2

@@ -12,6 +12,7 @@ from stale_edge.cli.encoding import (
     EncoderRuntimeOption,
     PreprocessingOption,
     SkipSimilarOption,
+    check_encoder_choice,
     check_encoding_options,
 )
 from stale_edge.cli.many import ManyInputsCommand, RayOption, WorkersOption, ray_pool
@@ -133,6 +134,7 @@ def detect(
         raise typer.BadParameter("needs --results DIR, where what was done stays", param_hint="--ray")
     check_window_options(window, overlap)
     check_encoding_options(preprocessing, skip_similar)
+    check_encoder_choice(encoder_runtime, encoder_precision)
     settings = DetectSettings(
         bundle,
         classes=None if classes is None else class_list(classes),

@@ -7,8 +7,8 @@ import typer
 EncoderRuntimeOption = Annotated[
     str,
     typer.Option(
-        help="Runtime of the encoder: onnxruntime or openvino; for detect also auto: what bench --video --recommend "
-        "chose."
+        help="Runtime of the encoder: onnxruntime, openvino, or auto: what bench --video --recommend chose, with its "
+        "precision."
     ),
 ]
 EncoderPrecisionOption = Annotated[
@@ -41,3 +41,10 @@ def check_encoding_options(preprocessing: str | None, skip_similar: float | None
         raise typer.BadParameter(f"must be exact or fast; got {preprocessing}", param_hint="--preprocessing")
     if skip_similar is not None and not 0 < skip_similar < 1:
         raise typer.BadParameter(f"must be a number in (0, 1); got {skip_similar}", param_hint="--skip-similar")
+
+
+def check_encoder_choice(runtime: str, precision: str) -> None:
+    """Refuse a precision beside the runtime `auto` as wrong usage (exit code 2)."""
+    if runtime == "auto" and precision != "fp32":
+        hint = "precision of the encoder"
+        raise typer.BadParameter("is chosen by --encoder-runtime auto; leave it out", param_hint=hint)

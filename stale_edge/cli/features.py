@@ -11,6 +11,7 @@ from stale_edge.cli.encoding import (
     EncoderRuntimeOption,
     PreprocessingOption,
     SkipSimilarOption,
+    check_encoder_choice,
     check_encoding_options,
 )
 from stale_edge.cli.many import ManyInputsCommand, RayOption, WorkersOption, ray_pool
@@ -66,6 +67,7 @@ def features(
     if fps is not None and not 0 < fps < float("inf"):
         raise typer.BadParameter("must be a finite number > 0", param_hint="--fps")
     check_encoding_options(preprocessing, skip_similar)
+    check_encoder_choice(encoder_runtime, precision)
     own_fps, own_stride = default_sampling(encoder)
     job = FeatureJob(
         encoder,

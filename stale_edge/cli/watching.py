@@ -18,6 +18,7 @@ from stale_edge.cli.encoding import (
     EncoderRuntimeOption,
     PreprocessingOption,
     SkipSimilarOption,
+    check_encoder_choice,
     check_encoding_options,
 )
 from stale_edge.cli.windows import OverlapOption, check_window_options
@@ -122,6 +123,7 @@ def watch(
         else choose_classes(bundle, localizer.class_bank, class_list(classes))[0]
     )
     check_encoding_options(preprocessing, skip_similar)
+    check_encoder_choice(encoder_runtime, encoder_precision)
     if preprocessing is not None:
         contract = replace(contract, preprocessing=cast("Preprocessing", preprocessing))
     reader = VideoReader(
@@ -135,6 +137,8 @@ def watch(
         live=True,
         device=device.value,
     )
+    if encoder_runtime == "auto":
+        reader = reader.recommended([])
     opened = open_live(
         source,
         reader,

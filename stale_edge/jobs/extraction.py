@@ -20,6 +20,8 @@ from stale_edge.jobs.journal import ErrorLog, read_record, still_holds, write_re
 from stale_edge.jobs.pool import ERROR, RayPool, Row, run_all
 from stale_edge.paths import check_distinct, inside
 from stale_edge.progress import Progress, silent
+from stale_edge.runtime.encoder_recommendation import announced_s, recommended_encoder
+from stale_edge.runtime.recommendation import AUTO
 from stale_edge.runtime.visual_encoder import load_encoder
 from stale_edge.video import FrameSettings, Timings, open_sampled, snippet_features, snippet_rate, watch_video
 
@@ -31,7 +33,9 @@ RECORDS_FOLDER = "sources"
 class FeatureJob:
     """Settings of an extraction: those that affect the features' values, and those that affect speed.
 
-    precision, runtime: as in `load_encoder`. preprocessing, skip_similar, batch: as in `FrameSettings`.
+    precision, runtime: as in `load_encoder`; runtime `auto` is the fastest way that `bench --video --recommend` found
+        for this encoder, by the length of all videos, and brings its own precision and batch.
+    preprocessing, skip_similar, batch: as in `FrameSettings`.
     """
 
     encoder: Path
@@ -119,6 +123,8 @@ def extract_all(
     _ = job.frames  # checks its rules
     videos = find_videos(inputs)
     check_distinct((item.video for item in videos), what="videos")
+    if job.runtime == AUTO:
+        job = recommended_job(job, [item.path for item in videos])
     spec, identity = prepare(job)
     waiting = [item for item in videos if not _is_done(job, item, identity)]
     there = tuple(item.video for item in videos if item not in waiting)
@@ -137,6 +143,17 @@ def extract_all(
             extracted[row["video"]] = row
         progress("features", len(there) + len(extracted) + len(errors), len(videos), row["video"])
     return ExtractionReport(job.out, spec, extracted, there, errors, time.perf_counter() - start)
+
+
+def recommended_job(job: FeatureJob, videos: Sequence[Path]) -> FeatureJob:
+    """Put the recommended runtime, precision and batch for these videos together in place of `auto`.
+
+    Raises:
+        BundleError: nothing is recommended for this encoder, machine and number of threads.
+    """
+    n_pictures = round(announced_s(videos) * job.fps / job.stride)
+    choice = recommended_encoder(job.encoder, n_pictures=n_pictures, threads=job.threads)
+    return replace(job, runtime=choice.runtime, precision=choice.precision, batch=choice.batch)
 
 
 def default_sampling(encoder: Path) -> tuple[float, int]:

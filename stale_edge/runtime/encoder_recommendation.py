@@ -3,6 +3,7 @@
 Kept beside the recommendations for detectors (`recommendation.py`), by encoder, machine and number of threads.
 """
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from pathlib import Path
 from stale_edge.bundle import MANIFEST_NAME
 from stale_edge.bundle.encoder_folder import find_encoder
 from stale_edge.bundle.files import sha256_of, write_file_atomically
-from stale_edge.errors import BundleError, reason
+from stale_edge.errors import BundleError, DataError, reason
 from stale_edge.paths import MOST_TEXT_BYTES, read_regular
 from stale_edge.runtime.recommendation import machine_fingerprint, recommendations_folder
 
@@ -40,6 +41,26 @@ class EncoderChoice:
 def choose_encoder(choices: Sequence[EncoderChoice], n_pictures: int) -> EncoderChoice:
     """Choose the fastest way for this many pictures; start-up counts, so a short video may have another than a long."""
     return min(choices, key=lambda choice: choice.seconds(n_pictures))
+
+
+def recommended_encoder(encoder: Path, *, n_pictures: int, threads: int) -> EncoderChoice:
+    """Return the fastest recommended way to encode this many pictures here.
+
+    Raises:
+        BundleError: as `read_encoder_recommendation`.
+    """
+    return choose_encoder(read_encoder_recommendation(encoder, threads=threads), max(1, n_pictures))
+
+
+def announced_s(videos: Sequence[Path]) -> float:
+    """Sum the lengths that videos announce; those that say nothing or cannot be opened count 0."""
+    from stale_edge.video import open_video
+
+    seconds = 0.0
+    for video in videos:
+        with contextlib.suppress(DataError), open_video(video) as source:  # a bad file is reported when it is read
+            seconds += source.announced_s or 0.0
+    return seconds
 
 
 def encoder_recommendation_path(encoder: Path, *, threads: int) -> Path:

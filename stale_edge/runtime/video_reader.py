@@ -1,6 +1,5 @@
 """Detect actions in a video file: decode, encode, detect; in constant memory with windows."""
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,7 +15,7 @@ from stale_edge.progress import Progress, silent
 from stale_edge.report.view import Thumbnail
 from stale_edge.runtime.base import BaseLocalizer
 from stale_edge.runtime.contract import check_feature_spec
-from stale_edge.runtime.encoder_recommendation import choose_encoder, read_encoder_recommendation
+from stale_edge.runtime.encoder_recommendation import announced_s, recommended_encoder
 from stale_edge.runtime.streaming import StreamingLocalizer
 from stale_edge.runtime.timings import Measured, StageTimings, Watch
 from stale_edge.runtime.visual_encoder import VisualEncoder, load_encoder
@@ -24,6 +23,9 @@ from stale_edge.segments import Detection, FloatArray
 
 if TYPE_CHECKING:
     from stale_edge.video import Snippet
+
+LIVE_S = 3600.0
+"""Seconds that a live source counts as where start-up matters: it has no announced length."""
 
 
 class VideoFindings(NamedTuple):
@@ -100,18 +102,17 @@ class VideoReader:
     def recommended(self, videos: Sequence[Path]) -> "VideoReader":
         """Return this reader with the runtime, precision and batch that are fastest here for these videos together.
 
+        Args:
+            videos: what will be read; not used by a live reader, whose source counts as long.
+
         Raises:
             BundleError: nothing is recommended for this encoder, machine and number of threads.
         """
-        from stale_edge.video import open_video
-
-        choices = read_encoder_recommendation(self.encoder or self.bundle, threads=self.threads)
         fps, stride = self.sampling
-        seconds = 0.0
-        for video in videos:
-            with contextlib.suppress(DataError), open_video(video) as source:  # a bad file is reported when it is read
-                seconds += source.announced_s or 0.0
-        choice = choose_encoder(choices, max(1, round(seconds * fps / stride)))
+        seconds = LIVE_S if self.live else announced_s(videos)
+        choice = recommended_encoder(
+            self.encoder or self.bundle, n_pictures=round(seconds * fps / stride), threads=self.threads
+        )
         return replace(self, runtime=choice.runtime, precision=choice.precision, batch=choice.batch)
 
     @property
