@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from stale_edge.benchmarking import decisions
 from stale_edge.benchmarking.decisions import ComparedRuntime, compare_runtimes
 from stale_edge.benchmarking.recommend import choose, recommendation_lines, recommendation_rows, run_with_recommendation
+from stale_edge.benchmarking.several_networks import joined_verdicts
 from stale_edge.bundle import FeatureContract, read_bundle
 from stale_edge.cli.app import app
 from stale_edge.config import BenchConfig
@@ -249,3 +250,54 @@ def test_a_bundle_and_data_belong_together(bundle: Path, data: Path) -> None:
         run_with_recommendation(BenchConfig(), data=data, progress=_silent)
     with pytest.raises(ConfigError, match="use --device cpu"):
         run_with_recommendation(BenchConfig(device="all"), bundle=bundle, data=data, progress=_silent)
+
+
+def _compared(change: float, matched: int, *, kept: bool) -> ComparedRuntime:
+    return ComparedRuntime("onnxruntime", "int8", kept, "", 50.0 + change, change, 1000, matched)
+
+
+@pytest.mark.parametrize(
+    ("networks", "kept", "sure"),
+    [
+        # One of three lies beyond the limit of 0.3 points, the mean does not.
+        ([(0.1, 990, True), (-0.4, 990, False), (0.0, 990, True)], True, False),
+        ([(0.1, 990, True), (-0.2, 990, True), (0.0, 990, True)], True, True),
+        # More than twice the limit away: refused whatever the mean is.
+        ([(0.4, 990, False), (-0.7, 990, False), (0.0, 990, True)], False, False),
+        ([(0.1, 990, True), (0.0, 955, False), (0.0, 999, True)], False, False),
+        ([(0.5, 990, False), (0.4, 990, False), (0.5, 970, False)], False, True),
+    ],
+)
+def test_the_mean_of_several_networks_decides(networks, kept: bool, sure: bool) -> None:
+    by_network = [[_compared(change, matched, kept=alone)] for change, matched, alone in networks]
+    (joined,) = joined_verdicts(by_network)
+    assert (joined.kept, joined.sure, joined.n_detections) == (kept, sure, 3000)
+    assert joined.change == pytest.approx(sum(change for change, _, _ in networks) / 3)
+    assert [one["change"] for one in joined.by_network] == [change for change, _, _ in networks]
+    worst = min(matched for _, matched, _ in networks) / 10
+    assert f"(worst {worst:.1f}%); {'sure' if sure else 'not sure'}: " in joined.reason
+
+
+def test_what_cannot_be_run_with_one_network_is_refused() -> None:
+    broken = ComparedRuntime("onnxruntime", "int8", kept=False, reason="cannot be run: no such file")
+    (joined,) = joined_verdicts([[_compared(0.0, 1000, kept=True)], [broken]])
+    assert (joined.kept, joined.reason) == (False, broken.reason)
+
+
+def test_networks_are_trained_alike_on_every_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    from stale_edge.benchmarking.torch_rows import trained_network
+
+    class Trained(Exception):  # noqa: N818 - no error
+        pass
+
+    def train(config: Any, *_: Any, **__: Any) -> None:
+        raise Trained(config.train.precision, torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
+
+    monkeypatch.setattr(trained_network, "train", train)
+    monkeypatch.setattr(trained_network, "N_VIDEOS", 60)
+    threads = torch.get_num_threads()
+    with pytest.raises(Trained) as caught:
+        trained_network.make_trained_bundle(tmp_path, [], architecture="release", seed=0, progress=_silent)
+    assert caught.value.args == ("fp32", 1, True)
+    assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == (threads, False)

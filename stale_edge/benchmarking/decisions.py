@@ -37,6 +37,8 @@ class ComparedRuntime:
     average_mAP, change: percent and points; None: it could not be run.
     n_detections, matched: number of the baseline's detections to match, and of those found again.
     reason: why it was kept or refused.
+    sure: whether several networks, each alone, agree; None: one network was compared.
+    by_network: `kept`, `change` and `found_again` of each network.
     """
 
     runtime: str
@@ -47,11 +49,18 @@ class ComparedRuntime:
     change: float | None = None
     n_detections: int = 0
     matched: int = 0
+    sure: bool | None = None
+    by_network: tuple[dict[str, Any], ...] = ()
 
     @property
     def pair(self) -> tuple[str, str]:
         """Runtime and precision."""
         return self.runtime, self.precision
+
+    @property
+    def found_again(self) -> float:
+        """Share of the baseline's detections that were found again, in [0, 1]; 1 where there are none."""
+        return self.matched / self.n_detections if self.n_detections else 1.0
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -11,6 +11,7 @@ from stale_edge.benchmarking.decisions import BASELINE, RULE, ComparedRuntime, c
 from stale_edge.benchmarking.extras import needs_extra
 from stale_edge.benchmarking.network_sizes import FULL_SIZE, Network
 from stale_edge.benchmarking.row_plan import plan_rows
+from stale_edge.benchmarking.several_networks import NETWORKS_RULE, joined_verdicts
 from stale_edge.benchmarking.table import format_ratio, format_seconds
 from stale_edge.benchmarking.target import Target, bundle_target, network_target
 from stale_edge.bundle import read_bundle
@@ -38,15 +39,15 @@ def run_with_recommendation(
     Args:
         config: as in `run_benchmark`; on the CPU. Without runtimes and precisions, everything that runs here is tried
             except fp16, which is not faster than fp32 on a CPU.
-        bundle: the bundle to choose for. None: `network` is timed with random weights, and detections are compared on a
-            small network that is first trained on simulated data; the choice is not saved, as no bundle could use it.
+        bundle: the bundle to choose for. None: `network` is timed with random weights, and detections are compared on
+            small networks that are first trained on simulated data; the choice is not saved, as no bundle could use it.
         data: data set; detections are compared on its validation videos. Required with a bundle, refused without.
         text_encoder, network: as in `run_benchmark`.
         progress: called with (stage, done, total, note).
 
     Returns:
         The result of `run_benchmark`, with `recommendation`: `rule`, `judged_on`, `runtimes` (one entry per way to run:
-        `runtime`, `precision`, `kept`, `reason`, `average_mAP`, `change`, `n_detections`, `matched`), `lengths` (one
+        as `ComparedRuntime`), `lengths` (one
         entry per length: `length`, `runtime`, `precision`, `median`, `speedup`, and `fp32_speedup`, `int8_speedup` of
         ONNX Runtime; null where unknown) and `written`, the file of the choice or null.
 
@@ -183,15 +184,19 @@ def _compare_on_simulated(
         "without a bundle, --recommend trains a small network to compare decisions on: name a bundle, or "
         'pip install "stale-edge[train,export]"'
     ):
-        from stale_edge.benchmarking.torch_rows.trained_network import describe, make_trained_bundle
+        from stale_edge.benchmarking.torch_rows.trained_network import SEEDS, describe, make_trained_bundle
 
-    with tempfile.TemporaryDirectory(prefix="stale-edge-recommend-") as folder:
-        made = dict.fromkeys([BASELINE, *pairs])
-        bundle = make_trained_bundle(
-            Path(folder), list(made), architecture=network.model.architecture, seed=config.seed, progress=progress
-        )
-        compared = compare_runtimes(bundle, Path(folder) / "data", pairs, threads=config.threads, progress=progress)
-    return compared, describe(network.model.architecture)
+    made = list(dict.fromkeys([BASELINE, *pairs]))
+    by_network = []
+    for seed in SEEDS:
+        with tempfile.TemporaryDirectory(prefix="stale-edge-recommend-") as folder:
+            bundle = make_trained_bundle(
+                Path(folder), made, architecture=network.model.architecture, seed=seed, progress=progress
+            )
+            by_network.append(
+                compare_runtimes(bundle, Path(folder) / "data", pairs, threads=config.threads, progress=progress)
+            )
+    return joined_verdicts(by_network), f"{describe(network.model.architecture)}; {NETWORKS_RULE}"
 
 
 def _median(row: Mapping[str, Any]) -> float:

@@ -1,10 +1,12 @@
-"""A small network trained on the demo's simulated task; without a bundle, detections are compared on it."""
+"""Small networks trained on the demo's simulated task; without a bundle, detections are compared on them."""
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from stale_edge.benchmarking.torch_rows.made_bundles import Deployed, write_unchecked
 from stale_edge.config import Config, SimulateConfig, TrainConfig
@@ -24,14 +26,19 @@ from stale_edge.training.torch_localizer import feature_contract
 N_VIDEOS, N_CLASSES, EPOCHS, LENGTH = 800, 40, 10, 100
 """The numbers of the demo."""
 CALIBRATION_VIDEOS = 32
+SEEDS = (0, 1, 2)
+"""Seeds of task, weights and order, one network each; fixed, so that machines compare the same networks."""
+TRAINING_THREADS = 1
+"""Sums of several threads are rounded in another order, and after ten epochs the networks differ."""
 
 
 def describe(architecture: str) -> str:
     """Describe the network and the videos that detections are compared on."""
     return (
-        f"the validation videos of {N_VIDEOS} simulated ones, with a {architecture} network of width {SMALL_CHANNELS} "
-        f"trained on the others for {EPOCHS} epochs, T = {LENGTH}, {N_CLASSES} classes; the same products in float32 "
-        "as in the network that is timed"
+        f"the validation videos of {N_VIDEOS} simulated ones, with {len(SEEDS)} {architecture} networks of width "
+        f"{SMALL_CHANNELS} (seeds {', '.join(map(str, SEEDS))}), each trained on the others of its own for {EPOCHS} "
+        f"epochs on one thread in fp32, T = {LENGTH}, {N_CLASSES} classes; the same products in float32 as in the "
+        "network that is timed"
     )
 
 
@@ -62,7 +69,9 @@ def make_trained_bundle(
         config=SimulateConfig(n_videos=N_VIDEOS, n_classes=N_CLASSES, channels=SMALL_CHANNELS, seed=seed),
         progress=report,
     )
-    checkpoint = read_checkpoint(train(training_config(architecture, seed), data, folder / "run", progress=report).last)
+    with _repeatable():
+        trained = train(training_config(architecture, seed), data, folder / "run", progress=report)
+    checkpoint = read_checkpoint(trained.last)
     contract = feature_contract(checkpoint.config, checkpoint.feature_spec)
     bank = checkpoint.class_bank
     deployed = Deployed(
@@ -99,6 +108,7 @@ def training_config(architecture: str, seed: int) -> Config:
         n_snippets=LENGTH,
         seed=seed,
         device="cpu",
+        precision="fp32",
     )
     return Config(row.small, train, row.loss(), row.decode)
 
@@ -107,3 +117,15 @@ def _training_videos(data_set: DataSet) -> tuple[np.ndarray, ...]:
     names = data_set.videos("training")
     chosen = [names[int(i)] for i in np.linspace(0, len(names) - 1, CALIBRATION_VIDEOS)]
     return tuple(resample(np.asarray(data_set.load(name), np.float32), LENGTH) for name in chosen)
+
+
+@contextlib.contextmanager
+def _repeatable() -> Iterator[None]:
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(TRAINING_THREADS)
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)
