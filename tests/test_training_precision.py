@@ -7,12 +7,12 @@ import pytest
 import torch
 from training_data import CHANNELS, small_config, write_data_set
 
-from stale_edge.config import ModelConfig
+from stale_edge.config import ModelConfig, TrainConfig
 from stale_edge.model import build_model
 from stale_edge.model.stale.losses import completeness_loss, mask_loss
 from stale_edge.model.stale.output import StaleLogits
 from stale_edge.model.targets import BatchTargets
-from stale_edge.training import loop, train
+from stale_edge.training import loop, optimization, train
 
 B, K, T = 2, 3, 8
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -103,3 +103,23 @@ def test_a_run_of_a_cpu_goes_on_with_a_gradient_scaler(tmp_path: Path, monkeypat
     monkeypatch.setattr(loop, "mixed_precision", lambda *_: torch.float16)
     resumed = train(small_config(), data, run, resume=True)
     assert resumed.epochs == small_config().train.epochs
+
+
+@pytest.mark.parametrize(
+    ("instructions", "width", "precision", "chosen"),
+    [
+        (["avx512f", "amx_bf16"], 512, "auto", torch.bfloat16),
+        (["avx512f", "avx512_bf16"], 512, "auto", None),  # not measured
+        (["avx512f", "amx_bf16"], 64, "auto", None),
+        (["avx512f", "amx_bf16"], 512, "fp32", None),
+        (None, 512, "auto", None),
+        (["avx2"], 512, "bf16", torch.bfloat16),
+    ],
+)
+def test_auto_takes_bf16_on_a_cpu_that_has_units_for_it(instructions, width, precision, chosen, monkeypatch) -> None:
+    monkeypatch.setattr(optimization, "instruction_sets", lambda: instructions)
+    config, device = TrainConfig(precision=precision), torch.device("cpu")
+    mixed = optimization.mixed_precision(config, device, ModelConfig(embed_dim=width))
+    assert mixed is chosen
+    said = optimization.precision_note(config, mixed, device)
+    assert bool(said) == (precision == "auto" and chosen is not None)

@@ -65,7 +65,7 @@ class TrainConfig:
     gradient_clip: float = 1.0
     """Largest norm of the gradient, > 0."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """`auto`: mixed precision where a CUDA device has it, fp32 on a CPU."""
+    """`auto`: mixed precision where a CUDA device has it; on a CPU bf16 for wide networks if it has AMX, else fp32."""
     seed: int = 0
     """Seed of weights, shuffling and dropout, any integer."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

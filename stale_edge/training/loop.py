@@ -39,7 +39,7 @@ from stale_edge.training.ending import ending_notes, ending_warnings
 from stale_edge.training.epoch_batches import EpochBatches, open_training_set
 from stale_edge.training.feature_statistics import fit_normalization
 from stale_edge.training.naming import without_names
-from stale_edge.training.optimization import Optimization, mixed_precision
+from stale_edge.training.optimization import Optimization, mixed_precision, precision_note
 from stale_edge.training.plan import plan_training
 from stale_edge.training.run_folder import RunFolder, RunState
 from stale_edge.training.step import TrainingModel
@@ -152,7 +152,8 @@ class _Run:
             write_file_atomically(self.folder.config, to_toml(config, comments=False).encode())
         accelerator.wait_for_everyone()
 
-        mixed = mixed_precision(config.train, accelerator.device)
+        mixed = mixed_precision(config.train, accelerator.device, config.model)
+        self.precision_note = precision_note(config.train, mixed, accelerator.device)
         decay = config.train.average_decay
         average = WeightAverage(self.detector, decay=decay) if decay else None
         self.deployed: Any = self.detector if average is None else average.module
@@ -213,6 +214,7 @@ class _Run:
             records=tuple(records),
             notes=(
                 *self.plan.notes,
+                *self.precision_note,
                 *ending_notes(records, self.validation, banked=isinstance(self.classes, BankedClasses)),
             ),
             leads=self.leads,

@@ -6,8 +6,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from stale_edge.config import TrainConfig
+from stale_edge.config import ModelConfig, ModelSettings, TrainConfig
 from stale_edge.errors import ConfigError, TrainingError
+from stale_edge.machine import instruction_sets
 from stale_edge.training.decay import decay_groups
 from stale_edge.training.run_folder import RunState
 from stale_edge.training.schedule import warmup_cosine
@@ -16,6 +17,11 @@ from stale_edge.training.step import TrainingModel
 ADAM_EPS = 1e-6
 """Added to Adam's denominator. Some gradients are zero up to rounding (a key's bias shifts every logit of a softmax
 alike); with PyTorch's 1e-8 Adam turns rounding into full steps, which depend on the order of summation."""
+
+
+BF16_UNITS, BF16_WIDTH = "amx_bf16", 256
+"""On a CPU, `auto` takes bf16 with these instructions from this width on. Measured on an AMX core: STALE at full size,
+width 512, trains with 32 videos a second in place of 17. Narrow networks gain nothing: casts take the time."""
 
 
 class Optimization:
@@ -78,19 +84,39 @@ class Optimization:
         return norm
 
 
-def mixed_precision(config: TrainConfig, device: torch.device) -> torch.dtype | None:
+def mixed_precision(
+    config: TrainConfig, device: torch.device, model: ModelSettings | None = None
+) -> torch.dtype | None:
     """Choose the type of matrix products; None is fp32.
+
+    Args:
+        config: its `precision` is a choice, or `auto`.
+        device: where training runs.
+        model: settings of the network, which `auto` looks at on a CPU; None: fp32 there.
 
     Raises:
         ConfigError: fp16 was asked for on a CPU, which has no fast fp16 to train with.
     """
     if config.precision == "auto":
         if device.type != "cuda":
-            return None
+            return torch.bfloat16 if _gains_from_bf16(model) else None
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     if config.precision == "fp16" and device.type == "cpu":
         raise ConfigError("train.precision=fp16 needs a CUDA device; on a CPU use fp32 or bf16")
     return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[config.precision]
+
+
+def precision_note(config: TrainConfig, mixed: torch.dtype | None, device: torch.device) -> tuple[str, ...]:
+    """Say that `auto` chose bf16 on a CPU; nothing else needs saying."""
+    if config.precision != "auto" or device.type != "cpu" or mixed is None:
+        return ()
+    return ("matrix products ran in bf16, which this CPU's AMX units do faster; train.precision=fp32 switches it off",)
+
+
+def _gains_from_bf16(model: ModelSettings | None) -> bool:
+    """Say whether bf16 trains faster on this CPU: with AMX, and a network wide enough for products to take the time."""
+    wide = isinstance(model, ModelConfig) and model.embed_dim >= BF16_WIDTH
+    return wide and BF16_UNITS in (instruction_sets() or ())
 
 
 def _optimizer(model: nn.Module, parameters: list[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
