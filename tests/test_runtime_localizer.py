@@ -209,6 +209,21 @@ def test_classes_can_be_chosen_by_name_or_brought_along(localizer) -> None:
     assert {d.label for d in found} <= {"golf", "chess"}
 
 
+def test_another_large_vocabulary_is_opened_for_once(path, monkeypatch) -> None:
+    """Attention among many classes, computed anew for every video, took gigabytes."""
+    monkeypatch.setattr("stale_edge.runtime.localizer.MANY_CLASSES", 2)
+    localizer, opened = load_bundle(path), []
+    inner = localizer._open_detector
+    monkeypatch.setattr(localizer, "_open_detector", lambda *given: opened.append(given[1]) or inner(*given))
+    x, reverse = tiny.features(12), tiny.NAMES[::-1]
+    for names, n_opened in ((reverse, 1), (reverse, 1), (tiny.NAMES, 1), (tiny.NAMES[:2], 2), (reverse, 2)):
+        bank = tiny.bank().select(names)
+        _assert_same(localizer.detect(x, duration_s=9.0, class_bank=bank), _expected(x, bank, duration_s=9.0))
+        assert len(opened) == n_opened
+    np.testing.assert_array_equal(opened[0], tiny.bank().select(reverse).embeddings)
+    assert opened[1] is None
+
+
 def test_classes_that_do_not_fit(localizer) -> None:
     x = tiny.features(20)
     with pytest.raises(ClassBankError, match="did you mean 'jump'"):

@@ -13,6 +13,7 @@ from stale_edge.errors import BundleError, InferenceError, StaleEdgeError, reaso
 from stale_edge.runtime.backends import Backend
 from stale_edge.runtime.bundle_localizer import BundleLocalizer
 from stale_edge.runtime.decoded_outputs import complete_masks
+from stale_edge.runtime.reduced_model import MANY_CLASSES
 from stale_edge.segments import FloatArray
 
 
@@ -20,7 +21,8 @@ class Localizer(BundleLocalizer):
     """A bundle's detector with its class bank, contract and decoder; immutable, safe to share between threads.
 
     The file is opened for the outputs that `detect` reads, with the bundle's own classes; the first call of `forward`
-    opens it again for all outputs, and the first `detect` with other classes opens it again for any classes.
+    opens it again for all outputs, and the first `detect` with other classes opens it again for any classes. If those
+    are many, it is opened for them alone, and for the next ones again: attention among them would fill the memory.
 
     Args:
         bundle, entry: the bundle, and one of its detectors.
@@ -51,6 +53,7 @@ class Localizer(BundleLocalizer):
         self._class_bank = bundle.class_bank
         self._decoding = self._opened(decoded, self._class_bank.embeddings)
         self._any_classes: Backend | None = None
+        self._many_classes: tuple[FloatArray, Backend] | None = None
         self._whole: Backend | None = None
         self._opening = threading.Lock()
 
@@ -150,13 +153,21 @@ class Localizer(BundleLocalizer):
             ) from error
 
     def _run_for_decoding(self, features: FloatArray, class_embeddings: FloatArray) -> dict[str, FloatArray]:
-        backend = self._decoding
-        if not _same(class_embeddings, self._class_bank.embeddings):
-            with self._opening:
-                if self._any_classes is None:
-                    self._any_classes = self._opened(self._decoded)
-            backend = self._any_classes
+        backend = self._backend_for(class_embeddings)
         return complete_masks(self._run_on(backend, features, class_embeddings), self.decode_config)
+
+    def _backend_for(self, class_embeddings: FloatArray) -> Backend:
+        """Open the file for these classes, or take the one that is open."""
+        if _same(class_embeddings, self._class_bank.embeddings):
+            return self._decoding
+        with self._opening:
+            if len(class_embeddings) > MANY_CLASSES:
+                if self._many_classes is None or not _same(class_embeddings, self._many_classes[0]):
+                    self._many_classes = class_embeddings, self._opened(self._decoded, class_embeddings)
+                return self._many_classes[1]
+            if self._any_classes is None:
+                self._any_classes = self._opened(self._decoded)
+            return self._any_classes
 
 
 def _same(embeddings: FloatArray, others: FloatArray) -> bool:
