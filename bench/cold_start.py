@@ -1,4 +1,4 @@
-"""Time processes from their start to their end: cold_start.py BUNDLE [--repeats 11].
+"""Time processes from their start to their end: cold_start.py BUNDLE [--repeats 11] [--json FILE].
 
 Compares `stale-edge --help` and `stale-edge detect` on a feature file with a bare interpreter and with one that imports
 numpy and onnxruntime, which every runtime of a bundle needs. All take turns, in a new random order each round. Prints a
@@ -19,6 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
+from stale_edge.benchmarking.cpus import load_average
+from stale_edge.machine import machine_card
+
 BASE = "import numpy, onnxruntime"
 
 
@@ -26,7 +29,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--repeats", type=int, default=11)
+    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    load = load_average()
     contract = json.loads((arguments.bundle / "manifest.json").read_text(encoding="utf-8"))["feature_contract"]
     with tempfile.TemporaryDirectory() as work:
         features = Path(work, "features.npy")
@@ -53,11 +58,21 @@ def main() -> None:
         environment["PYTHONPYCACHEPREFIX"] = str(Path(work, "bytecode"))
         wall_s, cpu_s = measure(commands, environment, arguments.repeats)
     base = f'python -c "{BASE}"'
+    rows = {
+        name: {
+            "seconds": statistics.median(wall_s[name]),
+            "cpu_seconds": statistics.median(cpu_s[name]),
+            "ratio": statistics.median(a / b for a, b in zip(cpu_s[name], cpu_s[base], strict=True)),
+        }
+        for name in commands
+    }
     print("| process | seconds | processor seconds | to the second row |\n|---|---|---|---|")
-    for name in commands:
-        wall, cpu = statistics.median(wall_s[name]), statistics.median(cpu_s[name])
-        ratio = statistics.median(a / b for a, b in zip(cpu_s[name], cpu_s[base], strict=True))
-        print(f"| `{name}` | {wall:.3f} | {cpu:.3f} | {ratio:.2f} x |")
+    for name, row in rows.items():
+        print(f"| `{name}` | {row['seconds']:.3f} | {row['cpu_seconds']:.3f} | {row['ratio']:.2f} x |")
+    if arguments.json:
+        machine = machine_card() | {"load_average_before": load}
+        record = {"schema": "stale-edge-cold-start/1", "machine": machine, "repeats": arguments.repeats, "rows": rows}
+        arguments.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 def measure(

@@ -103,10 +103,88 @@ def find(record: Mapping[str, Any]) -> list[list[str]]:
     seeds = record["simulated"].values()
     figures = ("average_mAP_%", "present_found_%", "absent_found_%", "nonsense_found_%")
     heads = ("average mAP, %", "present names found, %", "absent names found, %", "nonsense names found, %")
-    table = [["simulated videos", *heads]]
-    for world in next(iter(seeds)):
-        table.append([world, *(spread([seed[world][figure] for seed in seeds]) for figure in figures)])
+    worlds = next(iter(seeds))
+    return [
+        ["simulated videos", *heads],
+        *([world, *(spread([seed[world][figure] for seed in seeds]) for figure in figures)] for world in worlds),
+    ]
+
+
+def whole_path(record: Mapping[str, Any]) -> list[list[str]]:
+    """Show every way from a video file to its detections: processor seconds, and times faster than the default's."""
+    whole = [row for row in record["rows"] if row["stage"] == "whole"]
+    default = {row["threads"]: row for row in whole if row["default"]}
+    table = [["encoder", "threads", "pictures", "s", "video s per s", "processor s", "x default, processor time"]]
+    for row in whole:
+        shortcuts = "" if row["preprocessing"] == "exact" else f", {row['preprocessing']}"
+        shortcuts += "" if row["skip_similar"] is None else f", skip {row['skip_similar']:g}"
+        name = f"{row['encoder_runtime']} {row['encoder_precision']}{shortcuts}"
+        table.append(
+            [
+                f"{name} (default)" if row["default"] else name,
+                str(row["threads"]),
+                f"{row['frames_encoded']} of {row['frames_sampled']}",
+                f"{row['seconds']['median']:.1f}",
+                f"{row['times_real_time']:.1f}",
+                f"{row['cpu_seconds']:.1f}",
+                times(default[row["threads"]]["cpu_seconds"] / row["cpu_seconds"]),
+            ]
+        )
     return table
+
+
+def many_classes(record: Mapping[str, Any]) -> list[list[str]]:
+    """Show seconds and memory of a detector by number of classes."""
+    names = {"own": "its own classes", "others": "another vocabulary", "plain": "the file in a plain session"}
+    table = [["detector", "K", "to open, s", "first video, s", "each further, s", "its processor s", "peak MB"]]
+    for row in record["rows"]:
+        name = f"{row['runtime']} {row['precision']}, {names[row['classes']]}"
+        seconds = (row["open_s"], row["first_s"], row["seconds"]["median"], row["cpu_seconds"])
+        cells = [f"{value:.3f}" for value in seconds]
+        table.append([name, str(row["n_classes"]), *cells, f"{row['peak_rss_bytes'] / 1e6:.0f}"])
+    return table
+
+
+def video_decisions(record: Mapping[str, Any]) -> list[list[str]]:
+    """Show what each way from a video file to its detections changes in them."""
+    table = [["way", "average mAP, %", "change, points", "found again", "pictures encoded"]]
+    for row in record["rows"]:
+        encoded = f"{row['frames_encoded']} of {row['frames_sampled']}"
+        mean_ap = f"{row['average_mAP']:.2f}"
+        table.append([row["way"], mean_ap, f"{row['change']:+.2f}", f"{row['found_again']:.1%}", encoded])
+    return table
+
+
+def soft_nms(record: Mapping[str, Any]) -> list[list[str]]:
+    """Show the core's soft-NMS beside a textbook version."""
+    return [list(row) for row in record["soft_nms"]]
+
+
+def post_processing(record: Mapping[str, Any]) -> list[list[str]]:
+    """Show the core's milliseconds from a network's outputs to detections."""
+    return [list(row) for row in record["post_processing"]]
+
+
+def cold_start(record: Mapping[str, Any]) -> list[list[str]]:
+    """Show seconds from the start of a process to its end."""
+    table = [["process", "seconds", "processor seconds", "to the second row"]]
+    for name, row in record["rows"].items():
+        table.append([f"`{name}`", f"{row['seconds']:.3f}", f"{row['cpu_seconds']:.3f}", f"{row['ratio']:.2f} x"])
+    return table
+
+
+def evaluator(record: Mapping[str, Any]) -> list[list[str]]:
+    """Show processor seconds of the evaluator and of a loop over single predictions."""
+    names = {
+        "loop": "loop over single predictions and thresholds",
+        "evaluator": "evaluator, layouts in memory",
+        "files": "evaluator, from two JSON files",
+    }
+    seconds = record["median_cpu_s"]
+    return [
+        ["what", "processor seconds", "x the loop"],
+        *([name, f"{seconds[key]:.3f}", times(seconds["loop"] / seconds[key])] for key, name in names.items()),
+    ]
 
 
 TABLES: dict[str, Callable[[Mapping[str, Any]], list[list[str]]]] = {
@@ -116,6 +194,13 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], list[list[str]]]] = {
     "ladder": ladder,
     "kinds": kinds,
     "find": find,
+    "whole_path": whole_path,
+    "many_classes": many_classes,
+    "video_decisions": video_decisions,
+    "soft_nms": soft_nms,
+    "post_processing": post_processing,
+    "cold_start": cold_start,
+    "evaluator": evaluator,
 }
 
 
