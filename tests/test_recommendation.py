@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from stale_edge.benchmarking import decisions
 from stale_edge.benchmarking.decisions import ComparedRuntime, compare_runtimes
 from stale_edge.benchmarking.recommend import choose, recommendation_lines, recommendation_rows, run_with_recommendation
-from stale_edge.benchmarking.several_networks import joined_verdicts
+from stale_edge.benchmarking.several_networks import join_networks
 from stale_edge.bundle import FeatureContract, read_bundle
 from stale_edge.cli.app import app
 from stale_edge.config import BenchConfig
@@ -270,7 +270,7 @@ def _compared(change: float, matched: int, *, kept: bool) -> ComparedRuntime:
 )
 def test_the_mean_of_several_networks_decides(networks, kept: bool, sure: bool) -> None:
     by_network = [[_compared(change, matched, kept=alone)] for change, matched, alone in networks]
-    (joined,) = joined_verdicts(by_network)
+    (joined,) = join_networks(by_network)
     assert (joined.kept, joined.sure, joined.n_detections) == (kept, sure, 3000)
     assert joined.change == pytest.approx(sum(change for change, _, _ in networks) / 3)
     assert [one["change"] for one in joined.by_network] == [change for change, _, _ in networks]
@@ -280,7 +280,7 @@ def test_the_mean_of_several_networks_decides(networks, kept: bool, sure: bool) 
 
 def test_what_cannot_be_run_with_one_network_is_refused() -> None:
     broken = ComparedRuntime("onnxruntime", "int8", kept=False, reason="cannot be run: no such file")
-    (joined,) = joined_verdicts([[_compared(0.0, 1000, kept=True)], [broken]])
+    (joined,) = join_networks([[_compared(0.0, 1000, kept=True)], [broken]])
     assert (joined.kept, joined.reason) == (False, broken.reason)
 
 

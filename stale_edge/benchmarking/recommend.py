@@ -11,7 +11,7 @@ from stale_edge.benchmarking.decisions import BASELINE, RULE, ComparedRuntime, c
 from stale_edge.benchmarking.extras import needs_extra
 from stale_edge.benchmarking.network_sizes import FULL_SIZE, Network
 from stale_edge.benchmarking.row_plan import plan_rows
-from stale_edge.benchmarking.several_networks import NETWORKS_RULE, joined_verdicts
+from stale_edge.benchmarking.several_networks import NETWORKS_RULE, join_networks
 from stale_edge.benchmarking.table import format_ratio, format_seconds
 from stale_edge.benchmarking.target import Target, bundle_target, network_target
 from stale_edge.bundle import read_bundle
@@ -196,7 +196,7 @@ def _compare_on_simulated(
             by_network.append(
                 compare_runtimes(bundle, Path(folder) / "data", pairs, threads=config.threads, progress=progress)
             )
-    return joined_verdicts(by_network), f"{describe(network.model.architecture)}; {NETWORKS_RULE}"
+    return join_networks(by_network), f"{describe(network.model.architecture)}; {NETWORKS_RULE}"
 
 
 def _median(row: Mapping[str, Any]) -> float:

@@ -1,4 +1,4 @@
-"""One verdict from the comparisons of several networks, and how sure it is."""
+"""One decision from the comparisons of several networks, and how sure it is."""
 
 import statistics
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ WORST = 2.0
 """How many times the distance that the mean may have from the baseline a single network may have."""
 NETWORKS_RULE = (
     f"the mean over the networks decides; no network may lie more than {WORST:g} times as far away; sure where the "
-    "networks, each alone, all agree with the verdict"
+    "networks, each alone, all agree"
 )
 
 
-def joined_verdicts(by_network: Sequence[Sequence[ComparedRuntime]]) -> list[ComparedRuntime]:
+def join_networks(by_network: Sequence[Sequence[ComparedRuntime]]) -> list[ComparedRuntime]:
     """Join what several networks found about the same pairs.
 
     Args:
