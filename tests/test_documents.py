@@ -32,3 +32,35 @@ def test_a_changed_figure_is_noticed() -> None:
     assert "| light, video-mean | " in made
     changed = made.replace("| light, video-mean | ", "| light, video-mean | 1")
     assert TABLES["rewritten"](changed) == made != changed
+
+
+HAND_MADE = ("tried", "changed", "also left in bf16")
+"""Heads of tables of attempts: notes from the work, as the page says at its top. They are not cited anywhere."""
+
+
+def _tables_without_a_record(text: str) -> list[str]:
+    """Name the tables of figures that are neither made from a record nor in a section that cites one or says it is not.
+
+    A table of figures has at least two rows in which a cell begins with a number.
+    """
+    found = []
+    for section in re.split(r"^(?=#{2,3} )", text, flags=re.MULTILINE):
+        if re.search(r"results/[\w.*-]+", section) or "No record" in section:
+            continue
+        for table in re.findall(r"(?:^\|.*\n)+", section, flags=re.MULTILINE):
+            head, *rows = table.splitlines()
+            figures = [row for row in rows if re.search(r"\| [+-]?\d", row)]
+            if len(figures) >= 2 and head.strip("| ").split(" |")[0] not in HAND_MADE:
+                found.append(f"{section.splitlines()[0]}: {head}")
+    return found
+
+
+@pytest.mark.parametrize("name", ["README.md", "bench/README.md"])
+def test_every_table_of_figures_has_a_record(name: str) -> None:
+    assert not _tables_without_a_record((ROOT / name).read_text(encoding="utf-8"))
+
+
+def test_a_table_without_a_record_is_noticed() -> None:
+    table = "## Speed\n\n| what | ms |\n|---|---|\n| this | 1.5 |\n| that | 2 |\n"
+    assert _tables_without_a_record(table) == ["## Speed: | what | ms |"]
+    assert not _tables_without_a_record(table + "\nRecorded in `results/find.json`.\n")
