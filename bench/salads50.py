@@ -1,6 +1,8 @@
-"""50 Salads, five folds, on real per-frame scores: STALE trained from scratch against runs of the best class.
+"""50 Salads, five folds, on real per-frame scores: a detector trained from scratch against runs of the best class.
 
     .venv/bin/python bench/salads50.py --mat DIR --work DIR --json bench/results/salads50.json
+    .venv/bin/python bench/salads50.py --arch light --mat DIR --work DIR2 --json bench/results/salads50-light.json
+    .venv/bin/python bench/salads50.py --arch linear --mat DIR --work DIR3 --json bench/results/salads50-linear.json
 
 `Split_1.mat` ... `Split_5.mat` of Lea et al. (temporal convolutional networks) hold ten videos each: `S` (T, 18),
 the scores of a spatio-temporal CNN, and `Y` (1, T), the class of every frame: 0 is background, 1 to 17 are the lines of
@@ -28,6 +30,7 @@ from stale_edge.config import (
     DecodeConfig,
     FeaturesConfig,
     FeatureSpec,
+    LinearConfig,
     ModelConfig,
     TextConfig,
     TrainConfig,
@@ -36,8 +39,10 @@ from stale_edge.config import (
 )
 from stale_edge.data import open_data_set, write_feature_spec
 from stale_edge.evaluation import mean_average_precision
-from stale_edge.model.architectures import ARCHITECTURES
+from stale_edge.model.architectures import ARCHITECTURES, LINEAR_DECODE
 from stale_edge.model.checkpoint import read_checkpoint
+from stale_edge.model.light.settings import DECODE as LIGHT_DECODE
+from stale_edge.model.light.settings import LightConfig
 from stale_edge.runtime.evaluate import evaluate_localizer
 from stale_edge.training import TorchLocalizer, train
 from stale_edge.training.torch_localizer import feature_contract
@@ -46,6 +51,8 @@ N_FOLDS = 5
 THRESHOLDS = (0.1, 0.25, 0.5)
 """tIoU thresholds that are reported next to the average over 0.5:0.95:0.05."""
 BACKGROUND = 0
+METHODS = {"paper": "stale", "light": "light", "linear": "linear"}
+"""Names of the detectors in the record."""
 STEADYING_FRAMES = 5
 """Width of score averaging that is best for the baseline, of 1, 5, 9, 15, 21, 31 on all five folds."""
 
@@ -82,6 +89,29 @@ top_snippets, max_detections: the best 100 pairs of snippet and class all lie in
 mask_thresholds, min_snippets: a video is full of actions, so low thresholds merge neighbours; a few snippets between
     two classes are not an action.
 """
+
+
+_FREE = TextConfig(encoder="none")
+_LIGHT = LightConfig(feature_channels=18, features=FeaturesConfig(normalize="data-mean"), embed_dim=64, text=_FREE)
+_LINEAR = LinearConfig(
+    feature_channels=18, features=FeaturesConfig(normalize="data-mean"), embed_dim=64, video_weight=0.0, text=_FREE
+)
+_ROWS = ARCHITECTURES["light"], ARCHITECTURES["linear"]
+CONFIGS: dict[str, Config] = {
+    "paper": CONFIG,
+    "light": Config(
+        _LIGHT,
+        dataclasses.replace(_ROWS[0].train, epochs=80, batch_size=8, n_snippets=256, validate_every=0, device="cpu"),
+        _ROWS[0].loss(),
+        dataclasses.replace(LIGHT_DECODE, max_detections=200),
+    ),
+    "linear": Config(
+        _LINEAR,
+        dataclasses.replace(_ROWS[1].train, epochs=40, batch_size=8, n_snippets=256, validate_every=0, device="cpu"),
+        _ROWS[1].loss(),
+        dataclasses.replace(LINEAR_DECODE, max_detections=200),
+    ),
+}
 
 
 def read_fold(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -157,10 +187,11 @@ def figures(truth: dict[str, Any], results: dict[str, Any]) -> dict[str, float]:
 
 
 def run_fold(root: Path, run: Path, config: Config, names: list[str]) -> dict[str, Any]:
-    """Train on a fold and measure STALE and the baselines on its validation videos."""
+    """Train on a fold and measure the detector and the baselines on its validation videos."""
     data_set = open_data_set(root)
     # No validation during training, so that decoding can change without a new training.
-    result = train(dataclasses.replace(config, decode=DecodeConfig()), root, run, resume=run.exists())
+    default = ARCHITECTURES[config.model.architecture].decode
+    result = train(dataclasses.replace(config, decode=default), root, run, resume=run.exists())
     checkpoint = read_checkpoint(result.last)
     localizer = TorchLocalizer(
         checkpoint.model,
@@ -170,7 +201,7 @@ def run_fold(root: Path, run: Path, config: Config, names: list[str]) -> dict[st
     )
     report = evaluate_localizer(localizer, data_set)
     truth = data_set.annotations.to_layout()
-    found: dict[str, Any] = {"stale": report.predictions["results"]}
+    found: dict[str, Any] = {METHODS[config.model.architecture]: report.predictions["results"]}
     for ranking in ("probability", "mass", "margin"):
         for width in (1, STEADYING_FRAMES):
             found[f"runs, {ranking}" + (f", averaged over {width} frames" if width > 1 else "")] = {
@@ -190,6 +221,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--mat", type=Path, required=True, help="folder with Split_1.mat ... Split_5.mat")
     parser.add_argument("--work", type=Path, required=True, help="folder for data sets and runs")
+    parser.add_argument("--arch", choices=tuple(METHODS), default="paper", help="detector")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--inner", action="store_true", help="split the training videos of fold 1, to choose settings")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting")
@@ -197,7 +229,7 @@ def main() -> None:
     torch.set_num_threads(1)
     names = [line.strip() for line in (arguments.mat / "mid_level_actions.txt").read_text().splitlines()]
     folds = [read_fold(arguments.mat / f"Split_{i + 1}.mat") for i in range(N_FOLDS)]
-    config = with_overrides(CONFIG, arguments.set, architectures=ARCHITECTURES)
+    config = with_overrides(CONFIGS[arguments.arch], arguments.set, architectures=ARCHITECTURES)
 
     plans = [({0, 1, 2, 3, 4} - {i}, i) for i in range(N_FOLDS)]
     if arguments.inner:
@@ -223,7 +255,9 @@ def main() -> None:
     if arguments.json:
         document = {
             "schema": "stale-edge-salads50/1",
-            "command": "bench/salads50.py " + " ".join(f"--set {text}" for text in arguments.set),
+            "command": " ".join(
+                ["bench/salads50.py --arch", arguments.arch, *(f"--set {text}" for text in arguments.set)]
+            ),
             "features": "real per-frame classifier scores, C = 18",
             "config": to_dict(config),
             "folds": [{key: o[key] for key in ("loss", "seconds", "figures")} for o in outcomes],

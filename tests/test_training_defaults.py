@@ -127,7 +127,7 @@ def test_a_run_without_its_state_is_not_overwritten(tmp_path: Path) -> None:
 
 
 def test_a_run_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
-    """Its state does not name optimizer, schedule, average and normalisation; what it did is the neutral value."""
+    """Its state does not name optimizer, schedule, average, normalisation, rescoring; what it did is neutral."""
     data = write_data_set(tmp_path / "data", n_videos=6)
     config = small_config(epochs=1)
     assert isinstance(config.model, ModelConfig)
@@ -137,7 +137,7 @@ def test_a_run_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
     state = read_state_file(tmp_path / "run" / "state.pt")
     for key in ("optimizer", "schedule", "warmup_epochs", "average_decay"):
         del state.identity["config"]["train"][key]
-    for key in ("features", "feature_dropout"):
+    for key in ("features", "feature_dropout", "rescoring"):
         del state.identity["config"]["model"][key]
     RunFolder(tmp_path / "run").write_state(RunState(**vars(state)))
     longer = replace(config, train=replace(config.train, epochs=2))

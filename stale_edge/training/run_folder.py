@@ -181,8 +181,11 @@ def _with_new_keys(identity: Mapping[str, Any]) -> dict[str, Any]:
     """Add settings that a run of an earlier version does not know, with the values that describe what it did."""
     config = identity["config"]
     model, train = config["model"], config["train"]
-    if model.get("architecture", "paper") in ("paper", "release"):
-        normalize = "none" if model.get("architecture") == "release" else "data-mean"
+    architecture = model.get("architecture", "paper")
+    if architecture in ("paper", "release", "light"):
+        model = {"rescoring": "none", **model}
+    if architecture in ("paper", "release"):
+        normalize = "none" if architecture == "release" else "data-mean"
         model = {"features": {"normalize": normalize, "l2": "none"}, "feature_dropout": 0.0, **model}
     train = {"optimizer": "adam", "schedule": "constant", "warmup_epochs": 0, "average_decay": 0.0, **train}
     return {**identity, "config": {**config, "model": model, "train": train}}
