@@ -35,12 +35,13 @@ SCALE = 0.5
 CHOICES = ("none", "video-class")
 
 
-def measure(world: Path, *, seed: int) -> dict[str, dict[str, dict[str, float]]]:
+def measure(world: Path, detectors: list[str], *, seed: int) -> dict[str, dict[str, dict[str, float]]]:
     """Train what is missing in a world, and give average mAP by detector, choice and part."""
     if not (world / "data").exists():
         make_data_set(world / "data", seed=seed, scale=SCALE)
     data_set, found = open_data_set(world / "data"), dict[str, dict[str, dict[str, float]]]()
-    for name, architecture in RUNS.items():
+    for name in detectors:
+        architecture = RUNS[name]
         config = training_config(data_set, seed=seed, architecture=architecture)
         run = world / "runs" / name
         train(config, data_set.root, run, resume=run.exists())
@@ -62,11 +63,14 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for data and runs")
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--seeds", default="10,11")
+    parser.add_argument("--detectors", default=",".join(RUNS), help="of which the rows are measured; others are kept")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    report: dict[str, Any] = {"schema": SCHEMA, "scale": SCALE, "machine": machine_card(), "rows": {}}
+    report: dict[str, Any] = json.loads(arguments.json.read_text()) if arguments.json.is_file() else {"rows": {}}
+    report |= {"schema": SCHEMA, "scale": SCALE, "machine": machine_card()}
     for seed in arguments.seeds.split(","):
-        for name, choices in measure(arguments.work / f"seed-{seed}", seed=int(seed)).items():
+        world = arguments.work / f"seed-{seed}"
+        for name, choices in measure(world, arguments.detectors.split(","), seed=int(seed)).items():
             for choice, parts in choices.items():
                 report["rows"].setdefault(f"{name}, {choice}", {})[seed] = parts
                 print(f"| {seed} | {name} | {choice} | {parts['seen']:.1f} | {parts['unseen']:.1f} |", flush=True)
