@@ -61,3 +61,17 @@ def test_a_call_runs_wherever_its_thread_may(tmp_path: Path) -> None:
         ended.set()
         watcher.join()
     assert seen == {frozenset(os.sched_getaffinity(0))}
+
+
+def test_several_videos_are_detected_together(tmp_path: Path) -> None:
+    """`detect` opens the model for one video a call."""
+    pytest.importorskip("openvino")
+    tiny.write(tmp_path / "bundle", resample_to=None)
+    localizer = load_bundle(tmp_path / "bundle", runtime="openvino")
+    videos = tiny.features(12, batch=3)
+    for n_videos in (3, 2):
+        together = localizer.detect_together(videos[:n_videos], durations_s=[10.0] * n_videos)
+        for found, video in zip(together, videos, strict=False):
+            wanted = localizer.detect(video, duration_s=10.0)
+            assert [(d.label, d.start_s, d.end_s) for d in found] == [(d.label, d.start_s, d.end_s) for d in wanted]
+            assert [d.score for d in found] == pytest.approx([d.score for d in wanted], abs=1e-5)
