@@ -10,10 +10,10 @@ no figure of such a table is typed by hand. `tests/test_documents.py` runs the c
 import argparse
 import json
 import re
-import statistics
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -191,6 +191,24 @@ def evaluator(record: Mapping[str, Any]) -> list[list[str]]:
     ]
 
 
+def detectors(record: Mapping[str, Any]) -> list[list[str]]:
+    """Show mAP, time and size of every detector trained on the same data."""
+    first = next(iter(record["rows"].values()))
+    free = [f"{mean([run[f'training-free, {part}'] for run in first.values()]):.1f}" for part in ("seen", "unseen")]
+    lengths = list(next(iter(record["milliseconds"].values())))
+    heads = ["mAP seen", "mAP unseen", *(f"ms, T = {length}" for length in lengths), "MB fp32", "MB int8", "epochs"]
+    table = [["`--arch`", *heads, "s to train"], ["training-free", *free, *["-"] * (len(heads) - 1)]]
+    for name, seeds in record["rows"].items():
+        runs = list(seeds.values())
+        cells = [f"{mean([run['seen'] for run in runs]):.1f}"]
+        cells.append("-" if runs[0]["unseen"] is None else f"{mean([run['unseen'] for run in runs]):.1f}")
+        cells += [f"{record['milliseconds'][name][length]:.1f}" for length in lengths]
+        for key, digits in (("megabytes_fp32", 2), ("megabytes_int8", 2), ("epochs", 0), ("training_seconds", 0)):
+            cells.append(f"{mean([run[key] for run in runs]):.{digits}f}")
+        table.append([name, *cells])
+    return table
+
+
 TABLES: dict[str, Callable[[Mapping[str, Any]], list[list[str]]]] = {
     "latency": latency,
     "rows": rows,
@@ -205,6 +223,7 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], list[list[str]]]] = {
     "post_processing": post_processing,
     "cold_start": cold_start,
     "evaluator": evaluator,
+    "detectors": detectors,
 }
 
 
@@ -221,8 +240,8 @@ def times(ratio: float) -> str:
 
 def spread(values: list[float]) -> str:
     """Format mean and standard deviation; one value alone has no deviation."""
-    mean = f"{statistics.mean(values):.1f}"
-    return f"{mean} ± {statistics.stdev(values):.1f}" if len(values) > 1 else mean
+    middle = f"{mean(values):.1f}"
+    return f"{middle} ± {stdev(values):.1f}" if len(values) > 1 else middle
 
 
 def rewritten(text: str) -> str:

@@ -1,5 +1,6 @@
 """ActionFormer as a bundle: exported for any length, quantized, found by the runtime without torch."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ from actionformer_cases import made_up
 
 import stale_edge
 from stale_edge.benchmarking import run_benchmark
-from stale_edge.config import BenchConfig, Config, FeatureSpec, PointsConfig, TrainConfig
+from stale_edge.config import BenchConfig, Config, FeatureSpec, PointsConfig, Resampling, TrainConfig
+from stale_edge.errors import ConfigError
 from stale_edge.exporting import export_checkpoint
 from stale_edge.model import load_checkpoint, write_checkpoint
 from stale_edge.model.actionformer import ActionFormer, ActionFormerConfig
@@ -22,20 +24,26 @@ LENGTHS = (1, 3, 16, 23, 24, 25, 48, 100, 333)
 """None is the traced one. 23 and 24 snippets have no spare point in the public padding, 1, 3 and 25 have one."""
 
 
+CONFIG = ActionFormerConfig(
+    n_classes=3, feature_channels=12, pyramid_dim=16, neck_dim=16, head_dim=16, n_heads=2, n_stem_blocks=1,
+    windows=(5, 3), ranges=((0.0, 4.0), (4.0, 1e4)), max_length=24, absolute_positions=True,
+)  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small network whose outputs depend on all of its blocks."""
+    return write_network(tmp_path_factory.mktemp("actionformer") / "checkpoint", CONFIG)
+
+
+def write_network(path: Path, config: ActionFormerConfig) -> Path:
+    """Write a checkpoint with random weights."""
     torch.manual_seed(0)
-    config = ActionFormerConfig(
-        n_classes=3, feature_channels=12, pyramid_dim=16, neck_dim=16, head_dim=16, n_heads=2, n_stem_blocks=1,
-        windows=(5, 3), ranges=((0.0, 4.0), (4.0, 1e4)), max_length=24, absolute_positions=True,
-    )  # fmt: skip
     model = ActionFormer(config).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("_path.scale"):
                 parameter.fill_(1.0)
-    path = tmp_path_factory.mktemp("actionformer") / "checkpoint"
     write_checkpoint(
         path,
         model=model,
@@ -65,6 +73,15 @@ def test_it_answers_as_the_network_at_lengths_it_was_not_traced_at(checkpoint: P
         assert list(found) == ["class_logits", "offsets", "valid"]
         for name, values in found.items():
             np.testing.assert_allclose(values, getattr(expected, name), atol=1e-4, rtol=0, err_msg=f"T = {n_snippets}")
+
+
+@pytest.mark.parametrize("resampling", ["none", "linear"])
+def test_positions_that_may_not_be_stretched_are_not_exported(tmp_path: Path, resampling: Resampling) -> None:
+    """A graph cannot refuse a video longer than the table of 24 rows; videos are resampled to 100 snippets."""
+    path = write_network(tmp_path / "strict", replace(CONFIG, interpolate_positions=False, resampling=resampling))
+    with pytest.raises(ConfigError, match="more than 24 snippets are refused, and an exported file cannot"):
+        export_checkpoint(path, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_every_weight_that_is_a_matrix_is_quantized(bundle: Path) -> None:

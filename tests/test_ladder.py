@@ -34,3 +34,11 @@ def test_a_detector_behind_the_one_without_training_says_so() -> None:
 def test_a_ladder_without_a_probe_says_so() -> None:
     with pytest.raises(ValueError, match="needs a rung 'linear'; got STALE"):
         shortfall([Rung("STALE", 1.0, 1.0)])
+
+
+def test_a_closed_vocabulary_is_compared_on_its_own_classes_alone() -> None:
+    assert shortfall([PROBE, Rung("actionformer", 60.1, None)]) is None
+    said = shortfall([PROBE, Rung("actionformer", 59.0, None)])
+    assert said is not None
+    assert "59.0 against 60.0 on seen classes" in said
+    assert "unseen" not in said

@@ -5,8 +5,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from training_data import CHANNELS, CLASSES, small_config, write_data_set
+from two_processes import TWO_PROCESSES, run_on_two, run_python
 
 from stale_edge.config import Config, FeatureSpec, config_from_dict, to_dict
 from stale_edge.data import write_feature_spec
@@ -29,10 +28,7 @@ from stale_edge.training.batches import Batch, Share
 from stale_edge.training.loop import _require_finite
 from stale_edge.training.run_folder import RunFolder, read_state_file
 
-TESTS = Path(__file__).resolve().parent
 TERMS = ("classification", "mask", "completeness", "consistency")
-# Two processes add the same numbers in another order; Adam turns a difference of 1e-7 in a tiny gradient into more.
-TWO_PROCESSES = 2e-4
 
 
 @pytest.fixture(autouse=True)
@@ -176,7 +172,7 @@ train(small_config(), Path(sys.argv[1]), Path(sys.argv[2]), progress=kill_in_epo
 def test_a_run_killed_within_an_epoch_resumes_to_the_same_weights(
     encoded: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
-    killed = _python(["-c", KILLED, str(encoded), str(tmp_path / "run")])
+    killed = run_python(["-c", KILLED, str(encoded), str(tmp_path / "run")])
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert _state(tmp_path / "run")["epoch"] == 1
     result = train(small_config(), encoded, tmp_path / "run", resume=True)
@@ -314,9 +310,7 @@ def test_two_processes_give_the_result_of_one(encoded: Path, undisturbed: Path, 
     """With dropout on, and batches of 3, 3 and 2 videos: shares of unequal size, and one filled up."""
     script = tmp_path / "two.py"
     script.write_text(TWO)
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1"]
-    launcher += ["--master-port", str(_free_port())]
-    ran = _python([*launcher, str(script), str(encoded), str(tmp_path / "run")])
+    ran = run_on_two(script, [str(encoded), str(tmp_path / "run")])
     assert ran.returncode == 0, ran.stderr
     reports = sorted(line.partition(": ")[::2] for line in ran.stdout.splitlines() if line.startswith("leads"))
     assert [leads for leads, _ in reports] == ["leads False", "leads True"]
@@ -330,22 +324,6 @@ def test_two_processes_give_the_result_of_one(encoded: Path, undisturbed: Path, 
         for key in ("loss", "gradient_norm", *TERMS):
             assert two[key] == pytest.approx(one[key], abs=TWO_PROCESSES), key
         assert two["videos"] == one["videos"]
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def _python(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    root = TESTS.parent
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), str(root)]), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, check=False, env=environment, timeout=240
-    )
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_videos_named() -> None:

@@ -27,6 +27,7 @@ class TinyConfig:
     text: TextConfig = field(default_factory=TextConfig)
     length_rule: LengthRule = field(default_factory=LengthRule)
     resampling: Resampling = "linear"
+    longest: int | None = None
     deployable: bool = True
 
 

@@ -17,6 +17,9 @@ class DemoArchitecture(StrEnum):
 
     light = "light"
     stale = "stale"
+    actionformer = "actionformer"
+    two_stage = "two-stage"
+    weak = "weak"
 
 
 def register(app: typer.Typer) -> None:
@@ -48,6 +51,8 @@ def demo(
     json_path: JsonOption = None,
 ) -> None:
     """Make data, train, evaluate on seen and unseen classes, export, check, detect, measure, and write report.html."""
+    if video and arch not in (None, DemoArchitecture.light, DemoArchitecture.stale):
+        raise typer.BadParameter("--video trains light or stale; give one of them, or neither", param_hint="--arch")
     if video:
         _with_videos(out, arch or DemoArchitecture.stale, seed=seed, scale=scale, json_path=json_path)
     else:
@@ -97,7 +102,7 @@ def _print_ladder(to_people: "Console", ladder: list[dict[str, Any]], title: str
     from stale_edge.evaluation.ladder import Rung, shortfall
 
     rungs = [Rung(rung["detector"], rung["seen_average_mAP"], rung["unseen_average_mAP"]) for rung in ladder]
-    rows = [[rung.detector, f"{rung.seen:.1f}", f"{rung.unseen:.1f}"] for rung in rungs]
+    rows = [[rung.detector, f"{rung.seen:.1f}", "-" if rung.unseen is None else f"{rung.unseen:.1f}"] for rung in rungs]
     to_people.print(table(title, ["", "seen classes", "unseen classes"], rows))
     if (warning := shortfall(rungs)) is not None:
         to_people.print(warning, style="bold red", markup=False)

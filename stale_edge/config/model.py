@@ -72,6 +72,11 @@ class ModelSettings(Protocol):
         ...
 
     @property
+    def longest(self) -> int | None:
+        """Largest T that it takes; None: any."""
+        ...
+
+    @property
     def deployable(self) -> bool:
         """Whether features and class embeddings are all that the network needs, so that it can be validated."""
         ...
@@ -89,6 +94,11 @@ class NetworkSettings:
     def resampling(self) -> Resampling:
         """Every video is resampled to the T of training."""
         return "linear"
+
+    @property
+    def longest(self) -> int | None:
+        """Any T."""
+        return None
 
     @property
     def deployable(self) -> bool:

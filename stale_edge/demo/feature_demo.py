@@ -16,9 +16,10 @@ from stale_edge.demo.feature_world import (
 )
 from stale_edge.demo.outcome import Outcome
 from stale_edge.demo.report import write_report
-from stale_edge.demo.stages import ladder_of, linear_rung, make_room, timed
+from stale_edge.demo.stages import lower_rungs, make_room, rung_of, timed
 from stale_edge.errors import DataError
 from stale_edge.exporting import export_checkpoint
+from stale_edge.model.architectures import architecture_of
 from stale_edge.progress import Progress, silent
 from stale_edge.runtime import load_bundle, load_text_encoder
 from stale_edge.runtime.detect import detect_files
@@ -57,7 +58,9 @@ def run_demo(
         DataError: `out` holds files that are not a demo.
         ParityError: an exported file failed the parity check; earlier results stay in `out`.
     """
-    check_demo_architecture(architecture)
+    check_demo_architecture(architecture, DEMO_ARCHITECTURES)
+    # A closed vocabulary is rows of the last layer: no name can be added to it.
+    takes_names = architecture == "stale" or architecture_of(architecture).space == "text"
     out = Path(out)
     make_room(out)
     seconds: dict[str, float] = {}
@@ -68,16 +71,23 @@ def run_demo(
         trained = train(training_config(data_set, seed=seed, architecture=architecture), data, run, progress=progress)
     with timed(seconds, "evaluate"):
         closed = evaluate_checkpoint(trained.best, data, split=data / "splits" / "train.list", progress=progress)
-        unseen = evaluate_checkpoint(trained.best, data, split=data / "splits" / "test.list", progress=progress)
+        unseen = (
+            evaluate_checkpoint(trained.best, data, split=data / "splits" / "test.list", progress=progress)
+            if takes_names
+            else None
+        )
     with timed(seconds, "train and evaluate the linear probe"):
         probe = training_config(data_set, seed=seed, architecture="linear")
-        linear = linear_rung(probe, data_set, out / "linear", progress=progress)
-        ladder = ladder_of(closed, unseen, linear=linear, detector=detector_name(architecture))
+        lower = lower_rungs(probe, data_set, out / "linear", progress=progress)
+        ladder = (*lower, rung_of(detector_name(architecture), closed, unseen))
     with timed(seconds, "export and check"):
-        exported = export_checkpoint(trained.best, bundle, classes=data_set.class_names, data=data, progress=progress)
-    with timed(seconds, "evaluate the bundle on new classes"):
-        names = load_text_encoder(bundle).encode(data_set.split("test.list"))
-        on_device = evaluate_localizer(load_bundle(bundle), data_set, classes=names, progress=progress)
+        classes = data_set.class_names if takes_names else None
+        exported = export_checkpoint(trained.best, bundle, classes=classes, data=data, progress=progress)
+    on_device = None
+    if takes_names:
+        with timed(seconds, "evaluate the bundle on new classes"):
+            names = load_text_encoder(bundle).encode(data_set.split("test.list"))
+            on_device = evaluate_localizer(load_bundle(bundle), data_set, classes=names, progress=progress)
     with timed(seconds, "detect"):
         features = [data_set.features.sources(video)[0].path for video in data_set.videos("validation")]
         detected = detect_files(bundle, features, progress=progress)
@@ -88,7 +98,7 @@ def run_demo(
         bench = run_benchmark(
             BenchConfig(lengths=BENCH_LENGTHS, repeats=3, seed=seed),
             bundle=bundle,
-            text_encoder=data / TEXT_ENCODER_FOLDER,
+            text_encoder=data / TEXT_ENCODER_FOLDER if takes_names else None,
             progress=progress,
         )
     outcome = Outcome(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from stale_edge.config import (
@@ -15,15 +16,25 @@ from stale_edge.data.folder import TEXT_ENCODER_FOLDER
 from stale_edge.model.architectures import architecture_of
 from stale_edge.model.light.settings import LightConfig
 from stale_edge.model.small_text import small_text_encoder
+from stale_edge.model.weak.settings import AlternatingConfig
 from stale_edge.progress import Progress, silent
 from stale_edge.training.simulated_data import simulate_with_encoder
 from stale_edge.training.small_config import FIXED_PROMPTS, SMALL_TRAINING, small_model
+from stale_edge.training.small_systems import (
+    SMALL_ACTIONFORMER_BATCH,
+    small_actionformer,
+    small_two_stage,
+    small_weak,
+)
 
 CHANNELS = 128
 """C and D of the demo, equal because image and text share one space, as in CLIP."""
 N_VIDEOS = 800
 EPOCHS, LINEAR_EPOCHS, LIGHT_EPOCHS = 15, 10, 12
+WARM_UP_EPOCHS, STEP_EPOCHS = 20, 20
 LIGHT_BATCH = 16
+ACTIONFORMER_STEPS = 1000
+"""Smallest number of steps of ActionFormer, which learns every class from its videos alone."""
 
 
 def make_data_set(out: Path, *, seed: int, scale: float, shot_s: float = 0.0, progress: Progress = silent) -> DataSet:
@@ -41,18 +52,20 @@ def make_data_set(out: Path, *, seed: int, scale: float, shot_s: float = 0.0, pr
     return simulate_with_encoder(out, text_encoder=str(out / TEXT_ENCODER_FOLDER), config=config, progress=progress)
 
 
-DEMO_ARCHITECTURES = ("light", "stale")
-"""Detectors that the demos can train; the first one is the default."""
+DEMO_ARCHITECTURES = ("light", "stale", "actionformer", "two-stage", "weak")
+"""Detectors that the demo of features can train; the first one is the default."""
+VIDEO_DEMO_ARCHITECTURES = ("light", "stale")
+"""Detectors that the demo of videos can train."""
 
 
-def check_demo_architecture(architecture: str) -> None:
-    """Refuse a detector that the demos do not train.
+def check_demo_architecture(architecture: str, trained: Sequence[str]) -> None:
+    """Refuse a detector that a demo does not train.
 
     Raises:
-        ValueError: the message names it and those they train.
+        ValueError: the message names it and those that are `trained`.
     """
-    if architecture not in DEMO_ARCHITECTURES:
-        raise ValueError(f"the demo trains {' or '.join(DEMO_ARCHITECTURES)}; got {architecture!r}")
+    if architecture not in trained:
+        raise ValueError(f"the demo trains {', '.join(trained)}; got {architecture!r}")
 
 
 def detector_name(architecture: str) -> str:
@@ -60,7 +73,7 @@ def detector_name(architecture: str) -> str:
     return "STALE" if architecture == "stale" else architecture
 
 
-def training_config(data_set: DataSet, *, seed: int, architecture: str = "paper") -> Config:
+def training_config(data_set: DataSet, *, seed: int, architecture: str = "stale") -> Config:
     """Choose the settings of the demo: small enough to train in minutes on two cores.
 
     Settings of STALE and `light` were chosen on the world of seed 10, the probe's on seeds 10 and 11; neither world is
@@ -70,16 +83,49 @@ def training_config(data_set: DataSet, *, seed: int, architecture: str = "paper"
     Args:
         data_set: folder of `make_data_set`; training uses its `splits/train.list`.
         seed: seed of weights and order.
-        architecture: `paper` or `stale`, `light`, or `linear` for the probe that both are compared with.
+        architecture: one of `DEMO_ARCHITECTURES`, `paper` (STALE), or `linear`, the probe that they are compared with.
+
+    Raises:
+        ValueError: it is another one.
     """
     stale = Config(
         model=dataclasses.replace(small_model(CHANNELS, CHANNELS, FIXED_PROMPTS), feature_dropout=0.5),
         train=dataclasses.replace(SMALL_TRAINING, epochs=EPOCHS, seed=seed, device="cpu"),
         classes=str(data_set.root / "splits" / "train.list"),
     )
-    if architecture in ("paper", "stale"):
-        return stale
-    return linear_config(stale) if architecture == "linear" else light_config(stale, len(data_set.videos("training")))
+    n_videos = len(data_set.videos("training"))
+    match architecture:
+        case "paper" | "stale":
+            return stale
+        case "linear":
+            return linear_config(stale)
+        case "light":
+            return light_config(stale, n_videos)
+        case "actionformer":
+            steps = math.ceil(n_videos / SMALL_ACTIONFORMER_BATCH)
+            train = dataclasses.replace(stale.train, epochs=max(EPOCHS, math.ceil(ACTIONFORMER_STEPS / steps)))
+            return small_actionformer(dataclasses.replace(stale, train=train), channels=CHANNELS)
+        case "two-stage":
+            return small_two_stage(stale, channels=CHANNELS, learn_prompts=False)
+        case "weak":
+            return weak_config(stale)
+        case _:
+            raise ValueError(f"the demo trains {', '.join(DEMO_ARCHITECTURES)} and linear; got {architecture!r}")
+
+
+def weak_config(config: Config) -> Config:
+    """Choose the architecture `weak` for the same videos and classes; both branches read the same features."""
+    schedule = AlternatingConfig(
+        epochs=WARM_UP_EPOCHS,
+        vlp_epochs=STEP_EPOCHS,
+        cbp_epochs=STEP_EPOCHS,
+        batch_size=16,
+        learning_rate=1e-3,
+        seed=config.train.seed,
+        device=config.train.device,
+    )
+    small = small_weak(channels=CHANNELS, vlp_channels=CHANNELS, schedule=schedule)
+    return dataclasses.replace(small, classes=config.classes)
 
 
 def linear_config(config: Config) -> Config:

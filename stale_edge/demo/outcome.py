@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from stale_edge.data import DataSet
-from stale_edge.errors import DataError
+from stale_edge.demo.stages import baseline_of
 from stale_edge.evaluation.ladder import Rung
 from stale_edge.exporting import ExportReport
 from stale_edge.runtime.evaluate import EvaluationReport
@@ -20,7 +20,7 @@ class Outcome:
 
     ladder: the training-free baseline, the linear probe, the detector.
     unseen, on_device: results on the open set, with names embedded by PyTorch's text encoder, and by the bundle's own
-        without torch.
+        without torch; None: the detector knows no other classes than those it is trained on.
     """
 
     out: Path
@@ -28,9 +28,9 @@ class Outcome:
     data_set: DataSet
     trained: TrainResult
     closed: EvaluationReport
-    unseen: EvaluationReport
+    unseen: EvaluationReport | None
     ladder: tuple[Rung, ...]
-    on_device: EvaluationReport
+    on_device: EvaluationReport | None
     exported: ExportReport
     bench: dict[str, Any]
     seconds: dict[str, float] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class Outcome:
             "seed": self.seed,
             "features": "simulated",
             "closed_set": _accuracy(self.closed),
-            "open_set": {**_accuracy(self.unseen), "bundle_average_mAP": self.on_device.result.average_mAP},
+            "open_set": self._open_set(),
             "ladder": [rung.to_json() for rung in self.ladder],
             "precisions": precisions,
             "machine": self.bench["machine"],
@@ -60,11 +60,11 @@ class Outcome:
             "seconds": self.seconds,
         }
 
+    def _open_set(self) -> dict[str, Any] | None:
+        if self.unseen is None or self.on_device is None:
+            return None
+        return {**_accuracy(self.unseen), "bundle_average_mAP": self.on_device.result.average_mAP}
+
 
 def _accuracy(report: EvaluationReport) -> dict[str, Any]:
-    if report.baseline is None:
-        raise DataError(f"the baseline could not be computed: {report.baseline_note}")
-    return {
-        "average_mAP": report.result.average_mAP,
-        "baseline_average_mAP": report.baseline.average_mAP,
-    }
+    return {"average_mAP": report.result.average_mAP, "baseline_average_mAP": baseline_of(report)}

@@ -50,7 +50,7 @@ def _content(outcome: Outcome, figures: dict[str, bytes], lanes: list[tuple[str,
         "tiles": _tiles(result),
         "ladder": outcome.ladder,
         "shortfall": shortfall(outcome.ladder),
-        "on_device": outcome.on_device.result.average_mAP,
+        "on_device": None if outcome.on_device is None else outcome.on_device.result.average_mAP,
         "timelines": [
             {"alt": f"Detections in {video} against the annotation", "png": _base64(png)} for video, png in lanes
         ],
@@ -71,7 +71,7 @@ def _tiles(result: dict[str, Any]) -> list[dict[str, str]]:
     fastest = max(detectors, key=lambda row: row["speedup"])
     return [
         {"value": f"{closed['average_mAP']:.1f} %", "label": "average mAP, seen classes"},
-        {"value": f"{unseen['average_mAP']:.1f} %", "label": "average mAP, unseen classes"},
+        *([{"value": f"{unseen['average_mAP']:.1f} %", "label": "average mAP, unseen classes"}] if unseen else []),
         {"value": f"{int8['model_bytes'] / 1e6:.2f} MB", "label": "int8 detector"},
         {"value": f"{int8['matched_detections']:.1%}", "label": "detections that int8 keeps"},
         {
@@ -96,13 +96,15 @@ def artifact_row(artifact: dict[str, Any]) -> dict[str, str]:
 
 
 def _timelines(outcome: Outcome) -> list[tuple[str, bytes]]:
-    """Draw validation videos with several actions, half with seen classes and half with unseen ones."""
+    """Draw validation videos with several actions, half with unseen classes where the detector knows them."""
     annotations = outcome.data_set.annotations.videos
     drawn = []
-    for report in (outcome.closed, outcome.unseen):
+    reports = [report for report in (outcome.closed, outcome.unseen) if report is not None]
+    n_each = N_TIMELINES // len(reports)
+    for report in reports:
         found = report.predictions["results"]
         # Videos with the most actions; ties by name, so that the choice does not depend on the results.
-        videos = sorted(found, key=lambda video: (-len(annotations[video].actions), video))[: N_TIMELINES // 2]
+        videos = sorted(found, key=lambda video: (-len(annotations[video].actions), video))[:n_each]
         for video in videos:
             truth = [(action.label, action.start_s, action.end_s) for action in annotations[video].actions]
             rows = [Detection(row["label"], row["score"], *row["segment"]) for row in found[video]]

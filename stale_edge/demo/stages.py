@@ -39,26 +39,32 @@ def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     seconds[stage] = round(time.monotonic() - started, 2)
 
 
-def linear_rung(config: Config, data_set: DataSet, run: Path, *, progress: Progress) -> Rung:
-    """Train the linear probe into `run` and measure it on the seen and the unseen classes of a demo."""
+def lower_rungs(config: Config, data_set: DataSet, run: Path, *, progress: Progress) -> tuple[Rung, Rung]:
+    """Train the linear probe into `run`; measure it and the training-free baseline on seen and unseen classes.
+
+    Raises:
+        DataError: there is no baseline.
+    """
     last = train(config, data_set.root, run, progress=progress).last
     seen, unseen = (
         evaluate_checkpoint(last, data_set.root, split=data_set.root / "splits" / split, progress=progress)
         for split in ("train.list", "test.list")
     )
-    return Rung(LINEAR, seen.result.average_mAP, unseen.result.average_mAP)
+    free = Rung(TRAINING_FREE, baseline_of(seen), baseline_of(unseen))
+    return free, Rung(LINEAR, seen.result.average_mAP, unseen.result.average_mAP)
 
 
-def ladder_of(
-    seen: EvaluationReport, unseen: EvaluationReport, *, linear: Rung, detector: str = "STALE"
-) -> tuple[Rung, ...]:
-    """List the results of the training-free baseline, the linear probe and the detector.
+def rung_of(detector: str, seen: EvaluationReport, unseen: EvaluationReport | None) -> Rung:
+    """Give the results of the detector; `unseen` is None if it knows no other classes than those it is trained on."""
+    return Rung(detector, seen.result.average_mAP, None if unseen is None else unseen.result.average_mAP)
+
+
+def baseline_of(report: EvaluationReport) -> float:
+    """Give the average mAP of the training-free baseline.
 
     Raises:
-        DataError: there is no baseline.
+        DataError: there is none.
     """
-    for report in (seen, unseen):
-        if report.baseline is None:
-            raise DataError(f"the baseline could not be computed: {report.baseline_note}")
-    free = Rung(TRAINING_FREE, *(r.baseline.average_mAP for r in (seen, unseen) if r.baseline is not None))
-    return free, linear, Rung(detector, seen.result.average_mAP, unseen.result.average_mAP)
+    if report.baseline is None:
+        raise DataError(f"the baseline could not be computed: {report.baseline_note}")
+    return report.baseline.average_mAP

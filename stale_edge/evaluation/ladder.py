@@ -12,11 +12,11 @@ LINEAR_SETTINGS = "--arch linear"
 
 @dataclass(frozen=True)
 class Rung:
-    """Average mAP of one detector in percent, on trained classes and on other classes."""
+    """Average mAP of one detector in percent, on trained classes and on other classes; None: it knows no others."""
 
     detector: str
     seen: float
-    unseen: float
+    unseen: float | None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -42,7 +42,11 @@ def shortfall(ladder: Sequence[Rung]) -> str | None:
     said = []
     for rung in sorted(earlier, key=lambda rung: rung.detector != LINEAR):
         parts = (("seen", last.seen, rung.seen), ("unseen", last.unseen, rung.unseen))
-        behind = [f"{own:.1f} against {other:.1f} on {kind} classes" for kind, own, other in parts if own <= other]
+        behind = [
+            f"{own:.1f} against {other:.1f} on {kind} classes"
+            for kind, own, other in parts
+            if own is not None and other is not None and own <= other
+        ]
         if behind:
             name, instead = _INSTEAD[rung.detector]
             said.append(f"{last.detector} does not beat {name} ({' and '.join(behind)}, average mAP): {instead}")

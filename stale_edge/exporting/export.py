@@ -9,11 +9,13 @@ from typing import Any
 from stale_edge.bundle import ClassBank, write_bundle
 from stale_edge.bundle.encoder_copy import copy_encoder
 from stale_edge.bundle.encoder_folder import ENCODER_FOLDER, EncoderBundle
+from stale_edge.bundle.feature_contract import FeatureContract
 from stale_edge.bundle.manifest import Role
 from stale_edge.bundle.onnx_metadata import graph_metadata
-from stale_edge.config import to_dict
+from stale_edge.config import ModelSettings, to_dict
 from stale_edge.config.runtimes import PRECISIONS
 from stale_edge.data import read_split
+from stale_edge.errors import ConfigError
 from stale_edge.exporting.artifact_formats import DEFAULT_FORMATS, DEFAULT_PRECISIONS, TRITON, select_formats
 from stale_edge.exporting.calibration import calibrate_on
 from stale_edge.exporting.detector_exporter import DetectorExporter
@@ -159,6 +161,7 @@ def export_checkpoint(
     Raises:
         ValueError: a format or precision that is not in the table.
         CheckpointError: the checkpoint cannot be used, or cannot encode a class name.
+        ConfigError: the model refuses long videos, which a file cannot do.
         DataError: the class file or the data set cannot be used.
         FeatureContractError: the data set's features, or the encoder's, are of another kind than the checkpoint's.
         BundleError: something else than a bundle is at `out`, or it cannot be written.
@@ -170,6 +173,7 @@ def export_checkpoint(
     config = loaded.config
     bank = _class_bank(loaded, classes)
     contract = feature_contract(config, loaded.feature_spec)
+    _require_length(config.model, contract)
     metadata = graph_metadata(
         architecture=config.model.architecture,
         feature_contract=contract,
@@ -227,6 +231,17 @@ def export_checkpoint(
             },
         )
     return report
+
+
+def _require_length(model: ModelSettings, contract: FeatureContract) -> None:
+    """Refuse a table of positions that may not be stretched: a graph cannot refuse a video that is too long for it."""
+    longest, resampled = model.longest, contract.resample_to
+    if longest is not None and (resampled is None or resampled > longest):
+        raise ConfigError(
+            f"model.interpolate_positions is off, so videos of more than {longest} snippets are refused, and an "
+            "exported file cannot refuse them: train with model.interpolate_positions=true, or with "
+            f"model.resampling=linear and train.n_snippets of at most {longest}"
+        )
 
 
 def _remove(folder: Path, file: Exported) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from stale_edge.bundle.manifest import TensorSpec
 from stale_edge.config import LengthRule, ModelSettings, TimeGrid
+from stale_edge.model.batch_part import BatchPart
 
 
 class Detector(Protocol):
@@ -109,6 +110,14 @@ class Crops(Protocol):
     def crop(self, targets: Any, generator: torch.Generator) -> tuple[int, Any]:
         """Draw a part of a video: its first snippet, and its targets, whose `n_snippets` is its length."""
         ...
+
+
+@runtime_checkable
+class CountsOverBatch(Protocol):
+    """An `Objective` whose losses of one video depend on counts over its batch."""
+
+    part: BatchPart | None
+    """Which part this process has of the batch; set before every step where processes share batches."""
 
 
 def as_module(part: Any) -> nn.Module:

@@ -5,22 +5,18 @@ import dataclasses
 import numpy as np
 
 from stale_edge.bundle.files import folder_beside, replace_folder
-from stale_edge.config import Config, FeatureSpec, ModelConfig, PointsConfig
+from stale_edge.config import Config, FeatureSpec, ModelConfig
 from stale_edge.data import DataSet, open_data_set
 from stale_edge.data.folder import feature_spec_file, features_folder, write_feature_spec
 from stale_edge.errors import ConfigError
 from stale_edge.model.actionformer import NAMED_SETTINGS
-from stale_edge.model.actionformer.objective_settings import PointObjectiveConfig
-from stale_edge.model.effprompt.settings import PromptsConfig
-from stale_edge.model.two_stage.settings import ProposalsConfig, TwoStageConfig, TwoStageLossConfig
 from stale_edge.study.study_data import is_simulated
+from stale_edge.training.small_systems import actionformer_training, point_training, small_actionformer, small_two_stage
 
 ACTIONFORMER, EFFPROMPT, B_III = "actionformer", "effprompt", "b-iii"
 VIDEO_ENCODER = "i3d"
 """Name of the video encoder in a data set: features_i3d/, feature_spec_i3d.json."""
 VIDEO_CHANNELS = 2048
-SMALL_WIDTH, SMALL_WINDOW = 64, 7
-"""Width of a pyramid, as of the small STALE that it stands beside, and the attention window of each level."""
 ACTIONFORMER_NOTE = (
     "ActionFormer here is trained on the same videos for as many epochs, with a row for each class: it must learn from "
     "videos what STALE reads from class names. It reads features as they are; STALE takes the mean of each video away. "
@@ -47,36 +43,13 @@ def actionformer_config(config: Config, data_set: DataSet, *, full: bool) -> Con
         data_set: of the study.
         full: take the published network for ActivityNet; else one as wide as the small two-stage detector.
     """
-    published = NAMED_SETTINGS["activitynet-i3d"]
-    model = dataclasses.replace(published, feature_channels=data_set.feature_spec.channels, n_classes=0)
-    n_snippets = published.max_length
+    channels = data_set.feature_spec.channels
     if not full:
-        n_snippets = config.train.n_snippets
-        windows = (SMALL_WINDOW,) * len(published.ranges)
-        unit = SMALL_WINDOW // 2 * 2 * model.unit
-        model = dataclasses.replace(
-            model,
-            pyramid_dim=SMALL_WIDTH,
-            neck_dim=SMALL_WIDTH,
-            head_dim=SMALL_WIDTH,
-            windows=windows,
-            max_length=-(-n_snippets // unit) * unit,
-        )
-    train = dataclasses.replace(
-        config.train,
-        optimizer="adamw",
-        schedule="cosine",
-        learning_rate=1e-3,
-        weight_decay=0.05,
-        warmup_epochs=config.train.epochs // 3,
-        average_decay=0.999 if full else 0.98,
-        batch_size=16 if full else 4,
-        n_snippets=n_snippets,
-    )
-    decode = PointsConfig(max_detections=100, n_levels=model.n_levels, sigma=0.75, duration_threshold=0.001)
-    return dataclasses.replace(
-        config, model=model, train=train, loss=PointObjectiveConfig(label_smoothing=0.1), decode=decode
-    )
+        return small_actionformer(config, channels=channels)
+    model = dataclasses.replace(NAMED_SETTINGS["activitynet-i3d"], feature_channels=channels, n_classes=0)
+    train = actionformer_training(config.train, batch_size=16, average_decay=0.999)
+    train = dataclasses.replace(train, n_snippets=model.max_length)
+    return point_training(dataclasses.replace(config, model=model, train=train))
 
 
 def effprompt_config(config: Config, data_set: DataSet) -> Config | None:
@@ -92,20 +65,7 @@ def effprompt_config(config: Config, data_set: DataSet) -> Config | None:
     channels = data_set.feature_spec.channels
     if channels != model.embed_dim or model.text.encoder == "none":
         return None
-    around = {"prefix": 0, "postfix": 0} if is_simulated(data_set) else {}
-    small = ProposalsConfig(pyramid_dim=SMALL_WIDTH, neck_dim=SMALL_WIDTH, head_dim=SMALL_WIDTH)
-    return dataclasses.replace(
-        config,
-        model=TwoStageConfig(
-            feature_channels=channels,
-            embed_dim=channels,
-            proposals=ProposalsConfig() if model.embed_dim >= ModelConfig().embed_dim else small,
-            n_temporal_layers=2 if channels % 8 == 0 else 0,
-            text=PromptsConfig(source=model.text.source, encoder=model.text.encoder, **around),
-        ),
-        loss=TwoStageLossConfig(),
-        decode=PointsConfig(max_detections=100, n_levels=6),
-    )
+    return small_two_stage(config, channels=channels, learn_prompts=not is_simulated(data_set))
 
 
 def b_iii_config(config: Config, data_set: DataSet) -> Config | None:

@@ -1,7 +1,6 @@
 """Weak supervision by two branches: what the rounds add to plain multiple-instance learning (arXiv:2212.09335)."""
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from stale_edge.decoding import decode_outputs, decoder_of
 from stale_edge.evaluation import mean_average_precision
 from stale_edge.model.architectures import ARCHITECTURES
 from stale_edge.model.checkpoint import read_checkpoint
-from stale_edge.model.weak.settings import AlternatingConfig, VlpConfig, WeakConfig, WeakLossConfig
+from stale_edge.model.weak.settings import AlternatingConfig
 from stale_edge.progress import Progress
 from stale_edge.report.curves import Line, Panel
 from stale_edge.report.formats import to_layout
@@ -27,6 +26,7 @@ from stale_edge.study.trials import validation_subset
 from stale_edge.study.weak_data import simulate_two_encoders
 from stale_edge.training import TorchLocalizer, train
 from stale_edge.training.alternating import VLP_ENCODER, WARM_UP
+from stale_edge.training.small_systems import small_weak
 
 THRESHOLDS = tuple(round(0.1 * n, 1) for n in range(1, 8))
 """tIoU 0.1 to 0.7, as papers on weak supervision average."""
@@ -164,16 +164,8 @@ class WeakSupervision:
 
 def weak_config(data_set: DataSet, schedule: AlternatingConfig) -> Config:
     """Choose small branches for the features of a data set."""
-    channels = _vlp_set(data_set).feature_spec.channels
-    vlp = VlpConfig(
-        feature_channels=channels,
-        embed_dim=channels,
-        n_frames=100,
-        n_temporal_layers=1,
-        n_heads=math.gcd(channels, VlpConfig.n_heads),
-    )
-    model = WeakConfig(feature_channels=data_set.feature_spec.channels, width=64, n_heads=4, n_stem_blocks=1, vlp=vlp)
-    return Config(model=model, train=schedule, loss=WeakLossConfig(), decode=RunsConfig())
+    vlp_channels = _vlp_set(data_set).feature_spec.channels
+    return small_weak(channels=data_set.feature_spec.channels, vlp_channels=vlp_channels, schedule=schedule)
 
 
 def _trained(config: Config, data_set: DataSet, folder: Path, progress: Progress) -> Path:

@@ -14,6 +14,7 @@ vlp/                                                      VLP after the last B s
 
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -91,12 +92,18 @@ def train_alternating(config: Config, data: Path, out: Path, *, resume: bool, pr
         progress: called by the steps.
 
     Raises:
-        ConfigError: there is no second encoder and the widths of the branches differ, or it is another architecture.
+        ConfigError: there is no second encoder and the widths of the branches differ, it is another architecture, or
+            there are several processes.
         TrainingError, DataError, CheckpointError, FeatureContractError: as `loop.train`.
     """
     model, schedule = config.model, config.train
     if not isinstance(model, WeakConfig) or not isinstance(schedule, AlternatingConfig):
         raise ConfigError(f"video labels train the architecture weak; got {model.architecture!r}")
+    if (n_processes := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+        raise ConfigError(
+            "weak supervision trains two branches, which label the videos for each other between steps, in one "
+            f"process; torchrun started {n_processes}: start it without torchrun"
+        )
     folder = RunFolder(out)
     with folder.held():
         folder.prepare(resume=resume)

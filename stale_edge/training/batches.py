@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from stale_edge.data.dataset import Item
@@ -67,14 +68,27 @@ def share_of(batch: Sequence[int], *, rank: int, n_processes: int) -> Share:
     return Share(tuple(batch[row] for row in rows), tuple(rows), tuple(weights), len(batch))
 
 
-def collate(items: Sequence[Item[Any]], share: Share, *, stack: Callable[[Sequence[Any]], Any]) -> Batch:
+def collate(
+    items: Sequence[Item[Any]],
+    share: Share,
+    *,
+    stack: Callable[[Sequence[Any]], Any],
+    n_snippets: int | None = None,
+) -> Batch:
     """Put the items of a share into tensors, shorter videos filled up with zeros.
 
-    `stack` is the method of the `Objective` that made the targets.
+    Args:
+        items: the videos.
+        share: this process' part of the global batch.
+        stack: method of the `Objective` that made the targets.
+        n_snippets: T of all videos; None: that of the longest one here.
     """
+    features = pad_sequence([item.features for item in items], batch_first=True)
+    if n_snippets is not None:
+        features = pad(features, (0, 0, 0, n_snippets - features.shape[1]))
     return Batch(
         videos=tuple(item.video for item in items),
-        features=pad_sequence([item.features for item in items], batch_first=True),
+        features=features,
         targets=stack([item.targets for item in items]),
         weights=torch.tensor(share.weights),
         share=share,

@@ -11,9 +11,10 @@ from stale_edge.config import Config, TrainConfig
 from stale_edge.data.annotations import VideoAnnotation
 from stale_edge.data.dataset import Item, SnippetDataset
 from stale_edge.data.folder import DataSet
-from stale_edge.model.detector import Objective
+from stale_edge.model.batch_part import BatchPart, longest_of_batch
+from stale_edge.model.detector import CountsOverBatch, Objective
 from stale_edge.runtime.contract import time_grid
-from stale_edge.training.batches import Batch, collate, epoch_batches, share_of
+from stale_edge.training.batches import Batch, Share, collate, epoch_batches, share_of
 from stale_edge.training.cropping import CroppedDataset
 from stale_edge.training.plan import TrainingPlan
 from stale_edge.training.supervision import Supervision
@@ -59,7 +60,18 @@ class EpochBatches:
             generator=torch.Generator().manual_seed(0),  # or making the iterator would draw from the dropout's
         )
         for items, share in zip(loader, shares, strict=True):
-            yield collate(items, share, stack=self._objective.stack)
+            part = self._part(items, share)
+            longest = None if part is None else part.n_snippets
+            yield collate(items, share, stack=self._objective.stack, n_snippets=longest)
+
+    def _part(self, items: list[Item[Any]], share: Share) -> BatchPart | None:
+        """Describe this process' part of a batch to an objective that counts over the whole batch."""
+        if self._n_processes == 1 or not isinstance(self._objective, CountsOverBatch):
+            return None
+        longest = longest_of_batch(max(len(item.features) for item in items))
+        part = BatchPart(share.batch_size, torch.tensor(share.weights) > 0, longest)
+        self._objective.part = part
+        return part
 
 
 def open_training_set(

@@ -27,7 +27,7 @@ from stale_edge.decoding import missing_outputs
 from stale_edge.errors import ConfigError, TrainingError
 from stale_edge.model import build_model, write_checkpoint
 from stale_edge.model.architectures import architecture_of, build_objective
-from stale_edge.model.detector import as_module
+from stale_edge.model.detector import CountsOverBatch, as_module
 from stale_edge.model.rows import RowClasses
 from stale_edge.progress import Progress, silent
 from stale_edge.report.figures import loss_curve
@@ -134,10 +134,11 @@ class _Run:
         else:
             self.classes = open_class_source(config.model, self.data_set.root, self.plan.vocabulary)
         self.objective = build_objective(config.model, config.loss)
-        if accelerator.num_processes > 1 and next(iter(as_module(self.objective).buffers()), None) is not None:
+        counts = next(iter(as_module(self.objective).buffers()), None) is not None
+        if counts and accelerator.num_processes > 1 and not isinstance(self.objective, CountsOverBatch):
             raise ConfigError(
-                f"the losses of {config.model.architecture} count over a whole batch, which one process must see; "
-                f"train without torchrun (it started {accelerator.num_processes} processes)"
+                f"the losses of {config.model.architecture} keep counts of their own, which would differ between "
+                f"processes; train without torchrun (it started {accelerator.num_processes} processes)"
             )
         dataset = open_training_set(config, self.data_set, self.plan, self.objective, step.supervision)
         self.batches = EpochBatches(

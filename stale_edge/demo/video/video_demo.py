@@ -9,12 +9,13 @@ from stale_edge.config import Config, TextConfig
 from stale_edge.data import DataSet, open_data_set
 from stale_edge.data.folder import SPLITS_FOLDER
 from stale_edge.demo.feature_world import (
+    VIDEO_DEMO_ARCHITECTURES,
     check_demo_architecture,
     detector_name,
     light_config,
     linear_config,
 )
-from stale_edge.demo.stages import ladder_of, linear_rung, make_room, timed
+from stale_edge.demo.stages import lower_rungs, make_room, rung_of, timed
 from stale_edge.demo.video.actions import SEEN, UNSEEN
 from stale_edge.demo.video.clip import DIM, PREPROCESSING, train_clip
 from stale_edge.demo.video.script import FPS
@@ -87,7 +88,7 @@ def run_video_demo(
         DataError: `out` holds files that are not a demo.
         ParityError: an exported file failed the parity check; earlier results stay in `out`.
     """
-    check_demo_architecture(architecture)
+    check_demo_architecture(architecture, VIDEO_DEMO_ARCHITECTURES)
     out = Path(out)
     make_room(out)
     seconds: dict[str, float] = {}
@@ -128,7 +129,7 @@ def run_video_demo(
             for split in ("train.list", "test.list")
         )
     with timed(seconds, "train and evaluate the linear probe"):
-        linear = linear_rung(linear_config(stale), data_set, out / "linear", progress=progress)
+        lower = lower_rungs(linear_config(stale), data_set, out / "linear", progress=progress)
     with timed(seconds, "export and check"):
         exported = export_checkpoint(trained.best, bundle, classes=names, data=data, encoder=encoder, progress=progress)
     with timed(seconds, "detect"):
@@ -143,7 +144,7 @@ def run_video_demo(
         trained=trained,
         closed=closed,
         unseen=unseen,
-        ladder=ladder_of(closed.report, unseen.report, linear=linear, detector=detector_name(architecture)),
+        ladder=(*lower, rung_of(detector_name(architecture), closed.report, unseen.report)),
         exported=exported,
         detected=detected,
         together=evaluate_together(detected, data_set),

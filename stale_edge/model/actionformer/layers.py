@@ -4,6 +4,7 @@ Everything that holds many weights is an `nn.Linear`, which every quantizer find
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stale_edge.model.actionformer.band import band_attention
@@ -41,8 +42,8 @@ class DropPath(nn.Module):
         x = x * self.scale
         if not self.training or self.chance == 0:
             return x
-        kept = torch.rand(x.shape[0], 1, 1, device=x.device) >= self.chance
-        return x * kept / (1 - self.chance)
+        # As dropout, so that processes that share a batch draw it for all of its videos.
+        return x * F.dropout(x.new_ones(x.shape[0], 1, 1), self.chance)
 
 
 class Projection(nn.Module):

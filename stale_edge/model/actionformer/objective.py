@@ -10,6 +10,7 @@ from stale_edge.config import TimeGrid
 from stale_edge.model.actionformer.objective_settings import PointObjectiveConfig
 from stale_edge.model.actionformer.padding import padded_length
 from stale_edge.model.actionformer.settings import ActionFormerConfig
+from stale_edge.model.batch_part import BatchPart, batch_size, batch_sum
 from stale_edge.model.pyramid.crops import VideoSegments, random_crop
 from stale_edge.model.pyramid.losses import distance_iou_loss, focal_loss
 from stale_edge.model.pyramid.output import PointOutput
@@ -44,7 +45,7 @@ class PointObjective(nn.Module):
     """Classify points by the focal loss, and fit the segments of those in an action by the DIoU loss.
 
     Both sums over the batch are divided by a running mean of the number of positive points, kept in `normalizer`, a
-    buffer: unlike in the public program a resumed run goes on with it.
+    buffer: unlike in the public program a resumed run goes on with it. Processes that share a batch set `part`.
     """
 
     terms = ("classification", "offsets")
@@ -54,6 +55,7 @@ class PointObjective(nn.Module):
         super().__init__()
         self.model = model
         self.config = loss
+        self.part: BatchPart | None = None
         self.register_buffer("normalizer", torch.tensor(loss.initial_normalizer, dtype=torch.float64))
 
     def targets(
@@ -68,7 +70,8 @@ class PointObjective(nn.Module):
 
     def stack(self, targets: Sequence[VideoSegments]) -> PointTargets:
         """Assign the points of B videos, each filled up to the longest."""
-        n_snippets = max(video.n_snippets for video in targets)
+        longest = max(video.n_snippets for video in targets)
+        n_snippets = longest if self.part is None else self.part.n_snippets
         points = points_of(self.model.ranges, padded_length(self.model, n_snippets))
         assigned = [
             assign_points(
@@ -106,7 +109,7 @@ class PointObjective(nn.Module):
         per_point = focal_loss(outputs.class_logits.float(), classes).sum(dim=2)
         misfit = distance_iou_loss(outputs.offsets.float(), targets.offsets)
         # The loss is a sum over the batch, but the caller takes the mean over videos.
-        scale = (len(valid) / self.normalizer).float()
+        scale = (batch_size(valid, self.part) / self.normalizer).float()
         return {
             "classification": torch.where(valid, per_point, 0.0).sum(dim=1) * scale,
             "offsets": torch.where(positive, misfit, 0.0).sum(dim=1) * scale,
@@ -116,11 +119,12 @@ class PointObjective(nn.Module):
         """Add the terms with their weights, (B,)."""
         weight: Tensor | float | None = self.config.offset_weight
         if weight is None:
-            classification, offsets = terms["classification"].detach().mean(), terms["offsets"].detach().mean()
+            n_videos = batch_size(terms["offsets"], self.part)
+            classification, offsets = (batch_sum(terms[name], self.part) / n_videos for name in self.terms)
             weight = classification / offsets.clamp(min=LEAST_OFFSET_LOSS)
         return terms["classification"] + weight * terms["offsets"]
 
     @torch.no_grad()
     def _count(self, positive: Tensor) -> None:
-        n_positive = positive.sum().clamp(min=1).to(self.normalizer)
+        n_positive = batch_sum(positive.sum(dim=1), self.part).clamp(min=1).to(self.normalizer)
         self.normalizer.mul_(NORMALIZER_MOMENTUM).add_((1 - NORMALIZER_MOMENTUM) * n_positive)

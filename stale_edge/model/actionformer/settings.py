@@ -133,6 +133,11 @@ class ActionFormerConfig(NetworkSettings):
         return LengthRule(multiple=self.unit, spare=self.unit)
 
     @property
+    def longest(self) -> int | None:
+        """The length of the table of absolute positions, where it may not be stretched."""
+        return self.max_length if self.absolute_positions and not self.interpolate_positions else None
+
+    @property
     def n_levels(self) -> int:
         """Levels of the pyramid; level l has one point every 2**l snippets."""
         return len(self.ranges)

@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from stale_edge.config import TimeGrid
 from stale_edge.model.actionformer.objective import PointObjective, PointTargets
+from stale_edge.model.batch_part import BatchPart, batch_size, batch_sum
 from stale_edge.model.pyramid.crops import VideoSegments
 from stale_edge.model.pyramid.output import PointOutput
 from stale_edge.model.targets import IGNORED, LabelledSpan
@@ -44,6 +45,15 @@ class TwoStageObjective(nn.Module):
         self.config = loss
         self.points = PointObjective(model.proposals, loss.proposals)
 
+    @property
+    def part(self) -> BatchPart | None:
+        """The part of a batch that this process has, as in the first stage."""
+        return self.points.part
+
+    @part.setter
+    def part(self, part: BatchPart | None) -> None:
+        self.points.part = part
+
     def targets(
         self, actions: Sequence[LabelledSpan], *, vocabulary: Sequence[str], grid: TimeGrid, n_snippets: int
     ) -> VideoSegments:
@@ -73,11 +83,11 @@ class TwoStageObjective(nn.Module):
         first = self.points.losses(points, targets.points)
         logits = outputs.segment_logits.float().transpose(1, 2)  # (B, K, M)
         each = F.cross_entropy(logits, targets.labels, ignore_index=IGNORED, reduction="none")  # (B, M)
-        n_segments = (targets.labels != IGNORED).sum().clamp(min=1)
+        n_segments = batch_sum((targets.labels != IGNORED).sum(dim=1), self.part).clamp(min=1)
         return {
             "actionness": first["classification"],
             "offsets": first["offsets"],
-            "classification": each.sum(dim=1) * (len(each) / n_segments),
+            "classification": each.sum(dim=1) * (batch_size(each, self.part) / n_segments),
         }
 
     def total(self, terms: Mapping[str, Tensor]) -> Tensor:

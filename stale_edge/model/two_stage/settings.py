@@ -70,6 +70,13 @@ class TwoStageConfig(NetworkSettings):
         return self.proposals.length_rule
 
     @property
+    def longest(self) -> int | None:
+        """The length of the shorter table of positions of those that may not be stretched."""
+        own = self.n_frames if self.n_temporal_layers and not self.interpolate_positions else None
+        limits = [limit for limit in (own, self.proposals.longest) if limit is not None]
+        return min(limits, default=None)
+
+    @property
     def resampling(self) -> Resampling:
         """What is done to a video's features, as in the first stage."""
         return self.proposals.resampling
