@@ -16,9 +16,12 @@ _LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
 
 
 def on_files(files: Any, *, config: Any) -> Any:
-    """Add the documents under the names they have in the repository, and the page of all messages."""
+    """Add the documents under the names they have in the repository, the notebooks, and the page of all messages."""
     for name in OUTSIDE:
         files.append(File.generated(config, name, content=(ROOT / name).read_text(encoding="utf-8")))
+    for path in sorted((ROOT / "docs" / "notebooks").glob("*.ipynb")):
+        made = runpy.run_path(str(ROOT / "docs" / "notebook_pages.py"))["page"](path)
+        files.append(File.generated(config, f"notebooks/{path.stem}.md", content=made))
     messages = runpy.run_path(str(ROOT / "docs" / "messages.py"))["page"]()
     files.append(File.generated(config, MESSAGES, content=messages))
     return files
@@ -34,7 +37,7 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> st
 
     def moved(match: re.Match[str]) -> str:
         picture, text, target, anchor = match.groups()
-        if "://" in target or target.startswith("mailto:"):
+        if "://" in target or target.startswith(("mailto:", "data:")):
             return match.group(0)
         path = posixpath.normpath(posixpath.join(posixpath.dirname(inside), target))
         there = path.removeprefix("docs/") if path.startswith("docs/") else path

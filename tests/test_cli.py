@@ -61,6 +61,16 @@ def test_every_help_ends_with_an_example(run: Run, command: list[str]) -> None:
     assert f"stale-edge {' '.join(command)}" in tail
 
 
+def test_inspect_fits_80_columns(run: Run, bundle: Path) -> None:
+    code, out, _ = run("inspect", bundle)
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[0] == "format: stale-edge-bundle/2"
+    assert "  names        jump, pole vault, Ćwiczenia" in lines
+    assert any(line.split() == ["path", "bytes", "role", "runtime", "precision"] for line in lines)
+    assert [line for line in lines if len(line) > 80 and str(bundle) not in line] == []
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -28,6 +28,15 @@ def test_every_epoch_reaches_tracker_and_logger(tmp_path: Path, caplog: pytest.L
     assert f"wrote {run / 'last'}" in lines
 
 
+def test_a_tracker_is_finished_where_training_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    finished = []
+    monkeypatch.setattr("accelerate.tracking.TensorBoardTracker.finish", lambda tracker: finished.append(tracker.name))
+    monkeypatch.setattr("stale_edge.training.loop.track", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train(small_config(epochs=1, tracker="tensorboard"), write_data_set(tmp_path / "data"), tmp_path / "run")
+    assert finished == ["tensorboard"]
+
+
 def test_a_missing_tracker_is_not_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(ModuleNotFoundError, match="tensorboard"):

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stale_edge.cli.output import JsonOption, console, progress_bar, split_names, table, write_json
+from stale_edge.cli.description import describe_in_lines
+from stale_edge.cli.output import JsonOption, console, progress_bar, split_names, write_json
 
 if TYPE_CHECKING:
     from stale_edge.model.training_free.prompts import Prompts
@@ -162,14 +163,8 @@ def inspect(
         description = describe_encoder(folder) if is_encoder(folder) else describe_bundle(folder)
     write_json(description, json_path)
     out = console(json_path)
-    for title, value in description.items():
-        if isinstance(value, list) and value and isinstance(value[0], dict):
-            columns = [key for key in value[0] if not isinstance(value[0][key], list | dict)]
-            out.print(table(title, columns, [[_cell(row.get(key)) for key in columns] for row in value]))
-        elif isinstance(value, dict):
-            out.print(table(title, ["", ""], [[str(key), _cell(item)] for key, item in value.items()]))
-        else:
-            out.print(f"{title}: {_cell(value)}", markup=False)
+    for line in describe_in_lines(description):
+        out.print(line, markup=False)
 
 
 def list_(bundle: Annotated[Path, typer.Argument(help="Bundle folder.")], json_path: JsonOption = None) -> None:
@@ -234,11 +229,3 @@ def remove(
 def _report_classes(bundle: Path, names: tuple[str, ...], json_path: Path | None) -> None:
     write_json({"bundle": str(bundle), "classes": list(names)}, json_path)
     console(json_path).print(f"{bundle}: {len(names)} classes", markup=False)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list | tuple):
-        return ", ".join(str(item) for item in value[:8]) + (f", … ({len(value)})" if len(value) > 8 else "")
-    return "-" if value is None else str(value)

@@ -187,23 +187,25 @@ class _Run:
         records = [] if state is None else self.folder.read_metrics(up_to_epoch=state.epoch)
         best_epoch, best_value = (0, None) if state is None else (state.best_epoch, state.best_value)
         self.accelerator.init_trackers(FOLDER)
-        for epoch in range(first, self.config.train.epochs + 1):
-            record = self._train_epoch(epoch)
-            if self.leads:
-                record |= self.validation.measure(epoch)
-                value = record.get("average_mAP")
-                records.append(record)
-                improved = value is not None and (best_value is None or value > best_value)
-                if improved or best_value is None:
-                    best_epoch, best_value = epoch, value
-                self._save(epoch, records, best_epoch=best_epoch, best_value=best_value)
-                _LOG.info("epoch %d of %d: %s", epoch, self.config.train.epochs, record)
-                track(self.accelerator, record)
-            self.accelerator.wait_for_everyone()
+        try:
+            for epoch in range(first, self.config.train.epochs + 1):
+                record = self._train_epoch(epoch)
+                if self.leads:
+                    record |= self.validation.measure(epoch)
+                    value = record.get("average_mAP")
+                    records.append(record)
+                    improved = value is not None and (best_value is None or value > best_value)
+                    if improved or best_value is None:
+                        best_epoch, best_value = epoch, value
+                    self._save(epoch, records, best_epoch=best_epoch, best_value=best_value)
+                    _LOG.info("epoch %d of %d: %s", epoch, self.config.train.epochs, record)
+                    track(self.accelerator, record)
+                self.accelerator.wait_for_everyone()
+        finally:  # points that a tracker still holds are written also where training ends early
+            for tracker in self.accelerator.trackers:
+                tracker.finish()
         if self.leads:
             write_file_atomically(self.folder.plot, loss_curve(records))
-        for tracker in self.accelerator.trackers:
-            tracker.finish()
         # Every process returns the results of the first one, for example validation.
         records, best_epoch, best_value = broadcast_object_list([records, best_epoch, best_value])
         return TrainResult(
