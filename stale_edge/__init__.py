@@ -4,6 +4,7 @@ Everything exported here is torch-free except `load_checkpoint`, which imports t
 """
 
 import importlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from stale_edge.jobs.searching import find
     from stale_edge.runtime import Localizer, StreamingLocalizer, load_bundle
     from stale_edge.segments import Detection
+
+# From 1.29 on, ONNX Runtime sends usage data, hashes of models among them, unless this is set before it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOME = {
     "Detection": "stale_edge.segments",

@@ -569,7 +569,7 @@ def test_decisions_are_compared_on_the_architecture_that_is_timed() -> None:
             with pytest.raises(ConfigError, match=f"none of the architecture {architecture}: train and export one"):
                 training_config(architecture, seed=0)
             continue
-        assert f"with a {architecture} network" in describe(architecture)
+        assert f"with 3 {architecture} networks" in describe(architecture)
         assert training_config(architecture, seed=0).model.architecture == architecture
 
 

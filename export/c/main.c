@@ -13,6 +13,7 @@ static const OrtApi *ort;
 
 /* Opened when the program starts, so any ONNX Runtime from the headers' version on will do. */
 static const char *open_onnxruntime(void) {
+  setenv("ORT_DISABLE_TELEMETRY", "1", 0); /* from 1.29 on it sends usage data unless told otherwise */
   void *library = dlopen("libonnxruntime.so.1", RTLD_NOW | RTLD_LOCAL);
   if (library == NULL) die("%s", dlerror());
   const OrtApiBase *(*get_base)(void) = NULL;

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -20,6 +21,7 @@ namespace {
 using Values = std::vector<Ort::Value>;
 
 std::string open_onnxruntime() {
+  setenv("ORT_DISABLE_TELEMETRY", "1", 0);  // from 1.29 on it sends usage data unless told otherwise
   void* library = dlopen("libonnxruntime.so.1", RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) throw std::runtime_error(dlerror());
   const auto get_base = reinterpret_cast<const OrtApiBase* (*)()>(dlsym(library, "OrtGetApiBase"));

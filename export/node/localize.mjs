@@ -66,6 +66,7 @@ async function main() {
   const contract = bundle.manifest.feature_contract;
   fitted(video, contract); // refuses before anything is opened
 
+  process.env.ORT_DISABLE_TELEMETRY ??= "1"; // from 1.29 on ONNX Runtime sends usage data unless told otherwise
   // One thread: nothing burns all cores unasked.
   const session = await refusing(ort.InferenceSession.create(graph, { intraOpNumThreads: 1, interOpNumThreads: 1 }));
   const answers = { run: (/** @type {Record<string, any>} */ feeds) => refusing(session.run(feeds)) };

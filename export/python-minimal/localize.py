@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import math
+import os
 import sys
 import timeit
 import unicodedata
@@ -12,6 +13,8 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # from 1.29 on it sends usage data unless told otherwise
 import onnxruntime as ort
 
 FORMATS = ("stale-edge-bundle/1", "stale-edge-bundle/2")

@@ -51,6 +51,9 @@ macro_rules! function {
 
 /// Open the library and return its functions and its version.
 pub fn open_library() -> Result<(Api, String), String> {
+    if std::env::var_os("ORT_DISABLE_TELEMETRY").is_none() {
+        std::env::set_var("ORT_DISABLE_TELEMETRY", "1"); // from 1.29 on it sends usage data unless told otherwise
+    }
     let (name, symbol) = (CString::new("libonnxruntime.so.1").unwrap(), CString::new("OrtGetApiBase").unwrap());
     unsafe {
         let library = dlopen(name.as_ptr(), RTLD_NOW);
