@@ -203,7 +203,7 @@ def training(steps: Steps) -> dict[str, Any]:
             None, (*_settings(steps), f"train.epochs={n_epochs}", "train.precision=auto"), architectures=ARCHITECTURES
         )
         # On a CPU `train` refuses fp16; the rehearsal takes the same way through autocast.
-        with mock.patch.object(loop, "_mixed_precision", return_value=dtypes[precision]):
+        with mock.patch.object(loop, "mixed_precision", return_value=dtypes[precision]):
             records = train(config, steps.out / "data", steps.out / "runs" / name, resume=resume).records
         result[name] = [{key: record[key] for key in ("loss", "skipped_steps", "seconds")} for record in records]
         return result[name]
