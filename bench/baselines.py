@@ -23,25 +23,22 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from worlds import SPLITS, average_maps, open_world
 
 from stale_edge.bundle.class_bank import ClassBank
 from stale_edge.bundle.files import write_file_atomically
 from stale_edge.config import FeaturesConfig, Normalize
-from stale_edge.data import DataSet, open_data_set
+from stale_edge.data import DataSet
 from stale_edge.data.annotations import VideoAnnotation
 from stale_edge.decoding import training_free_detections
-from stale_edge.demo.feature_world import make_data_set, training_config
+from stale_edge.demo.feature_world import training_config
 from stale_edge.evaluation import mean_average_precision
 from stale_edge.machine import machine_card
 from stale_edge.model.checkpoint import read_checkpoint
 from stale_edge.report.formats import to_layout
-from stale_edge.runtime.evaluate import evaluate_localizer
 from stale_edge.training import evaluate_checkpoint, train
-from stale_edge.training.class_sources import bank_for
-from stale_edge.training.torch_localizer import TorchLocalizer
 
 SCHEMA = "stale-edge-bench-baselines/1"
-SPLITS = {"seen": "train.list", "unseen": "test.list"}
 SHORT_S = 15.0
 KINDS: dict[str, Callable[[VideoAnnotation], bool]] = {
     "several actions": lambda video: len(video.actions) > 1,
@@ -84,7 +81,7 @@ def run_name(architecture: str, normalize: Normalize, *, before: bool = False) -
 
 def kinds(data_set: DataSet, run: Path) -> dict[str, dict[str, float]]:
     """Measure a run on videos of several actions, and on videos whose actions are all short."""
-    found = {}
+    checkpoint, found = read_checkpoint(run / "last"), {}
     for kind, belongs in KINDS.items():
         videos = {
             name: video
@@ -92,11 +89,7 @@ def kinds(data_set: DataSet, run: Path) -> dict[str, dict[str, float]]:
             if video.subset == "validation" and video.actions and belongs(video)
         }
         part = replace(data_set, annotations=replace(data_set.annotations, videos=videos))
-        checkpoint, found[kind] = read_checkpoint(run / "last"), {"videos": float(len(videos))}
-        for name, split in SPLITS.items():
-            classes = data_set.split(split)
-            localizer = TorchLocalizer.of(checkpoint, class_bank=bank_for(checkpoint, classes, root=data_set.root))
-            found[kind][name] = evaluate_localizer(localizer, part, classes=classes).result.average_mAP
+        found[kind] = {"videos": float(len(videos)), **average_maps(checkpoint, part)}
     return found
 
 
@@ -186,10 +179,8 @@ def main() -> None:
             if seed in done or (arguments.rows and name not in arguments.rows.split(";")):
                 continue
             world = arguments.work / f"seed-{seed}-cuts-{arguments.shot_s:g}"
-            if not (world / "data").exists():
-                make_data_set(world / "data", seed=int(seed), scale=1.0, shot_s=arguments.shot_s)
+            data_set = open_world(world, seed=int(seed), scale=1.0, shot_s=arguments.shot_s)
             started = time.perf_counter()
-            data_set = open_data_set(world / "data")
             if arguments.kinds:
                 run = world / run_name(KINDS_OF[name], "video-mean")
                 if not run.exists():

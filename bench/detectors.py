@@ -18,18 +18,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from worlds import SPLITS, open_world
 
 import stale_edge
 from stale_edge.benchmarking.synthetic import random_features
 from stale_edge.bundle.files import write_file_atomically
-from stale_edge.data import DataSet, open_data_set
-from stale_edge.demo.feature_world import make_data_set, training_config
+from stale_edge.data import DataSet
+from stale_edge.demo.feature_world import training_config
 from stale_edge.exporting import export_checkpoint
 from stale_edge.machine import machine_card
 from stale_edge.training import evaluate_checkpoint, train
 
 SCHEMA = "stale-edge-bench-detectors/1"
-SPLITS = {"seen": "train.list", "unseen": "test.list"}
 LENGTHS = (200, 1000)
 REPEATS = 7
 CLOSED = ("actionformer", "weak")
@@ -110,12 +110,11 @@ def main() -> None:
     if not arguments.times:
         for seed in seeds:
             world = arguments.work / f"seed-{seed}"
-            if not (world / "data").exists():
-                make_data_set(world / "data", seed=int(seed), scale=arguments.scale)
+            data_set = open_world(world, seed=int(seed), scale=arguments.scale)
             for name in arguments.rows.split(","):
                 done = report["rows"].setdefault(name, {})
                 if seed not in done:
-                    done[seed] = measure(name, open_data_set(world / "data"), world, seed=int(seed))
+                    done[seed] = measure(name, data_set, world, seed=int(seed))
                     print(f"{name}, seed {seed}: {done[seed]}", flush=True)
                     write_file_atomically(arguments.json, json.dumps(report, indent=1).encode())
     there = [name for name, done in report["rows"].items() if done.get(seeds[0], {}).get("megabytes_fp32")]

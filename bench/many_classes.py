@@ -19,9 +19,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 ROWS = (
     ("onnxruntime", "fp32", "own"),
     ("onnxruntime", "int8", "own"),
@@ -61,6 +58,7 @@ def measure(bundle: Path, row: tuple[str, str, str], *, length: int, repeats: in
 
 def opened(bundle: Path, row: tuple[str, str, str], length: int) -> tuple[Callable[[], float], int]:
     """Open a bundle as `detect` does; each call gives the seconds in the network."""
+    from stale_edge.benchmarking.synthetic import random_features
     from stale_edge.runtime import load_bundle
 
     runtime, precision, classes = row
@@ -68,7 +66,7 @@ def opened(bundle: Path, row: tuple[str, str, str], length: int) -> tuple[Callab
     bank = localizer.class_bank
     if classes == "others":
         bank = bank.select(bank.names[::-1])
-    features = random_features(length, localizer.feature_contract.channels)
+    features = random_features(length, localizer.feature_contract.channels, seed=1)
     return (
         lambda: localizer.measure(features, duration_s=100.0, class_bank=bank).timings.detector_s,
         len(bank),
@@ -79,6 +77,7 @@ def plain(bundle: Path, row: tuple[str, str, str], length: int) -> tuple[Callabl
     """Open the file of a precision in ONNX Runtime as it is."""
     import onnxruntime
 
+    from stale_edge.benchmarking.synthetic import random_features
     from stale_edge.bundle import read_bundle
 
     opened = read_bundle(bundle)
@@ -86,7 +85,7 @@ def plain(bundle: Path, row: tuple[str, str, str], length: int) -> tuple[Callabl
     options.intra_op_num_threads = 1
     file = bundle / opened.detector(runtime="onnxruntime", precision=row[1]).path
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    features = random_features(length, opened.manifest.feature_contract.channels)
+    features = random_features(length, opened.manifest.feature_contract.channels, seed=1)
     embeddings = opened.class_bank.embeddings
 
     def call() -> float:
@@ -137,11 +136,6 @@ def main() -> None:
         "rows": rows,
     }
     given.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-
-
-def random_features(length: int, channels: int) -> NDArray[np.float32]:
-    """Make features (T, C)."""
-    return np.random.default_rng(1).standard_normal((length, channels), np.float32)
 
 
 def make(bundle: Path, n_classes: int) -> None:

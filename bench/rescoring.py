@@ -16,20 +16,15 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
+from worlds import average_maps, open_world
 
 from stale_edge.bundle.files import write_file_atomically
-from stale_edge.data import open_data_set
-from stale_edge.data.splits import read_split
-from stale_edge.demo.feature_world import make_data_set, training_config
+from stale_edge.demo.feature_world import training_config
 from stale_edge.machine import machine_card
 from stale_edge.model.checkpoint import read_checkpoint
-from stale_edge.runtime.evaluate import evaluate_localizer
 from stale_edge.training import train
-from stale_edge.training.class_sources import bank_for
-from stale_edge.training.torch_localizer import TorchLocalizer
 
 SCHEMA = "stale-edge-bench-rescoring/1"
-SPLITS = {"seen": "train.list", "unseen": "test.list"}
 RUNS = {"STALE": "paper", "light": "light"}
 SCALE = 0.5
 CHOICES = ("none", "video-class")
@@ -37,9 +32,7 @@ CHOICES = ("none", "video-class")
 
 def measure(world: Path, detectors: list[str], *, seed: int) -> dict[str, dict[str, dict[str, float]]]:
     """Train what is missing in a world, and give average mAP by detector, choice and part."""
-    if not (world / "data").exists():
-        make_data_set(world / "data", seed=seed, scale=SCALE)
-    data_set, found = open_data_set(world / "data"), dict[str, dict[str, dict[str, float]]]()
+    data_set, found = open_world(world, seed=seed, scale=SCALE), dict[str, dict[str, dict[str, float]]]()
     for name in detectors:
         architecture = RUNS[name]
         config = training_config(data_set, seed=seed, architecture=architecture)
@@ -49,11 +42,7 @@ def measure(world: Path, detectors: list[str], *, seed: int) -> dict[str, dict[s
         model: Any = checkpoint.model
         for choice in CHOICES:
             model.config = replace(model.config, rescoring=choice)
-            rows = found.setdefault(name, {}).setdefault(choice, {})
-            for part, split in SPLITS.items():
-                names = read_split(data_set.root / "splits" / split)
-                localizer = TorchLocalizer.of(checkpoint, class_bank=bank_for(checkpoint, names, root=data_set.root))
-                rows[part] = evaluate_localizer(localizer, data_set, classes=names).result.average_mAP
+            found.setdefault(name, {})[choice] = average_maps(checkpoint, data_set)
     return found
 
 

@@ -23,12 +23,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from worlds import SPLITS, average_maps, open_world
 
 from stale_edge.bundle.files import write_file_atomically
 from stale_edge.config import Config, DecodeConfig
-from stale_edge.data import DataSet, open_data_set
-from stale_edge.data.splits import read_split
-from stale_edge.demo.feature_world import make_data_set, training_config
+from stale_edge.data import DataSet
+from stale_edge.demo.feature_world import training_config
 from stale_edge.machine import machine_card
 from stale_edge.model.architectures import ARCHITECTURES, LINEAR_DECODE
 from stale_edge.model.checkpoint import read_checkpoint
@@ -37,13 +37,9 @@ from stale_edge.model.stale.objective import StaleObjective
 from stale_edge.model.stale.output import StaleLogits
 from stale_edge.model.stale.paper import PaperStale
 from stale_edge.model.targets import IGNORED, BatchTargets
-from stale_edge.runtime.evaluate import evaluate_localizer
 from stale_edge.training import train
-from stale_edge.training.class_sources import bank_for
-from stale_edge.training.torch_localizer import TorchLocalizer
 
 SCHEMA = "stale-edge-bench-stale-training/1"
-SPLITS = {"seen": "train.list", "unseen": "test.list"}
 SCALE = 0.5
 
 
@@ -158,13 +154,7 @@ def measure(variant: Variant, name: str, data_set: DataSet, *, seed: int, runs: 
         if not variant.trained_as:
             train(config, data_set.root, run, resume=run.exists())
         checkpoint = read_checkpoint(run / "last")
-    found = {}
-    for part, split in SPLITS.items():
-        names = read_split(data_set.root / "splits" / split)
-        bank = bank_for(checkpoint, names, root=data_set.root)
-        localizer = TorchLocalizer.of(replace(checkpoint, config=config), class_bank=bank)
-        found[part] = evaluate_localizer(localizer, data_set, classes=names).result.average_mAP
-    return found
+    return average_maps(replace(checkpoint, config=config), data_set)
 
 
 def main() -> None:
@@ -184,10 +174,8 @@ def main() -> None:
             if kept.is_file() or arguments.finished:
                 continue
             world = arguments.work / f"seed-{seed}"
-            if not (world / "data").exists():
-                make_data_set(world / "data", seed=int(seed), scale=SCALE)
-            started = time.perf_counter()
-            found = measure(variant, name, open_data_set(world / "data"), seed=int(seed), runs=world / "runs")
+            data_set, started = open_world(world, seed=int(seed), scale=SCALE), time.perf_counter()
+            found = measure(variant, name, data_set, seed=int(seed), runs=world / "runs")
             found["seconds"] = round(time.perf_counter() - started, 1)
             write_file_atomically(kept, json.dumps(found).encode())
             print(f"{name}, seed {seed}: {found}", flush=True)

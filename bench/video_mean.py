@@ -13,7 +13,6 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,22 +21,20 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from worlds import SPLITS, average_maps, open_world
 
 from stale_edge import Detection, StreamingLocalizer
 from stale_edge.bundle.files import write_file_atomically
-from stale_edge.data import DataSet, open_data_set
-from stale_edge.data.splits import read_split
-from stale_edge.demo.feature_world import make_data_set, training_config
+from stale_edge.data import DataSet
+from stale_edge.demo.feature_world import training_config
 from stale_edge.machine import machine_card
 from stale_edge.model.checkpoint import read_checkpoint
-from stale_edge.runtime.evaluate import EvaluationSettings, evaluate_localizer
+from stale_edge.runtime.evaluate import EvaluationSettings
 from stale_edge.runtime.windows import WindowCandidates
 from stale_edge.training import train
-from stale_edge.training.class_sources import bank_for
 from stale_edge.training.torch_localizer import TorchLocalizer
 
 SCHEMA = "stale-edge-bench-video-mean/1"
-SPLITS = {"seen": "train.list", "unseen": "test.list"}
 DETECTORS = ("light", "linear", "paper")
 WINDOWS = (100, 60)
 LEAST_SNIPPETS = 120
@@ -100,28 +97,21 @@ def long_videos(data_set: DataSet) -> DataSet:
 
 def measure(data_set: DataSet, run: Path) -> dict[str, dict[str, float]]:
     """Give average mAP of seen and unseen classes for the whole video, and by window and mean."""
-    checkpoint, rows = read_checkpoint(run / "last"), dict[str, dict[str, float]]()
-    for part, split in SPLITS.items():
-        names = read_split(data_set.root / "splits" / split)
-        bank = bank_for(checkpoint, names, root=data_set.root)
-
-        def mean_ap(kind: type[TorchLocalizer], window: int | None, classes: Sequence[str], bank: Any = bank) -> float:
-            localizer = kind.of(checkpoint, class_bank=bank)
-            settings = EvaluationSettings(window=window)
-            return evaluate_localizer(localizer, data_set, classes=classes, settings=settings).result.average_mAP
-
-        rows.setdefault("whole video", {})[part] = mean_ap(TorchLocalizer, None, names)
-        for window in WINDOWS:
-            found = {
-                "window": mean_ap(TorchLocalizer, window, names),
-                "stream": mean_ap(Streamed, window, names),
-                "running": mean_ap(OtherMean, window, names),
-                "video": mean_ap(type("VideoMean", (OtherMean,), {"mean": "video"}), window, names),
-            }
-            if abs(found["stream"] - found["window"]) > EQUAL:
-                raise SystemExit(f"{run.name}: a stream has {found['stream']} %, its windows {found['window']} %")
-            for mean, value in found.items():
-                rows.setdefault(f"{window} snippets, {mean}", {})[part] = value
+    checkpoint = read_checkpoint(run / "last")
+    rows = {"whole video": average_maps(checkpoint, data_set)}
+    for window in WINDOWS:
+        settings = EvaluationSettings(window=window)
+        kinds: dict[str, type[TorchLocalizer]] = {
+            "window": TorchLocalizer,
+            "stream": Streamed,
+            "running": OtherMean,
+            "video": type("VideoMean", (OtherMean,), {"mean": "video"}),
+        }
+        found = {mean: average_maps(checkpoint, data_set, kind=kind, settings=settings) for mean, kind in kinds.items()}
+        for part, streamed in found["stream"].items():
+            if abs(streamed - found["window"][part]) > EQUAL:
+                raise SystemExit(f"{run.name}: a stream has {streamed} %, its windows {found['window'][part]} %")
+        rows |= {f"{window} snippets, {mean}": parts for mean, parts in found.items()}
     return rows
 
 
@@ -138,9 +128,7 @@ def main() -> None:
     for architecture in arguments.detectors.split(","):
         for seed in arguments.seeds.split(","):
             world, started = arguments.work / f"seed-{seed}-cuts-0", time.perf_counter()
-            if not (world / "data").exists():
-                make_data_set(world / "data", seed=int(seed), scale=1.0)
-            data_set, run = open_data_set(world / "data"), world / f"{architecture}-video-mean"
+            data_set, run = open_world(world, seed=int(seed), scale=1.0), world / f"{architecture}-video-mean"
             config = training_config(data_set, seed=int(seed), architecture=architecture)
             train(config, data_set.root, run, resume=run.exists())
             found = measure(long_videos(data_set), run)

@@ -75,7 +75,7 @@ def run_video_demo(
 
     Args:
         out: folder; must be empty, not exist, or hold an earlier demo, which is replaced.
-        architecture: one of `feature_world.DEMO_ARCHITECTURES`.
+        architecture: one of `feature_world.VIDEO_DEMO_ARCHITECTURES`.
         seed: seed of the videos and of both trainings, >= 0.
         scale: share of the videos, in (0, 1].
         progress: called during the stages.
